@@ -1,0 +1,2 @@
+-- Takes back 0000_extension.
+DROP EXTENSION timescaledb;

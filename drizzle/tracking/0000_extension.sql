@@ -1,0 +1,2 @@
+-- TimescaleDB: hypertables, compression, retention, continuous aggregates.
+CREATE EXTENSION IF NOT EXISTS timescaledb CASCADE;

@@ -1,0 +1,146 @@
+// atriz_core: users, tokens, roles. The single source of truth for authentication.
+import { relations, sql } from 'drizzle-orm';
+import {
+  boolean,
+  check,
+  index,
+  inet,
+  jsonb,
+  pgEnum,
+  pgTable,
+  text,
+  unique,
+  uuid,
+  varchar,
+} from 'drizzle-orm/pg-core';
+import { primaryId, timestamps, timestamptz } from './columns.ts';
+
+export const users = pgTable(
+  'users',
+  {
+    id: primaryId(),
+    email: varchar('email', { length: 255 }).notNull().unique('users_email_key'),
+    passwordHash: text('password_hash').notNull(),
+    name: text('name').notNull(),
+    emailVerified: boolean('email_verified').notNull().default(false),
+    isActive: boolean('is_active').notNull().default(true),
+    avatarUrl: varchar('avatar_url', { length: 500 }),
+    lastLoginAt: timestamptz('last_login_at'),
+    ...timestamps(),
+  },
+  (table) => [
+    // Serves the avatar clean-up: WHERE avatar_url = $1 among the few users that have one.
+    index('idx_users_avatar').on(table.avatarUrl).where(sql`${table.avatarUrl} IS NOT NULL`),
+    // Unique on e-mail means unique whatever the case only because every e-mail is lower-case.
+    check('check_email_lower', sql`${table.email} = lower(${table.email})`),
+    check('check_email_format', sql`${table.email} ~ '^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\\.[A-Za-z]{2,}$'`),
+  ],
+);
+export type User = typeof users.$inferSelect;
+export type NewUser = typeof users.$inferInsert;
+
+export const tokenType = pgEnum('token_type', ['access', 'refresh', 'email_verification', 'password_reset']);
+
+export const authTokens = pgTable(
+  'auth_tokens',
+  {
+    id: primaryId(),
+    userId: uuid('user_id')
+      .notNull()
+      .references(() => users.id, { onDelete: 'cascade' }),
+    tokenType: tokenType('token_type').notNull(),
+    tokenHash: varchar('token_hash', { length: 64 }).notNull().unique('auth_tokens_token_hash_key'),
+    familyId: uuid('family_id'),
+    expiresAt: timestamptz('expires_at').notNull(),
+    usedAt: timestamptz('used_at'),
+    revokedAt: timestamptz('revoked_at'),
+    userAgent: text('user_agent'),
+    ipAddress: inet('ip_address'),
+    ...timestamps(),
+  },
+  (table) => [
+    // Serves "revoke this user's tokens of one type" and the cascade from users.
+    index('idx_auth_tokens_user_type').on(table.userId, table.tokenType),
+    // Serves family revocation: WHERE family_id = $1.
+    index('idx_auth_tokens_family').on(table.familyId).where(sql`${table.familyId} IS NOT NULL`),
+    // Serves the purge: WHERE expires_at < now().
+    index('idx_auth_tokens_expires').on(table.expiresAt),
+    check('check_token_hash', sql`${table.tokenHash} ~ '^[0-9a-f]{64}$'`),
+    check('check_token_expiry', sql`${table.expiresAt} > ${table.createdAt}`),
+  ],
+);
+export type AuthToken = typeof authTokens.$inferSelect;
+export type NewAuthToken = typeof authTokens.$inferInsert;
+
+export const roles = pgTable('roles', {
+  id: primaryId(),
+  name: varchar('name', { length: 100 }).notNull().unique('roles_name_key'),
+  description: text('description'),
+  ...timestamps(),
+});
+export type Role = typeof roles.$inferSelect;
+export type NewRole = typeof roles.$inferInsert;
+
+export const userRoles = pgTable(
+  'user_roles',
+  {
+    id: primaryId(),
+    userId: uuid('user_id')
+      .notNull()
+      .references(() => users.id, { onDelete: 'cascade' }),
+    roleId: uuid('role_id')
+      .notNull()
+      .references(() => roles.id, { onDelete: 'cascade' }),
+    ...timestamps(),
+  },
+  (table) => [
+    // Its index also serves "roles of a user": WHERE user_id = $1.
+    unique('user_roles_user_id_role_id_key').on(table.userId, table.roleId),
+    // Serves "users with a role" and the cascade from roles.
+    index('idx_user_roles_role').on(table.roleId),
+  ],
+);
+export type UserRole = typeof userRoles.$inferSelect;
+export type NewUserRole = typeof userRoles.$inferInsert;
+
+export const userMetadata = pgTable(
+  'user_metadata',
+  {
+    id: primaryId(),
+    userId: uuid('user_id')
+      .notNull()
+      .references(() => users.id, { onDelete: 'cascade' }),
+    key: varchar('key', { length: 100 }).notNull(),
+    value: jsonb('value'),
+    ...timestamps(),
+  },
+  (table) => [
+    unique('user_metadata_user_id_key_key').on(table.userId, table.key),
+    index('idx_user_metadata_user_id').on(table.userId),
+  ],
+);
+export type UserMetadata = typeof userMetadata.$inferSelect;
+export type NewUserMetadata = typeof userMetadata.$inferInsert;
+
+export const usersRelations = relations(users, ({ many }) => ({
+  authTokens: many(authTokens),
+  userRoles: many(userRoles),
+  metadata: many(userMetadata),
+}));
+
+export const authTokensRelations = relations(authTokens, ({ one }) => ({
+  user: one(users, { fields: [authTokens.userId], references: [users.id] }),
+}));
+
+export const rolesRelations = relations(roles, ({ many }) => ({
+  userRoles: many(userRoles),
+}));
+
+export const userRolesRelations = relations(userRoles, ({ one }) => ({
+  user: one(users, { fields: [userRoles.userId], references: [users.id] }),
+  role: one(roles, { fields: [userRoles.roleId], references: [roles.id] }),
+}));
+
+export const userMetadataRelations = relations(userMetadata, ({ one }) => ({
+  user: one(users, { fields: [userMetadata.userId], references: [users.id] }),
+}));

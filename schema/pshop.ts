@@ -1,0 +1,165 @@
+// pshop_db: point of sale and deliveries. A courier's GPS points stand in atriz_tracking.
+import { relations, sql } from 'drizzle-orm';
+import {
+  boolean,
+  char,
+  check,
+  index,
+  integer,
+  numeric,
+  pgEnum,
+  pgTable,
+  text,
+  unique,
+  uuid,
+  varchar,
+} from 'drizzle-orm/pg-core';
+import { coreUserId, primaryId, timestamps, timestamptz } from './columns.ts';
+
+/** Money is an exact decimal with two places, read as a string: `Number` would round it. */
+const money = (name: string) => numeric(name, { precision: 12, scale: 2 });
+
+export const products = pgTable(
+  'products',
+  {
+    id: primaryId(),
+    userId: coreUserId().notNull(),
+    sku: varchar('sku', { length: 64 }).notNull(),
+    name: varchar('name', { length: 255 }).notNull(),
+    description: text('description'),
+    price: money('price').notNull(),
+    currency: char('currency', { length: 3 }).notNull().default('EUR'),
+    stock: integer('stock').notNull().default(0),
+    isActive: boolean('is_active').notNull().default(true),
+    ...timestamps(),
+  },
+  (table) => [
+    // A SKU is the seller's own number. The index also serves the seller's list: WHERE user_id = $1.
+    unique('products_user_id_sku_key').on(table.userId, table.sku),
+    check('check_product_price', sql`${table.price} > 0`),
+    check('check_product_stock', sql`${table.stock} >= 0`),
+    check('check_product_currency', sql`${table.currency} ~ '^[A-Z]{3}$'`),
+  ],
+);
+export type Product = typeof products.$inferSelect;
+export type NewProduct = typeof products.$inferInsert;
+
+export const orderStatus = pgEnum('order_status', [
+  'pending',
+  'confirmed',
+  'preparing',
+  'out_for_delivery',
+  'completed',
+  'cancelled',
+]);
+
+export const orders = pgTable(
+  'orders',
+  {
+    id: primaryId(),
+    userId: coreUserId().notNull(),
+    status: orderStatus('status').notNull().default('pending'),
+    subtotal: money('subtotal').notNull(),
+    deliveryFee: money('delivery_fee').notNull().default('0'),
+    total: money('total').notNull(),
+    currency: char('currency', { length: 3 }).notNull().default('EUR'),
+    placedAt: timestamptz('placed_at').notNull().defaultNow(),
+    ...timestamps(),
+  },
+  (table) => [
+    // Serves a customer's orders, newest first: WHERE user_id = $1 ORDER BY placed_at DESC.
+    index('idx_orders_user').on(table.userId, table.placedAt.desc().nullsFirst()),
+    // Serves the work queue: WHERE status = $1 ORDER BY placed_at.
+    index('idx_orders_status').on(table.status, table.placedAt),
+    check('check_order_amounts', sql`${table.subtotal} >= 0 AND ${table.deliveryFee} >= 0`),
+    check('check_order_total', sql`${table.total} >= 0`),
+    check('check_order_currency', sql`${table.currency} ~ '^[A-Z]{3}$'`),
+  ],
+);
+export type Order = typeof orders.$inferSelect;
+export type NewOrder = typeof orders.$inferInsert;
+
+export const orderItems = pgTable(
+  'order_items',
+  {
+    id: primaryId(),
+    orderId: uuid('order_id')
+      .notNull()
+      .references(() => orders.id, { onDelete: 'cascade' }),
+    productId: uuid('product_id')
+      .notNull()
+      .references(() => products.id, { onDelete: 'restrict' }),
+    quantity: integer('quantity').notNull(),
+    unitPrice: money('unit_price').notNull(),
+    ...timestamps(),
+  },
+  (table) => [
+    // Its index also serves "items of an order": WHERE order_id = $1.
+    unique('order_items_order_id_product_id_key').on(table.orderId, table.productId),
+    // Serves "where was this product sold" and the restriction from products.
+    index('idx_order_items_product').on(table.productId),
+    check('check_item_quantity', sql`${table.quantity} > 0`),
+    check('check_item_price', sql`${table.unitPrice} >= 0`),
+  ],
+);
+export type OrderItem = typeof orderItems.$inferSelect;
+export type NewOrderItem = typeof orderItems.$inferInsert;
+
+export const deliveryStatus = pgEnum('delivery_status', [
+  'pending',
+  'assigned',
+  'picked_up',
+  'delivered',
+  'failed',
+]);
+
+export const deliveries = pgTable(
+  'deliveries',
+  {
+    id: primaryId(),
+    orderId: uuid('order_id')
+      .notNull()
+      .references(() => orders.id, { onDelete: 'cascade' }),
+    // The courier and the phone that reports positions: unknown until somebody takes the delivery.
+    userId: coreUserId(),
+    deviceId: uuid('device_id'),
+    status: deliveryStatus('status').notNull().default('pending'),
+    address: text('address').notNull(),
+    assignedAt: timestamptz('assigned_at'),
+    pickedUpAt: timestamptz('picked_up_at'),
+    deliveredAt: timestamptz('delivered_at'),
+    ...timestamps(),
+  },
+  (table) => [
+    // Serves "deliveries of an order" and the cascade.
+    index('idx_deliveries_order').on(table.orderId),
+    // Serves a courier's open work: WHERE user_id = $1 AND status = $2.
+    index('idx_deliveries_user').on(table.userId, table.status),
+    check(
+      'check_delivery_assigned',
+      sql`${table.status} = 'pending' OR ${table.status} = 'failed' OR ${table.userId} IS NOT NULL`,
+    ),
+    check('check_delivery_pickup', sql`${table.pickedUpAt} >= ${table.assignedAt}`),
+    check('check_delivery_times', sql`${table.deliveredAt} >= ${table.pickedUpAt}`),
+  ],
+);
+export type Delivery = typeof deliveries.$inferSelect;
+export type NewDelivery = typeof deliveries.$inferInsert;
+
+export const productsRelations = relations(products, ({ many }) => ({
+  orderItems: many(orderItems),
+}));
+
+export const ordersRelations = relations(orders, ({ many }) => ({
+  items: many(orderItems),
+  deliveries: many(deliveries),
+}));
+
+export const orderItemsRelations = relations(orderItems, ({ one }) => ({
+  order: one(orders, { fields: [orderItems.orderId], references: [orders.id] }),
+  product: one(products, { fields: [orderItems.productId], references: [products.id] }),
+}));
+
+export const deliveriesRelations = relations(deliveries, ({ one }) => ({
+  order: one(orders, { fields: [deliveries.orderId], references: [orders.id] }),
+}));

@@ -1,0 +1,133 @@
+// The only reader of process.env: settings are parsed here once and passed on as typed values.
+import { existsSync, readFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
+import { resolve } from 'node:path';
+import { formatDatabaseUrl, isPort, parseDatabaseUrl } from './database-url.ts';
+import { type DatabaseKey, databaseKeys, databases, definitionOf, isDatabaseKey } from './databases.ts';
+import { ConfigurationError } from './errors.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface ResolvedUrl {
+  readonly url: string;
+  /** Where it came from: a variable's name, `PGHOST…`, or the embedded cluster's file. */
+  readonly origin: string;
+}
+
+/** What `npm run dev` writes to .atriz/cluster.json. */
+interface EmbeddedClusterFile {
+  pid: number;
+  servers: { plain: string; timescaledb: string };
+}
+
+const serverVariables = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD'] as const;
+
+/**
+ * The URL of one database. In order: its own variable, an application's `DATABASE_URL`, the PG*
+ * variables plus the database's name, a running embedded cluster.
+ * @throws ConfigurationError naming the variable, what it holds and what it should be.
+ */
+export function databaseUrl(key: DatabaseKey, env: Environment = process.env): ResolvedUrl {
+  const found =
+    fromVariable(key, env) ??
+    fromApplicationUrl(key, env) ??
+    fromServerVariables(key, env) ??
+    fromEmbedded(key);
+  if (found) return found;
+  const { database, urlVariable } = definitionOf(key);
+  throw new ConfigurationError(
+    `No setting says where ${database} is: set ${urlVariable} to postgresql://user:password@host:5432/${database}, ` +
+      'or set PGHOST, PGPORT, PGUSER and PGPASSWORD, or start the embedded cluster with "npm run dev".',
+  );
+}
+
+function fromVariable(key: DatabaseKey, env: Environment): ResolvedUrl | undefined {
+  const { urlVariable } = definitionOf(key);
+  const url = env[urlVariable];
+  if (!url) return undefined;
+  parseDatabaseUrl(url, urlVariable);
+  return { url, origin: urlVariable };
+}
+
+// DATABASE_URL is an application's own database. Which one: APP says so, else the URL's database name.
+function fromApplicationUrl(key: DatabaseKey, env: Environment): ResolvedUrl | undefined {
+  const url = env.DATABASE_URL;
+  const { application, database } = definitionOf(key);
+  if (!url || !application) return undefined;
+  const named = parseDatabaseUrl(url, 'DATABASE_URL').database;
+  const isOwn = env.APP ? applicationKey(env) === key : named === database;
+  return isOwn ? { url, origin: 'DATABASE_URL' } : undefined;
+}
+
+function fromServerVariables(key: DatabaseKey, env: Environment): ResolvedUrl | undefined {
+  const set = serverVariables.filter((name) => env[name]);
+  if (set.length === 0) return undefined;
+  const port = env.PGPORT || '5432';
+  if (!isPort(port)) {
+    throw new ConfigurationError(`PGPORT is "${port}": it should be a number from 1 to 65535, such as 5432.`);
+  }
+  const url = formatDatabaseUrl({
+    host: env.PGHOST || 'localhost',
+    port: Number(port),
+    user: env.PGUSER || userInfo().username,
+    password: env.PGPASSWORD || undefined,
+    database: definitionOf(key).database,
+    sslMode: env.PGSSLMODE || undefined,
+  });
+  const origin = set.join(', ');
+  parseDatabaseUrl(url, origin);
+  return { url, origin };
+}
+
+function fromEmbedded(key: DatabaseKey): ResolvedUrl | undefined {
+  const file = resolve('.atriz', 'cluster.json');
+  if (!existsSync(file)) return undefined;
+  const cluster = JSON.parse(readFileSync(file, 'utf8')) as EmbeddedClusterFile;
+  if (!isAlive(cluster.pid)) return undefined;
+  const { database, extensions } = definitionOf(key);
+  const server = extensions.includes('timescaledb') ? cluster.servers.timescaledb : cluster.servers.plain;
+  return { url: `${server}/${database}`, origin: '.atriz/cluster.json' };
+}
+
+/** Whether a process of this id runs. EPERM means that it does, under another user. */
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** The application that `APP` names. @throws ConfigurationError listing the applications. */
+export function applicationKey(env: Environment = process.env): DatabaseKey {
+  const applications = databaseKeys.filter((key) => databases[key].application);
+  const app = env.APP ?? '';
+  if (isDatabaseKey(app) && applications.includes(app)) return app;
+  const holds = app === '' ? 'APP is not set' : `APP is "${app}"`;
+  throw new ConfigurationError(
+    `${holds}: it should be ${applications.join(', ')} (for example APP=${applications[0]} npx drizzle-kit generate --config drizzle.apps.config.ts).`,
+  );
+}
+
+/** Names from a command line to registry keys, in the registry's order. None named means all. */
+export function selectDatabases(names: readonly string[]): DatabaseKey[] {
+  const unknown = names.find((name) => !isDatabaseKey(name));
+  if (unknown !== undefined) {
+    throw new ConfigurationError(
+      `There is no database "${unknown}": the databases are ${databaseKeys.join(', ')}.`,
+    );
+  }
+  return names.length === 0 ? databaseKeys : databaseKeys.filter((key) => names.includes(key));
+}
+
+export const isProduction = (env: Environment = process.env): boolean => env.NODE_ENV === 'production';
+
+/** The name that `PGAPPNAME` gives to this process's connections. */
+export const applicationName = (env: Environment = process.env): string | undefined =>
+  env.PGAPPNAME || undefined;
+
+/** Dates are shown and parsed in UTC by the whole process, as the guide promises. */
+export function useUtc(): void {
+  process.env.TZ = 'UTC';
+}

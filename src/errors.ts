@@ -1,0 +1,80 @@
+// The typed errors of @atriz/database. Each message says what is wrong, where, and what mends it.
+
+/** Base of every error that this package throws on purpose. */
+export class AtrizDatabaseError extends Error {
+  override readonly name: string = 'AtrizDatabaseError';
+  /** The exit code with which the command line ends: 1 failed, 2 usage or configuration, 3 out of step. */
+  readonly exitCode: 1 | 2 | 3 = 1;
+}
+
+/** A setting, an argument or an option is missing or wrong. */
+export class ConfigurationError extends AtrizDatabaseError {
+  override readonly name = 'ConfigurationError';
+  override readonly exitCode = 2;
+}
+
+/** The database cannot be reached, or refuses the login. */
+export class ConnectionError extends AtrizDatabaseError {
+  override readonly name = 'ConnectionError';
+  /** Name of the database. */
+  readonly database: string;
+  /** `ECONNREFUSED`, `CONNECT_TIMEOUT`, or PostgreSQL's SQLSTATE such as `28P01`. */
+  readonly code: string;
+
+  constructor(message: string, details: { database: string; code: string; cause?: unknown }) {
+    super(message, { cause: details.cause });
+    this.database = details.database;
+    this.code = details.code;
+  }
+}
+
+/** A value given to a function is outside of what it accepts. */
+export class ValidationError extends AtrizDatabaseError {
+  override readonly name = 'ValidationError';
+  override readonly exitCode = 2;
+}
+
+/** The server has no TimescaleDB, or the database has not enabled it. */
+export class TimescaleMissingError extends AtrizDatabaseError {
+  override readonly name = 'TimescaleMissingError';
+}
+
+/** A migration failed, or the folder and the database disagree. */
+export class MigrationError extends AtrizDatabaseError {
+  override readonly name = 'MigrationError';
+  readonly database: string;
+  /** Tag of the migration, e.g. `0001_triggers`. */
+  readonly migration: string | undefined;
+
+  constructor(message: string, details: { database: string; migration?: string; cause?: unknown }) {
+    super(message, { cause: details.cause });
+    this.database = details.database;
+    this.migration = details.migration;
+  }
+}
+
+/** `user_id` points to nobody in atriz_core, or to somebody who may not act. */
+export class UserReferenceError extends AtrizDatabaseError {
+  override readonly name = 'UserReferenceError';
+  readonly userId: string;
+  readonly reason: 'unknown' | 'inactive';
+
+  constructor(userId: string, reason: 'unknown' | 'inactive') {
+    super(
+      reason === 'unknown'
+        ? `User ${userId} does not exist in atriz_core.`
+        : `User ${userId} is not active in atriz_core.`,
+    );
+    this.userId = userId;
+    this.reason = reason;
+  }
+}
+
+/** SQLSTATE of a PostgreSQL error, wherever it hides in a chain of causes. */
+export function sqlState(error: unknown): string | undefined {
+  for (let current = error; current instanceof Error; current = current.cause) {
+    const { code } = current as Error & { code?: unknown };
+    if (typeof code === 'string') return code;
+  }
+  return undefined;
+}
