@@ -1,0 +1,2 @@
+// @atriz/database/auth: credentials of atriz_core.
+export { hashPassword, verifyPassword } from './passwords.ts';

@@ -1,0 +1,108 @@
+// From pool options and a parsed URL to the options of postgres.js.
+import { readFileSync } from 'node:fs';
+import type { ConnectionOptions } from 'node:tls';
+import type postgres from 'postgres';
+import { applicationName } from './config.ts';
+import type { DatabaseUrl, SslMode } from './database-url.ts';
+
+type ClientOptions = postgres.Options<Record<string, postgres.PostgresType>>;
+
+export interface DatabasePoolOptions {
+  /** `postgresql://user:password@host:5432/database?sslmode=require`. Several hosts fail over. */
+  connectionString?: string | undefined;
+  /** Most connections at once. Default 10. */
+  max?: number;
+  /** Shown in pg_stat_activity. Default: `application_name` of the URL, PGAPPNAME, else `atriz <database>`. */
+  applicationName?: string;
+  /** Give up a connection attempt after this many milliseconds. Default 10,000. */
+  connectTimeoutMs?: number;
+  /** Close a connection that was idle this many milliseconds. Default 60,000; 0 keeps it open. */
+  idleTimeoutMs?: number;
+  /** Cancel a statement after this many milliseconds. Default 0: never. Not available behind a transaction-pooling proxy. */
+  statementTimeoutMs?: number;
+  /** Behind PgBouncer or another transaction-pooling proxy: no prepared statements. Also `?pgbouncer=true` in the URL. */
+  pgbouncer?: boolean;
+  /** Overrides what `sslmode` of the URL says. */
+  ssl?: boolean | ConnectionOptions;
+  /** Receives NOTICE and WARNING messages. Default: dropped. */
+  onNotice?: (notice: { severity?: string; message?: string }) => void;
+}
+
+export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): ClientOptions {
+  const {
+    pgbouncer: proxied,
+    application_name,
+    sslrootcert,
+    connect_timeout,
+    target_session_attrs,
+    ...rest
+  } = Object.fromEntries(url.parameters);
+  const pgbouncer = options.pgbouncer ?? (proxied === 'true' || proxied === '1');
+  const connectTimeoutMs = options.connectTimeoutMs ?? Number(connect_timeout ?? 10) * 1000;
+  const idleTimeoutMs = options.idleTimeoutMs ?? 60_000;
+  // PgBouncer refuses a startup parameter that it does not track.
+  const statementTimeout = options.statementTimeoutMs && !pgbouncer ? options.statementTimeoutMs : undefined;
+  const [first] = url.hosts;
+  const socket = first?.host.startsWith('/') ? `${first.host}/.s.PGSQL.${first.port}` : undefined;
+  // postgres.js takes lists for both, and only a list keeps an IPv6 address whole; its types lag.
+  const hosts = { host: url.hosts.map(({ host }) => host), port: url.hosts.map(({ port }) => port) };
+  return {
+    ...(hosts as unknown as { host: string; port: number }),
+    ...(socket && { path: socket }),
+    database: url.database,
+    ...(url.user !== undefined && { user: url.user }),
+    ...(url.password !== undefined && { password: url.password }),
+    ssl: options.ssl ?? sslOptions(url.sslMode, sslrootcert),
+    max: options.max ?? 10,
+    connect_timeout: Math.max(connectTimeoutMs / 1000, 0.001),
+    ...(idleTimeoutMs > 0 && { idle_timeout: idleTimeoutMs / 1000 }),
+    prepare: !pgbouncer,
+    ...(target_session_attrs && {
+      target_session_attrs: target_session_attrs as NonNullable<ClientOptions['target_session_attrs']>,
+    }),
+    onnotice: options.onNotice ?? (() => undefined),
+    types: {
+      // postgres.js parses strings as dates too, which cuts microseconds off: only Date needs help.
+      date: {
+        to: 1184,
+        from: [1082, 1114, 1184],
+        serialize: (value: unknown) => (value instanceof Date ? value.toISOString() : String(value)),
+        parse: parseTimestamp,
+      },
+    },
+    connection: {
+      ...rest,
+      application_name:
+        options.applicationName ?? application_name ?? applicationName() ?? `atriz ${url.database}`,
+      TimeZone: 'UTC',
+      ...(statementTimeout && { statement_timeout: statementTimeout }),
+    },
+  };
+}
+
+// infinity and -infinity are no dates: they stay text instead of becoming an invalid Date.
+const parseTimestamp = (text: string): Date | string => (text.endsWith('infinity') ? text : new Date(text));
+
+/** libpq's meaning of each mode; a root certificate turns `require` into `verify-ca`. */
+function sslOptions(
+  mode: SslMode | undefined,
+  rootCertificate: string | undefined,
+): boolean | 'prefer' | ConnectionOptions {
+  const ca = rootCertificate && rootCertificate !== 'system' ? { ca: readFileSync(rootCertificate) } : {};
+  switch (mode) {
+    case undefined:
+      return rootCertificate ? { ...ca, rejectUnauthorized: true } : false;
+    case 'disable':
+      return false;
+    case 'allow':
+    case 'prefer':
+      return 'prefer';
+    case 'require':
+      if (!rootCertificate) return { rejectUnauthorized: false };
+      return { ...ca, rejectUnauthorized: true, checkServerIdentity: () => undefined };
+    case 'verify-ca':
+      return { ...ca, rejectUnauthorized: true, checkServerIdentity: () => undefined };
+    case 'verify-full':
+      return { ...ca, rejectUnauthorized: true };
+  }
+}

@@ -1,0 +1,20 @@
+// The public surface of @atriz/database.
+
+export { type DatabaseDefinition, type DatabaseKey, databaseKeys, databases } from './databases.ts';
+export * from './errors.ts';
+export type { Database, DatabasePoolOptions, QueryResult } from './pool.ts';
+export { createDatabasePool, Pool } from './pool.ts';
+export type { SeedFunction } from './seed.ts';
+export {
+  addCompressionPolicy,
+  addContinuousAggregatePolicy,
+  addRetentionPolicy,
+  type CompressionOptions,
+  createHypertable,
+  enableTimescaleDB,
+  type Interval,
+  type RefreshPolicy,
+  refreshContinuousAggregate,
+} from './timescale.ts';
+export { getHourlyStats, getRecentLocations, recordLocation, recordLocations } from './tracking/index.ts';
+export { Transaction, type TransactionOptions, withTransaction } from './transaction.ts';

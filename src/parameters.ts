@@ -1,0 +1,29 @@
+// Turns JavaScript values into query parameters the way node-postgres users expect them.
+
+/** OID of `unknown`: PostgreSQL infers the type from the context, as for a quoted literal. */
+export const unknownType = 705;
+
+/**
+ * Encodes a value as text for PostgreSQL. `undefined` becomes NULL, dates ISO 8601 in UTC, objects
+ * JSON, arrays array literals, bytes hexadecimal.
+ *
+ * By hand because postgres.js encodes by the type that the server describes: a string for a jsonb
+ * column would be quoted twice, and an array of booleans or dates is sent as a single value.
+ */
+export function encodeParameter(value: unknown): string | null {
+  if (value === null || value === undefined) return null;
+  if (typeof value !== 'object') return String(value);
+  if (value instanceof Date) return value.toISOString();
+  if (value instanceof Uint8Array) return `\\x${Buffer.from(value).toString('hex')}`;
+  if (Array.isArray(value)) return encodeArray(value);
+  return JSON.stringify(value);
+}
+
+function encodeArray(values: readonly unknown[]): string {
+  const elements = values.map((value) => {
+    if (Array.isArray(value)) return encodeArray(value);
+    const text = encodeParameter(value);
+    return text === null ? 'NULL' : `"${text.replace(/["\\]/g, '\\$&')}"`;
+  });
+  return `{${elements.join(',')}}`;
+}

@@ -1,0 +1,149 @@
+// Connection pools: one postgres.js client that serves plain SQL, the tag and typed Drizzle alike.
+import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
+import postgres from 'postgres';
+import { clientOptions, type DatabasePoolOptions } from './client-options.ts';
+import { databaseUrl, useUtc } from './config.ts';
+import { type Address, describeConnectionError } from './connection-error.ts';
+import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
+import { type DatabaseKey, definitionOf, type SchemaOf } from './databases.ts';
+import { ConfigurationError } from './errors.ts';
+import { createOrm, type DrizzleSchema, relationalSchema, type Schema, type SqlTag } from './orm.ts';
+import { encodeParameter, unknownType } from './parameters.ts';
+
+export type { DatabasePoolOptions } from './client-options.ts';
+
+export interface QueryResult<Row> {
+  rows: Row[];
+  /** Rows returned, or touched by an INSERT, UPDATE, DELETE, MERGE or COPY. */
+  rowCount: number;
+}
+
+/** What runs queries: a pool or a transaction. Functions of this package take it first. */
+export abstract class Database<S extends Schema = Schema> {
+  /** The postgres.js tag: server-side prepared statements, dates and JSON parsed. For hot paths. */
+  abstract readonly sql: SqlTag;
+  /** Name of the database, for messages. */
+  abstract readonly name: string;
+  protected abstract readonly drizzleSchema: DrizzleSchema<S>;
+  #orm: PostgresJsDatabase<S> | undefined;
+
+  /** Typed Drizzle on the same connections. Built at its first use: many transactions need none. */
+  get orm(): PostgresJsDatabase<S> {
+    this.#orm ??= createOrm(this.sql, this.drizzleSchema);
+    return this.#orm;
+  }
+
+  /**
+   * Runs one statement with `$1`-style parameters. Dates, arrays, objects and `undefined` are
+   * encoded as node-postgres does. Without parameters several statements may stand in `text`; the
+   * last one's rows are returned.
+   */
+  async query<Row extends object = Record<string, unknown>>(
+    text: string,
+    parameters: readonly unknown[] = [],
+  ): Promise<QueryResult<Row>> {
+    const encoded = parameters.map((value) => this.sql.typed(encodeParameter(value) as string, unknownType));
+    const results = await this.sql.unsafe(text, encoded, { prepare: encoded.length > 0 });
+    const last = Array.isArray(results[0]) ? results.at(-1) : results;
+    const rows = last as unknown as postgres.RowList<Row[]>;
+    return { rows: [...rows], rowCount: rows.count ?? rows.length };
+  }
+}
+
+/** A pool of connections to one database. */
+export class Pool<S extends Schema = Schema> extends Database<S> {
+  readonly sql: postgres.Sql;
+  readonly name: string;
+  readonly drizzleSchema: DrizzleSchema<S>;
+  readonly #address: Address;
+
+  constructor(options: DatabasePoolOptions, url: DatabaseUrl, schema: S) {
+    super();
+    this.name = url.database;
+    this.#address = {
+      database: url.database,
+      host: url.hosts.map(({ host, port }) => `${host}:${port}`).join(','),
+    };
+    this.sql = nameErrors(postgres(clientOptions(options, url)) as unknown as postgres.Sql, this.#address);
+    this.drizzleSchema = relationalSchema(schema);
+  }
+
+  /** What `withTransaction`, the TimescaleDB functions and seeds take. The pool itself. */
+  get pool(): this {
+    return this;
+  }
+
+  /** Runs `work` between BEGIN and COMMIT on one connection. Apps call `withTransaction`. */
+  async begin<Result>(
+    characteristics: string,
+    work: (sql: postgres.TransactionSql) => Promise<Result>,
+  ): Promise<Result> {
+    try {
+      return (await this.sql.begin(characteristics, work)) as Result;
+    } catch (error) {
+      throw describeConnectionError(error, this.#address);
+    }
+  }
+
+  /** Waits up to 5 seconds for running queries, then closes every connection. */
+  async close(): Promise<void> {
+    await this.sql.end({ timeout: 5 });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/**
+ * Creates a pool; the first query opens the first connection. Sessions and the process use UTC.
+ * @throws ConfigurationError when the URL or the setting that should hold it is wrong or missing.
+ */
+export function createDatabasePool<Key extends DatabaseKey>(
+  options: DatabasePoolOptions & { database: Key; schema?: undefined },
+): Pool<SchemaOf<Key>>;
+export function createDatabasePool<S extends Schema = Record<string, never>>(
+  options: DatabasePoolOptions & { database?: DatabaseKey; schema?: S },
+): Pool<S>;
+export function createDatabasePool(
+  options: DatabasePoolOptions & { database?: DatabaseKey | undefined; schema?: Schema | undefined },
+): Pool<Schema> {
+  useUtc();
+  const { database, connectionString } = options;
+  const schema = options.schema ?? (database ? definitionOf(database).schema : {});
+  if (connectionString) {
+    return new Pool(options, parseDatabaseUrl(connectionString, 'connectionString'), schema);
+  }
+  if (database) {
+    const { url, origin } = databaseUrl(database);
+    return new Pool(options, parseDatabaseUrl(url, origin), schema);
+  }
+  throw new ConfigurationError(
+    'createDatabasePool got no connectionString (is the environment variable that holds it set?): ' +
+      "pass postgresql://user:password@host:5432/database, or { database: 'core' }.",
+  );
+}
+
+interface Rejectable {
+  reject: (error: unknown) => void;
+}
+
+// The driver's errors name a host at most. Every query of the client passes through here, so that
+// a connection error names its database whichever way the query was written.
+function nameErrors(sql: postgres.Sql, address: Address): postgres.Sql {
+  const watch = <Result>(result: Result): Result => {
+    if (result instanceof Promise) {
+      const query = result as unknown as Rejectable;
+      const { reject } = query;
+      query.reject = (error) => reject(describeConnectionError(error, address));
+    }
+    return result;
+  };
+  return new Proxy(sql, {
+    apply: (target, receiver, args) => watch(Reflect.apply(target, receiver, args)),
+    get: (target, property, receiver) => {
+      if (property !== 'unsafe') return Reflect.get(target, property, receiver);
+      return (...args: Parameters<typeof target.unsafe>) => watch(target.unsafe(...args));
+    },
+  });
+}

@@ -1,0 +1,5 @@
+// The type of a seed file's default export.
+import type { Pool } from './pool.ts';
+
+/** Fills a database with development rows. Runs in alphabetical order of the file names; must be idempotent. */
+export type SeedFunction = (pool: Pool) => Promise<void>;

@@ -1,0 +1,3 @@
+// @atriz/database/tracking: write GPS points, read recent ones and hourly statistics.
+export { type LocationInput, recordLocation, recordLocations } from './events.ts';
+export { getHourlyStats, getRecentLocations, type RecentLocationsOptions } from './queries.ts';
