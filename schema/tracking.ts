@@ -7,6 +7,14 @@ import { coreUserId, timestamptz } from './columns.ts';
 const decimal = (name: string, precision: number, scale: number) =>
   numeric(name, { precision, scale, mode: 'number' });
 
+/** What the handwritten migrations set up; they remain the way to change it. */
+export const trackingPolicies = {
+  /** Raw points older than this are dropped. */
+  rawRetentionDays: 30,
+  /** The newest hours are computed from raw points until the aggregate covers them. */
+  refreshEndOffsetHours: 1,
+} as const;
+
 // The hypertable, compression and retention stand in the handwritten migrations.
 // No primary key: a unique index on a hypertable must contain time, and a device may report twice.
 export const locationEvents = pgTable(

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { resolve } from 'node:path';
+import dotenv from 'dotenv';
 import { formatDatabaseUrl, isPort, parseDatabaseUrl } from './database-url.ts';
 import { type DatabaseKey, databaseKeys, databases, definitionOf, isDatabaseKey } from './databases.ts';
 import { ConfigurationError } from './errors.ts';
@@ -121,11 +122,22 @@ export function selectDatabases(names: readonly string[]): DatabaseKey[] {
   return names.length === 0 ? databaseKeys : databaseKeys.filter((key) => names.includes(key));
 }
 
+/** Reads `.env` of the current folder into the environment; what is set already wins. For command lines only. */
+export function loadEnvironmentFile(): void {
+  dotenv.config({ quiet: true });
+}
+
 export const isProduction = (env: Environment = process.env): boolean => env.NODE_ENV === 'production';
 
 /** The name that `PGAPPNAME` gives to this process's connections. */
 export const applicationName = (env: Environment = process.env): string | undefined =>
   env.PGAPPNAME || undefined;
+
+/** The environment for a program that we start, with some variables set. */
+export const childEnvironment = (variables: Environment): NodeJS.ProcessEnv => ({
+  ...process.env,
+  ...variables,
+});
 
 /** Dates are shown and parsed in UTC by the whole process, as the guide promises. */
 export function useUtc(): void {

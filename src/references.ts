@@ -1,6 +1,7 @@
 // user_id across databases: the application level keeps it true, because no foreign key can.
 import { UserReferenceError, ValidationError } from './errors.ts';
 import type { Database } from './pool.ts';
+import { isUuid } from './tracking/parse.ts';
 
 /**
  * Call it before a row with this `user_id` is written to an application's database.
@@ -9,7 +10,7 @@ import type { Database } from './pool.ts';
  * @throws UserReferenceError for somebody unknown or not active; ValidationError for what is no uuid.
  */
 export async function requireUser(coreDb: Database, userId: string): Promise<string> {
-  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(userId)) {
+  if (!isUuid(userId)) {
     throw new ValidationError(`User id "${userId}" is not a uuid.`);
   }
   const { rows } = await coreDb.query<{ id: string; is_active: boolean }>(

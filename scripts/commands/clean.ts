@@ -1,0 +1,57 @@
+// clean: empties every table, keeps the structure and the history of migrations.
+import type { Command } from 'commander';
+import { selectDatabases } from '../../src/config.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { confirmDestruction, printJson, refuseProduction } from '../output.ts';
+import { withPool } from '../session.ts';
+import { databaseName, quoteIdentifier } from './create.ts';
+
+export function registerClean(program: Command): void {
+  program
+    .command('clean')
+    .description('empty all tables and reset their sequences (development only)')
+    .argument('[database...]', 'which; default: all')
+    .option('--yes', 'do not ask')
+    .option('--json', 'print JSON')
+    .action(async (names: string[], { yes, json }: { yes?: boolean; json?: boolean }) => {
+      refuseProduction('clean');
+      const keys = selectDatabases(names);
+      await confirmDestruction(`All rows of ${keys.map(databaseName).join(', ')} will be deleted.`, yes);
+      const results = [];
+      for (const key of keys) {
+        const tables = await cleanDatabase(key);
+        results.push({ key, tables });
+        if (!json)
+          console.log(`${key.padEnd(8)}  emptied ${tables.join(', ') || 'nothing: it has no tables'}`);
+      }
+      if (json) printJson(results);
+    });
+}
+
+/** Truncates every table of the schema public, continuous aggregates too. @returns their names. */
+export async function cleanDatabase(key: DatabaseKey): Promise<string[]> {
+  return withPool(key, async (pool) => {
+    // Tables of extensions belong to the structure; drizzle-kit's table stands in a schema of its own.
+    const tables = await pool.query<{ name: string }>(
+      `SELECT c.relname AS name FROM pg_class c
+       WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+         AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+       ORDER BY 1`,
+    );
+    const names = [...tables.rows, ...(await continuousAggregates(pool))].map(({ name }) => name);
+    const [first, ...rest] = names.map((name) => `public.${quoteIdentifier(name)}`);
+    if (first === undefined) return [];
+    // One statement: foreign keys between the tables need no order then, and it is all or nothing.
+    await pool.query(`TRUNCATE ${[first, ...rest].join(', ')} RESTART IDENTITY CASCADE`);
+    return names;
+  });
+}
+
+async function continuousAggregates(pool: Parameters<Parameters<typeof withPool>[1]>[0]) {
+  const enabled = await pool.query("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'");
+  if (enabled.rowCount === 0) return [];
+  const { rows } = await pool.query<{ name: string }>(
+    "SELECT view_name AS name FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'public' ORDER BY 1",
+  );
+  return rows;
+}

@@ -1,0 +1,69 @@
+// create: makes the databases that do not exist yet.
+import type { Command } from 'commander';
+import { databaseUrl, selectDatabases } from '../../src/config.ts';
+import { parseDatabaseUrl } from '../../src/database-url.ts';
+import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { ConnectionError, sqlState } from '../../src/errors.ts';
+import { printJson } from '../output.ts';
+import { withMaintenance, withPool } from '../session.ts';
+
+export function registerCreate(program: Command): void {
+  program
+    .command('create')
+    .description('create the databases that do not exist yet')
+    .argument('[database...]', 'which; default: all')
+    .option('--json', 'print JSON')
+    .action(async (names: string[], { json }: { json?: boolean }) => {
+      const results = [];
+      for (const key of selectDatabases(names)) {
+        const created = await createDatabase(key);
+        results.push({ key, database: databaseName(key), created });
+        if (!json) console.log(`${databaseName(key)} ${created ? 'created' : 'exists already'}`);
+      }
+      if (json) printJson(results);
+    });
+}
+
+/** The name that the URL says: it may differ from the registry's, e.g. on a shared server. */
+export const databaseName = (key: DatabaseKey): string => {
+  const { url, origin } = databaseUrl(key);
+  return parseDatabaseUrl(url, origin).database;
+};
+
+export const quoteIdentifier = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+
+/** Creates one database where it is missing. @returns whether it was missing. */
+export async function createDatabase(key: DatabaseKey): Promise<boolean> {
+  // Asking the database itself needs no right to look into the maintenance database.
+  if (await exists(key)) return false;
+  const name = quoteIdentifier(databaseName(key));
+  try {
+    await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE ${name} ENCODING 'UTF8'`));
+  } catch (error) {
+    // 42P04 duplicate_database: another process was faster.
+    if (sqlState(error) === '42P04') return false;
+    throw error;
+  }
+  await withPool(key, async (pool) => {
+    await pool.query(`ALTER DATABASE ${name} SET timezone TO 'UTC'`);
+    const { holds } = definitionOf(key);
+    await pool.query(`COMMENT ON DATABASE ${name} IS '${holds.replaceAll("'", "''")}'`);
+  });
+  return true;
+}
+
+async function exists(key: DatabaseKey): Promise<boolean> {
+  try {
+    await withPool(key, (pool) => pool.query('SELECT 1'));
+    return true;
+  } catch (error) {
+    if (error instanceof ConnectionError && error.code === '3D000') return false;
+    throw error;
+  }
+}
+
+/** Drops one database with everything in it, ending the sessions that use it. */
+export async function dropDatabase(key: DatabaseKey): Promise<void> {
+  const name = quoteIdentifier(databaseName(key));
+  await withMaintenance(key, (pool) => pool.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`));
+}

@@ -1,0 +1,80 @@
+// generate: drizzle-kit writes the next migration; beside it stands the file that takes it back.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { selectDatabases } from '../../src/config.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
+import { readMigrations } from '../../src/migrations/index.ts';
+import { packageRoot } from '../../src/package-root.ts';
+import { kitArguments, kitEnvironment } from '../drizzle-kit-process.ts';
+
+interface GenerateOptions {
+  name?: string;
+  custom?: boolean;
+}
+
+export function registerGenerate(program: Command): void {
+  program
+    .command('generate')
+    .description('write a migration from the changes in schema/')
+    .argument('[database...]', 'which; default: all')
+    .option('--name <name>', 'what it does, e.g. add_vehicles_color')
+    .option('--custom', 'an empty migration, to be written by hand')
+    .action((names: string[], options: GenerateOptions) => {
+      if (options.custom && names.length !== 1) {
+        throw new ConfigurationError('--custom writes one migration: name exactly one database.');
+      }
+      for (const key of selectDatabases(names)) generate(key, options);
+    });
+  program
+    .command('create-migration')
+    .description('write an empty migration, to be filled by hand (npm run migrate:create)')
+    .argument('<database>', 'which')
+    .argument('<name>', 'what it does, e.g. add_user_metadata')
+    .action((database: string, name: string) => {
+      for (const key of selectDatabases([database])) generate(key, { name, custom: true });
+    });
+}
+
+function generate(key: DatabaseKey, { name, custom }: GenerateOptions): void {
+  if (name !== undefined && !/^[a-z0-9_]+$/.test(name)) {
+    throw new ConfigurationError(`--name is "${name}": use lower-case letters, digits and _.`);
+  }
+  const extra = [...(name ? ['--name', name] : []), ...(custom ? ['--custom'] : [])];
+  const { status } = spawnSync(process.execPath, kitArguments(key, 'generate', extra), {
+    cwd: packageRoot(),
+    env: kitEnvironment(key),
+    stdio: 'inherit',
+  });
+  if (status !== 0) throw new AtrizDatabaseError(`drizzle-kit generate failed for ${key}: see above.`);
+  writeMissingDowns(key);
+  writeMissingScripts(key);
+}
+
+function writeMissingDowns(key: DatabaseKey): void {
+  for (const { tag, path } of readMigrations(key)) {
+    const down = path.replace(/\.sql$/, '.down.sql');
+    if (existsSync(down)) continue;
+    writeFileSync(down, `-- Write here what takes back ${tag}.\n`);
+    console.log(`${down} waits for what takes it back`);
+  }
+}
+
+// A new database needs one registry entry and one schema file; its npm scripts follow by themselves.
+function writeMissingScripts(key: DatabaseKey): void {
+  const path = join(packageRoot(), 'package.json');
+  const manifest = JSON.parse(readFileSync(path, 'utf8')) as { scripts: Record<string, string> };
+  const commands = Object.entries(manifest.scripts).filter(([name]) => name.endsWith(':core'));
+  let added = 0;
+  for (const [name, command] of commands) {
+    const script = name.replace(/core$/, key);
+    if (manifest.scripts[script]) continue;
+    manifest.scripts[script] = command.replace(/core$/, key);
+    added += 1;
+  }
+  if (added === 0) return;
+  writeFileSync(path, `${JSON.stringify(manifest, null, 2)}\n`);
+  console.log(`package.json got ${added} scripts for ${key}, such as db:migrate:${key}`);
+}

@@ -1,0 +1,52 @@
+// seed: runs the TypeScript files of scripts/seeds/<database>/ in alphabetical order.
+import { existsSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { Command } from 'commander';
+import { selectDatabases } from '../../src/config.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { ConfigurationError } from '../../src/errors.ts';
+import type { SeedFunction } from '../../src/seed.ts';
+import { printJson, refuseProduction } from '../output.ts';
+import { withPool } from '../session.ts';
+
+// .js is what the build makes of them.
+const seedsFolder = join(dirname(fileURLToPath(import.meta.url)), '..', 'seeds');
+
+export function registerSeed(program: Command): void {
+  program
+    .command('seed')
+    .description('fill the databases with development rows; running it again changes nothing')
+    .argument('[database...]', 'which; default: all')
+    .option('--json', 'print JSON')
+    .action(async (names: string[], { json }: { json?: boolean }) => {
+      refuseProduction('seed');
+      const results = [];
+      for (const key of selectDatabases(names)) results.push({ key, seeds: await seedDatabase(key, !json) });
+      if (json) printJson(results);
+    });
+}
+
+/** Runs the seeds of one database. @returns their file names. */
+export async function seedDatabase(key: DatabaseKey, verbose: boolean): Promise<string[]> {
+  const folder = join(seedsFolder, key);
+  const files = existsSync(folder)
+    ? readdirSync(folder)
+        .filter((name) => /(?<!\.d)\.(ts|js)$/.test(name))
+        .sort()
+    : [];
+  await withPool(key, async (pool) => {
+    for (const file of files) {
+      const module = (await import(pathToFileURL(join(folder, file)).href)) as { default?: SeedFunction };
+      if (typeof module.default !== 'function') {
+        throw new ConfigurationError(
+          `${join(folder, file)} has no default export of type SeedFunction: add "export default seed".`,
+        );
+      }
+      await module.default(pool);
+      if (verbose) console.log(`${key.padEnd(8)}  ${file}  done`);
+    }
+  });
+  if (verbose && files.length === 0) console.log(`${key.padEnd(8)}  no seeds`);
+  return files;
+}

@@ -1,0 +1,123 @@
+// status: what each database is, which migrations it has, and how tracking is doing.
+import type { Command } from 'commander';
+import { databaseUrl, selectDatabases } from '../../src/config.ts';
+import { maskPassword } from '../../src/database-url.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { ConnectionError } from '../../src/errors.ts';
+import { getMigrationStatus } from '../../src/migrations/index.ts';
+import { formatBytes, formatCount, printJson, printTable } from '../output.ts';
+import { withPool } from '../session.ts';
+import { type DatabaseFacts, readFacts } from './status-facts.ts';
+
+export interface StatusOptions {
+  json?: boolean;
+}
+
+type Status = { key: DatabaseKey; url: string; origin: string } & (
+  | { reachable: false; error: string }
+  | ({
+      reachable: true;
+      migrations: { applied: string[]; pending: string[]; edited: string[]; orphaned: number };
+    } & DatabaseFacts)
+);
+
+export function registerStatus(program: Command): void {
+  program
+    .command('status')
+    .description('show server, migrations, tables, chunks and policies; exit 1 if one cannot be reached')
+    .argument('[database...]', 'which; default: all')
+    .option('--json', 'print JSON')
+    .action((names: string[], options: StatusOptions) => printStatus(names, options));
+}
+
+export async function printStatus(names: readonly string[], { json }: StatusOptions): Promise<void> {
+  const statuses = await Promise.all(selectDatabases(names).map(readStatus));
+  if (json) printJson(statuses);
+  else printReport(statuses);
+  if (statuses.some(({ reachable }) => !reachable)) process.exitCode = 1;
+}
+
+async function readStatus(key: DatabaseKey): Promise<Status> {
+  const { url, origin } = databaseUrl(key);
+  const where = { key, url: maskPassword(url), origin };
+  try {
+    return await withPool(key, async (pool) => {
+      const { applied, pending, edited, orphaned } = await getMigrationStatus(pool, key);
+      const tags = (migrations: typeof applied) => migrations.map(({ tag }) => tag);
+      return {
+        ...where,
+        reachable: true,
+        migrations: {
+          applied: tags(applied),
+          pending: tags(pending),
+          edited: tags(edited),
+          orphaned: orphaned.length,
+        },
+        ...(await readFacts(pool)),
+      };
+    });
+  } catch (error) {
+    if (!(error instanceof ConnectionError)) throw error;
+    return { ...where, reachable: false, error: error.message };
+  }
+}
+
+function printReport(statuses: readonly Status[]): void {
+  printTable(
+    ['database', 'server', 'migrations', 'tables', 'size'],
+    statuses.map((status) => {
+      if (!status.reachable) return [status.key, 'not reachable', '', '', ''];
+      const { applied, pending, edited, orphaned } = status.migrations;
+      const migrations = [
+        `${applied.length} applied`,
+        pending.length > 0 && `${pending.length} pending`,
+        edited.length > 0 && `${edited.length} edited`,
+        orphaned > 0 && `${orphaned} without a file`,
+      ];
+      return [
+        status.key,
+        [status.serverVersion, ...status.extensions.map(({ name, version }) => `${name} ${version}`)].join(
+          ', ',
+        ),
+        migrations.filter(Boolean).join(', '),
+        status.tables.length,
+        formatBytes(status.bytes),
+      ];
+    }),
+  );
+  for (const status of statuses) {
+    if (!status.reachable) console.log(`\n${status.error}`);
+    else if (status.timescale) printTimescale(status.timescale);
+    if (status.reachable && status.migrations.pending.length > 0) {
+      console.log(
+        `\n${status.key} has pending migrations: ${status.migrations.pending.join(', ')}. Run "npm run db:migrate -- ${status.key}".`,
+      );
+    }
+  }
+}
+
+function printTimescale({ hypertables, policies }: NonNullable<DatabaseFacts['timescale']>): void {
+  console.log();
+  printTable(
+    ['hypertable', 'chunks', 'compressed', 'size'],
+    hypertables.map(({ name, chunks, compressedChunks, bytes }) => [
+      name,
+      formatCount(chunks),
+      formatCount(compressedChunks),
+      formatBytes(bytes),
+    ]),
+  );
+  console.log();
+  printTable(
+    ['policy', 'on', 'setting', 'every', 'last run'],
+    policies.map(({ policy, relation, settings, every, lastRun, lastResult }) => [
+      policy,
+      relation,
+      Object.entries(settings)
+        .map(([name, value]) => `${name} ${value}`)
+        .join(', '),
+      every,
+      lastRun ? `${lastRun} ${lastResult ?? ''}` : 'never',
+    ]),
+  );
+}

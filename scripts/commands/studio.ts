@@ -1,0 +1,96 @@
+// studio: opens drizzle-kit studio, one port for each database, and says which is which.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Command, InvalidArgumentError } from 'commander';
+import { databaseUrl, selectDatabases } from '../../src/config.ts';
+import { maskPassword } from '../../src/database-url.ts';
+import { AtrizDatabaseError } from '../../src/errors.ts';
+import { packageRoot } from '../../src/package-root.ts';
+import { kitArguments, kitEnvironment } from '../drizzle-kit-process.ts';
+import { printTable } from '../output.ts';
+
+/** drizzle-kit's own default. */
+const firstPort = 4983;
+
+export function registerStudio(program: Command): void {
+  program
+    .command('studio')
+    .description('open Drizzle Studio; each database gets a port of its own')
+    .argument('[database...]', 'which; default: all')
+    .option('--port <port>', 'the first port', parsePort, firstPort)
+    .action((names: string[], { port }: { port: number }) => openStudios(names, port));
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (!Number.isInteger(port) || port < 1 || port > 65_000) {
+    throw new InvalidArgumentError('It should be a number from 1 to 65000.');
+  }
+  return port;
+}
+
+async function openStudios(names: readonly string[], port: number): Promise<void> {
+  const studios = selectDatabases(names).map((key, index) => ({
+    key,
+    port: port + index,
+    url: databaseUrl(key).url,
+  }));
+  const children: ChildProcess[] = [];
+  const stop = () => {
+    for (const child of children) child.kill('SIGTERM');
+  };
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
+  try {
+    for (const studio of studios) {
+      if (await answers(studio.port)) throw portProblem(studio.key, studio.port);
+      const child = spawn(
+        process.execPath,
+        kitArguments(studio.key, 'studio', ['--port', String(studio.port)]),
+        { cwd: packageRoot(), env: kitEnvironment(studio.key), stdio: ['ignore', 'ignore', 'inherit'] },
+      );
+      children.push(child);
+      await listening(studio.port, child, studio.key);
+    }
+    printTable(
+      ['database', 'open in a browser', 'shows'],
+      studios.map(({ key, port, url }) => [
+        key,
+        `https://local.drizzle.studio?port=${port}`,
+        maskPassword(url),
+      ]),
+    );
+    console.log('\nCtrl-C closes them.');
+    await Promise.race(children.map((child) => once(child, 'exit')));
+  } finally {
+    stop();
+  }
+}
+
+async function listening(port: number, child: ChildProcess, key: string): Promise<void> {
+  const deadline = Date.now() + 60_000;
+  while (Date.now() < deadline && child.exitCode === null) {
+    if (await answers(port)) return;
+    await sleep(100);
+  }
+  throw portProblem(key, port);
+}
+
+const portProblem = (key: string, port: number) =>
+  new AtrizDatabaseError(
+    `drizzle-kit studio for ${key} did not start on port ${port}: is the port taken? Choose others with --port.`,
+  );
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port });
+    const end = (open: boolean) => {
+      socket.destroy();
+      resolve(open);
+    };
+    socket.once('connect', () => end(true));
+    socket.once('error', () => end(false));
+  });
+}

@@ -1,0 +1,23 @@
+// How drizzle-kit is started for one database.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { childEnvironment } from '../src/config.ts';
+import type { DatabaseKey } from '../src/databases.ts';
+import { ConfigurationError } from '../src/errors.ts';
+import { packageRoot } from '../src/package-root.ts';
+
+/** Arguments for Node: drizzle-kit's own entry, the command, the database's configuration. */
+export function kitArguments(key: DatabaseKey, command: string, extra: readonly string[] = []): string[] {
+  const entry = join(packageRoot(), 'node_modules', 'drizzle-kit', 'bin.cjs');
+  if (!existsSync(entry)) {
+    throw new ConfigurationError(
+      `drizzle-kit is not installed in ${packageRoot()}: run "npm install" there.`,
+    );
+  }
+  const own = `drizzle.${key}.config.ts`;
+  const config = existsSync(join(packageRoot(), own)) ? own : 'drizzle.apps.config.ts';
+  return [entry, command, '--config', config, ...extra];
+}
+
+/** The environment for drizzle-kit: `APP` says which application's database is meant. */
+export const kitEnvironment = (key: DatabaseKey): NodeJS.ProcessEnv => childEnvironment({ APP: key });

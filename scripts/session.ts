@@ -1,0 +1,32 @@
+// What every command does with a database: open a small pool, use it, close it.
+import { databaseUrl } from '../src/config.ts';
+import { withDatabase } from '../src/database-url.ts';
+import { type DatabaseKey, definitionOf } from '../src/databases.ts';
+import { createDatabasePool, type Pool } from '../src/pool.ts';
+
+/** Runs `work` with a pool of one database, closed afterwards whatever happens. */
+export async function withPool<Result>(
+  key: DatabaseKey,
+  work: (pool: Pool) => Promise<Result>,
+): Promise<Result> {
+  await using pool = createDatabasePool({
+    connectionString: databaseUrl(key).url,
+    schema: definitionOf(key).schema,
+    applicationName: 'atriz-db',
+    max: 2,
+  });
+  return await work(pool);
+}
+
+/** Runs `work` on the server's maintenance database, from which databases are created and dropped. */
+export async function withMaintenance<Result>(
+  key: DatabaseKey,
+  work: (pool: Pool) => Promise<Result>,
+): Promise<Result> {
+  await using pool = createDatabasePool({
+    connectionString: withDatabase(databaseUrl(key).url, 'postgres'),
+    applicationName: 'atriz-db',
+    max: 1,
+  });
+  return await work(pool);
+}

@@ -1,0 +1,44 @@
+// The columns of location_events, and what each of them can hold.
+import type { LocationInput } from './events.ts';
+
+/** What a DECIMAL column holds: rounded to `scale` digits, within `min` and `max`. */
+export interface DecimalRange {
+  readonly scale: number;
+  readonly min: number;
+  readonly max: number;
+}
+
+export interface LocationColumn {
+  readonly name: string;
+  readonly property: keyof LocationInput;
+  /** PostgreSQL type of the array that carries it in. */
+  readonly type: string;
+  readonly required: boolean;
+  /** Only for numbers. Ranges come from the table's CHECKs and DECIMAL precisions. */
+  readonly range?: DecimalRange;
+}
+
+/** In the table's order. */
+export const locationColumns: readonly LocationColumn[] = [
+  { name: 'time', property: 'time', type: 'timestamptz', required: true },
+  { name: 'device_id', property: 'deviceId', type: 'uuid', required: true },
+  { name: 'user_id', property: 'userId', type: 'uuid', required: true },
+  { name: 'app_source', property: 'appSource', type: 'text', required: true },
+  { name: 'latitude', property: 'latitude', type: 'numeric', required: true, range: range(8, -90, 90) },
+  { name: 'longitude', property: 'longitude', type: 'numeric', required: true, range: range(8, -180, 180) },
+  { name: 'accuracy', property: 'accuracy', type: 'numeric', required: false, range: range(2, 0, 9_999.99) },
+  {
+    name: 'altitude',
+    property: 'altitude',
+    type: 'numeric',
+    required: false,
+    range: range(2, -999_999.99, 999_999.99),
+  },
+  { name: 'speed', property: 'speed', type: 'numeric', required: false, range: range(2, 0, 9_999.99) },
+  { name: 'heading', property: 'heading', type: 'numeric', required: false, range: range(2, 0, 360) },
+  { name: 'metadata', property: 'metadata', type: 'jsonb', required: false },
+];
+
+function range(scale: number, min: number, max: number): DecimalRange {
+  return { scale, min, max };
+}
