@@ -1,0 +1,21 @@
+// Two hours of driving for the seeded vehicle and the courier, unless they have points already.
+import type { SeedFunction } from '../../../src/seed.ts';
+import { getRecentLocations, recordLocations } from '../../../src/tracking/index.ts';
+import { drive } from '../../fleet.ts';
+import { courierDevice, people, vehicleDevice } from '../people.ts';
+
+const trips = [
+  { deviceId: vehicleDevice, userId: people.driver.id, appSource: 'mextrack', seed: 1 },
+  { deviceId: courierDevice, userId: people.courier.id, appSource: 'pshop', seed: 2 },
+];
+
+const seed: SeedFunction = async (pool) => {
+  const to = new Date();
+  const from = new Date(to.getTime() - 2 * 3_600_000);
+  for (const trip of trips) {
+    const points = await getRecentLocations(pool, trip.deviceId, { limit: 1 });
+    if (points.length === 0) await recordLocations(pool, [...drive({ ...trip, from, to })]);
+  }
+};
+
+export default seed;
