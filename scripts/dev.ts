@@ -1,0 +1,39 @@
+// npm run dev: the embedded cluster in .atriz/, until Ctrl-C. Development and tests only.
+import { resolve } from 'node:path';
+import { useUtc } from '../src/config.ts';
+import { startCluster } from './embedded/cluster.ts';
+import { EmbeddedClusterError } from './embedded/errors.ts';
+import { clusterUrls, environmentLines } from './embedded/urls.ts';
+import { printTable } from './output.ts';
+
+useUtc();
+try {
+  const cluster = await startCluster({
+    folder: resolve('.atriz'),
+    onProgress: (message) => console.error(message),
+  });
+  const urls = clusterUrls(cluster);
+  printTable(
+    ['database', 'URL'],
+    urls.map(({ key, url }) => [key, url]),
+  );
+  console.log(`\nFor an env file:\n\n${environmentLines(urls).join('\n')}\n`);
+  console.log(
+    'The commands of this folder find the cluster by themselves. Create and fill the databases with',
+  );
+  console.log('"npm run db:create", "npm run db:migrate" and "npm run db:seed". Ctrl-C stops the cluster.');
+  await stopSignal();
+  console.error('stopping');
+  await cluster.stop();
+} catch (error) {
+  if (!(error instanceof EmbeddedClusterError)) throw error;
+  console.error(error.message);
+  process.exitCode = 1;
+}
+
+function stopSignal(): Promise<void> {
+  return new Promise((done) => {
+    // A second Ctrl-C must not cut the clean stop short, so the handlers stay.
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => done());
+  });
+}

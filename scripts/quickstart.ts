@@ -1,0 +1,258 @@
+// npm run quickstart: from an empty machine to answered queries, in a temporary folder.
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { plot } from 'asciichart';
+import { SingleBar } from 'cli-progress';
+import { Command, InvalidArgumentError } from 'commander';
+import { vehicles } from '../schema/mextrack.ts';
+import { childEnvironment, useUtc } from '../src/config.ts';
+import { type DatabaseKey, definitionOf } from '../src/databases.ts';
+import {
+  AtrizDatabaseError,
+  createDatabasePool,
+  getHourlyStats,
+  getRecentLocations,
+  type Pool,
+  recordLocations,
+} from '../src/index.ts';
+import { packageRoot } from '../src/package-root.ts';
+import { requireUser } from '../src/references.ts';
+import { refreshContinuousAggregate } from '../src/timescale.ts';
+import { startCluster } from './embedded/cluster.ts';
+import { EmbeddedClusterError } from './embedded/errors.ts';
+import { type ClusterUrl, clusterUrls, environmentLines } from './embedded/urls.ts';
+import { drive } from './fleet.ts';
+import { runPolicies } from './jobs.ts';
+import { formatBytes, formatCount, printTable } from './output.ts';
+import { people } from './seeds/people.ts';
+
+interface QuickstartOptions {
+  keep?: boolean;
+  vehicles: number;
+  days: number;
+}
+
+/** Points of one vehicle on one day: two shifts of 500 points, 30 seconds apart. */
+const pointsPerShift = 500;
+const hour = 3_600_000;
+
+const program = new Command('quickstart')
+  .description('starts an embedded cluster, fills it with a simulated fleet and asks it questions')
+  .option('--keep', 'stay up until Ctrl-C')
+  .option('--vehicles <count>', 'how many vehicles drive', wholeNumber, 20)
+  .option('--days <count>', 'for how many days', wholeNumber, 10);
+
+useUtc();
+const started = performance.now();
+try {
+  await quickstart(program.parse().opts<QuickstartOptions>());
+} catch (error) {
+  if (!(error instanceof EmbeddedClusterError || error instanceof AtrizDatabaseError)) throw error;
+  console.error(error.message);
+  process.exitCode = 1;
+}
+
+function wholeNumber(text: string): number {
+  const number = Number(text);
+  if (Number.isInteger(number) && number > 0 && number <= 1000) return number;
+  throw new InvalidArgumentError('It should be a whole number from 1 to 1000.');
+}
+
+async function quickstart(options: QuickstartOptions): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'atriz-quickstart-'));
+  heading('An embedded cluster: PostgreSQL for four databases, TimescaleDB in WASM for tracking');
+  const cluster = await startCluster({
+    folder,
+    durable: false,
+    onProgress: (message) => console.log(`  ${message}`),
+  });
+  try {
+    const urls = clusterUrls(cluster);
+    for (const command of ['create', 'migrate', 'seed']) await runCommand(command, urls);
+    await using pools = openPools(urls);
+    await driveFleet(pools, options);
+    await runJobs(pools.tracking);
+    await runCommand('status', urls);
+    await showPositions(pools);
+    await showOneVehicle(pools.tracking);
+    heading(`Done in ${Math.round((performance.now() - started) / 1000)} s. What to type next`);
+    await sayGoodbye(options, urls);
+  } finally {
+    await cluster.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function heading(text: string): void {
+  console.log(`\n${text}`);
+}
+
+/** Runs a command as its user would, and shows what it prints. */
+async function runCommand(command: string, urls: readonly ClusterUrl[]): Promise<void> {
+  heading(`npm run db:${command}`);
+  const settings = Object.fromEntries(urls.map(({ key, url }) => [definitionOf(key).urlVariable, url]));
+  const root = packageRoot();
+  // Not the synchronous kind: this process serves the tracking database meanwhile.
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ['--import', 'tsx', join(root, 'scripts', 'db.ts'), command],
+    { cwd: root, env: childEnvironment({ ...settings, NODE_ENV: 'development' }) },
+  ).catch(({ stdout, stderr }: { stdout: string; stderr: string }) => {
+    throw new AtrizDatabaseError(`npm run db:${command} failed: ${stdout}${stderr}`.trim());
+  });
+  console.log(stdout.trimEnd().replace(/^(?=.)/gm, '  '));
+}
+
+type Pools = { readonly [Key in 'core' | 'tracking' | 'mextrack']: Pool } & AsyncDisposable;
+
+function openPools(urls: readonly ClusterUrl[]): Pools {
+  const open = (key: DatabaseKey) =>
+    createDatabasePool({
+      database: key,
+      connectionString: urls.find((entry) => entry.key === key)?.url,
+      schema: definitionOf(key).schema,
+    });
+  const pools = { core: open('core'), tracking: open('tracking'), mextrack: open('mextrack') };
+  return {
+    ...pools,
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all(Object.values(pools).map((pool) => pool.close()));
+    },
+  };
+}
+
+async function driveFleet({ core, tracking, mextrack }: Pools, options: QuickstartOptions): Promise<void> {
+  heading(`A fleet: ${options.vehicles} vehicles, ${options.days} days`);
+  const userId = await requireUser(core, people.driver.id);
+  const fleet = await mextrack.orm
+    .insert(vehicles)
+    .values(
+      Array.from({ length: options.vehicles }, (_, index) => ({
+        userId,
+        vehicleName: `Truck ${index + 1}`,
+        deviceId: `0e000000-0000-4000-8000-${String(index + 1).padStart(12, '0')}`,
+      })),
+    )
+    .returning();
+  const bar = new SingleBar({ format: '  {bar} {value} of {total} points', hideCursor: true });
+  const total = options.vehicles * options.days * 2 * (pointsPerShift + 1);
+  bar.start(total, 0);
+  const start = performance.now();
+  const end = Date.now();
+  for (const [index, { deviceId }] of fleet.entries()) {
+    const points = [];
+    // Two shifts a day, the last of which ends now.
+    for (let shift = 0; shift < options.days * 2; shift += 1) {
+      const to = new Date(end - shift * 12 * hour);
+      const from = new Date(to.getTime() - pointsPerShift * 30_000);
+      points.push(
+        ...drive({
+          deviceId: deviceId ?? '',
+          userId,
+          appSource: 'mextrack',
+          from,
+          to,
+          seed: index * 1000 + shift,
+        }),
+      );
+    }
+    points.sort((one, other) => one.time.getTime() - other.time.getTime());
+    bar.increment(await recordLocations(tracking, points));
+  }
+  bar.stop();
+  const seconds = (performance.now() - start) / 1000;
+  console.log(
+    `  ${formatCount(total)} points in ${seconds.toFixed(1)} s, ${formatCount(Math.round(total / seconds))} a second`,
+  );
+}
+
+async function runJobs(tracking: Pool): Promise<void> {
+  heading('The jobs of a night: refresh the hourly aggregate, compress, drop what is too old');
+  const size = async () => {
+    const { rows } = await tracking.query<{ bytes: number; chunks: number; points: number }>(
+      `SELECT hypertable_size('location_events')::float8 AS bytes,
+         (SELECT count(*)::int FROM show_chunks('location_events')) AS chunks,
+         (SELECT count(*)::int FROM location_events) AS points`,
+    );
+    return rows[0] ?? { bytes: 0, chunks: 0, points: 0 };
+  };
+  const before = await size();
+  const { rows } = await tracking.query<{ from: Date; to: Date }>(
+    `SELECT time_bucket('1 hour', min(time)) AS from, time_bucket('1 hour', now()) AS to FROM location_events`,
+  );
+  // The policy reaches back seven days; what was driven before is refreshed once.
+  if (rows[0]) await refreshContinuousAggregate(tracking, 'location_hourly', rows[0]);
+  await runPolicies(tracking, ['refresh_continuous_aggregate', 'compression', 'retention']);
+  const after = await size();
+  const compressed = await tracking.query<{ before: number; after: number }>(
+    `SELECT coalesce(sum(before_compression_total_bytes), 0)::float8 AS before,
+       coalesce(sum(after_compression_total_bytes), 0)::float8 AS after
+     FROM chunk_compression_stats('location_events')`,
+  );
+  const chunks = compressed.rows[0] ?? { before: 0, after: 0 };
+  console.log(`  ${formatCount(after.points)} points in ${after.chunks} chunks of a day`);
+  console.log(`  ${formatBytes(before.bytes)} before compression, ${formatBytes(after.bytes)} after`);
+  if (chunks.after > 0) {
+    const ratio = (chunks.before / chunks.after).toFixed(1);
+    console.log(
+      `  the chunks older than 7 days: ${formatBytes(chunks.before)} became ${formatBytes(chunks.after)}, ${ratio} times smaller`,
+    );
+  }
+}
+
+async function showPositions({ tracking, mextrack }: Pools): Promise<void> {
+  heading('Latest positions (GPS from atriz_tracking, names from mextrack_db)');
+  const latest = await tracking.sql`
+    SELECT DISTINCT ON (device_id) device_id, time, latitude, longitude, speed
+    FROM location_events WHERE time > now() - interval '1 day' ORDER BY device_id, time DESC`;
+  const names = new Map(
+    (await mextrack.orm.select().from(vehicles)).map((row) => [row.deviceId, row.vehicleName]),
+  );
+  const rows = latest
+    .filter((row) => names.has(row.device_id))
+    .slice(0, 5)
+    .map((row) => [
+      names.get(row.device_id) ?? '',
+      (row.time as Date).toISOString().slice(0, 19),
+      Number(row.latitude).toFixed(5),
+      Number(row.longitude).toFixed(5),
+      `${row.speed} km/h`,
+    ]);
+  printTable(
+    ['  vehicle', 'time (UTC)', 'latitude', 'longitude', 'speed'],
+    rows.map(([name, ...rest]) => [`  ${name}`, ...rest]),
+  );
+}
+
+async function showOneVehicle(tracking: Pool): Promise<void> {
+  const device = `0e000000-0000-4000-8000-${'1'.padStart(12, '0')}`;
+  const points = await getRecentLocations(tracking, device, { hours: 24 });
+  const stats = await getHourlyStats(tracking, device, { days: 2 });
+  heading(`Truck 1: ${formatCount(points.length)} points in the last 24 hours; average speed per hour, km/h`);
+  const speeds = stats.map(({ avgSpeed }) => avgSpeed ?? 0).reverse();
+  if (speeds.length > 1)
+    console.log(
+      plot(
+        speeds.flatMap((speed) => [speed, speed, speed]),
+        { height: 6 },
+      ),
+    );
+}
+
+async function sayGoodbye({ keep }: QuickstartOptions, urls: readonly ClusterUrl[]): Promise<void> {
+  if (!keep) {
+    console.log('  npm run dev            the same cluster, to stay: data in .atriz/');
+    console.log('  npm run db:create      then db:migrate, db:seed and db:status, in a second terminal');
+    console.log('  npm run db:studio      look inside, in a browser');
+    console.log('  npm test               the whole suite');
+    return;
+  }
+  console.log('  The cluster stays up until Ctrl-C. For an env file:\n');
+  console.log(environmentLines(urls).join('\n'));
+  await new Promise<void>((done) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => done());
+  });
+}
