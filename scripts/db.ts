@@ -43,6 +43,12 @@ const override = (command: Command): void => {
 };
 override(program);
 
+// A reader that has seen enough, such as head, is no failure of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit();
+});
+
 loadEnvironmentFile();
 useUtc();
 try {

@@ -1,6 +1,6 @@
 // What drizzle-kit needs to know about each database, taken from the registry.
 import { type Config, defineConfig } from 'drizzle-kit';
-import { databaseUrl } from '../src/config.ts';
+import { databaseUrl, loadEnvironmentFile } from '../src/config.ts';
 import type { DatabaseKey } from '../src/databases.ts';
 import { ConfigurationError } from '../src/errors.ts';
 
@@ -9,6 +9,7 @@ const offlineCommands = ['generate', 'check', 'up', 'export', 'drop'];
 
 /** The drizzle-kit configuration of one database. */
 export function kitConfig(key: DatabaseKey): Config {
+  loadEnvironmentFile();
   const files = { dialect: 'postgresql', schema: `./schema/${key}.ts`, out: `./drizzle/${key}` } as const;
   const offline = offlineCommands.some((command) => process.argv.includes(command));
   if (offline) return defineConfig(files);

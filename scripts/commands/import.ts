@@ -237,7 +237,7 @@ async function report(result: ImportResult): Promise<void> {
   if (olderThanRetention > 0) {
     console.log(
       `${formatCount(olderThanRetention)} of them are older than the retention of raw points: the retention job ` +
-        'will drop them when it runs next, and they never reach location_hourly. --shift-to-now keeps them.',
+        'will drop them when it runs next, and their hours are not kept. --shift-to-now moves them to the present.',
     );
   }
   if (rejectedCount === 0) return;

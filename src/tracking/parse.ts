@@ -66,7 +66,10 @@ function parseHeader(text: string, defaults: LocationDefaults): string[] {
   const missing = locationColumns.find(
     ({ name, property, required }) => required && !names.includes(name) && !(property in defaults),
   );
-  if (missing) throw new ValidationError(`The header has no "${missing.name}", and no option gives it.`);
+  if (missing)
+    throw new ValidationError(
+      `The header has no "${missing.name}", and no option gives it (--device, --user, --app).`,
+    );
   return names;
 }
 

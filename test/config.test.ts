@@ -1,0 +1,115 @@
+// Where a database is: which setting wins, and what an operator reads when one is wrong.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { applicationKey, databaseUrl, selectDatabases } from '../src/config.ts';
+import { databaseKeys } from '../src/databases.ts';
+import { runCli } from './support/cli.ts';
+
+const server = { PGHOST: 'db', PGPORT: '5544', PGUSER: 'me', PGPASSWORD: 'p w' };
+let folder: string;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'atriz-config-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('databaseUrl', () => {
+  test("prefers the database's own variable", () => {
+    const own = 'postgresql://a@b/mextrack_db';
+    expect(
+      databaseUrl('mextrack', {
+        ...server,
+        MEXTRACK_DATABASE_URL: own,
+        DATABASE_URL: 'postgresql://x@y/mextrack_db',
+      }),
+    ).toEqual({ url: own, origin: 'MEXTRACK_DATABASE_URL' });
+  });
+
+  test("reads DATABASE_URL for the application's own database only", () => {
+    const env = { ...server, DATABASE_URL: 'postgresql://x@y/mextrack_db' };
+    expect(databaseUrl('mextrack', env).origin).toBe('DATABASE_URL');
+    expect(databaseUrl('pshop', env).origin).toContain('PGHOST');
+    expect(databaseUrl('core', { ...server, DATABASE_URL: 'postgresql://x@y/atriz_core' }).origin).toContain(
+      'PGHOST',
+    );
+  });
+
+  test('lets APP say whose DATABASE_URL it is, whatever the name of the database', () => {
+    const env = { ...server, APP: 'pshop', DATABASE_URL: 'postgresql://x@y/shop_staging' };
+    expect(databaseUrl('pshop', env).origin).toBe('DATABASE_URL');
+    expect(databaseUrl('mextrack', env).origin).toContain('PGHOST');
+  });
+
+  test('builds a URL from the PG* variables, encoding what must be', () => {
+    expect(databaseUrl('core', server).url).toBe('postgresql://me:p%20w@db:5544/atriz_core');
+    expect(databaseUrl('core', { PGHOST: 'db', PGUSER: 'me' }).url).toBe(
+      'postgresql://me@db:5432/atriz_core',
+    );
+  });
+
+  test('names a wrong port and what it should be', () => {
+    expect(() => databaseUrl('core', { ...server, PGPORT: 'five' })).toThrow(
+      'PGPORT is "five": it should be a number from 1 to 65535, such as 5432.',
+    );
+  });
+
+  test('names a wrong URL with its variable', () => {
+    expect(() => databaseUrl('core', { SHARED_DATABASE_URL: 'http://u:secret@h/d' })).toThrow(
+      'SHARED_DATABASE_URL is "http://u:****@h/d"',
+    );
+  });
+});
+
+describe('the command line', () => {
+  test('names all three ways when nothing is set, exit 2', async () => {
+    const { code, stderr } = await runCli(['status', 'core'], {}, { cwd: folder });
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/SHARED_DATABASE_URL.*PGHOST.*npm run dev/);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+  });
+
+  test('reads .env of the current folder; a set variable wins over it', async () => {
+    writeFileSync(join(folder, '.env'), 'SHARED_DATABASE_URL=nonsense-from-file\n');
+    const fromFile = await runCli(['status', 'core'], {}, { cwd: folder });
+    expect(fromFile.stderr).toContain('SHARED_DATABASE_URL is "nonsense-from-file"');
+    const fromEnv = await runCli(['status', 'core'], { SHARED_DATABASE_URL: 'from-env' }, { cwd: folder });
+    expect(fromEnv.stderr).toContain('SHARED_DATABASE_URL is "from-env"');
+  });
+
+  test('ignores the file of an embedded cluster whose process is gone', async () => {
+    mkdirSync(join(folder, '.atriz'));
+    const servers = { plain: 'postgresql://a@127.0.0.1:1', timescaledb: 'postgresql://a@127.0.0.1:2' };
+    const cluster = (pid: number) =>
+      writeFileSync(join(folder, '.atriz', 'cluster.json'), JSON.stringify({ pid, servers }));
+    cluster(2 ** 30);
+    expect((await runCli(['status', 'core'], {}, { cwd: folder })).code).toBe(2);
+    cluster(process.pid);
+    const { stdout } = await runCli(['status', 'core', 'tracking', '--json'], {}, { cwd: folder });
+    expect(JSON.parse(stdout)).toMatchObject([
+      { url: 'postgresql://a@127.0.0.1:1/atriz_core', reachable: false },
+      { url: 'postgresql://a@127.0.0.1:2/atriz_tracking', reachable: false },
+    ]);
+  });
+
+  test('prints a sentence and exit 2 for what it does not know', async () => {
+    const unknownDatabase = await runCli(['status', 'nope'], {});
+    expect(unknownDatabase).toMatchObject({ code: 2 });
+    expect(unknownDatabase.stderr).toContain('There is no database "nope": the databases are core, tracking');
+    expect(await runCli(['frobnicate'], {})).toMatchObject({ code: 2 });
+    expect(await runCli(['status', '--frobnicate'], {})).toMatchObject({ code: 2 });
+    expect(await runCli(['--help'], {})).toMatchObject({ code: 0 });
+  });
+});
+
+test('applicationKey lists the applications', () => {
+  expect(applicationKey({ APP: 'pshop' })).toBe('pshop');
+  expect(() => applicationKey({})).toThrow('APP is not set: it should be atriz, mextrack, pshop');
+  expect(() => applicationKey({ APP: 'core' })).toThrow('APP is "core"');
+});
+
+test('selectDatabases keeps the order of the registry', () => {
+  expect(selectDatabases([])).toEqual(databaseKeys);
+  expect(selectDatabases(['pshop', 'core'])).toEqual(['core', 'pshop']);
+});

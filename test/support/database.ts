@@ -1,0 +1,82 @@
+// Databases for one test file: cloned or migrated on first use, dropped after the file.
+import { afterAll, describe, inject } from 'vitest';
+import { withDatabase } from '../../src/database-url.ts';
+import { type DatabaseKey, databaseKeys, definitionOf, type SchemaOf } from '../../src/databases.ts';
+import { migrate } from '../../src/migrations/index.ts';
+import { createDatabasePool, type DatabasePoolOptions, type Pool } from '../../src/pool.ts';
+import { templateName } from './global-setup.ts';
+import { type Capability, capabilities } from './server.ts';
+
+/** A describe block that needs something of the server, and says so where it is skipped. */
+export function describeWith(needs: readonly Capability[], name: string, body: () => void): void {
+  const missing = needs.filter((need) => !inject('server').capabilities.includes(need));
+  const reason = missing.map((need) => capabilities[need]).join('; ');
+  describe.skipIf(missing.length > 0)(reason ? `${name} (skipped: ${reason})` : name, body);
+}
+
+/** URL of the server that holds a database, with the database's name replaced. */
+export function serverUrl(key: DatabaseKey, database: string): string {
+  const server = inject('server');
+  return withDatabase(definitionOf(key).extensions.length > 0 ? server.tracking : server.plain, database);
+}
+
+let counter = 0;
+
+/** A name that no other test uses. The database is dropped after the file, whether it exists or not. */
+export function uniqueName(key: DatabaseKey): string {
+  counter += 1;
+  const name = `atriz_test_${inject('run')}_${process.pid}_${counter}_${key}`;
+  afterAll(async () => {
+    await maintain(key, `DROP DATABASE IF EXISTS "${name}" WITH (FORCE)`);
+  });
+  return name;
+}
+
+export async function maintain(key: DatabaseKey, text: string): Promise<void> {
+  await using pool = createDatabasePool({ connectionString: serverUrl(key, 'postgres'), max: 1 });
+  await pool.query(text);
+}
+
+/** An empty database. @returns its URL. */
+export async function emptyDatabase(key: DatabaseKey): Promise<string> {
+  const name = uniqueName(key);
+  await maintain(key, `CREATE DATABASE "${name}"`);
+  return serverUrl(key, name);
+}
+
+/** A migrated database. @returns its URL. */
+export async function migratedDatabase(key: DatabaseKey): Promise<string> {
+  if (definitionOf(key).extensions.length === 0) {
+    const name = uniqueName(key);
+    await maintain(key, `CREATE DATABASE "${name}" TEMPLATE "${templateName(inject('run'), key)}"`);
+    return serverUrl(key, name);
+  }
+  // A template with TimescaleDB has background workers connected, so it cannot be cloned.
+  const url = await emptyDatabase(key);
+  await using pool = createDatabasePool({ connectionString: url, max: 1 });
+  await migrate(pool, key);
+  return url;
+}
+
+/** A pool that is closed after the file. */
+export function openPool<Key extends DatabaseKey>(
+  key: Key,
+  url: string,
+  options: DatabasePoolOptions = {},
+): Pool<SchemaOf<Key>> {
+  const pool = createDatabasePool({ database: key, connectionString: url, ...options });
+  afterAll(() => pool.close());
+  return pool as unknown as Pool<SchemaOf<Key>>;
+}
+
+/** A pool on a migrated database of its own. */
+export async function testPool<Key extends DatabaseKey>(key: Key): Promise<Pool<SchemaOf<Key>>> {
+  return openPool(key, await migratedDatabase(key));
+}
+
+/** The keys of the databases that need no extension, and of those that the server can hold. */
+export const plainKeys = databaseKeys.filter((key) => definitionOf(key).extensions.length === 0);
+export const possibleKeys = (): DatabaseKey[] =>
+  databaseKeys.filter((key) =>
+    definitionOf(key).extensions.every((extension) => inject('server').capabilities.includes(extension)),
+  );

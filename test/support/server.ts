@@ -1,0 +1,116 @@
+// Starts or finds the server of the suite: TEST_SERVER=embedded|docker|url.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { GenericContainer, getContainerRuntimeClient, Wait } from 'testcontainers';
+import { startCluster } from '../../scripts/embedded/cluster.ts';
+import { withDatabase } from '../../src/database-url.ts';
+import { createDatabasePool } from '../../src/pool.ts';
+
+/** What a test may need, and what is missing where it is not there. */
+export const capabilities = {
+  timescaledb: 'the server offers no TimescaleDB',
+  'concurrent-sessions': 'the embedded tracking server has one session, which clients take in turns',
+  'background-workers': 'the embedded tracking server has no background workers',
+  psql: 'psql is not on the PATH',
+} as const;
+export type Capability = keyof typeof capabilities;
+
+export interface TestServer {
+  kind: 'embedded' | 'docker' | 'url';
+  /** Maintenance database of the server for core and the applications. */
+  plain: string;
+  /** Maintenance database of the server for tracking. */
+  tracking: string;
+  /** Of the tracking server; the other one always has concurrent sessions. */
+  capabilities: Capability[];
+}
+
+/** Both published images that the project is measured on have this TimescaleDB or a newer one. */
+const image = 'timescale/timescaledb:2.23.1-pg17';
+
+export async function startServer(): Promise<TestServer & { stop: () => Promise<void> }> {
+  const kind = await chooseKind();
+  switch (kind) {
+    case 'embedded':
+      return startEmbedded();
+    case 'docker':
+      return startDocker();
+    case 'url':
+      return findServer(requireUrl(), 'url', async () => undefined);
+  }
+}
+
+async function chooseKind(): Promise<TestServer['kind']> {
+  const kind = process.env.TEST_SERVER;
+  if (kind === 'embedded' || kind === 'docker' || kind === 'url') return kind;
+  if (kind) throw new Error(`TEST_SERVER is "${kind}": it should be embedded, docker or url.`);
+  return getContainerRuntimeClient().then(
+    () => 'docker',
+    () => 'embedded',
+  );
+}
+
+function requireUrl(): string {
+  const url = process.env.TEST_DATABASE_URL;
+  if (url) return url;
+  throw new Error('TEST_SERVER is "url", but TEST_DATABASE_URL is not set: a superuser, any database.');
+}
+
+async function startEmbedded() {
+  const folder = mkdtempSync(join(tmpdir(), 'atriz-test-'));
+  const cluster = await startCluster({ folder, durable: false });
+  return {
+    kind: 'embedded' as const,
+    plain: `${cluster.servers.plain}/postgres`,
+    tracking: `${cluster.servers.timescaledb}/postgres`,
+    capabilities: ['timescaledb' as const, ...programs()],
+    stop: async () => {
+      await cluster.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function startDocker() {
+  const container = await new GenericContainer(image)
+    .withEnvironment({ POSTGRES_PASSWORD: 'postgres', TIMESCALEDB_TELEMETRY: 'off' })
+    .withExposedPorts(5432)
+    .withTmpFs({ '/var/lib/postgresql/data': 'rw' })
+    .withCommand([
+      'postgres',
+      '-c',
+      'fsync=off',
+      '-c',
+      'timescaledb.max_background_workers=32',
+      '-c',
+      'max_worker_processes=64',
+    ])
+    // The image starts the server twice: once to initialise, then for good.
+    .withWaitStrategy(Wait.forLogMessage(/ready to accept connections/, 2))
+    .start();
+  const url = `postgresql://postgres:postgres@${container.getHost()}:${container.getMappedPort(5432)}/postgres`;
+  return findServer(url, 'docker', async () => {
+    await container.stop();
+  });
+}
+
+/** A native server: everything that it offers, it offers for all five databases. */
+async function findServer(url: string, kind: 'docker' | 'url', stop: () => Promise<void>) {
+  const maintenance = withDatabase(url, 'postgres');
+  await using pool = createDatabasePool({ connectionString: maintenance });
+  const { rowCount } = await pool.query("SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'");
+  const found: Capability[] = ['concurrent-sessions', 'background-workers', ...programs()];
+  if (rowCount > 0) found.push('timescaledb');
+  return { kind, plain: maintenance, tracking: maintenance, capabilities: found, stop };
+}
+
+function programs(): Capability[] {
+  try {
+    execFileSync('psql', ['--version'], { stdio: 'ignore' });
+    return ['psql'];
+  } catch {
+    return [];
+  }
+}

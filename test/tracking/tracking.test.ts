@@ -1,0 +1,175 @@
+// Tracking: points go in and come out as they were, through the index, and outlive their raw rows as hours.
+import { randomUUID } from 'node:crypto';
+import { beforeAll, expect, test } from 'vitest';
+import { locationEvents, locationHourly } from '../../schema/tracking.ts';
+import { runPolicies } from '../../scripts/jobs.ts';
+import { ValidationError, withTransaction } from '../../src/index.ts';
+import {
+  getHourlyStats,
+  getRecentLocations,
+  type LocationInput,
+  recordLocation,
+  recordLocations,
+} from '../../src/tracking/index.ts';
+import { recentLocationsQuery } from '../../src/tracking/queries.ts';
+import { describeWith, testPool } from '../support/database.ts';
+
+const hour = 3_600_000;
+const day = 24 * hour;
+
+function point(overrides: Partial<LocationInput> = {}): LocationInput {
+  return {
+    time: new Date(),
+    deviceId: randomUUID(),
+    userId: randomUUID(),
+    appSource: 'mextrack',
+    latitude: 45.12345678,
+    longitude: -179.87654321,
+    ...overrides,
+  };
+}
+
+describeWith(['timescaledb'], 'tracking', () => {
+  let db: Awaited<ReturnType<typeof testPool<'tracking'>>>;
+  beforeAll(async () => {
+    db = await testPool('tracking');
+  });
+
+  test('a full point is read back as it was written', async () => {
+    const event = point({
+      accuracy: 4.25,
+      altitude: -12.5,
+      speed: 88.88,
+      heading: 359.99,
+      metadata: { battery: 0.5, note: 'a "quoted", \\ {braced} word', list: [1, null] },
+    });
+    await recordLocation(db, event);
+    expect(await getRecentLocations(db, event.deviceId)).toEqual([event]);
+    const typed = await db.orm.select().from(locationEvents);
+    expect(typed).toEqual([event]);
+  });
+
+  test('what a point leaves out is null', async () => {
+    const event = point({ appSource: 'pshop' });
+    await recordLocation(db, event);
+    expect(await getRecentLocations(db, event.deviceId)).toEqual([
+      { ...event, accuracy: null, altitude: null, speed: null, heading: null, metadata: null },
+    ]);
+  });
+
+  test('many points take a few statements, and all or none inside of a transaction', async () => {
+    const deviceId = randomUUID();
+    const now = Date.now();
+    const events = Array.from({ length: 12_001 }, (_, index) =>
+      point({ deviceId, time: new Date(now - index * 1000) }),
+    );
+    expect(await recordLocations(db, events)).toBe(12_001);
+    expect(await recordLocations(db, [])).toBe(0);
+    expect(await getRecentLocations(db, deviceId, { limit: 20_000 })).toHaveLength(12_001);
+    expect((await getRecentLocations(db, deviceId)).length).toBe(10_000);
+
+    const other = randomUUID();
+    const bad = [...events.slice(0, 6_000), point({ latitude: 91 })].map((event) => ({
+      ...event,
+      deviceId: other,
+    }));
+    await expect(
+      withTransaction(db, (transaction) => recordLocations(transaction, bad)),
+    ).rejects.toMatchObject({
+      code: '23514',
+    });
+    expect(await getRecentLocations(db, other)).toEqual([]);
+  });
+
+  test.each([
+    { latitude: 90.1 },
+    { latitude: Number.NaN },
+    { longitude: -180.1 },
+    { heading: 361 },
+    { speed: -1 },
+    { accuracy: -1 },
+    { speed: Number.NaN },
+    { altitude: Number.NaN },
+  ])('the table refuses %j', async (wrong) => {
+    await expect(recordLocation(db, point(wrong))).rejects.toMatchObject({
+      code: expect.stringMatching(/^23514|^22/),
+    });
+  });
+
+  test('recent points are those of the last hours, newest first', async () => {
+    const deviceId = randomUUID();
+    const ages = [1, 5, 23, 25, 47];
+    await recordLocations(
+      db,
+      ages.map((age) => point({ deviceId, time: new Date(Date.now() - age * hour), speed: age })),
+    );
+    const speeds = async (options: Parameters<typeof getRecentLocations>[2]) =>
+      (await getRecentLocations(db, deviceId, options)).map(({ speed }) => speed);
+    expect(await speeds({})).toEqual([1, 5, 23]);
+    expect(await speeds({ hours: 48 })).toEqual([1, 5, 23, 25, 47]);
+    expect(await speeds({ hours: 48, limit: 2 })).toEqual([1, 5]);
+    expect(await getRecentLocations(db, randomUUID())).toEqual([]);
+    await expect(getRecentLocations(db, deviceId, { hours: 0 })).rejects.toThrow(ValidationError);
+    await expect(getRecentLocations(db, deviceId, { limit: Number.NaN })).rejects.toThrow(ValidationError);
+    await expect(getRecentLocations(db, "'; DROP TABLE location_events; --")).rejects.toMatchObject({
+      code: '22P02',
+    });
+  });
+
+  test('the query of recent points uses idx_location_device and never sorts', async () => {
+    const { text, parameters } = recentLocationsQuery(randomUUID());
+    const { rows } = await db.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${text}`, parameters);
+    const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
+    expect(plan).toMatch(/Index Scan using \S*idx_location_device/);
+    expect(plan).not.toMatch(/Sort|Seq Scan/);
+  });
+
+  test('hourly statistics answer before any refresh ran, and through Drizzle', async () => {
+    const deviceId = randomUUID();
+    const start = Math.floor((Date.now() - 3 * hour) / hour) * hour;
+    await recordLocations(
+      db,
+      [10, 20, 60].map((speed, index) =>
+        point({ deviceId, latitude: 10, time: new Date(start + index * 60_000), speed }),
+      ),
+    );
+    const stats = await getHourlyStats(db, deviceId);
+    expect(stats).toMatchObject([
+      {
+        hour: new Date(start),
+        deviceId,
+        appSource: 'mextrack',
+        pointCount: 3,
+        avgLatitude: 10,
+        avgSpeed: 30,
+        maxSpeed: 60,
+        firstEvent: new Date(start),
+        lastEvent: new Date(start + 120_000),
+      },
+    ]);
+    const typed = (await db.orm.select().from(locationHourly)).filter((row) => row.deviceId === deviceId);
+    expect(typed).toEqual(stats);
+    await expect(getHourlyStats(db, deviceId, { days: -1 })).rejects.toThrow(ValidationError);
+  });
+
+  test('hours survive: the retention job drops the raw rows, a later refresh keeps their summary', async () => {
+    const deviceId = randomUUID();
+    const age = (days: number) => new Date(Math.floor((Date.now() - days * day) / hour) * hour + 60_000);
+    // 35 days old as far as the retention is concerned, refreshed when it was fresh.
+    await recordLocations(
+      db,
+      [35, 34.5, 3].map((days) => point({ deviceId, time: age(days), speed: days })),
+    );
+    await db.query(
+      `CALL refresh_continuous_aggregate('location_hourly', now() - interval '40 days', now() - interval '33 days')`,
+    );
+    const hours = async () =>
+      (await getHourlyStats(db, deviceId, { days: 60 })).map(({ pointCount }) => pointCount);
+    const raw = async () =>
+      (await db.query('SELECT 1 FROM location_events WHERE device_id = $1', [deviceId])).rowCount;
+    expect([await raw(), await hours()]).toEqual([3, [1, 1, 1]]);
+
+    await runPolicies(db, ['compression', 'retention', 'refresh_continuous_aggregate', 'retention']);
+    expect([await raw(), await hours()]).toEqual([1, [1, 1, 1]]);
+  });
+});
