@@ -142,8 +142,16 @@ function nameErrors(sql: postgres.Sql, address: Address): postgres.Sql {
   return new Proxy(sql, {
     apply: (target, receiver, args) => watch(Reflect.apply(target, receiver, args)),
     get: (target, property, receiver) => {
-      if (property !== 'unsafe') return Reflect.get(target, property, receiver);
-      return (...args: Parameters<typeof target.unsafe>) => watch(target.unsafe(...args));
+      if (property === 'unsafe') {
+        return (...args: Parameters<typeof target.unsafe>) => watch(target.unsafe(...args));
+      }
+      if (property === 'reserve') {
+        return () =>
+          target.reserve().catch((error: unknown) => {
+            throw describeConnectionError(error, address);
+          });
+      }
+      return Reflect.get(target, property, receiver);
     },
   });
 }

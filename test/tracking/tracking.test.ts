@@ -117,7 +117,15 @@ describeWith(['timescaledb'], 'tracking', () => {
   });
 
   test('the query of recent points uses idx_location_device and never sorts', async () => {
-    const { text, parameters } = recentLocationsQuery(randomUUID());
+    // A day of fifty devices, in the order in which they report.
+    const devices = Array.from({ length: 50 }, () => point());
+    const now = Date.now();
+    const events = Array.from({ length: 500 }, (_, index) =>
+      devices.map((device) => ({ ...device, time: new Date(now - index * 170_000) })),
+    ).flat();
+    await recordLocations(db, events.reverse());
+    await db.query('ANALYZE location_events');
+    const { text, parameters } = recentLocationsQuery(devices[7]?.deviceId ?? '');
     const { rows } = await db.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${text}`, parameters);
     const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
     expect(plan).toMatch(/Index Scan using \S*idx_location_device/);
@@ -125,12 +133,12 @@ describeWith(['timescaledb'], 'tracking', () => {
   });
 
   test('hourly statistics answer before any refresh ran, and through Drizzle', async () => {
-    const deviceId = randomUUID();
+    const { deviceId, userId } = point();
     const start = Math.floor((Date.now() - 3 * hour) / hour) * hour;
     await recordLocations(
       db,
       [10, 20, 60].map((speed, index) =>
-        point({ deviceId, latitude: 10, time: new Date(start + index * 60_000), speed }),
+        point({ deviceId, userId, latitude: 10, time: new Date(start + index * 60_000), speed }),
       ),
     );
     const stats = await getHourlyStats(db, deviceId);

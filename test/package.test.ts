@@ -1,0 +1,126 @@
+// The package as its users get it: packed, installed into an empty strict project, imported, run.
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { packageRoot } from '../src/package-root.ts';
+import { run } from './support/cli.ts';
+import { migratedDatabase } from './support/database.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'atriz-consumer-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const consumer = `
+import { createDatabasePool, databaseKeys, withTransaction, type SeedFunction } from '@atriz/database';
+import { hashPassword, verifyPassword } from '@atriz/database/auth';
+import { getMigrationStatus, migrate } from '@atriz/database/migrations';
+import { requireUser } from '@atriz/database/references';
+import * as atriz from '@atriz/database/schema/atriz';
+import { users, type User } from '@atriz/database/schema/core';
+import * as mextrack from '@atriz/database/schema/mextrack';
+import * as pshop from '@atriz/database/schema/pshop';
+import { locationHourly } from '@atriz/database/schema/tracking';
+import { getHourlyStats, recordLocations } from '@atriz/database/tracking';
+
+const seed: SeedFunction = async (pool) => {
+  await pool.query('SELECT 1');
+};
+const db = createDatabasePool({ database: 'core', connectionString: process.env.CONSUMER_URL });
+await seed(db.pool);
+const user: User = await withTransaction(db, async (transaction) => {
+  const [row] = await transaction.orm
+    .insert(users)
+    .values({ email: 'pack@example.com', passwordHash: await hashPassword('secret', 10), name: 'Pack' })
+    .returning();
+  if (!row) throw new Error('no row');
+  return row;
+});
+const found = await db.orm.query.users.findFirst({ with: { userRoles: true } });
+// @ts-expect-error the row type knows its columns
+found?.noSuchColumn;
+const { pending } = await getMigrationStatus(db, 'core');
+console.log(
+  JSON.stringify({
+    databases: databaseKeys.length,
+    user: await requireUser(db, user.id) === found?.id,
+    password: await verifyPassword('secret', user.passwordHash),
+    pending: pending.length,
+    applied: (await migrate(db, 'core')).length,
+    objects: [atriz.userProfiles, mextrack.vehicles, pshop.orders, locationHourly, getHourlyStats, recordLocations].every(Boolean),
+  }),
+);
+await db.close();
+`;
+
+// One import without any setting: no subpath may open a connection or read the environment.
+const importsOnly = `
+for (const path of ['', '/auth', '/migrations', '/references', '/tracking', '/schema/core', '/schema/tracking',
+  '/schema/atriz', '/schema/mextrack', '/schema/pshop']) {
+  const before = process.env.TZ;
+  await import('@atriz/database' + path);
+  if (process.env.TZ !== before) throw new Error(path + ' changed the environment');
+}
+console.log('imported', process.getActiveResourcesInfo().filter((name) => /TCP|Socket/.test(name)).length);
+`;
+
+test('npm pack, install, compile in strict mode, run; and the command line comes with it', async () => {
+  const npm = (args: string[], cwd: string) => run('npm', args, { npm_config_loglevel: 'error' }, cwd);
+  expect(await npm(['pack', '--pack-destination', folder], packageRoot())).toMatchObject({ code: 0 });
+  const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz')) ?? '';
+
+  const project = join(folder, 'project');
+  mkdirSync(project);
+  const strict = { strict: true, noUncheckedIndexedAccess: true, exactOptionalPropertyTypes: true };
+  // skipLibCheck, as "tsc --init" sets it: the types of Drizzle's other dialects need drivers that nobody installs.
+  const compilerOptions = {
+    ...strict,
+    skipLibCheck: true,
+    target: 'ES2022',
+    module: 'NodeNext',
+    types: ['node'],
+    outDir: 'out',
+  };
+  writeFileSync(
+    join(project, 'package.json'),
+    JSON.stringify({ name: 'consumer', private: true, type: 'module' }),
+  );
+  writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions }));
+  writeFileSync(join(project, 'main.ts'), consumer);
+  writeFileSync(join(project, 'imports.js'), importsOnly);
+  const packages = [join(folder, tarball), 'typescript@7', '@types/node@20'];
+  expect(await npm(['install', '--no-audit', '--no-fund', ...packages], project)).toMatchObject({ code: 0 });
+
+  const node = (args: string[], environment: Record<string, string> = {}) =>
+    run(process.execPath, args, environment, project);
+  const tsc = (...args: string[]) => run('npx', ['--no-install', 'tsc', ...args], {}, project);
+  expect(await tsc()).toMatchObject({ code: 0, stdout: '' });
+  // Our own declarations stand without it.
+  expect((await tsc('--noEmit', '--skipLibCheck', 'false')).stdout).not.toMatch(/@atriz|^main\.ts/m);
+  expect(await node(['imports.js'])).toMatchObject({ code: 0, stdout: 'imported 0\n' });
+
+  const url = await migratedDatabase('core');
+  const main = await node(['out/main.js'], { CONSUMER_URL: url });
+  expect(main.stderr).toBe('');
+  expect(JSON.parse(main.stdout)).toEqual({
+    databases: 5,
+    user: true,
+    password: true,
+    pending: 0,
+    applied: 0,
+    objects: true,
+  });
+  const status = await run(
+    'npx',
+    ['--no-install', 'atriz-db', 'migrate', 'core'],
+    { SHARED_DATABASE_URL: url },
+    project,
+  );
+  expect(status).toMatchObject({ code: 0, stdout: 'core      nothing to do\n' });
+  const seeded = await run(
+    'npx',
+    ['--no-install', 'atriz-db', 'seed', 'core'],
+    { SHARED_DATABASE_URL: url },
+    project,
+  );
+  expect(seeded).toMatchObject({ code: 0, stdout: expect.stringContaining('002_users.js  done') });
+}, 180_000);
