@@ -1,14 +1,17 @@
 // One suite over three kinds of server: test/support/server.ts says which.
 import { defineConfig } from 'vitest/config';
 
+const report = process.env.TEST_REPORT;
+
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],
+    reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     env: { TZ: 'UTC' },
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    // Each worker is a process with tests that wait for servers: more than cores would only compete.
+    // Tests wait for servers more than they compute; with more workers those servers would compete.
     maxWorkers: 3,
   },
 });

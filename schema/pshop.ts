@@ -2,7 +2,6 @@
 import { relations, sql } from 'drizzle-orm';
 import {
   boolean,
-  char,
   check,
   index,
   integer,
@@ -28,7 +27,7 @@ export const products = pgTable(
     name: varchar('name', { length: 255 }).notNull(),
     description: text('description'),
     price: money('price').notNull(),
-    currency: char('currency', { length: 3 }).notNull().default('EUR'),
+    currency: varchar('currency', { length: 3 }).notNull().default('EUR'),
     stock: integer('stock').notNull().default(0),
     isActive: boolean('is_active').notNull().default(true),
     ...timestamps(),
@@ -62,7 +61,7 @@ export const orders = pgTable(
     subtotal: money('subtotal').notNull(),
     deliveryFee: money('delivery_fee').notNull().default('0'),
     total: money('total').notNull(),
-    currency: char('currency', { length: 3 }).notNull().default('EUR'),
+    currency: varchar('currency', { length: 3 }).notNull().default('EUR'),
     placedAt: timestamptz('placed_at').notNull().defaultNow(),
     ...timestamps(),
   },
