@@ -233,13 +233,12 @@ async function showOneVehicle(tracking: Pool): Promise<void> {
   const stats = await getHourlyStats(tracking, device, { days: 2 });
   heading(`Truck 1: ${formatCount(points.length)} points in the last 24 hours; average speed per hour, km/h`);
   const speeds = stats.map(({ avgSpeed }) => avgSpeed ?? 0).reverse();
-  if (speeds.length > 1)
-    console.log(
-      plot(
-        speeds.flatMap((speed) => [speed, speed, speed]),
-        { height: 6 },
-      ),
-    );
+  if (speeds.length < 2) return;
+  const wide = speeds.flatMap((speed) => [speed, speed, speed]);
+  console.log(plot(wide, { height: 6, format: (value) => value.toFixed(0).padStart(8) }));
+  const [first, last] = [stats.at(-1), stats[0]];
+  const clock = (row: typeof first) => row?.hour.toISOString().slice(0, 13).replace('T', ' ') ?? '';
+  console.log(`          from ${clock(first)} h to ${clock(last)} h, UTC`);
 }
 
 async function sayGoodbye({ keep }: QuickstartOptions, urls: readonly ClusterUrl[]): Promise<void> {

@@ -1,7 +1,7 @@
 // Reads and masks PostgreSQL URLs, as libpq understands them.
 import { ConfigurationError } from './errors.ts';
 
-export const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
+const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
 export type SslMode = (typeof sslModes)[number];
 
 export interface DatabaseUrl {

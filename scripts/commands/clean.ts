@@ -29,7 +29,7 @@ export function registerClean(program: Command): void {
 }
 
 /** Truncates every table of the schema public, continuous aggregates too. @returns their names. */
-export async function cleanDatabase(key: DatabaseKey): Promise<string[]> {
+async function cleanDatabase(key: DatabaseKey): Promise<string[]> {
   return withPool(key, async (pool) => {
     // Tables of extensions belong to the structure; drizzle-kit's table stands in a schema of its own.
     const tables = await pool.query<{ name: string }>(

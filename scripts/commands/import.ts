@@ -37,7 +37,7 @@ interface Reject {
 }
 
 /** What an import did. `from` and `to` span the loaded points. */
-export interface ImportResult {
+interface ImportResult {
   loaded: number;
   rejectedCount: number;
   /** The first 1,000 of them: the rejects file has all. */

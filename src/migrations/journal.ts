@@ -17,7 +17,7 @@ export const createMigrationsTable = [
 
 const breakpoint = '--> statement-breakpoint';
 
-export interface Statement {
+interface Statement {
   readonly text: string;
   /** Where it begins in the file, in characters. */
   readonly offset: number;

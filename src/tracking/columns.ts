@@ -2,7 +2,7 @@
 import type { LocationInput } from './events.ts';
 
 /** What a DECIMAL column holds: rounded to `scale` digits, within `min` and `max`. */
-export interface DecimalRange {
+interface DecimalRange {
   readonly scale: number;
   readonly min: number;
   readonly max: number;
