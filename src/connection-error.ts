@@ -8,7 +8,8 @@ const reasons: Readonly<Record<string, string>> = {
   EHOSTUNREACH: 'the host cannot be reached. Check the network',
   ETIMEDOUT: 'the host does not answer. Check the address and the firewall',
   ENOENT: 'there is no such socket. Start the server, or correct the URL',
-  ECONNRESET: 'the server closed the connection. Check its log, and whether it wants sslmode=require',
+  ECONNRESET:
+    'the server closed the connection. Check its log, and sslmode: the server may want SSL, or offer none',
   EPIPE: 'the server closed the connection. Check its log',
   CONNECT_TIMEOUT: 'no answer came in time. Check the address and the firewall',
   CONNECTION_CLOSED: 'the server closed the connection. Check its log',
