@@ -8,8 +8,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { databaseKeys, databases } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
-import type { LocationInput } from '../../src/tracking/events.ts';
-import { recordLocations } from '../../src/tracking/index.ts';
+import { type LocationInput, recordLocations } from '../../src/tracking/index.ts';
 import {
   isUuid,
   type LocationDefaults,

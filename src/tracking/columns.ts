@@ -1,5 +1,8 @@
 // The columns of location_events, and what each of them can hold.
-import type { LocationInput } from './events.ts';
+import type { NewLocationEvent } from '../../schema/tracking.ts';
+
+/** A GPS point. Degrees, metres, km/h, degrees clockwise from north. */
+export type LocationInput = NewLocationEvent;
 
 /** What a DECIMAL column holds: rounded to `scale` digits, within `min` and `max`. */
 interface DecimalRange {

@@ -1,10 +1,6 @@
 // Writes GPS points: one statement of eleven array parameters for thousands of rows.
-import type { NewLocationEvent } from '../../schema/tracking.ts';
 import type { Database } from '../pool.ts';
-import { locationColumns } from './columns.ts';
-
-/** A GPS point. Degrees, metres, km/h, degrees clockwise from north. */
-export type LocationInput = NewLocationEvent;
+import { type LocationInput, locationColumns } from './columns.ts';
 
 /** Enough to amortise the round trip, small enough to keep one statement's memory in the low megabytes. */
 const rowsPerStatement = 5_000;

@@ -1,8 +1,7 @@
 // Reads GPS points from lines of CSV or NDJSON. Each line stands for itself: a broken one harms no other.
 import { parse as parseCsv } from 'csv-parse/sync';
 import { ValidationError } from '../errors.ts';
-import { type LocationColumn, locationColumns } from './columns.ts';
-import type { LocationInput } from './events.ts';
+import { type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
 
 export type LocationFormat = 'csv' | 'ndjson';
 
