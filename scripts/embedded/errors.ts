@@ -1,0 +1,33 @@
+// The one error type of the embedded cluster: what is wrong, where, and what mends it.
+
+export type EmbeddedClusterErrorCode =
+  | 'already_running'
+  | 'folder_not_accessible'
+  | 'binaries_missing'
+  | 'port_taken'
+  | 'start_failed';
+
+export interface EmbeddedClusterErrorDetails {
+  folder: string;
+  /** What the reader does about it: a command or an instruction, as the end of a sentence. */
+  mend: string;
+  cause?: unknown;
+}
+
+/** Thrown by `startCluster`. Its message holds the problem, the folder and the mend. */
+export class EmbeddedClusterError extends Error {
+  readonly code: EmbeddedClusterErrorCode;
+  readonly folder: string;
+  readonly mend: string;
+
+  constructor(code: EmbeddedClusterErrorCode, problem: string, details: EmbeddedClusterErrorDetails) {
+    super(
+      `${problem}\n  where: ${details.folder}\n  mend: ${details.mend}`,
+      details.cause === undefined ? {} : { cause: details.cause },
+    );
+    this.name = 'EmbeddedClusterError';
+    this.code = code;
+    this.folder = details.folder;
+    this.mend = details.mend;
+  }
+}

@@ -1,0 +1,86 @@
+// PostgreSQL refuses to run as root: which system user runs it then, and which folders bar its way.
+import { execFile } from 'node:child_process';
+import { statSync } from 'node:fs';
+import { chmod, chown, mkdir, readFile, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { EmbeddedClusterError } from './errors.ts';
+
+const run = promisify(execFile);
+
+export interface ServerUser {
+  name: string;
+  uid: number;
+  gid: number;
+}
+
+/** undefined: not root, so the server runs as whoever we are. Creates the user `postgres` where there is none. */
+export async function serverUser(folder: string): Promise<ServerUser | undefined> {
+  if (process.getuid?.() !== 0) return undefined;
+  const known = await lookUp('postgres');
+  if (known) return known;
+  try {
+    await run('useradd', ['--system', '--user-group', '--no-create-home', 'postgres']).catch(async () => {
+      // Alpine has busybox's adduser only.
+      await run('addgroup', ['-S', 'postgres']).catch(() => undefined);
+      await run('adduser', ['-S', '-D', '-H', '-G', 'postgres', 'postgres']);
+    });
+  } catch (error) {
+    throw new EmbeddedClusterError(
+      'start_failed',
+      'PostgreSQL does not run as root, and the user `postgres` could not be created.',
+      { folder, mend: 'run as another user, or create it: useradd --system postgres', cause: error },
+    );
+  }
+  const created = await lookUp('postgres');
+  if (created) return created;
+  throw new EmbeddedClusterError('start_failed', 'The user `postgres` was created but cannot be found.', {
+    folder,
+    mend: 'run as another user than root',
+  });
+}
+
+/** The first folder on the way to `path` (itself included) that the user may not enter. */
+export function blockingAncestor(path: string, user: ServerUser): string | undefined {
+  const chain: string[] = [];
+  for (let at = resolve(path); ; at = dirname(at)) {
+    chain.unshift(at);
+    if (dirname(at) === at) break;
+  }
+  return chain.find((folder) => {
+    const { uid, gid, mode } = statSync(folder);
+    const bit = uid === user.uid ? 0o100 : gid === user.gid ? 0o010 : 0o001;
+    return (mode & bit) === 0;
+  });
+}
+
+/** Makes the server's own folder inside ours, owned by its user and reachable for it. */
+export async function makeServerFolder(
+  folder: string,
+  path: string,
+  user: ServerUser | undefined,
+): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  if (!user) return;
+  // Entering is enough for the server; listing and reading stay as they were.
+  await chmod(folder, (await stat(folder)).mode | 0o011);
+  const blocked = blockingAncestor(folder, user);
+  if (blocked !== undefined) {
+    throw new EmbeddedClusterError(
+      'folder_not_accessible',
+      `Run as root, PostgreSQL runs as the user \`${user.name}\`, which may not enter ${blocked}.`,
+      { folder, mend: `choose a folder outside of it, or: chmod o+x ${blocked}` },
+    );
+  }
+  await chown(path, user.uid, user.gid);
+}
+
+async function lookUp(name: string): Promise<ServerUser | undefined> {
+  const passwd = await readFile('/etc/passwd', 'utf8').catch(() => '');
+  const fields = passwd
+    .split('\n')
+    .map((line) => line.split(':'))
+    .find((entry) => entry[0] === name);
+  if (!fields) return undefined;
+  return { name, uid: Number(fields[2]), gid: Number(fields[3]) };
+}

@@ -1,0 +1,276 @@
+// A client's socket from its first byte on: startup packet, password, and then its session.
+import type { Socket } from 'node:net';
+import {
+  errorResponse,
+  type Fields,
+  int32,
+  MessageReader,
+  message,
+  ProtocolViolation,
+  parameterStatus,
+  quoteLiteral,
+  readText,
+  readyForQuery,
+  text,
+} from './messages.ts';
+import { Refusal, shuttingDown } from './refusal.ts';
+import { parseVerifier, ScramExchange, type Verifier } from './scram.ts';
+import type { TimescaleServer } from './server.ts';
+import { Session } from './session.ts';
+import { parseOptions, reported, SessionSettings } from './settings.ts';
+
+const sslRequest = 80_877_103;
+const gssRequest = 80_877_104;
+const cancelRequest = 80_877_102;
+const longestStartup = 10_000;
+const authenticationTimeout = 60_000;
+const frontendTypes = 'QPBEFHCDdcfSXp';
+/** A socket with more than this waiting is paused until the session has caught up. */
+const pauseAt = 64 * 1024 * 1024;
+
+export function accept(socket: Socket, server: TimescaleServer): void {
+  const connection = new Connection(socket, server);
+  socket.setNoDelay(true);
+  socket.on('data', (chunk: Buffer) => connection.receive(chunk));
+  socket.on('close', () => connection.closed());
+  // A client that resets the connection is gone, and `close` follows.
+  socket.on('error', () => undefined);
+}
+
+class Connection {
+  readonly #socket: Socket;
+  readonly #server: TimescaleServer;
+  readonly #timer: NodeJS.Timeout;
+  #startup = Buffer.alloc(0);
+  #reader: MessageReader | undefined;
+  #onPassword: ((body: Buffer | undefined) => void) | undefined;
+  #session: Session | undefined;
+  #over = false;
+
+  constructor(socket: Socket, server: TimescaleServer) {
+    this.#socket = socket;
+    this.#server = server;
+    this.#timer = setTimeout(() => socket.destroy(), authenticationTimeout).unref();
+  }
+
+  receive(chunk: Buffer): void {
+    if (this.#over) return;
+    try {
+      if (this.#reader) this.#receiveTyped(this.#reader, chunk);
+      else this.#receiveStartup(chunk);
+    } catch (error) {
+      if (!(error instanceof ProtocolViolation)) throw error;
+      this.#refuse({ severity: 'FATAL', code: '08P01', message: error.message });
+    }
+  }
+
+  closed(): void {
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.#onPassword?.(undefined);
+    this.#session?.close();
+  }
+
+  #receiveTyped(reader: MessageReader, chunk: Buffer): void {
+    const authenticated = this.#session !== undefined;
+    const messages = reader.push(chunk, (type) =>
+      authenticated ? frontendTypes.includes(type) : type === 'p',
+    );
+    if (this.#session) {
+      this.#session.receive(messages);
+      return;
+    }
+    for (const { bytes } of messages) this.#onPassword?.(bytes.subarray(5));
+  }
+
+  /** The startup packet has no type byte; requests for encryption come before it. */
+  #receiveStartup(chunk: Buffer): void {
+    this.#startup = Buffer.concat([this.#startup, chunk]);
+    while (!this.#reader && this.#startup.length >= 8) {
+      const length = this.#startup.readInt32BE(0);
+      if (length < 8 || length > longestStartup)
+        throw new ProtocolViolation('invalid length of startup packet');
+      if (this.#startup.length < length) return;
+      const packet = this.#startup.subarray(0, length);
+      this.#startup = this.#startup.subarray(length);
+      const code = packet.readInt32BE(4);
+      if (code === sslRequest || code === gssRequest) this.#socket.write('N');
+      else if (code === cancelRequest) {
+        if (length === 16) this.#server.cancel(packet.readInt32BE(8), packet.readInt32BE(12));
+        this.#end();
+        return;
+      } else this.#open(packet, code);
+    }
+    if (this.#startup.length > longestStartup)
+      throw new ProtocolViolation('invalid length of startup packet');
+  }
+
+  #open(packet: Buffer, version: number): void {
+    const major = version >>> 16;
+    const minor = version & 0xffff;
+    if (major !== 3) {
+      this.#refuse({
+        severity: 'FATAL',
+        code: '0A000',
+        message: `unsupported frontend protocol ${major}.${minor}: server supports 3.0 to 3.0`,
+      });
+      return;
+    }
+    const parameters = new Map<string, string>();
+    for (let at = 8; at < packet.length - 1; ) {
+      const name = readText(packet, at);
+      const value = readText(packet, name.next);
+      parameters.set(name.value, value.value);
+      at = value.next;
+    }
+    const unknown = [...parameters.keys()].filter((name) => name.startsWith('_pq_.'));
+    if (minor > 0 || unknown.length > 0) {
+      this.#socket.write(message('v', int32(0), int32(unknown.length), ...unknown.map(text)));
+    }
+    this.#reader = new MessageReader();
+    this.#logIn(parameters).catch((error: unknown) => {
+      const fields = error instanceof Refusal ? error.fields : undefined;
+      const problem = fields?.message ?? `the embedded database does not start: ${String(error)}`;
+      this.#refuse({ ...fields, severity: 'FATAL', code: fields?.code ?? '57P03', message: problem });
+    });
+    const rest = this.#startup;
+    this.#startup = Buffer.alloc(0);
+    if (rest.length > 0) this.#receiveTyped(this.#reader, rest);
+  }
+
+  async #logIn(parameters: Map<string, string>): Promise<void> {
+    if (this.#server.stopping) throw new Refusal('57P03', 'the database system is shutting down');
+    const user = parameters.get('user');
+    if (!user) throw new Refusal('28000', 'no PostgreSQL user name specified in startup packet');
+    if ((parameters.get('replication') ?? 'off') !== 'off') {
+      throw new Refusal('0A000', 'the embedded server has no replication');
+    }
+    const database = this.#server.database(parameters.get('database') || user);
+    if (!database) {
+      throw new Refusal('3D000', `database "${parameters.get('database') || user}" does not exist`);
+    }
+    const { id, secret } = this.#server.nextIdentity();
+    const startup: Record<string, string> = parseOptions(parameters.get('options') ?? '');
+    for (const [name, value] of parameters) {
+      const isSetting =
+        !['user', 'database', 'options', 'replication'].includes(name) && !name.startsWith('_pq_.');
+      if (isSetting) startup[name] = value;
+    }
+    const session = new Session({
+      id,
+      secret,
+      server: this.#server,
+      database,
+      startup,
+      settings: new SessionSettings(user, startup),
+      write: (bytes) => this.#write(bytes),
+      hangUp: () => this.#end(),
+      onLoad: (bytes) => this.#pace(bytes),
+    });
+    // From here on the database is in use: it is neither dropped nor copied under this client's feet.
+    this.#server.add(session);
+    try {
+      const role =
+        user === 'postgres'
+          ? { superuser: true, verifier: this.#server.superuserVerifier }
+          : await session.lookUpRole(roleSql(user), readRole(user));
+      await this.#checkPassword(user, role.verifier);
+      session.superuser = role.superuser;
+    } catch (error) {
+      session.close();
+      this.#server.remove(session);
+      throw error;
+    }
+    if (this.#over || session.closed) {
+      this.#server.remove(session);
+      if (!this.#over) this.#refuse(shuttingDown);
+      return;
+    }
+    clearTimeout(this.#timer);
+    this.#session = session;
+    this.#greet(session);
+    void session.run().finally(() => this.#server.remove(session));
+  }
+
+  #greet(session: Session): void {
+    const { settings, id, secret } = session;
+    const status: Record<string, string> = {
+      server_version: '17.5',
+      server_encoding: 'UTF8',
+      integer_datetimes: 'on',
+      in_hot_standby: 'off',
+      is_superuser: session.superuser ? 'on' : 'off',
+      session_authorization: settings.user,
+    };
+    for (const [setting, name] of Object.entries(reported)) status[name] = settings.get(setting);
+    this.#write(
+      Buffer.concat([
+        message('R', int32(0)),
+        ...Object.entries(status).map(([name, value]) => parameterStatus(name, value)),
+        message('K', int32(id), int32(secret)),
+        readyForQuery('I'),
+      ]),
+    );
+  }
+
+  async #checkPassword(user: string, verifier: Verifier): Promise<void> {
+    const wrong = new Refusal('28P01', `password authentication failed for user "${user}"`);
+    const exchange = new ScramExchange(verifier);
+    this.#write(message('R', int32(10), text('SCRAM-SHA-256'), Buffer.from([0])));
+    const initial = await this.#password();
+    const { value: mechanism, next } = readText(initial, 0);
+    if (mechanism !== 'SCRAM-SHA-256')
+      throw new Refusal('08P01', 'client selected an invalid SASL authentication mechanism');
+    const first = exchange.first(initial.toString('utf8', next + 4));
+    if (first === undefined) throw new Refusal('08P01', 'malformed SCRAM message');
+    this.#write(message('R', int32(11), Buffer.from(first)));
+    const final = exchange.final((await this.#password()).toString('utf8'));
+    if (final === undefined) throw wrong;
+    this.#write(message('R', int32(12), Buffer.from(final)));
+  }
+
+  async #password(): Promise<Buffer> {
+    const body = await new Promise<Buffer | undefined>((resolve) => {
+      this.#onPassword = resolve;
+      if (this.#over) resolve(undefined);
+    });
+    this.#onPassword = undefined;
+    if (!body) throw new Refusal('08006', 'the client went away');
+    return body;
+  }
+
+  #write(bytes: Buffer): void {
+    if (this.#socket.writable) this.#socket.write(bytes);
+  }
+
+  #pace(waiting: number): void {
+    if (waiting > pauseAt) this.#socket.pause();
+    else if (this.#socket.isPaused()) this.#socket.resume();
+  }
+
+  #refuse(fields: Fields): void {
+    this.#write(errorResponse(fields));
+    this.#end();
+  }
+
+  #end(): void {
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.#session?.close();
+    this.#socket.destroySoon();
+  }
+}
+
+function roleSql(user: string): string {
+  return `SELECT rolcanlogin, rolsuper, rolpassword FROM pg_catalog.pg_authid WHERE rolname = ${quoteLiteral(user)}`;
+}
+
+function readRole(user: string): (rows: (string | null)[][]) => { superuser: boolean; verifier: Verifier } {
+  return ([row]) => {
+    if (!row) throw new Refusal('28000', `role "${user}" does not exist`);
+    if (row[0] !== 't') throw new Refusal('28000', `role "${user}" is not permitted to log in`);
+    const verifier = parseVerifier(row[2] ?? '');
+    if (!verifier) throw new Refusal('28P01', `password authentication failed for user "${user}"`);
+    return { superuser: row[1] === 't', verifier };
+  };
+}

@@ -1,0 +1,56 @@
+// CREATE, DROP and ALTER DATABASE … RENAME: commands about databases, which this server carries out itself.
+import { isRecord } from '../files.ts';
+import { parseStatements, type Statement } from './sql.ts';
+
+export type DatabaseCommand =
+  | { tag: 'CREATE DATABASE'; name: string; template: string | undefined; owner: string | undefined }
+  | { tag: 'DROP DATABASE'; name: string; ifExists: boolean; force: boolean }
+  | { tag: 'ALTER DATABASE'; name: string; to: string };
+
+export type CommandFinding = DatabaseCommand | { severalStatements: string } | undefined;
+
+export function findDatabaseCommand(sql: string): CommandFinding {
+  if (!/\bdatabase\b/i.test(sql) || !/\b(?:create|drop|rename)\b/i.test(sql)) return undefined;
+  const statements = parseStatements(sql) ?? [];
+  const commands = statements.flatMap((statement) => toCommand(statement) ?? []);
+  const [command] = commands;
+  if (!command) return undefined;
+  return statements.length > 1 ? { severalStatements: command.tag } : command;
+}
+
+function toCommand({ kind, node }: Statement): DatabaseCommand | undefined {
+  if (kind === 'CreatedbStmt') {
+    const option = optionsOf(node);
+    return {
+      tag: 'CREATE DATABASE',
+      name: String(node.dbname),
+      template: option.get('template'),
+      owner: option.get('owner'),
+    };
+  }
+  if (kind === 'DropdbStmt') {
+    return {
+      tag: 'DROP DATABASE',
+      name: String(node.dbname),
+      ifExists: node.missing_ok === true,
+      force: optionsOf(node).has('force'),
+    };
+  }
+  if (kind === 'RenameStmt' && node.renameType === 'OBJECT_DATABASE') {
+    return { tag: 'ALTER DATABASE', name: String(node.subname), to: String(node.newname) };
+  }
+  return undefined;
+}
+
+/** Encoding, locale and the like are accepted and do nothing: there is UTF8 with code point order only. */
+function optionsOf(node: Record<string, unknown>): Map<string, string | undefined> {
+  const options = new Map<string, string | undefined>();
+  for (const entry of Array.isArray(node.options) ? node.options : []) {
+    const element = isRecord(entry) ? entry.DefElem : undefined;
+    if (!isRecord(element)) continue;
+    const argument = isRecord(element.arg) ? element.arg.String : undefined;
+    const value = isRecord(argument) ? argument.sval : undefined;
+    options.set(String(element.defname), typeof value === 'string' ? value : undefined);
+  }
+  return options;
+}

@@ -1,0 +1,84 @@
+// What the backend cannot do by itself, done around it: COPY FROM STDIN, commands about databases, our own errors.
+import type { OutputOptions } from './backend-output.ts';
+import { type CopyPlan, copyInResponse } from './copy.ts';
+import { collectCopyData } from './copy-in.ts';
+import type { DatabaseCommand } from './database-commands.ts';
+import type { Inbox } from './inbox.ts';
+import { type Fields, flush, query } from './messages.ts';
+import { extended, raiseSql } from './raise.ts';
+import { Refusal } from './refusal.ts';
+import type { Outgoing } from './statements.ts';
+
+/** The client went away in the middle of something. */
+export class ClientGone extends Error {}
+
+/** The session's ways to its backend, its client and its server. */
+export interface Path {
+  inbox: Inbox;
+  send(outgoing: Outgoing[], options?: OutputOptions, copyData?: Buffer[]): Promise<void>;
+  write(bytes: Buffer): void;
+  inTransaction(): boolean;
+  carryOut(command: DatabaseCommand): Promise<void>;
+}
+
+export class Intercepted {
+  readonly #path: Path;
+
+  constructor(path: Path) {
+    this.#path = path;
+  }
+
+  async copySimple(plan: CopyPlan): Promise<void> {
+    const rows: (string | null)[][] = [];
+    await this.#path.send([{ bytes: query(plan.describeSql) }], { capture: rows });
+    // After an error its ReadyForQuery is the answer's end; after none, the answer goes on.
+    if (rows.length === 0) return;
+    const result = await this.#copyIn(plan, rows);
+    if ('failure' in result) await this.raiseSimple(result.failure);
+    else await this.#path.send([{ bytes: query(plan.sql) }], {}, result.chunks);
+  }
+
+  async copyExtended(plan: CopyPlan, execute: Outgoing): Promise<void> {
+    const rows: (string | null)[][] = [];
+    await this.#path.send([{ bytes: Buffer.concat([extended(plan.describeSql), flush]) }], { capture: rows });
+    if (rows.length === 0) return;
+    const result = await this.#copyIn(plan, rows);
+    if ('failure' in result) await this.#raiseExtended(result.failure);
+    else await this.#path.send([execute, { bytes: flush }], {}, result.chunks);
+  }
+
+  async #copyIn(
+    plan: CopyPlan,
+    rows: (string | null)[][],
+  ): Promise<{ chunks: Buffer[] } | { failure: Fields }> {
+    this.#path.write(copyInResponse(plan, Number(rows[0]?.[0] ?? 0)));
+    const result = await collectCopyData(this.#path.inbox);
+    if (!result) throw new ClientGone();
+    return result;
+  }
+
+  async commandExtended(command: DatabaseCommand, execute: Outgoing): Promise<void> {
+    try {
+      if (this.#path.inTransaction()) throw new Refusal('25001', insideTransaction(command.tag).message);
+      await this.#path.carryOut(command);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      await this.#raiseExtended(error.fields);
+      return;
+    }
+    await this.#path.send([execute], { tag: command.tag });
+  }
+
+  async raiseSimple(fields: Fields): Promise<void> {
+    await this.#path.send([{ bytes: query(raiseSql(fields.code, fields.message)) }], { instead: fields });
+  }
+
+  async #raiseExtended(fields: Fields): Promise<void> {
+    const raise = extended(raiseSql(fields.code, fields.message));
+    await this.#path.send([{ bytes: Buffer.concat([raise, flush]) }], { capture: [], instead: fields });
+  }
+}
+
+export function insideTransaction(tag: string): Fields {
+  return { severity: 'ERROR', code: '25001', message: `${tag} cannot run inside a transaction block` };
+}

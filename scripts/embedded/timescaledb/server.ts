@@ -1,0 +1,235 @@
+// A PostgreSQL server for development and tests: TimescaleDB in WASM, one instance per database, on loopback.
+import { randomInt } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type Server, type Socket } from 'node:net';
+import { PortTaken } from '../ports.ts';
+import { accept } from './connection.ts';
+import { Database } from './database.ts';
+import type { DatabaseCommand } from './database-commands.ts';
+import { DatabaseFolders } from './folders.ts';
+import { errorResponse } from './messages.ts';
+import { Refusal, shuttingDown } from './refusal.ts';
+import { verifierOf } from './scram.ts';
+import type { Session } from './session.ts';
+import { loadParser } from './sql.ts';
+
+export interface TimescaleServerOptions {
+  folder: string;
+  port: number;
+  /** How long a client waits for its turn before it gets an error, in milliseconds. */
+  turnTimeout: number;
+  /** An instance without clients is closed after this long, in milliseconds: each takes some 300 MB. */
+  idleTimeout: number;
+  onProgress: (message: string) => void;
+}
+
+const maintenance = 'postgres';
+
+export class TimescaleServer {
+  readonly options: TimescaleServerOptions;
+  /** postgres' password is `postgres`, whatever ALTER ROLE says: the URLs name it. */
+  readonly superuserVerifier = verifierOf('postgres');
+  readonly #folders: DatabaseFolders;
+  readonly #listener: Server;
+  readonly #sockets = new Set<Socket>();
+  readonly #databases = new Map<string, Database>();
+  readonly #sessions = new Map<number, Session>();
+  readonly #sweeper: NodeJS.Timeout;
+  #commands: Promise<unknown> = Promise.resolve();
+  #age = 0;
+  #nextSession = 1;
+  #stopping = false;
+
+  private constructor(options: TimescaleServerOptions, folders: DatabaseFolders) {
+    this.options = options;
+    this.#folders = folders;
+    this.#listener = createServer((socket) => {
+      this.#sockets.add(socket);
+      socket.on('close', () => this.#sockets.delete(socket));
+      accept(socket, this);
+    });
+    this.#sweeper = setInterval(() => void this.#closeIdle(), Math.min(options.idleTimeout, 5_000)).unref();
+  }
+
+  static async start(options: TimescaleServerOptions): Promise<TimescaleServer> {
+    const [folders] = await Promise.all([
+      DatabaseFolders.open(options.folder, options.onProgress),
+      loadParser(),
+    ]);
+    const server = new TimescaleServer(options, folders);
+    server.#listener.listen(options.port, '127.0.0.1');
+    try {
+      await once(server.#listener, 'listening');
+    } catch (error) {
+      clearInterval(server.#sweeper);
+      throw (error as NodeJS.ErrnoException).code === 'EADDRINUSE' ? new PortTaken() : error;
+    }
+    return server;
+  }
+
+  /** Ends the clients with 57P01 and closes every instance in order. */
+  async stop(): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    clearInterval(this.#sweeper);
+    const closed = once(this.#listener, 'close');
+    this.#listener.close();
+    for (const session of this.#sessions.values()) session.terminate(shuttingDown);
+    for (const socket of this.#sockets) if (!socket.destroyed) socket.destroySoon();
+    await this.#commands.catch(() => undefined);
+    await Promise.all([...this.#databases.values()].map((database) => this.#closeWithin(database, 5_000)));
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+  }
+
+  get stopping(): boolean {
+    return this.#stopping;
+  }
+
+  /** undefined when there is no such database. */
+  database(name: string): Database | undefined {
+    if (!this.#folders.has(name)) return undefined;
+    let database = this.#databases.get(name);
+    if (!database) {
+      database = new Database(name, this.#folders);
+      this.#databases.set(name, database);
+    }
+    return database;
+  }
+
+  async listDatabasesIn(database: Database): Promise<void> {
+    await database.listDatabases(this.#folders.names(), this.#age);
+  }
+
+  nextIdentity(): { id: number; secret: number } {
+    return { id: this.#nextSession++, secret: randomInt(1, 0x7fff_ffff) };
+  }
+
+  add(session: Session): void {
+    this.#sessions.set(session.id, session);
+    session.database.sessions.add(session);
+  }
+
+  remove(session: Session): void {
+    this.#sessions.delete(session.id);
+    session.database.sessions.delete(session);
+    session.database.lastUsed = Date.now();
+  }
+
+  /** CancelRequest: wrong keys are ignored, as everywhere. */
+  cancel(id: number, secret: number): void {
+    const session = this.#sessions.get(id);
+    if (session?.secret === secret) session.cancel('canceling statement due to user request');
+  }
+
+  /** One database command at a time. @throws Refusal */
+  carryOut(command: DatabaseCommand, session: Session): Promise<void> {
+    const done = this.#commands.then(async () => {
+      if (!session.superuser) throw new Refusal('42501', `permission denied to ${command.tag.toLowerCase()}`);
+      if (command.tag === 'CREATE DATABASE') await this.#create(command, session);
+      else if (command.tag === 'DROP DATABASE') await this.#drop(command, session);
+      else await this.#rename(command, session);
+      this.#age += 1;
+    });
+    this.#commands = done.catch(() => undefined);
+    return done;
+  }
+
+  async #create(command: DatabaseCommand & { tag: 'CREATE DATABASE' }, session: Session): Promise<void> {
+    const { name, template, owner } = command;
+    if (this.#folders.has(name)) throw new Refusal('42P04', `database "${name}" already exists`);
+    if (owner !== undefined && owner !== maintenance) {
+      throw new Refusal('0A000', 'the embedded server gives new databases to postgres only', {
+        hint: 'Each database has its own roles here: create the role in the new database and grant it what it needs.',
+      });
+    }
+    if (template === undefined || /^template[01]$/.test(template)) {
+      await this.#folders.create(name, undefined);
+      return;
+    }
+    const source = this.database(template);
+    if (!source) throw new Refusal('3D000', `template database "${template}" does not exist`);
+    refuseWhileUsed(source, session, 'source ');
+    await this.#withTurn(source, session, async () => {
+      await source.close();
+      await this.#folders.create(name, template);
+    });
+  }
+
+  async #drop(command: DatabaseCommand & { tag: 'DROP DATABASE' }, session: Session): Promise<void> {
+    const { name, ifExists, force } = command;
+    const database = this.database(name);
+    if (!database) {
+      const problem = `database "${name}" does not exist`;
+      if (!ifExists) throw new Refusal('3D000', problem);
+      session.tell(errorResponse({ severity: 'NOTICE', code: '00000', message: `${problem}, skipping` }));
+      return;
+    }
+    if (database === session.database) throw new Refusal('55006', 'cannot drop the currently open database');
+    if (name === maintenance) throw new Refusal('42501', 'the maintenance database cannot be dropped here');
+    if (force) for (const other of database.sessions) other.terminate(shuttingDown);
+    else refuseWhileUsed(database, session, '');
+    await database.end('the database was dropped');
+    this.#databases.delete(name);
+    await this.#folders.drop(name);
+  }
+
+  async #rename(command: DatabaseCommand & { tag: 'ALTER DATABASE' }, session: Session): Promise<void> {
+    const { name, to } = command;
+    const database = this.database(name);
+    if (!database) throw new Refusal('3D000', `database "${name}" does not exist`);
+    if (this.#folders.has(to)) throw new Refusal('42P04', `database "${to}" already exists`);
+    if (database === session.database) throw new Refusal('0A000', 'current database cannot be renamed');
+    if (name === maintenance) throw new Refusal('42501', 'the maintenance database cannot be renamed here');
+    refuseWhileUsed(database, session, '');
+    await this.#withTurn(database, session, async () => {
+      // The next opening writes the new name into the folder's own catalog.
+      await database.close();
+      await this.#folders.rename(name, to);
+      this.#databases.delete(name);
+    });
+  }
+
+  async #withTurn(database: Database, session: Session, act: () => Promise<void>): Promise<void> {
+    const holds = database.turns.holder === session;
+    const who = holds ? session : {};
+    await database.turns.take(who, this.options.turnTimeout);
+    try {
+      await act();
+    } finally {
+      if (!holds) database.turns.give(who);
+    }
+  }
+
+  async #closeIdle(): Promise<void> {
+    for (const database of this.#databases.values()) {
+      const idle = Date.now() - database.lastUsed >= this.options.idleTimeout;
+      if (!idle || !database.isOpen || database.sessions.size > 0 || database.turns.holder) continue;
+      const sweeper = {};
+      await database.turns.take(sweeper, 0);
+      await database.close().finally(() => database.turns.give(sweeper));
+    }
+  }
+
+  /** A statement that runs on is cut off: its transaction is not committed, so nothing promised is lost. */
+  async #closeWithin(database: Database, milliseconds: number): Promise<void> {
+    const stopper = {};
+    try {
+      await database.turns.take(stopper, milliseconds);
+      await database.close();
+    } catch {
+      await database.end('the server stops');
+    }
+  }
+}
+
+function refuseWhileUsed(database: Database, session: Session, role: 'source ' | ''): void {
+  const others = [...database.sessions].filter((other) => other !== session && !other.closed).length;
+  if (others === 0) return;
+  throw new Refusal('55006', `${role}database "${database.name}" is being accessed by other users`, {
+    detail:
+      others === 1
+        ? 'There is 1 other session using the database.'
+        : `There are ${others} other sessions using the database.`,
+  });
+}
