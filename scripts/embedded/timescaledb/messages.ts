@@ -10,7 +10,7 @@ export interface Message {
 }
 
 /** PostgreSQL's own limit for one message is 1 GB; this one keeps a stray length from exhausting memory. */
-export const maximumMessage = 512 * 1024 * 1024;
+const maximumMessage = 512 * 1024 * 1024;
 
 export class ProtocolViolation extends Error {}
 
