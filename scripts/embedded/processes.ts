@@ -20,8 +20,11 @@ export function isAlive(pid: number): boolean {
 export async function startMark(pid: number): Promise<string | undefined> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    // Field 22 (start time in ticks since boot), counted after the command, which may hold spaces.
-    const ticks = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    // Fields 3 (state) and 22 (start time in ticks since boot), counted after the command, which may hold spaces.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    // A zombie has ended and only waits for its parent to notice.
+    if (fields[0] === 'Z' || fields[0] === 'X') return 'ended';
+    const ticks = fields[19];
     const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8');
     return ticks === undefined ? undefined : `${boot.trim()}:${ticks}`;
   } catch {

@@ -82,15 +82,16 @@ test('after kill -9 the next start has all that was committed, on both servers',
   for (const url of Object.values(servers)) {
     await ask(url, (sql) => sql`CREATE TABLE kept AS SELECT generate_series(1, 500) AS n`);
   }
+  const gone = once(child, 'exit');
   await ask(servers.timescaledb, async (sql) => {
     const never = sql.begin(async (tx) => {
       await tx`DELETE FROM kept`;
       child.kill('SIGKILL');
-      await once(child, 'exit');
       throw new Error('killed');
     });
     await never.catch(() => undefined);
   }).catch(() => undefined);
+  await gone;
   expect(existsSync(join(folder, 'cluster.json'))).toBe(true);
   const progress: string[] = [];
   const again = await startCluster({ folder, onProgress: (line) => progress.push(line) });
