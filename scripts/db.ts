@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../src/config.ts';
 import { AtrizDatabaseError } from '../src/errors.ts';
+import { registerCheck } from './commands/check.ts';
 import { registerClean } from './commands/clean.ts';
 import { registerCreate } from './commands/create.ts';
 import { registerGenerate } from './commands/generate.ts';
@@ -31,6 +32,7 @@ for (const register of [
   registerClean,
   registerReset,
   registerImport,
+  registerCheck,
   registerGenerate,
   registerStudio,
 ]) {

@@ -30,3 +30,22 @@ export async function withMaintenance<Result>(
   });
   return await work(pool);
 }
+
+/** Runs `work` in a new database beside the real one, dropped afterwards whatever happens. */
+export async function withScratchDatabase<Result>(
+  key: DatabaseKey,
+  name: string,
+  work: (pool: Pool) => Promise<Result>,
+): Promise<Result> {
+  await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`));
+  try {
+    await using pool = createDatabasePool({
+      connectionString: withDatabase(databaseUrl(key).url, name),
+      applicationName: 'atriz-db',
+      max: 2,
+    });
+    return await work(pool);
+  } finally {
+    await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`));
+  }
+}

@@ -18,6 +18,8 @@ export interface DatabasePoolOptions {
   connectTimeoutMs?: number;
   /** Close a connection that was idle this many milliseconds. Default 60,000; 0 keeps it open. */
   idleTimeoutMs?: number;
+  /** Replace a connection after this many milliseconds. Default 30 to 60 minutes; 0 never. */
+  maxLifetimeMs?: number;
   /** Cancel a statement after this many milliseconds. Default 0: never. Not available behind a transaction-pooling proxy. */
   statementTimeoutMs?: number;
   /** Behind PgBouncer or another transaction-pooling proxy: no prepared statements. Also `?pgbouncer=true` in the URL. */
@@ -37,7 +39,7 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
     target_session_attrs,
     ...rest
   } = Object.fromEntries(url.parameters);
-  const pgbouncer = options.pgbouncer ?? (proxied === 'true' || proxied === '1');
+  const pgbouncer = isProxied(options, url);
   const connectTimeoutMs = options.connectTimeoutMs ?? Number(connect_timeout ?? 10) * 1000;
   const idleTimeoutMs = options.idleTimeoutMs ?? 60_000;
   // PgBouncer refuses a startup parameter that it does not track.
@@ -56,6 +58,7 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
     max: options.max ?? 10,
     connect_timeout: Math.max(connectTimeoutMs / 1000, 0.001),
     ...(idleTimeoutMs > 0 && { idle_timeout: idleTimeoutMs / 1000 }),
+    ...(options.maxLifetimeMs !== undefined && { max_lifetime: options.maxLifetimeMs / 1000 || null }),
     prepare: !pgbouncer,
     ...(target_session_attrs && {
       target_session_attrs: target_session_attrs as NonNullable<ClientOptions['target_session_attrs']>,
@@ -78,6 +81,11 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
       ...(statementTimeout && { statement_timeout: statementTimeout }),
     },
   };
+}
+
+/** Whether the option or `?pgbouncer=true` says that a proxy shares server sessions between clients. */
+export function isProxied(options: DatabasePoolOptions, url: DatabaseUrl): boolean {
+  return options.pgbouncer ?? ['true', '1'].includes(url.parameters.get('pgbouncer') ?? '');
 }
 
 // infinity and -infinity are no dates: they stay text instead of becoming an invalid Date.

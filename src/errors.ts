@@ -41,16 +41,28 @@ export class TimescaleMissingError extends AtrizDatabaseError {
 
 /** A migration failed, or the folder and the database disagree. */
 export class MigrationError extends AtrizDatabaseError {
-  override readonly name = 'MigrationError';
+  override readonly name: string = 'MigrationError';
   readonly database: string;
   /** Tag of the migration, e.g. `0001_triggers`. */
   readonly migration: string | undefined;
+  /** Line of the file, from 1, where PostgreSQL found the error. */
+  readonly line: number | undefined;
 
-  constructor(message: string, details: { database: string; migration?: string; cause?: unknown }) {
+  constructor(
+    message: string,
+    details: { database: string; migration?: string; line?: number; cause?: unknown },
+  ) {
     super(message, { cause: details.cause });
     this.database = details.database;
     this.migration = details.migration;
+    this.line = details.line;
   }
+}
+
+/** Files and database disagree in a way that a person must judge: edited, out of order, pending. */
+export class OutOfStepError extends MigrationError {
+  override readonly name: string = 'OutOfStepError';
+  override readonly exitCode = 3;
 }
 
 /** `user_id` points to nobody in atriz_core, or to somebody who may not act. */

@@ -1,7 +1,7 @@
 // Connection pools: one postgres.js client that serves plain SQL, the tag and typed Drizzle alike.
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
-import { clientOptions, type DatabasePoolOptions } from './client-options.ts';
+import { clientOptions, type DatabasePoolOptions, isProxied } from './client-options.ts';
 import { databaseUrl, useUtc } from './config.ts';
 import { type Address, describeConnectionError } from './connection-error.ts';
 import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
@@ -56,9 +56,15 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   readonly name: string;
   readonly drizzleSchema: DrizzleSchema<S>;
   readonly #address: Address;
+  readonly #options: DatabasePoolOptions;
+  readonly #url: DatabaseUrl;
+  readonly #schema: S;
 
   constructor(options: DatabasePoolOptions, url: DatabaseUrl, schema: S) {
     super();
+    this.#options = options;
+    this.#url = url;
+    this.#schema = schema;
     this.name = url.database;
     this.#address = {
       database: url.database,
@@ -71,6 +77,20 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   /** What `withTransaction`, the TimescaleDB functions and seeds take. The pool itself. */
   get pool(): this {
     return this;
+  }
+
+  /** Whether a transaction-pooling proxy stands between, so that nothing may rely on a session. */
+  get isProxied(): boolean {
+    return isProxied(this.#options, this.#url);
+  }
+
+  /** One connection to the same database that stays open until it is closed, for session locks. */
+  dedicated(): Pool<S> {
+    return new Pool(
+      { ...this.#options, max: 1, idleTimeoutMs: 0, maxLifetimeMs: 0 },
+      this.#url,
+      this.#schema,
+    );
   }
 
   /** Runs `work` between BEGIN and COMMIT on one connection. Apps call `withTransaction`. */

@@ -1,13 +1,13 @@
 // The first thing that a newcomer runs, with a smaller fleet.
 import { existsSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { runCli } from './support/cli.ts';
+import { runSource } from './support/cli.ts';
 
 test('npm run quickstart goes from nothing to answers, and leaves nothing behind', async () => {
-  const { code, stdout, stderr } = await runCli(
+  const { code, stdout, stderr } = await runSource(
+    'scripts/quickstart.ts',
     ['--vehicles', '3', '--days', '9'],
     {},
-    { script: 'scripts/quickstart.ts' },
   );
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   expect(stdout).toContain('27,054 points in');

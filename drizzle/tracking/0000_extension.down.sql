@@ -1,2 +1,1 @@
--- Takes back 0000_extension.
-DROP EXTENSION timescaledb;
+-- irreversible: a session that has loaded TimescaleDB cannot drop it and create it again; drop the database instead

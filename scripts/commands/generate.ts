@@ -7,7 +7,9 @@ import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
+import { downPath } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/package-root.ts';
+import { deriveDown, unfinishedMark } from '../down-stub.ts';
 import { kitArguments, kitEnvironment } from '../drizzle-kit-process.ts';
 
 interface GenerateOptions {
@@ -54,11 +56,14 @@ function generate(key: DatabaseKey, { name, custom }: GenerateOptions): void {
 }
 
 function writeMissingDowns(key: DatabaseKey): void {
-  for (const { tag, path } of readMigrations(key)) {
-    const down = path.replace(/\.sql$/, '.down.sql');
-    if (existsSync(down)) continue;
-    writeFileSync(down, `-- Write here what takes back ${tag}.\n`);
-    console.log(`${down} waits for what takes it back`);
+  for (const migration of readMigrations(key)) {
+    const path = downPath(migration);
+    if (existsSync(path)) continue;
+    const text = deriveDown(migration.tag, migration.statements);
+    writeFileSync(path, text);
+    console.log(
+      `${path} takes it back${text.includes(unfinishedMark) ? ', once you finish it: see what it marks' : ''}`,
+    );
   }
 }
 

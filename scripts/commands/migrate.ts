@@ -1,44 +1,148 @@
-// migrate: applies pending migrations, core first, then tracking, then the applications.
-import type { Command } from 'commander';
+// migrate: applies migrations over several databases at once, takes them back, repairs the record.
+import { type Command, InvalidArgumentError } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
-import { migrate } from '../../src/migrations/index.ts';
+import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { AtrizDatabaseError } from '../../src/errors.ts';
+import { type MigrateOptions, migrate } from '../../src/migrations/index.ts';
 import { printJson } from '../output.ts';
 import { withPool } from '../session.ts';
+import { registerMigrateDown } from './migrate-down.ts';
+import { registerMigrateRecord } from './migrate-record.ts';
 import { printStatus, type StatusOptions } from './status.ts';
 
+export interface RunOptions {
+  wait?: number;
+  lockTimeout?: number;
+  lockRetries?: number;
+  statementTimeout?: number;
+  json?: boolean;
+}
+
+interface UpOptions extends RunOptions {
+  to?: string;
+  dryRun?: boolean;
+  allowOutOfOrder?: boolean;
+}
+
 export function registerMigrate(program: Command): void {
-  const command = program.command('migrate').description('apply migrations, or see what is pending');
-  command
-    .command('up', { isDefault: true })
+  const command = program
+    .command('migrate')
+    .description('apply migrations, take them back, see what is pending');
+  addRunOptions(command.command('up', { isDefault: true }))
     .description('apply pending migrations in order (the default)')
-    .argument('[database...]', 'which; default: all')
-    .option('--json', 'print JSON')
-    .action(async (names: string[], { json }: { json?: boolean }) => {
-      const results = [];
-      for (const key of selectDatabases(names)) results.push(await migrateDatabase(key, !json));
-      if (json) printJson(results);
-    });
+    .argument('[database...]', 'which; default: all, core first, then the others side by side')
+    .option('--to <tag>', 'the last migration to apply; name one database')
+    .option('--dry-run', 'say what would be applied')
+    .option('--allow-out-of-order', 'apply migrations that are older than the latest applied one')
+    .action(up);
   command
     .command('status')
     .description('the same as the command status')
     .argument('[database...]', 'which; default: all')
+    .option('--check', 'exit 3 when anything is pending or wrong')
     .option('--json', 'print JSON')
     .action((names: string[], options: StatusOptions) => printStatus(names, options));
+  registerMigrateDown(command);
+  registerMigrateRecord(command);
 }
 
-/** Applies what is pending in one database, telling each step on the terminal when `verbose`. */
-export async function migrateDatabase(
-  key: DatabaseKey,
-  verbose: boolean,
-): Promise<{ key: DatabaseKey; applied: string[] }> {
+export function addRunOptions(command: Command): Command {
+  return command
+    .option('--wait <seconds>', 'how long to wait for another migrator (default: 60)', wholeNumber)
+    .option('--lock-timeout <ms>', 'how long a statement waits for a lock (default: 5000)', wholeNumber)
+    .option('--lock-retries <count>', 'how often to try again without the lock (default: 5)', wholeNumber)
+    .option('--statement-timeout <ms>', 'how long a statement may take (default: 0, unlimited)', wholeNumber)
+    .option('--json', 'print JSON');
+}
+
+export function wholeNumber(text: string): number {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('It should be a whole number from 0.');
+}
+
+/** The library's options, with progress told on the terminal unless JSON is wanted. */
+export function libraryOptions(key: DatabaseKey, verb: string, options: RunOptions) {
+  const tell = (text: string) => {
+    if (!options.json) console.log(`${key.padEnd(8)}  ${text}`);
+  };
+  return {
+    waitSeconds: options.wait,
+    lockTimeoutMs: options.lockTimeout,
+    lockRetries: options.lockRetries,
+    statementTimeoutMs: options.statementTimeout,
+    onWait: (holder: string) => tell(`waits for ${holder}`),
+    onBlocked: (blocker: string | undefined, attempt: number) =>
+      tell(`is blocked by ${blocker ?? 'another session'}, attempt ${attempt}`),
+    onDone: ({ tag }: { tag: string }, milliseconds: number) =>
+      tell(`${tag}  ${verb} in ${Math.round(milliseconds)} ms`),
+    tell,
+  };
+}
+
+interface Outcome {
+  key: DatabaseKey;
+  applied: string[];
+  error?: string;
+  /** The database that failed, because of which this one was not started. */
+  skippedAfter?: string;
+}
+
+async function up(names: string[], options: UpOptions): Promise<void> {
+  const keys = selectDatabases(names);
+  if (options.to !== undefined && keys.length !== 1) {
+    throw new AtrizDatabaseError('--to is a migration of one database: name exactly one.');
+  }
+  const exitCodes: number[] = [];
+  const outcomes = await inDependencyOrder(keys, async (key, failed): Promise<Outcome> => {
+    if (failed !== undefined) {
+      if (!options.json) console.error(`${key.padEnd(8)}  not started, because ${failed} failed`);
+      return { key, applied: [], skippedAfter: failed };
+    }
+    try {
+      return await migrateDatabase(key, options);
+    } catch (error) {
+      const { message, exitCode } = error as AtrizDatabaseError;
+      exitCodes.push(exitCode ?? 1);
+      if (!options.json) console.error(message);
+      return { key, applied: [], error: message };
+    }
+  });
+  if (options.json) printJson(outcomes);
+  if (exitCodes.length > 0) process.exitCode = exitCodes.includes(1) ? 1 : Math.max(...exitCodes);
+}
+
+/** Starts each database as soon as those that it depends on are done; the others run side by side. */
+async function inDependencyOrder(
+  keys: readonly DatabaseKey[],
+  run: (key: DatabaseKey, failed: string | undefined) => Promise<Outcome>,
+): Promise<Outcome[]> {
+  const running = new Map<string, Promise<Outcome>>();
+  for (const key of keys) {
+    const dependencies = definitionOf(key).dependsOn.flatMap((name) => running.get(name) ?? []);
+    const start = async () => {
+      const failed = (await Promise.all(dependencies)).find(
+        ({ error, skippedAfter }) => error ?? skippedAfter,
+      );
+      return run(key, failed?.key);
+    };
+    running.set(key, start());
+  }
+  return Promise.all(running.values());
+}
+
+/** Applies what is pending in one database, telling each step unless JSON is wanted. */
+export async function migrateDatabase(key: DatabaseKey, options: UpOptions): Promise<Outcome> {
+  const { tell, ...common } = libraryOptions(key, 'applied', options);
+  const library: MigrateOptions = {
+    ...common,
+    to: options.to,
+    allowOutOfOrder: options.allowOutOfOrder,
+    dryRun: options.dryRun,
+  };
   return withPool(key, async (pool) => {
-    const applied = await migrate(pool, key, {
-      onApplied: ({ tag }, milliseconds) => {
-        if (verbose) console.log(`${key.padEnd(8)}  ${tag}  applied in ${Math.round(milliseconds)} ms`);
-      },
-    });
-    if (verbose && applied.length === 0) console.log(`${key.padEnd(8)}  nothing to do`);
+    const applied = await migrate(pool, key, library);
+    if (options.dryRun) for (const { tag } of applied) tell(`${tag}  would be applied`);
+    if (applied.length === 0) tell('nothing to do');
     return { key, applied: applied.map(({ tag }) => tag) };
   });
 }

@@ -25,7 +25,7 @@ export function registerReset(program: Command): void {
         await dropDatabase(key);
         await createDatabase(key);
         if (!json) console.log(`${key.padEnd(8)}  dropped and created`);
-        const { applied } = await migrateDatabase(key, !json);
+        const { applied } = await migrateDatabase(key, { json: json ?? false });
         results.push({ key, applied, seeds: await seedDatabase(key, !json) });
       }
       if (json) printJson(results);

@@ -4,12 +4,13 @@ import { databaseUrl, selectDatabases } from '../../src/config.ts';
 import { maskPassword } from '../../src/database-url.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { ConnectionError } from '../../src/errors.ts';
-import { getMigrationStatus } from '../../src/migrations/index.ts';
+import { getMigrationStatus, isInStep } from '../../src/migrations/index.ts';
 import { formatBytes, formatCount, printJson, printTable } from '../output.ts';
 import { withPool } from '../session.ts';
 import { type DatabaseFacts, readFacts } from './status-facts.ts';
 
 export interface StatusOptions {
+  check?: boolean;
   json?: boolean;
 }
 
@@ -17,7 +18,15 @@ type Status = { key: DatabaseKey; url: string; origin: string } & (
   | { reachable: false; error: string }
   | ({
       reachable: true;
-      migrations: { applied: string[]; pending: string[]; edited: string[]; orphaned: number };
+      migrations: {
+        inStep: boolean;
+        applied: string[];
+        pending: string[];
+        outOfOrder: string[];
+        edited: string[];
+        orphaned: number;
+        problems: readonly string[];
+      };
     } & DatabaseFacts)
 );
 
@@ -26,14 +35,17 @@ export function registerStatus(program: Command): void {
     .command('status')
     .description('show server, migrations, tables, chunks and policies; exit 1 if one cannot be reached')
     .argument('[database...]', 'which; default: all')
+    .option('--check', 'exit 3 when anything is pending or wrong')
     .option('--json', 'print JSON')
     .action((names: string[], options: StatusOptions) => printStatus(names, options));
 }
 
-export async function printStatus(names: readonly string[], { json }: StatusOptions): Promise<void> {
+export async function printStatus(names: readonly string[], { json, check }: StatusOptions): Promise<void> {
   const statuses = await Promise.all(selectDatabases(names).map(readStatus));
   if (json) printJson(statuses);
   else printReport(statuses);
+  const inStep = statuses.every((status) => status.reachable && status.migrations.inStep);
+  if (check && !inStep) process.exitCode = 3;
   if (statuses.some(({ reachable }) => !reachable)) process.exitCode = 1;
 }
 
@@ -42,16 +54,19 @@ async function readStatus(key: DatabaseKey): Promise<Status> {
   const where = { key, url: maskPassword(url), origin };
   try {
     return await withPool(key, async (pool) => {
-      const { applied, pending, edited, orphaned } = await getMigrationStatus(pool, key);
-      const tags = (migrations: typeof applied) => migrations.map(({ tag }) => tag);
+      const state = await getMigrationStatus(pool, key);
+      const tags = (migrations: typeof state.applied) => migrations.map(({ tag }) => tag);
       return {
         ...where,
         reachable: true,
         migrations: {
-          applied: tags(applied),
-          pending: tags(pending),
-          edited: tags(edited),
-          orphaned: orphaned.length,
+          inStep: isInStep(state),
+          applied: tags(state.applied),
+          pending: tags(state.pending),
+          outOfOrder: tags(state.outOfOrder),
+          edited: state.edited.map(({ migration }) => migration.tag),
+          orphaned: state.orphaned.length,
+          problems: state.problems,
         },
         ...(await readFacts(pool)),
       };
@@ -67,10 +82,11 @@ function printReport(statuses: readonly Status[]): void {
     ['database', 'server', 'migrations', 'tables', 'size'],
     statuses.map((status) => {
       if (!status.reachable) return [status.key, 'not reachable', '', '', ''];
-      const { applied, pending, edited, orphaned } = status.migrations;
+      const { applied, pending, outOfOrder, edited, orphaned } = status.migrations;
       const migrations = [
         `${applied.length} applied`,
         pending.length > 0 && `${pending.length} pending`,
+        outOfOrder.length > 0 && `${outOfOrder.length} out of order`,
         edited.length > 0 && `${edited.length} edited`,
         orphaned > 0 && `${orphaned} without a file`,
       ];
@@ -88,12 +104,25 @@ function printReport(statuses: readonly Status[]): void {
   for (const status of statuses) {
     if (!status.reachable) console.log(`\n${status.error}`);
     else if (status.timescale) printTimescale(status.timescale);
-    if (status.reachable && status.migrations.pending.length > 0) {
-      console.log(
-        `\n${status.key} has pending migrations: ${status.migrations.pending.join(', ')}. Run "npm run db:migrate -- ${status.key}".`,
-      );
-    }
+    if (status.reachable) printMigrationProblems(status.key, status.migrations);
   }
+}
+
+function printMigrationProblems(
+  key: DatabaseKey,
+  { pending, outOfOrder, edited, orphaned, problems }: Extract<Status, { reachable: true }>['migrations'],
+): void {
+  const late = outOfOrder.length > 0 ? ' -- --allow-out-of-order' : '';
+  const found = [
+    ...problems,
+    pending.length > 0 && `pending ${pending.join(', ')}: "npm run db:migrate:${key}${late}" applies them.`,
+    outOfOrder.length > 0 &&
+      `out of order ${outOfOrder.join(', ')}: older than the latest applied, as after a late merge.`,
+    edited.length > 0 &&
+      `edited after it was applied ${edited.join(', ')}: restore the file, or "npm run migrate -- repair ${key}".`,
+    orphaned > 0 && `${orphaned} applied without a file: this checkout is older than the database.`,
+  ].filter(Boolean);
+  if (found.length > 0) console.log(`\n${found.map((line) => `${key}: ${line}`).join('\n')}`);
 }
 
 function printTimescale({ hypertables, policies }: NonNullable<DatabaseFacts['timescale']>): void {

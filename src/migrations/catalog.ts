@@ -33,7 +33,10 @@ const queries = {
     FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid GROUP BY t.oid`,
   comment: `SELECT own.name || coalesce('.' || a.attname, '') AS name, d.description AS definition
     FROM own JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = own.oid
-    LEFT JOIN pg_attribute a ON a.attrelid = own.oid AND a.attnum = d.objsubid AND d.objsubid > 0`,
+    LEFT JOIN pg_attribute a ON a.attrelid = own.oid AND a.attnum = d.objsubid AND d.objsubid > 0
+    UNION ALL SELECT p.oid::regprocedure::text, d.description FROM pg_proc p
+    JOIN pg_description d ON d.classoid = 'pg_proc'::regclass AND d.objoid = p.oid WHERE p.pronamespace = 'public'::regnamespace
+      AND NOT EXISTS (SELECT 1 FROM pg_depend e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')`,
   grant: `SELECT own.name || ' to ' || coalesce(nullif(g.grantee, 0)::regrole::text, 'PUBLIC') AS name, string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) AS definition
     FROM own JOIN pg_class c ON c.oid = own.oid, aclexplode(c.relacl) g GROUP BY own.name, g.grantee`,
 } as const;

@@ -1,5 +1,15 @@
-// @atriz/database/migrations: apply migrations and see what is pending.
-export type { Migration } from './journal.ts';
-export { readMigrations } from './journal.ts';
-export { getMigrationStatus, type MigrateOptions, migrate } from './runner.ts';
-export type { AppliedRow, MigrationState } from './state.ts';
+// @atriz/database/migrations: apply migrations, take them back, see what is pending, guard the start.
+export { assertMigrated, NotMigratedError } from './guard.ts';
+export { type HistoryEntry, readHistory } from './history.ts';
+export { type Migration, readMigrations } from './journal.ts';
+export {
+  getMigrationStatus,
+  type MigrateOptions,
+  markApplied,
+  migrate,
+  type RollbackOptions,
+  repair,
+  rollback,
+} from './runner.ts';
+export { MigrationLockError } from './session.ts';
+export { type AppliedRow, isInStep, type MigrationState } from './state.ts';

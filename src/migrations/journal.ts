@@ -1,6 +1,6 @@
 // Reads a migrations folder. All knowledge of drizzle-kit's layout stands in this file.
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseKey } from '../databases.ts';
 import { MigrationError } from '../errors.ts';
@@ -17,58 +17,142 @@ export const createMigrationsTable = [
 
 const breakpoint = '--> statement-breakpoint';
 
-interface Statement {
+/** One statement of a migration, or several that drizzle-kit would send together. */
+export interface Statement {
   readonly text: string;
   /** Where it begins in the file, in characters. */
   readonly offset: number;
 }
 
-export interface Migration {
+/** A file of SQL, split where drizzle-kit splits it. */
+export interface SqlFile {
+  readonly path: string;
+  readonly sql: string;
+  readonly statements: readonly Statement[];
+  /** False when its first line is `-- transaction: none`. */
+  readonly inTransaction: boolean;
+}
+
+export interface Migration extends SqlFile {
   /** Name without extension, e.g. `0000_tables`. */
   readonly tag: string;
   /** Milliseconds since 1970 when it was generated: drizzle-kit's identity of a migration. */
   readonly when: number;
-  /** SHA-256 of the file, in hexadecimal. */
+  /** SHA-256 of the file, in hexadecimal: what drizzle-kit records. */
   readonly hash: string;
-  readonly path: string;
-  readonly sql: string;
-  readonly statements: readonly Statement[];
+  /** Hashes of the same text with other line endings, which are no edit. */
+  readonly sameText: readonly string[];
+}
+
+/** What a folder holds, sound or not. */
+export interface MigrationsFolder {
+  readonly migrations: readonly Migration[];
+  /** Sentences that name a file: missing, double, unreadable, unknown to the journal. */
+  readonly problems: readonly string[];
 }
 
 /** The folder of a database's migrations. */
 export const migrationsFolder = (key: DatabaseKey): string => join(packageRoot(), 'drizzle', key);
 
-/** The migrations of a database in the journal's order. @throws MigrationError naming what is missing. */
-export function readMigrations(key: DatabaseKey, folder = migrationsFolder(key)): Migration[] {
-  const journalPath = join(folder, 'meta', '_journal.json');
-  if (!existsSync(journalPath)) {
-    throw new MigrationError(
-      `${key} has no migrations: ${journalPath} does not exist. Run "npm run db:generate -- ${key} --name tables".`,
-      { database: key },
-    );
+/** The migrations of a database in the journal's order. @throws MigrationError naming what is wrong. */
+export function readMigrations(key: DatabaseKey, folder = migrationsFolder(key)): readonly Migration[] {
+  const { migrations, problems } = readFolder(key, folder);
+  if (problems.length > 0) {
+    throw new MigrationError(`The migrations of ${key} are not sound: ${problems.join(' ')}`, {
+      database: key,
+    });
   }
-  const journal = JSON.parse(readFileSync(journalPath, 'utf8')) as {
-    entries: { tag: string; when: number }[];
-  };
-  return journal.entries.map(({ tag, when }) => {
-    const path = join(folder, `${tag}.sql`);
-    if (!existsSync(path)) {
-      throw new MigrationError(
-        `The journal of ${key} names ${tag}, but ${path} does not exist. Restore the file from version control.`,
-        { database: key, migration: tag },
-      );
-    }
-    const sql = readFileSync(path, 'utf8');
-    const hash = createHash('sha256').update(sql).digest('hex');
-    return { tag, when, hash, path, sql, statements: splitStatements(sql) };
-  });
+  return migrations;
 }
 
-function splitStatements(sql: string): Statement[] {
+/** Reads a folder without judging it. */
+export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): MigrationsFolder {
+  const journalPath = join(folder, 'meta', '_journal.json');
+  if (!existsSync(journalPath)) {
+    const mend = `Run "npm run db:generate -- ${key} --name tables".`;
+    return { migrations: [], problems: [`${journalPath} does not exist. ${mend}`] };
+  }
+  const entries = readJournal(journalPath);
+  if (typeof entries === 'string') return { migrations: [], problems: [entries] };
+
+  const problems = [...doubles(entries, journalPath), ...strangers(entries, folder)];
+  const migrations = entries.flatMap(({ tag, when }) => {
+    const path = join(folder, `${tag}.sql`);
+    if (!existsSync(path)) {
+      problems.push(`The journal names ${tag}, but ${path} does not exist: restore it from version control.`);
+      return [];
+    }
+    const bytes = readFileSync(path);
+    const sql = bytes.toString('utf8');
+    // What is not UTF-8 would be applied as something else than what stands in the file.
+    if (!Buffer.from(sql, 'utf8').equals(bytes)) {
+      problems.push(`${path} is not UTF-8: save it again with that encoding.`);
+      return [];
+    }
+    const unix = sql.replaceAll('\r\n', '\n');
+    const sameText = [sql, unix, unix.replaceAll('\n', '\r\n')].map(sha256);
+    return [{ tag, when, hash: sha256(sql), sameText, ...splitSql(path, sql) }];
+  });
+  return { migrations, problems };
+}
+
+/** The file that takes a migration back, or undefined where there is none. */
+export function readDown(migration: Migration): SqlFile | undefined {
+  const path = downPath(migration);
+  return existsSync(path) ? splitSql(path, readFileSync(path, 'utf8')) : undefined;
+}
+
+export const downPath = ({ path }: Pick<Migration, 'path'>): string => path.replace(/\.sql$/, '.down.sql');
+
+interface JournalEntry {
+  tag: string;
+  when: number;
+}
+
+function readJournal(path: string): JournalEntry[] | string {
+  try {
+    const { entries } = JSON.parse(readFileSync(path, 'utf8')) as { entries: JournalEntry[] };
+    const isEntry = ({ tag, when }: JournalEntry) => typeof tag === 'string' && Number.isSafeInteger(when);
+    if (Array.isArray(entries) && entries.every(isEntry)) return entries;
+    return `${path} is not a journal of drizzle-kit: restore it from version control.`;
+  } catch (error) {
+    const reason = (error as Error).message;
+    return `${path} cannot be read (${reason}): resolve the merge, or restore it from version control.`;
+  }
+}
+
+// Two branches that both generated number 0007 leave two of them after the merge.
+function doubles(entries: readonly JournalEntry[], journalPath: string): string[] {
+  const repeated = (read: (entry: JournalEntry) => string | number) =>
+    entries.filter((entry, index) => entries.findIndex((other) => read(other) === read(entry)) < index);
+  const numbers = repeated(({ tag }) => tag.split('_', 1)[0] ?? '').map(
+    ({ tag }) => `The number of ${tag} exists twice: generate the later one again after the merge.`,
+  );
+  const times = repeated(({ when }) => when).map(
+    ({ tag }) => `${journalPath} gives ${tag} the "when" of another migration: generate it again.`,
+  );
+  return [...numbers, ...times];
+}
+
+function strangers(entries: readonly JournalEntry[], folder: string): string[] {
+  const known = new Set(entries.map(({ tag }) => `${tag}.sql`));
+  return readdirSync(folder)
+    .filter(
+      (name) => name.endsWith('.sql') && !known.has(name) && !known.has(name.replace(/\.down\.sql$/, '.sql')),
+    )
+    .map(
+      (name) => `${join(folder, name)} is not in the journal: generate it with drizzle-kit, or delete it.`,
+    );
+}
+
+function splitSql(path: string, sql: string): SqlFile {
   let offset = 0;
-  return sql.split(breakpoint).map((text) => {
+  const statements = sql.split(breakpoint).map((text) => {
     const statement = { text, offset };
     offset += text.length + breakpoint.length;
     return statement;
   });
+  return { path, sql, statements, inTransaction: !/^\uFEFF?--\s*transaction:\s*none\b/.test(sql) };
 }
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');

@@ -1,24 +1,56 @@
-// Applies pending migrations, one transaction each, under a lock, in drizzle-kit's own table.
-import type postgres from 'postgres';
+// Applies migrations and takes them back, under a lock, in drizzle-kit's own table.
 import type { DatabaseKey } from '../databases.ts';
-import { MigrationError } from '../errors.ts';
-import type { Pool } from '../pool.ts';
-import { createMigrationsTable, type Migration, migrationsTable, readMigrations } from './journal.ts';
-import { type AppliedRow, compareMigrations, type MigrationState } from './state.ts';
+import { MigrationError, OutOfStepError, ValidationError } from '../errors.ts';
+import type { Database, Pool } from '../pool.ts';
+import { applyFile, type Subject, type TimeoutOptions } from './apply.ts';
+import { createHistoryTables, type MigrationAction, recordHistory } from './history.ts';
+import {
+  createMigrationsTable,
+  downPath,
+  type Migration,
+  migrationsTable,
+  readDown,
+  readFolder,
+  type SqlFile,
+} from './journal.ts';
+import { type LockOptions, withMigrationSession } from './session.ts';
+import {
+  type AppliedRow,
+  compareMigrations,
+  type MigrationState,
+  type Plan,
+  planDown,
+  planUp,
+  type Refusal,
+} from './state.ts';
 
-export interface MigrateOptions {
-  /** Called after each migration, with what it took in milliseconds. */
-  onApplied?: (migration: Migration, milliseconds: number) => void;
+interface CommonOptions extends LockOptions, TimeoutOptions {
   /** Another folder than the package's own. */
-  folder?: string;
+  folder?: string | undefined;
+  /** Called after each migration, with what it took in milliseconds. */
+  onDone?: ((migration: Migration, milliseconds: number) => void) | undefined;
 }
 
-// Any fixed number: it only has to differ from what other programs lock in the same database.
-const lockId = 7_218_340_911;
+export interface MigrateOptions extends CommonOptions {
+  /** Tag of the last migration to apply. Default: all. */
+  to?: string | undefined;
+  /** Apply migrations that are older than the latest applied one. Default: refuse. */
+  allowOutOfOrder?: boolean | undefined;
+  /** Return what would be applied, and apply nothing. */
+  dryRun?: boolean | undefined;
+}
+
+export interface RollbackOptions extends CommonOptions {
+  /** How many to take back. Default 1. */
+  count?: number | undefined;
+  /** Tag of the migration that stays the latest applied. */
+  to?: string | undefined;
+}
 
 /**
  * Applies what is pending, in order. Several processes may call it at once: they take turns.
  * @returns the migrations that this call applied.
+ * @throws OutOfStepError when files were edited or are out of order: nothing runs.
  * @throws MigrationError naming file, line and PostgreSQL's message. The failed migration leaves
  * nothing of itself; the earlier ones stay.
  */
@@ -27,83 +59,233 @@ export async function migrate(
   key: DatabaseKey,
   options: MigrateOptions = {},
 ): Promise<readonly Migration[]> {
-  const files = readMigrations(key, options.folder);
-  // One connection for all: a session lock and the transactions must share it.
-  const connection = await db.sql.reserve();
-  try {
-    await connection`SELECT pg_advisory_lock(${lockId})`;
-    for (const statement of createMigrationsTable) await connection.unsafe(statement);
-    const { pending } = compareMigrations(files, await readApplied(connection));
-    for (const migration of pending) {
-      const start = performance.now();
-      await applyMigration(connection, migration, key);
-      options.onApplied?.(migration, performance.now() - start);
+  const plan = async (on: Database) =>
+    orRefuse(planUp(await readState(on, key, options.folder), options), key);
+  // Nothing to do needs no lock; what a running migrator has not committed counts as pending.
+  const due = await plan(db);
+  if (due.length === 0 || options.dryRun) return due;
+  return withMigrationSession(db, options, async (session) => {
+    await createTables(session);
+    const run = await plan(session);
+    for (const migration of run) {
+      await execute(
+        { pool: db, session },
+        migration,
+        migration,
+        { key, tag: migration.tag, action: 'up' },
+        options,
+        () => insertRow(session, migration),
+      );
     }
-    return pending;
-  } finally {
-    await connection`SELECT pg_advisory_unlock(${lockId})`.catch(() => undefined);
-    connection.release();
-  }
+    return run;
+  });
 }
 
-/** What is applied and what is pending. Changes nothing, not even the table of migrations. */
-export async function getMigrationStatus(
+/**
+ * Takes back the latest applied migrations, newest first, from their `.down.sql`.
+ * @returns the migrations that were taken back.
+ * @throws MigrationError before anything runs when a file is missing or marked `-- irreversible: reason`.
+ */
+export async function rollback(
   db: Pool,
+  key: DatabaseKey,
+  options: RollbackOptions = {},
+): Promise<readonly Migration[]> {
+  const { count = 1 } = options;
+  if (!Number.isInteger(count) || count < 1)
+    throw new ValidationError(`count is ${count}: use a whole number from 1.`);
+  return withMigrationSession(db, options, async (session) => {
+    await createTables(session);
+    const steps = planRollback(await readState(session, key, options.folder), key, options);
+    for (const { migration, down } of steps) {
+      await execute(
+        { pool: db, session },
+        down,
+        migration,
+        { key, tag: migration.tag, action: 'down' },
+        options,
+        async () => {
+          await session.query(`DELETE FROM ${migrationsTable} WHERE created_at = $1`, [migration.when]);
+        },
+      );
+    }
+    return steps.map(({ migration }) => migration);
+  });
+}
+
+/** What a rollback would run, checked whole before any of it runs. */
+export function planRollback(
+  state: MigrationState,
+  key: DatabaseKey,
+  options: Pick<RollbackOptions, 'count' | 'to'>,
+): { migration: Migration; down: SqlFile }[] {
+  return orRefuse(planDown(state, options), key).map((migration) => {
+    const down = readDown(migration);
+    if (!down) {
+      throw new MigrationError(
+        `${migration.tag} of ${key} cannot be taken back: ${downPath(migration)} does not exist. Write it, or restore a backup.`,
+        { database: key, migration: migration.tag },
+      );
+    }
+    const reason = /^\uFEFF?--\s*irreversible:\s*(.*)/.exec(down.sql)?.[1];
+    if (reason !== undefined) {
+      throw new MigrationError(
+        `${migration.tag} of ${key} cannot be taken back: ${reason.trim() || 'it is marked irreversible'}.`,
+        { database: key, migration: migration.tag },
+      );
+    }
+    return { migration, down };
+  });
+}
+
+/** What is applied, pending and wrong. Changes nothing, not even the table of migrations. */
+export async function getMigrationStatus(
+  db: Database,
   key: DatabaseKey,
   folder?: string,
 ): Promise<MigrationState> {
-  const files = readMigrations(key, folder);
-  const { rows } = await db.query<{ exists: boolean }>('SELECT to_regclass($1) IS NOT NULL AS exists', [
-    migrationsTable,
-  ]);
-  return compareMigrations(files, rows[0]?.exists ? await readApplied(db.sql) : []);
+  return readState(db, key, folder);
 }
 
-async function readApplied(sql: postgres.Sql): Promise<AppliedRow[]> {
-  const rows = await sql.unsafe(`SELECT hash, created_at FROM ${migrationsTable} ORDER BY id`);
-  return rows.map((row) => ({ hash: String(row.hash), createdAt: Number(row.created_at) }));
-}
-
-async function applyMigration(
-  connection: postgres.ReservedSql,
-  migration: Migration,
+/** Records a migration as applied without running it, to adopt a database that exists already. */
+export async function markApplied(
+  db: Pool,
   key: DatabaseKey,
+  tag: string,
+  options: CommonOptions = {},
 ): Promise<void> {
-  await connection.unsafe('BEGIN');
-  try {
-    for (const statement of migration.statements) {
-      try {
-        await connection.unsafe(statement.text);
-      } catch (error) {
-        throw describeFailure(error, migration, statement.offset, key);
-      }
+  await withMigrationSession(db, options, async (session) => {
+    await createTables(session);
+    const state = await readState(session, key, options.folder);
+    const migration = [...state.pending, ...state.applied].find((candidate) => candidate.tag === tag);
+    if (!migration) throw refusalError({ kind: 'unknown-target', tags: [tag] }, key);
+    if (state.applied.includes(migration)) {
+      throw new ValidationError(`${tag} of ${key} is recorded as applied already.`);
     }
-    await connection.unsafe(`INSERT INTO ${migrationsTable} ("hash", "created_at") VALUES ($1, $2)`, [
-      migration.hash,
-      migration.when,
-    ]);
-    await connection.unsafe('COMMIT');
+    await inTransaction(session, async () => {
+      await insertRow(session, migration);
+      await note(session, migration, 'mark');
+    });
+  });
+}
+
+/** Accepts edited files: their hashes replace the recorded ones. @returns what was accepted. */
+export async function repair(
+  db: Pool,
+  key: DatabaseKey,
+  options: CommonOptions = {},
+): Promise<MigrationState['edited']> {
+  return withMigrationSession(db, options, async (session) => {
+    await createTables(session);
+    const { edited } = await readState(session, key, options.folder);
+    await inTransaction(session, async () => {
+      for (const { migration } of edited) {
+        await session.query(`UPDATE ${migrationsTable} SET hash = $1 WHERE created_at = $2`, [
+          migration.hash,
+          migration.when,
+        ]);
+        await note(session, migration, 'repair');
+      }
+    });
+    return edited;
+  });
+}
+
+async function execute(
+  where: { pool: Pool; session: Database },
+  file: SqlFile,
+  migration: Migration,
+  subject: Subject,
+  options: CommonOptions,
+  record: () => Promise<void>,
+): Promise<void> {
+  const startedAt = new Date();
+  const entry = { tag: migration.tag, action: subject.action, hash: migration.hash, startedAt };
+  const { session } = where;
+  const recordAll = async () => {
+    await record();
+    await recordHistory(session, { ...entry, result: 'done' });
+  };
+  try {
+    await applyFile(where, file, subject, recordAll, options);
   } catch (error) {
-    await connection.unsafe('ROLLBACK').catch(() => undefined);
+    // The history tells of failures too; where the connection itself is gone, it cannot.
+    const failed = { ...entry, result: 'failed', error: String((error as Error).message) } as const;
+    await recordHistory(session, failed).catch(() => undefined);
+    throw error;
+  }
+  options.onDone?.(migration, Date.now() - startedAt.getTime());
+}
+
+async function createTables(session: Database): Promise<void> {
+  for (const statement of [...createMigrationsTable, ...createHistoryTables]) await session.query(statement);
+}
+
+const insertRow = (session: Database, { hash, when }: Migration) =>
+  session
+    .query(`INSERT INTO ${migrationsTable} ("hash", "created_at") VALUES ($1, $2)`, [hash, when])
+    .then(() => undefined);
+
+const note = (session: Database, { tag, hash }: Migration, action: MigrationAction) =>
+  recordHistory(session, { tag, hash, action, startedAt: new Date(), result: 'done' });
+
+async function inTransaction(session: Database, work: () => Promise<void>): Promise<void> {
+  await session.query('BEGIN');
+  try {
+    await work();
+    await session.query('COMMIT');
+  } catch (error) {
+    await session.query('ROLLBACK').catch(() => undefined);
     throw error;
   }
 }
 
-function describeFailure(
-  error: unknown,
-  migration: Migration,
-  offset: number,
-  key: DatabaseKey,
-): MigrationError {
-  const { message, position } = error as { message: string; position?: string };
-  const start = position
-    ? offset + Number(position) - 1
-    : offset + firstCharacter(migration.sql.slice(offset));
-  const line = migration.sql.slice(0, start).split('\n').length;
-  return new MigrationError(
-    `Migration ${migration.tag} of ${key} failed and left nothing behind: ${message} (${migration.path}:${line}).`,
-    { database: key, migration: migration.tag, cause: error },
-  );
+async function readState(db: Database, key: DatabaseKey, folder?: string): Promise<MigrationState> {
+  const { migrations, problems } = readFolder(key, folder);
+  return compareMigrations(migrations, await readApplied(db), problems);
 }
 
-const firstCharacter = (text: string) => text.length - text.trimStart().length;
+/** The rows of drizzle-kit's table, none where it does not exist yet. */
+export async function readApplied(db: Database): Promise<AppliedRow[]> {
+  const { rows: found } = await db.query<{ exists: boolean }>(
+    'SELECT to_regclass($1) IS NOT NULL AS exists',
+    [migrationsTable],
+  );
+  if (!found[0]?.exists) return [];
+  const { rows } = await db.query<{ hash: string; created_at: string }>(
+    `SELECT hash, created_at FROM ${migrationsTable} ORDER BY id`,
+  );
+  return rows.map(({ hash, created_at }) => ({ hash, createdAt: Number(created_at) }));
+}
+
+function orRefuse(plan: Plan, key: DatabaseKey): readonly Migration[] {
+  if ('refused' in plan) throw refusalError(plan.refused, key);
+  return plan.run;
+}
+
+function refusalError(refusal: Refusal, key: DatabaseKey): Error {
+  const tags = 'tags' in refusal ? refusal.tags.join(', ') : '';
+  switch (refusal.kind) {
+    case 'unsound':
+      return new OutOfStepError(
+        `The migrations of ${key} are not sound, nothing was run: ${refusal.problems.join(' ')}`,
+        { database: key },
+      );
+    case 'edited':
+      return new OutOfStepError(
+        `${tags} of ${key} was edited after it was applied, nothing was run: restore the file and write a new migration, ` +
+          `or accept the file as it is with "npm run migrate -- repair ${key}".`,
+        { database: key },
+      );
+    case 'out-of-order':
+      return new OutOfStepError(
+        `${tags} of ${key} is older than the latest applied migration, as after a late merge, nothing was run: ` +
+          `apply it with --allow-out-of-order, or generate it again.`,
+        { database: key },
+      );
+    case 'unknown-target':
+      return new ValidationError(
+        `${key} has no migration "${tags}": "npm run db:status -- ${key} --json" lists them.`,
+      );
+  }
+}

@@ -1,29 +1,108 @@
-// Compares a migrations folder with what a database recorded. Pure: no file, no query.
+// Compares a migrations folder with what a database recorded, and plans. Pure: no file, no query.
 import type { Migration } from './journal.ts';
 
 /** A row of drizzle-kit's table. */
 export interface AppliedRow {
   readonly hash: string;
+  /** `when` of the migration in the journal. */
   readonly createdAt: number;
 }
 
 export interface MigrationState {
   readonly applied: readonly Migration[];
+  /** Not applied, in order. Holds those out of order too. */
   readonly pending: readonly Migration[];
-  /** Applied, but the file says something else now. */
-  readonly edited: readonly Migration[];
-  /** Applied, but no file belongs to it. */
+  /** Applied, but the file says something else now. Other line endings are no edit. */
+  readonly edited: readonly { readonly migration: Migration; readonly recordedHash: string }[];
+  /** Pending, but older than the latest applied: drizzle-kit would skip them for good. */
+  readonly outOfOrder: readonly Migration[];
+  /** Applied, but no file belongs to them. */
   readonly orphaned: readonly AppliedRow[];
+  /** What is wrong with the folder itself. */
+  readonly problems: readonly string[];
 }
 
-export function compareMigrations(files: readonly Migration[], rows: readonly AppliedRow[]): MigrationState {
+type Comparable = Pick<Migration, 'tag' | 'when' | 'sameText'>;
+
+export function compareMigrations(
+  files: readonly Migration[],
+  rows: readonly AppliedRow[],
+  problems: readonly string[] = [],
+): MigrationState {
   const rowsByTime = new Map(rows.map((row) => [row.createdAt, row]));
-  const times = new Set(files.map((file) => file.when));
-  const applied = files.filter((file) => rowsByTime.has(file.when));
+  const times = new Set(files.map(({ when }) => when));
+  const inOrder = [...files].sort((one, other) => one.when - other.when);
+  const applied = inOrder.filter(({ when }) => rowsByTime.has(when));
+  const pending = inOrder.filter(({ when }) => !rowsByTime.has(when));
+  const latest = rows.reduce(
+    (newest, { createdAt }) => Math.max(newest, createdAt),
+    Number.NEGATIVE_INFINITY,
+  );
   return {
     applied,
-    pending: files.filter((file) => !rowsByTime.has(file.when)),
-    edited: applied.filter((file) => rowsByTime.get(file.when)?.hash !== file.hash),
-    orphaned: rows.filter((row) => !times.has(row.createdAt)),
+    pending,
+    edited: applied.flatMap((migration) => {
+      const recordedHash = rowsByTime.get(migration.when)?.hash ?? '';
+      return isSameText(migration, recordedHash) ? [] : [{ migration, recordedHash }];
+    }),
+    outOfOrder: pending.filter(({ when }) => when < latest),
+    orphaned: rows.filter(({ createdAt }) => !times.has(createdAt)),
+    problems,
   };
 }
+
+const isSameText = ({ sameText }: Comparable, hash: string) => sameText.includes(hash);
+
+export type Refusal =
+  | { readonly kind: 'unsound'; readonly problems: readonly string[] }
+  | { readonly kind: 'edited'; readonly tags: readonly string[] }
+  | { readonly kind: 'out-of-order'; readonly tags: readonly string[] }
+  | { readonly kind: 'unknown-target'; readonly tags: readonly string[] };
+
+export type Plan = { readonly run: readonly Migration[] } | { readonly refused: Refusal };
+
+/**
+ * What `up` would apply. Either everything that is due, or nothing and the reason: it never passes
+ * over a migration in silence.
+ * @param to tag of the last migration to apply.
+ */
+export function planUp(
+  state: MigrationState,
+  { to, allowOutOfOrder = false }: { to?: string | undefined; allowOutOfOrder?: boolean | undefined } = {},
+): Plan {
+  if (state.problems.length > 0) return { refused: { kind: 'unsound', problems: state.problems } };
+  if (state.edited.length > 0) {
+    return { refused: { kind: 'edited', tags: state.edited.map(({ migration }) => migration.tag) } };
+  }
+  const target = to === undefined ? undefined : findTag(state, to);
+  if (to !== undefined && !target) return { refused: { kind: 'unknown-target', tags: [to] } };
+  const run = target ? state.pending.filter(({ when }) => when <= target.when) : state.pending;
+  const late = state.outOfOrder.filter((migration) => run.includes(migration));
+  if (late.length > 0 && !allowOutOfOrder) {
+    return { refused: { kind: 'out-of-order', tags: late.map(({ tag }) => tag) } };
+  }
+  return { run };
+}
+
+/**
+ * What `down` would take back, newest first.
+ * @param to tag of the migration that stays the latest applied; else the last `count` are taken back.
+ */
+export function planDown(
+  state: MigrationState,
+  { to, count = 1 }: { to?: string | undefined; count?: number | undefined },
+): Plan {
+  if (state.problems.length > 0) return { refused: { kind: 'unsound', problems: state.problems } };
+  const newestFirst = [...state.applied].reverse();
+  if (to === undefined) return { run: newestFirst.slice(0, count) };
+  const target = state.applied.find(({ tag }) => tag === to);
+  if (!target) return { refused: { kind: 'unknown-target', tags: [to] } };
+  return { run: newestFirst.filter(({ when }) => when > target.when) };
+}
+
+const findTag = (state: MigrationState, tag: string) =>
+  [...state.applied, ...state.pending].find((migration) => migration.tag === tag);
+
+/** Whether nothing is pending and nothing is wrong. */
+export const isInStep = ({ pending, edited, orphaned, problems }: MigrationState): boolean =>
+  pending.length + edited.length + orphaned.length + problems.length === 0;

@@ -1,120 +1,386 @@
-// The runner: in order, once, alone, whole migrations only, and interchangeable with drizzle-kit.
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
-import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
-import { MigrationError } from '../../src/index.ts';
-import { readCatalog } from '../../src/migrations/catalog.ts';
-import { getMigrationStatus, migrate, readMigrations } from '../../src/migrations/index.ts';
-import { migrationsFolder } from '../../src/migrations/journal.ts';
-import { packageRoot } from '../../src/package-root.ts';
-import { environmentFor, run } from '../support/cli.ts';
-import { emptyDatabase, openPool, possibleKeys } from '../support/database.ts';
+// The runner: in order, once, alone, whole migrations only.
+import { describe, expect, test } from 'vitest';
+import { MigrationError, OutOfStepError, ValidationError } from '../../src/errors.ts';
+import { createDatabasePool } from '../../src/index.ts';
+import {
+  assertMigrated,
+  getMigrationStatus,
+  isInStep,
+  MigrationLockError,
+  markApplied,
+  migrate,
+  NotMigratedError,
+  readHistory,
+  readMigrations,
+  repair,
+  rollback,
+} from '../../src/migrations/index.ts';
+import { emptyDatabase, migratedDatabase, openPool } from '../support/database.ts';
+import { copyOfFolder, emptyFolder } from '../support/migrations.ts';
 
-const folders: string[] = [];
-afterAll(() => {
-  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
-});
-
-/** A copy of a database's migrations with one more at its end. */
-function withMigration(key: DatabaseKey, tag: string, sql: string): string {
-  const folder = mkdtempSync(join(tmpdir(), 'atriz-migrations-'));
-  folders.push(folder);
-  cpSync(migrationsFolder(key), folder, { recursive: true });
-  const path = join(folder, 'meta', '_journal.json');
-  const journal = JSON.parse(readFileSync(path, 'utf8')) as { entries: { idx: number; when: number }[] };
-  const last = journal.entries.at(-1) ?? { idx: -1, when: 0 };
-  journal.entries.push({ ...last, idx: last.idx + 1, when: last.when + 1000, ...{ tag } });
-  writeFileSync(path, JSON.stringify(journal));
-  writeFileSync(join(folder, `${tag}.sql`), sql);
-  return folder;
-}
-
-async function kitMigrate(key: DatabaseKey, url: string): Promise<void> {
-  const root = packageRoot();
-  const config = ['core', 'tracking'].includes(key) ? `drizzle.${key}.config.ts` : 'drizzle.apps.config.ts';
-  const { code, stdout, stderr } = await run(
-    process.execPath,
-    [join(root, 'node_modules/drizzle-kit/bin.cjs'), 'migrate', '--config', config],
-    { ...environmentFor(key, url), APP: key },
-    root,
+const tags = (migrations: readonly { tag: string }[]) => migrations.map(({ tag }) => tag);
+const fresh = async () => openPool('atriz', await emptyDatabase('atriz'));
+const exists = async (pool: Awaited<ReturnType<typeof fresh>>, name: string) =>
+  (await pool.query('SELECT to_regclass($1) IS NOT NULL AS found', [name])).rows[0]?.found;
+const failure = (attempt: Promise<unknown>) =>
+  attempt.then(
+    () => undefined,
+    (error: unknown) => error,
   );
-  expect(`${code} ${stderr} ${stdout}`).toMatch(/^0 .*migrations applied successfully/s);
-}
 
-describe.each(databaseKeys)('%s', (key) => {
-  test.skipIf(!possibleKeys().includes(key))(
-    'is the same database whether drizzle-kit or our runner migrated it, and each finds nothing to do after the other',
-    async () => {
-      const [theirUrl, ourUrl] = [await emptyDatabase(key), await emptyDatabase(key)];
-      const [theirs, ours] = [openPool(key, theirUrl), openPool(key, ourUrl)];
-      await kitMigrate(key, theirUrl);
-      expect(await migrate(ours, key)).toHaveLength(readMigrations(key).length);
+describe('up', () => {
+  test('a failed migration leaves nothing of itself and is shown with file, line and caret; the earlier ones stay', async () => {
+    const pool = await fresh();
+    const sql = 'CREATE TABLE half (id int);\n--> statement-breakpoint\n\nSELECT 1,\n  nonsense;\n';
+    const folder = copyOfFolder('atriz').add('0002_broken', sql);
+    const error = await failure(migrate(pool, 'atriz', { folder: folder.path }));
+    expect(error).toBeInstanceOf(MigrationError);
+    expect(error).toMatchObject({ database: 'atriz', migration: '0002_broken', line: 5, exitCode: 1 });
+    expect(String(error)).toMatch(
+      /0002_broken of atriz failed and left nothing behind: column "nonsense" does not exist\n {2}at \S+0002_broken\.sql:5:3\n {2}5 \| {3}nonsense;\n {4}\| {3}\^/,
+    );
+    expect(await exists(pool, 'half')).toBe(false);
+    const state = await getMigrationStatus(pool, 'atriz', folder.path);
+    expect([tags(state.applied), tags(state.pending)]).toEqual([
+      ['0000_tables', '0001_triggers_and_comments'],
+      ['0002_broken'],
+    ]);
+    // The lock is free again.
+    folder.write('0002_broken.sql', 'CREATE TABLE whole (id int);');
+    expect(tags(await migrate(pool, 'atriz', { folder: folder.path }))).toEqual(['0002_broken']);
+  });
 
-      const catalog = await readCatalog(ours);
-      expect(catalog.length).toBeGreaterThan(20);
-      expect(await readCatalog(theirs)).toEqual(catalog);
-      const recorded = (pool: typeof ours) =>
-        pool.query('SELECT id, hash, created_at FROM drizzle.__drizzle_migrations ORDER BY id');
-      expect((await recorded(theirs)).rows).toEqual((await recorded(ours)).rows);
+  test('goes as far as told, and a dry run goes nowhere', async () => {
+    const pool = await fresh();
+    expect(tags(await migrate(pool, 'atriz', { dryRun: true }))).toEqual([
+      '0000_tables',
+      '0001_triggers_and_comments',
+    ]);
+    expect(await exists(pool, 'drizzle.__drizzle_migrations')).toBe(false);
+    expect(tags(await migrate(pool, 'atriz', { to: '0000_tables' }))).toEqual(['0000_tables']);
+    expect(await failure(migrate(pool, 'atriz', { to: '0009_nope' }))).toBeInstanceOf(ValidationError);
+    expect(tags(await migrate(pool, 'atriz'))).toEqual(['0001_triggers_and_comments']);
+    expect(await migrate(pool, 'atriz')).toEqual([]);
+  });
 
-      expect(await migrate(theirs, key)).toEqual([]);
-      await kitMigrate(key, ourUrl);
-      expect((await recorded(ours)).rowCount).toBe(readMigrations(key).length);
-      expect(await readCatalog(ours)).toEqual(catalog);
-    },
-    60_000,
-  );
+  test('a migration that was merged late is refused, and applied when allowed', async () => {
+    const pool = await fresh();
+    const folder = emptyFolder()
+      .add('0000_a', 'CREATE TABLE a (id int);')
+      .add('0002_c', 'CREATE TABLE c (id int);');
+    await migrate(pool, 'atriz', { folder: folder.path });
+    folder.add('0001_b', 'CREATE TABLE b (id int);', { when: 1500 });
+    const error = await failure(migrate(pool, 'atriz', { folder: folder.path }));
+    expect(error).toBeInstanceOf(OutOfStepError);
+    expect(error).toMatchObject({
+      exitCode: 3,
+      message: expect.stringMatching(/0001_b .*older than the latest.*--allow-out-of-order/),
+    });
+    expect(await exists(pool, 'b')).toBe(false);
+    expect(tags((await getMigrationStatus(pool, 'atriz', folder.path)).outOfOrder)).toEqual(['0001_b']);
+    expect(tags(await migrate(pool, 'atriz', { folder: folder.path, allowOutOfOrder: true }))).toEqual([
+      '0001_b',
+    ]);
+    expect(isInStep(await getMigrationStatus(pool, 'atriz', folder.path))).toBe(true);
+  });
+
+  test('one byte changed in an applied file stops everything until it is accepted; line endings do not', async () => {
+    const pool = await fresh();
+    const folder = copyOfFolder('atriz');
+    await migrate(pool, 'atriz', { folder: folder.path });
+    folder.add('0002_next', 'CREATE TABLE next (id int);');
+    const original = folder.read('0000_tables.sql');
+    folder.write('0000_tables.sql', original.replaceAll('\n', '\r\n'));
+    expect(isInStep(await getMigrationStatus(pool, 'atriz', folder.path))).toBe(false);
+    expect((await getMigrationStatus(pool, 'atriz', folder.path)).edited).toEqual([]);
+
+    folder.write('0000_tables.sql', original.replace('user_profiles', 'user_profilez'));
+    const error = await failure(migrate(pool, 'atriz', { folder: folder.path }));
+    expect(error).toMatchObject({
+      exitCode: 3,
+      message: expect.stringMatching(/0000_tables of atriz was edited.*repair atriz/),
+    });
+    expect(await exists(pool, 'next')).toBe(false);
+
+    const repaired = await repair(pool, 'atriz', { folder: folder.path });
+    expect(repaired).toMatchObject([{ migration: { tag: '0000_tables' } }]);
+    expect(repaired[0]?.recordedHash).not.toBe(repaired[0]?.migration.hash);
+    expect(tags(await migrate(pool, 'atriz', { folder: folder.path }))).toEqual(['0002_next']);
+  });
+
+  test('eight migrators at once apply each migration once', async () => {
+    const url = await emptyDatabase('pshop');
+    const applied = await Promise.all(
+      Array.from({ length: 8 }, () => migrate(openPool('pshop', url), 'pshop')),
+    );
+    expect(applied.map((migrations) => migrations.length).sort()).toEqual([0, 0, 0, 0, 0, 0, 0, 2]);
+  });
+
+  test('a transaction-pooling URL is refused with the reason', async () => {
+    const pool = openPool('atriz', `${await emptyDatabase('atriz')}?pgbouncer=true`);
+    expect(await failure(migrate(pool, 'atriz'))).toMatchObject({
+      exitCode: 2,
+      message: expect.stringContaining('transaction-pooling proxy'),
+    });
+  });
 });
 
-test('a failed migration leaves nothing of itself and is named with file and line; the earlier ones stay', async () => {
-  const pool = openPool('atriz', await emptyDatabase('atriz'));
-  const sql = 'CREATE TABLE half (id int);\n--> statement-breakpoint\n\nSELECT 1,\n  nonsense;\n';
-  const folder = withMigration('atriz', '0002_broken', sql);
-  const error = await migrate(pool, 'atriz', { folder }).catch((reason: unknown) => reason);
-  expect(error).toBeInstanceOf(MigrationError);
-  expect(String(error)).toMatch(/0002_broken of atriz.*"nonsense" does not exist.*0002_broken\.sql:5/);
-  expect((await pool.query("SELECT to_regclass('half') AS half")).rows).toEqual([{ half: null }]);
-  const state = await getMigrationStatus(pool, 'atriz', folder);
-  expect(state.applied.map(({ tag }) => tag)).toEqual(['0000_tables', '0001_triggers_and_comments']);
-  expect(state.pending.map(({ tag }) => tag)).toEqual(['0002_broken']);
-  // The lock is free again.
-  writeFileSync(join(folder, '0002_broken.sql'), 'CREATE TABLE whole (id int);');
-  expect((await migrate(pool, 'atriz', { folder })).map(({ tag }) => tag)).toEqual(['0002_broken']);
+describe('the lock', () => {
+  test('who waits says for whom, and gives up after the time it was given', async () => {
+    const url = await emptyDatabase('atriz');
+    const slow = emptyFolder().add('0000_slow', 'SELECT pg_sleep(1.5);');
+    const holder = createDatabasePool({ connectionString: url, applicationName: 'the slow one' });
+    const running = migrate(holder, 'atriz', { folder: slow.path });
+    const pool = openPool('atriz', url);
+    await expect.poll(() => exists(pool, 'drizzle.migration_history')).toBe(true);
+
+    const impatient = await failure(migrate(pool, 'atriz', { folder: slow.path, waitSeconds: 0 }));
+    expect(impatient).toBeInstanceOf(MigrationLockError);
+    expect(String(impatient)).toMatch(/being migrated by pid \d+ \(the slow one.*since .*Z\)/);
+    const told: string[] = [];
+    expect(await migrate(pool, 'atriz', { folder: slow.path, onWait: (who) => told.push(who) })).toEqual([]);
+    expect(told).toHaveLength(1);
+    expect(tags(await running)).toEqual(['0000_slow']);
+    await holder.close();
+  });
+
+  test('a locked table: the migration tries again, then names the blocker, and leaves nothing half-done', async () => {
+    const url = await migratedDatabase('atriz');
+    const pool = openPool('atriz', url);
+    const folder = copyOfFolder('atriz').add(
+      '0002_alter',
+      'CREATE TABLE before (id int);\n--> statement-breakpoint\nALTER TABLE user_profiles ADD COLUMN x int;',
+    );
+    const blocker = createDatabasePool({ connectionString: url, applicationName: 'the blocker', max: 1 });
+    await blocker.query('BEGIN; LOCK TABLE user_profiles');
+    const attempts: number[] = [];
+    const options = {
+      folder: folder.path,
+      lockTimeoutMs: 800,
+      lockRetries: 1,
+      onBlocked: (_: string | undefined, attempt: number) => attempts.push(attempt),
+    };
+    const error = await failure(migrate(pool, 'atriz', options));
+    expect(String(error)).toMatch(
+      /0002_alter of atriz could not get a lock in 2 attempts.*blocked by pid \d+ \(the blocker.*idle in transaction/,
+    );
+    expect(attempts).toEqual([1]);
+    expect(await exists(pool, 'before')).toBe(false);
+    await blocker.query('ROLLBACK');
+    expect(tags(await migrate(pool, 'atriz', options))).toEqual(['0002_alter']);
+    await blocker.close();
+  });
 });
 
-test('eight migrators at once apply each migration once', async () => {
-  const url = await emptyDatabase('pshop');
-  const applied = await Promise.all(
-    Array.from({ length: 8 }, () => migrate(openPool('pshop', url), 'pshop')),
-  );
-  expect(applied.map((migrations) => migrations.length).sort()).toEqual([0, 0, 0, 0, 0, 0, 0, 2]);
+describe('outside of a transaction', () => {
+  const none = (...statements: string[]) =>
+    `-- transaction: none\n${statements.join('\n--> statement-breakpoint\n')}\n`;
+
+  test('statements run one by one, concurrent indexes too', async () => {
+    const pool = await fresh();
+    const folder = emptyFolder()
+      .add('0000_t', 'CREATE TABLE t (id int);')
+      .add(
+        '0001_i',
+        none('INSERT INTO t VALUES (1);', 'CREATE INDEX CONCURRENTLY "t_id" ON "t" (id);', 'VACUUM t;'),
+      );
+    expect(tags(await migrate(pool, 'atriz', { folder: folder.path }))).toEqual(['0000_t', '0001_i']);
+    expect(await exists(pool, 't_id')).toBe(true);
+    expect((await pool.query('SELECT * FROM drizzle.migration_progress')).rowCount).toBe(0);
+  });
+
+  test('a failure says where it stopped, and the next run resumes there', async () => {
+    const pool = await fresh();
+    const folder = emptyFolder().add(
+      '0000_n',
+      none('CREATE TABLE t (id int);', 'INSERT INTO t VALUES (1);', 'INSERT INTO tt VALUES (2);'),
+    );
+    const error = await failure(migrate(pool, 'atriz', { folder: folder.path }));
+    expect(String(error)).toMatch(
+      /stopped at statement 3 of 3, where the next run resumes.*"tt" does not exist/,
+    );
+    expect((await getMigrationStatus(pool, 'atriz', folder.path)).applied).toEqual([]);
+    // What ran may not change, what failed may.
+    const before = folder.read('0000_n.sql');
+    folder.write('0000_n.sql', before.replace('VALUES (1)', 'VALUES (7)'));
+    expect(String(await failure(migrate(pool, 'atriz', { folder: folder.path })))).toContain(
+      'was edited in one of the 2 statements',
+    );
+    folder.write('0000_n.sql', before.replace('INTO tt', 'INTO t'));
+    expect(tags(await migrate(pool, 'atriz', { folder: folder.path }))).toEqual(['0000_n']);
+    expect((await pool.query('SELECT array_agg(id ORDER BY id) AS ids FROM t')).rows).toEqual([
+      { ids: [1, 2] },
+    ]);
+  });
+
+  test('an index left invalid is named with its mend, and mended by the next run', async () => {
+    const pool = await fresh();
+    const folder = emptyFolder()
+      .add('0000_t', 'CREATE TABLE t (id int);\n--> statement-breakpoint\nINSERT INTO t VALUES (1), (1);')
+      .add('0001_u', none('CREATE UNIQUE INDEX CONCURRENTLY t_unique ON t (id);'));
+    const error = await failure(migrate(pool, 'atriz', { folder: folder.path }));
+    expect(String(error)).toContain('The index "t_unique" is invalid: DROP INDEX CONCURRENTLY "t_unique"');
+    await pool.query('DELETE FROM t');
+    expect(tags(await migrate(pool, 'atriz', { folder: folder.path }))).toEqual(['0001_u']);
+    const { rows } = await pool.query(
+      "SELECT indisvalid FROM pg_index WHERE indexrelid = 't_unique'::regclass",
+    );
+    expect(rows).toEqual([{ indisvalid: true }]);
+  });
 });
 
-test('the status of an empty database changes nothing in it', async () => {
-  const pool = openPool('core', await emptyDatabase('core'));
-  const { applied, pending } = await getMigrationStatus(pool, 'core');
-  expect([applied.length, pending.length]).toEqual([0, 2]);
-  expect((await pool.query("SELECT to_regnamespace('drizzle') AS drizzle")).rows).toEqual([
-    { drizzle: null },
+describe('down', () => {
+  test('takes back the latest, a number of them, or down to one; up again restores them', async () => {
+    const pool = await fresh();
+    const folder = emptyFolder();
+    for (const name of ['a', 'b', 'c', 'd']) {
+      folder.add(`000${folder.entries.length}_${name}`, `CREATE TABLE ${name} (id int);`, {
+        down: `DROP TABLE ${name};`,
+      });
+    }
+    const options = { folder: folder.path };
+    await migrate(pool, 'atriz', options);
+    expect(tags(await rollback(pool, 'atriz', options))).toEqual(['0003_d']);
+    expect(tags(await rollback(pool, 'atriz', { ...options, count: 2 }))).toEqual(['0002_c', '0001_b']);
+    expect(await Promise.all(['a', 'b', 'd'].map((name) => exists(pool, name)))).toEqual([
+      true,
+      false,
+      false,
+    ]);
+    await migrate(pool, 'atriz', options);
+    expect(tags(await rollback(pool, 'atriz', { ...options, to: '0001_b' }))).toEqual(['0003_d', '0002_c']);
+    expect(tags(await rollback(pool, 'atriz', { ...options, count: 9 }))).toEqual(['0001_b', '0000_a']);
+    expect(await rollback(pool, 'atriz', options)).toEqual([]);
+  });
+
+  test('one that cannot be taken back stops before anything runs', async () => {
+    const pool = await fresh();
+    const folder = emptyFolder()
+      .add('0000_a', 'CREATE TABLE a (id int);', { down: '-- irreversible: the rows would be lost\n' })
+      .add('0001_b', 'CREATE TABLE b (id int);')
+      .add('0002_c', 'CREATE TABLE c (id int);', { down: 'DROP TABLE c;' });
+    await migrate(pool, 'atriz', { folder: folder.path });
+    const missing = await failure(rollback(pool, 'atriz', { folder: folder.path, count: 2 }));
+    expect(String(missing)).toMatch(
+      /0001_b of atriz cannot be taken back: .*0001_b\.down\.sql does not exist/,
+    );
+    folder.write('0001_b.down.sql', 'DROP TABLE b;');
+    const marked = await failure(rollback(pool, 'atriz', { folder: folder.path, count: 3 }));
+    expect(String(marked)).toContain('0000_a of atriz cannot be taken back: the rows would be lost.');
+    expect(await Promise.all(['a', 'b', 'c'].map((name) => exists(pool, name)))).toEqual([true, true, true]);
+  });
+});
+
+test('the history tells who did what, failures too', async () => {
+  const pool = await fresh();
+  const folder = emptyFolder()
+    .add('0000_a', 'CREATE TABLE a (id int);', { down: 'DROP TABLE a;' })
+    .add('0001_b', 'SELECT nonsense;');
+  expect(await readHistory(pool)).toEqual([]);
+  await failure(migrate(pool, 'atriz', { folder: folder.path }));
+  await rollback(pool, 'atriz', { folder: folder.path });
+  await markApplied(pool, 'atriz', '0001_b', { folder: folder.path });
+  const history = await readHistory(pool);
+  expect(history.map(({ tag, action, result }) => `${action} ${tag} ${result}`)).toEqual([
+    'mark 0001_b done',
+    'down 0000_a done',
+    'up 0001_b failed',
+    'up 0000_a done',
   ]);
+  expect(history[2]?.error).toContain('nonsense');
+  expect(history[0]).toMatchObject({
+    databaseUser: expect.any(String),
+    osUser: expect.any(String),
+    host: expect.any(String),
+  });
+  expect(history[0]?.startedAt).toBeInstanceOf(Date);
 });
 
-test('an edited file and a row without a file show in the status', async () => {
-  const pool = openPool('atriz', await emptyDatabase('atriz'));
-  const folder = withMigration('atriz', '0002_more', 'SELECT 1;');
-  await migrate(pool, 'atriz', { folder });
-  writeFileSync(join(folder, '0002_more.sql'), 'SELECT 2;');
-  expect((await getMigrationStatus(pool, 'atriz', folder)).edited.map(({ tag }) => tag)).toEqual([
-    '0002_more',
-  ]);
-  expect((await getMigrationStatus(pool, 'atriz')).orphaned).toHaveLength(1);
+describe('state', () => {
+  test('reading it changes nothing, even in an empty database', async () => {
+    const pool = await fresh();
+    const { applied, pending } = await getMigrationStatus(pool, 'atriz');
+    expect([applied.length, pending.length]).toEqual([0, 2]);
+    expect((await pool.query("SELECT to_regnamespace('drizzle') AS drizzle")).rows).toEqual([
+      { drizzle: null },
+    ]);
+  });
+
+  test('a row without a file is orphaned, and a marked one is applied without having run', async () => {
+    const pool = await fresh();
+    const folder = copyOfFolder('atriz').add('0002_more', 'CREATE TABLE more (id int);');
+    await migrate(pool, 'atriz');
+    await markApplied(pool, 'atriz', '0002_more', { folder: folder.path });
+    expect(await exists(pool, 'more')).toBe(false);
+    expect(isInStep(await getMigrationStatus(pool, 'atriz', folder.path))).toBe(true);
+    expect((await getMigrationStatus(pool, 'atriz')).orphaned).toHaveLength(1);
+    expect(await failure(markApplied(pool, 'atriz', '0002_more', { folder: folder.path }))).toBeInstanceOf(
+      ValidationError,
+    );
+  });
+
+  test.each([
+    [
+      'a file that the journal names is gone',
+      'names 0001_b, but',
+      (folder: ReturnType<typeof emptyFolder>) => folder.remove('0001_b.sql'),
+    ],
+    [
+      'a file that the journal does not know',
+      'is not in the journal',
+      (folder: ReturnType<typeof emptyFolder>) => folder.write('0009_x.sql', ''),
+    ],
+    [
+      'a number that exists twice',
+      'number of 0001_c exists twice',
+      (folder: ReturnType<typeof emptyFolder>) => folder.add('0001_c', ''),
+    ],
+    [
+      'a time that exists twice',
+      'the "when" of another',
+      (folder: ReturnType<typeof emptyFolder>) => folder.add('0002_c', '', { when: 2000 }),
+    ],
+    [
+      'a journal with merge marks',
+      'cannot be read',
+      (folder: ReturnType<typeof emptyFolder>) => folder.write('meta/_journal.json', '<<<<<<< HEAD'),
+    ],
+    [
+      'a journal of another kind',
+      'not a journal of drizzle-kit',
+      (folder: ReturnType<typeof emptyFolder>) => folder.write('meta/_journal.json', '{"entries":[{}]}'),
+    ],
+    [
+      'a journal that is gone',
+      '_journal.json does not exist',
+      (folder: ReturnType<typeof emptyFolder>) => folder.remove('meta/_journal.json'),
+    ],
+  ])('%s: named, and nothing runs', async (_, reason, damage) => {
+    const folder = emptyFolder()
+      .add('0000_a', 'CREATE TABLE a (id int);')
+      .add('0001_b', 'CREATE TABLE b (id int);');
+    damage(folder);
+    const pool = await fresh();
+    expect(() => readMigrations('atriz', folder.path)).toThrow(reason);
+    expect(await failure(migrate(pool, 'atriz', { folder: folder.path }))).toMatchObject({
+      exitCode: 3,
+      message: expect.stringContaining(reason),
+    });
+    expect(await exists(pool, 'a')).toBe(false);
+  });
 });
 
-test('a folder without a journal, and a journal without its file, are named', () => {
-  expect(() => readMigrations('core', '/nonexistent')).toThrow(/core has no migrations: .*_journal\.json/);
-  const folder = withMigration('core', '0002_gone', '');
-  rmSync(join(folder, '0002_gone.sql'));
-  expect(() => readMigrations('core', folder)).toThrow(/journal of core names 0002_gone/);
+describe('assertMigrated', () => {
+  test('lets an application start on a migrated database', async () => {
+    await expect(
+      assertMigrated(openPool('atriz', await migratedDatabase('atriz')), 'atriz'),
+    ).resolves.toBeUndefined();
+  });
+
+  test('throws a typed error that lists what is pending', async () => {
+    const error = await failure(assertMigrated(await fresh(), 'atriz'));
+    expect(error).toBeInstanceOf(NotMigratedError);
+    expect(String(error)).toContain('atriz is not migrated: pending 0000_tables, 0001_triggers_and_comments');
+    expect((error as NotMigratedError).state.pending).toHaveLength(2);
+  });
 });

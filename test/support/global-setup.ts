@@ -1,9 +1,13 @@
-// Before all tests: the server, and one migrated template for each plain database.
+// Before all tests: the command line compiled, the server, one migrated template for each plain database.
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { withDatabase } from '../../src/database-url.ts';
 import { databaseKeys, definitionOf } from '../../src/databases.ts';
 import { migrate } from '../../src/migrations/index.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
+import { compiledFolder } from './cli.ts';
 import { startServer, type TestServer } from './server.ts';
 
 declare module 'vitest' {
@@ -17,6 +21,7 @@ declare module 'vitest' {
 export const templateName = (run: string, key: string): string => `atriz_test_${run}_template_${key}`;
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  compile();
   const { stop, ...server } = await startServer();
   const run = Math.random().toString(36).slice(2, 8);
   project.provide('server', server);
@@ -33,6 +38,23 @@ export default async function setup(project: TestProject): Promise<() => Promise
       await query(server.plain, `DROP DATABASE "${templateName(run, key)}" WITH (FORCE)`);
     await stop();
   };
+}
+
+function compile(): void {
+  const root = packageRoot();
+  const options = [
+    '--outDir',
+    join(root, compiledFolder),
+    '--declaration',
+    'false',
+    '--declarationMap',
+    'false',
+  ];
+  execFileSync(join(root, 'node_modules', '.bin', 'tsc'), [
+    '-p',
+    join(root, 'tsconfig.build.json'),
+    ...options,
+  ]);
 }
 
 async function query(url: string, text: string): Promise<void> {

@@ -1,0 +1,105 @@
+// check: proves that schema, migrations and what takes them back belong together.
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { selectDatabases } from '../../src/config.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { MigrationError } from '../../src/errors.ts';
+import { readCatalog } from '../../src/migrations/catalog.ts';
+import { migrate, readMigrations, rollback } from '../../src/migrations/index.ts';
+import { downPath, readFolder } from '../../src/migrations/journal.ts';
+import type { Pool } from '../../src/pool.ts';
+import { compareWithSchema } from '../compare-schema.ts';
+import { unfinishedMark } from '../down-stub.ts';
+import { printJson } from '../output.ts';
+import { withScratchDatabase } from '../session.ts';
+
+interface CheckOptions {
+  offline?: boolean;
+  json?: boolean;
+}
+
+export function registerCheck(program: Command): void {
+  program
+    .command('check')
+    .description(
+      'prove schema, migrations and their downs: on files, then up, down, up again on a scratch database',
+    )
+    .argument('[database...]', 'which; default: all')
+    .option('--offline', 'only what needs no server')
+    .option('--json', 'print JSON')
+    .action(async (names: string[], options: CheckOptions) => {
+      const results = [];
+      for (const key of selectDatabases(names)) {
+        const problems = [...checkFiles(key), ...(await compareWithSchema(key))];
+        // A folder that is not sound cannot be migrated.
+        if (problems.length === 0 && !options.offline) problems.push(...(await proveDowns(key)));
+        results.push({ key, problems });
+        if (!options.json) report(key, problems, options.offline);
+      }
+      if (options.json) printJson(results);
+      if (results.some(({ problems }) => problems.length > 0)) process.exitCode = 3;
+    });
+}
+
+function report(key: DatabaseKey, problems: readonly string[], offline: boolean | undefined): void {
+  const proven = offline
+    ? 'schema and migrations are in step'
+    : 'in step; up, down, up again leaves the same catalog';
+  if (problems.length === 0) console.log(`${key.padEnd(8)}  ${proven}`);
+  for (const problem of problems) console.error(`${key.padEnd(8)}  ${problem}`);
+}
+
+function checkFiles(key: DatabaseKey): string[] {
+  const { migrations, problems } = readFolder(key);
+  const downs = migrations.flatMap((migration) => {
+    const path = downPath(migration);
+    if (!existsSync(path))
+      return [
+        `${path} does not exist: write what takes ${migration.tag} back, or "-- irreversible: reason".`,
+      ];
+    if (readFileSync(path, 'utf8').includes(unfinishedMark))
+      return [`${path} is a stub: finish what it says "${unfinishedMark}" of.`];
+    return [];
+  });
+  return [...problems, ...downs];
+}
+
+/** Applies each migration, takes it back, applies it again, and compares the catalogs. */
+async function proveDowns(key: DatabaseKey): Promise<string[]> {
+  const scratch = `atriz_check_${key}_${randomBytes(4).toString('hex')}`;
+  return withScratchDatabase(key, scratch, (pool) => prove(pool, key));
+}
+
+async function prove(pool: Pool, key: DatabaseKey): Promise<string[]> {
+  let before = await readCatalog(pool);
+  for (const { tag, path } of readMigrations(key)) {
+    try {
+      await migrate(pool, key, { to: tag });
+      const after = await readCatalog(pool);
+      if (!/^--\s*irreversible:/.test(readFileSync(downPath({ path }), 'utf8'))) {
+        await rollback(pool, key);
+        const down = differences(`${tag}.down.sql`, before, await readCatalog(pool));
+        // What follows would only repeat what went wrong here.
+        if (down.length > 0) return down;
+        await migrate(pool, key, { to: tag });
+        const again = differences(`${tag}.sql, applied again,`, after, await readCatalog(pool));
+        if (again.length > 0) return again;
+      }
+      before = after;
+    } catch (error) {
+      if (!(error instanceof MigrationError)) throw error;
+      return [error.message];
+    }
+  }
+  return [];
+}
+
+function differences(what: string, wanted: readonly string[], found: readonly string[]): string[] {
+  const [inWanted, inFound] = [new Set(wanted), new Set(found)];
+  const missing = wanted
+    .filter((line) => !inFound.has(line))
+    .map((line) => `${what} does not restore ${line}`);
+  const extra = found.filter((line) => !inWanted.has(line)).map((line) => `${what} leaves ${line}`);
+  return [...missing, ...extra];
+}

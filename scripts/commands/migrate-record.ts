@@ -1,0 +1,71 @@
+// migrate mark, repair and history: the record of what was applied, rather than the schema itself.
+import type { Command } from 'commander';
+import { selectDatabases } from '../../src/config.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { getMigrationStatus, markApplied, readHistory, repair } from '../../src/migrations/index.ts';
+import { confirmDestruction, printJson, printTable } from '../output.ts';
+import { withPool } from '../session.ts';
+
+export function registerMigrateRecord(migrateCommand: Command): void {
+  migrateCommand
+    .command('mark')
+    .description('record a migration as applied without running it, to adopt a database that exists')
+    .argument('<database>', 'exactly one')
+    .argument('<tag>', 'e.g. 0000_tables')
+    .action(async (name: string, tag: string) => {
+      for (const key of selectDatabases([name])) {
+        await withPool(key, (pool) => markApplied(pool, key, tag));
+        console.log(`${key.padEnd(8)}  ${tag}  recorded as applied`);
+      }
+    });
+  migrateCommand
+    .command('repair')
+    .description('accept files that were edited after they were applied')
+    .argument('[database...]', 'which; default: all')
+    .option('--yes', 'do not ask')
+    .action(async (names: string[], { yes }: { yes?: boolean }) => {
+      for (const key of selectDatabases(names)) await repairDatabase(key, yes);
+    });
+  migrateCommand
+    .command('history')
+    .description('who applied or took back what, when, from where')
+    .argument('[database...]', 'which; default: all')
+    .option('--json', 'print JSON')
+    .action(async (names: string[], { json }: { json?: boolean }) => {
+      const histories = [];
+      for (const key of selectDatabases(names)) {
+        const entries = await withPool(key, readHistory);
+        histories.push(...entries.map((entry) => ({ key, ...entry })));
+      }
+      if (json) return printJson(histories);
+      printTable(
+        ['database', 'migration', 'action', 'when (UTC)', 'took', 'result', 'by'],
+        histories.map(({ key, tag, action, startedAt, durationMs, result, osUser, host }) => [
+          key,
+          tag,
+          action,
+          startedAt.toISOString().slice(0, 19).replace('T', ' '),
+          `${durationMs} ms`,
+          result,
+          `${osUser}@${host}`,
+        ]),
+      );
+    });
+}
+
+async function repairDatabase(key: DatabaseKey, yes: boolean | undefined): Promise<void> {
+  await withPool(key, async (pool) => {
+    const { edited } = await getMigrationStatus(pool, key);
+    if (edited.length === 0) return console.log(`${key.padEnd(8)}  nothing to repair`);
+    printTable(
+      ['migration', 'applied with hash', 'file has hash'],
+      edited.map(({ migration, recordedHash }) => [migration.tag, recordedHash, migration.hash]),
+    );
+    await confirmDestruction(
+      `The record of ${key} will say that these files were applied as they are now.`,
+      yes,
+    );
+    const repaired = await repair(pool, key);
+    for (const { migration } of repaired) console.log(`${key.padEnd(8)}  ${migration.tag}  accepted`);
+  });
+}

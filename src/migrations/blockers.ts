@@ -1,0 +1,36 @@
+// Watches, from another connection, which session keeps a migration from its lock.
+import type { Database, Pool } from '../pool.ts';
+import { describeSession, type SessionFacts } from './session.ts';
+
+export interface BlockerWatch {
+  /** The last blocking session that was seen. */
+  last(): string | undefined;
+  stop(): void;
+}
+
+/** Looks every half second. Most migrations are over before the first look. */
+export async function watchBlockers(pool: Pool, session: Database): Promise<BlockerWatch> {
+  const { rows } = await session.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+  const pid = rows[0]?.pid;
+  let last: string | undefined;
+  let looking = false;
+  const look = async () => {
+    if (looking) return;
+    looking = true;
+    last = (await findBlocker(pool, pid)) ?? last;
+    looking = false;
+  };
+  // A look that fails tells nothing about the migration, whose own error is the one to report.
+  const timer = setInterval(() => look().catch(() => undefined), 500);
+  timer.unref();
+  return { last: () => last, stop: () => clearInterval(timer) };
+}
+
+async function findBlocker(pool: Pool, pid: number | undefined): Promise<string | undefined> {
+  const { rows } = await pool.query<SessionFacts>(
+    `SELECT pid, application_name AS application, client_addr::text AS address, coalesce(xact_start, state_change) AS since, state
+     FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids($1)) ORDER BY xact_start LIMIT 1`,
+    [pid],
+  );
+  return rows[0] && describeSession(rows[0]);
+}

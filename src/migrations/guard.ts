@@ -1,0 +1,61 @@
+// The boot guard of applications: refuses to start on a database that is not migrated.
+import type { DatabaseKey } from '../databases.ts';
+import { OutOfStepError, sqlState } from '../errors.ts';
+import type { Database } from '../pool.ts';
+import { migrationsTable, readFolder } from './journal.ts';
+import { compareMigrations, type MigrationState } from './state.ts';
+
+/** The database is not as the files say. */
+export class NotMigratedError extends OutOfStepError {
+  override readonly name = 'NotMigratedError';
+  readonly state: MigrationState;
+
+  constructor(key: DatabaseKey, state: MigrationState) {
+    const list = (what: string, tags: readonly string[]) =>
+      tags.length > 0 ? [`${what} ${tags.join(', ')}`] : [];
+    const found = [
+      ...list(
+        'pending',
+        state.pending.map(({ tag }) => tag),
+      ),
+      ...list(
+        'edited',
+        state.edited.map(({ migration }) => migration.tag),
+      ),
+      ...state.problems,
+    ];
+    super(
+      `${key} is not migrated: ${found.join('; ')}. Run "npm run db:migrate -- ${key}" before the application starts.`,
+      {
+        database: key,
+      },
+    );
+    this.state = state;
+  }
+}
+
+/**
+ * For the start of an application: resolves when every migration of this package is applied as it
+ * stands. One round trip. Migrations that the database has and this package does not know are fine:
+ * they come from a newer version, while an older one is still being replaced.
+ * @throws NotMigratedError listing what is pending or edited.
+ */
+export async function assertMigrated(db: Database, key: DatabaseKey): Promise<void> {
+  const { migrations, problems } = readFolder(key);
+  const state = compareMigrations(migrations, await readRows(db), problems);
+  if (state.pending.length + state.edited.length + state.problems.length > 0)
+    throw new NotMigratedError(key, state);
+}
+
+async function readRows(db: Database) {
+  try {
+    const { rows } = await db.query<{ hash: string; created_at: string }>(
+      `SELECT hash, created_at FROM ${migrationsTable}`,
+    );
+    return rows.map(({ hash, created_at }) => ({ hash, createdAt: Number(created_at) }));
+  } catch (error) {
+    // 42P01 undefined_table, 3F000 invalid_schema_name: nothing was ever applied.
+    if (['42P01', '3F000'].includes(sqlState(error) ?? '')) return [];
+    throw error;
+  }
+}

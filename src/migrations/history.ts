@@ -1,0 +1,84 @@
+// Who applied or took back what, when, from where and how long it took: a table that drizzle-kit never sees.
+import { hostname, userInfo } from 'node:os';
+import type { Database } from '../pool.ts';
+
+export const historyTable = '"drizzle"."migration_history"';
+/** Where a migration outside of a transaction stopped. Empty unless one did. */
+export const progressTable = '"drizzle"."migration_progress"';
+
+export const createHistoryTables = [
+  `CREATE TABLE IF NOT EXISTS ${historyTable} (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tag text NOT NULL,
+    action text NOT NULL,
+    hash text NOT NULL,
+    started_at timestamptz NOT NULL,
+    duration_ms integer NOT NULL,
+    result text NOT NULL,
+    error text,
+    database_user text NOT NULL DEFAULT session_user,
+    os_user text NOT NULL,
+    host text NOT NULL,
+    application text NOT NULL DEFAULT current_setting('application_name')
+  )`,
+  `CREATE TABLE IF NOT EXISTS ${progressTable} (
+    tag text NOT NULL,
+    action text NOT NULL,
+    done integer NOT NULL,
+    done_hash text NOT NULL,
+    started boolean NOT NULL,
+    PRIMARY KEY (tag, action)
+  )`,
+];
+
+export type MigrationAction = 'up' | 'down' | 'mark' | 'repair';
+
+export interface HistoryEntry {
+  readonly tag: string;
+  readonly action: MigrationAction;
+  readonly hash: string;
+  readonly startedAt: Date;
+  readonly durationMs: number;
+  readonly result: 'done' | 'failed';
+  readonly error: string | null;
+  readonly databaseUser: string;
+  readonly osUser: string;
+  readonly host: string;
+  readonly application: string;
+}
+
+type NewEntry = Pick<HistoryEntry, 'tag' | 'action' | 'hash' | 'startedAt' | 'result'> & { error?: string };
+
+/** Writes an entry in the caller's transaction, so that it stays or goes with what it tells. */
+export async function recordHistory(db: Database, entry: NewEntry): Promise<void> {
+  const { tag, action, hash, startedAt, result, error } = entry;
+  await db.query(
+    `INSERT INTO ${historyTable} (tag, action, hash, started_at, duration_ms, result, error, os_user, host)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+    [
+      tag,
+      action,
+      hash,
+      startedAt,
+      Date.now() - startedAt.getTime(),
+      result,
+      error,
+      userInfo().username,
+      hostname(),
+    ],
+  );
+}
+
+/** Newest first. Empty where our runner never ran. */
+export async function readHistory(db: Database): Promise<HistoryEntry[]> {
+  const { rows } = await db.query<{ exists: boolean }>('SELECT to_regclass($1) IS NOT NULL AS exists', [
+    historyTable,
+  ]);
+  if (!rows[0]?.exists) return [];
+  const entries = await db.query<HistoryEntry>(
+    `SELECT tag, action, hash, started_at AS "startedAt", duration_ms AS "durationMs", result, error,
+       database_user AS "databaseUser", os_user AS "osUser", host, application
+     FROM ${historyTable} ORDER BY id DESC`,
+  );
+  return entries.rows;
+}

@@ -1,0 +1,113 @@
+// The session of a migration run: a connection of its own, and the lock that makes it the only one.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ConfigurationError, MigrationError } from '../errors.ts';
+import type { Database, Pool } from '../pool.ts';
+
+// Any fixed number: it only has to differ from what other programs lock in the same database.
+const lockId = '7218340911';
+
+export interface LockOptions {
+  /** How long to wait for another migrator, in seconds. Default 60. */
+  waitSeconds?: number | undefined;
+  /** Called once when somebody else holds the lock. */
+  onWait?: ((holder: string) => void) | undefined;
+}
+
+/** Another migrator held the lock longer than we were willing to wait. */
+export class MigrationLockError extends MigrationError {
+  override readonly name = 'MigrationLockError';
+}
+
+/**
+ * Runs `work` on a connection of its own that holds the lock of the database.
+ * @throws ConfigurationError behind a transaction-pooling proxy, where a session lock means nothing.
+ * @throws MigrationLockError naming who holds the lock.
+ */
+export async function withMigrationSession<Result>(
+  pool: Pool,
+  { waitSeconds = 60, onWait }: LockOptions,
+  work: (session: Database) => Promise<Result>,
+): Promise<Result> {
+  if (pool.isProxied) {
+    throw new ConfigurationError(
+      `${pool.name} is reached through a transaction-pooling proxy (pgbouncer=true), which shares sessions: ` +
+        "migrations need the server's own URL.",
+    );
+  }
+  // Not one of the pool's connections: those are closed when idle or old, which would drop the lock.
+  await using session = pool.dedicated();
+  await lock(session, waitSeconds, onWait);
+  try {
+    return await work(session);
+  } finally {
+    await session.query('SELECT pg_advisory_unlock($1)', [lockId]).catch(() => undefined);
+  }
+}
+
+async function lock(session: Database, waitSeconds: number, onWait: LockOptions['onWait']): Promise<void> {
+  const deadline = Date.now() + waitSeconds * 1000;
+  let told = false;
+  while (!(await tryLock(session))) {
+    const holder = await describeHolder(session);
+    if (Date.now() >= deadline) {
+      throw new MigrationLockError(
+        `${session.name} is being migrated by ${holder}, still after ${waitSeconds} s: wait for it (--wait SECONDS), or end it.`,
+        { database: session.name },
+      );
+    }
+    if (!told) onWait?.(holder);
+    told = true;
+    await sleep(Math.min(100 + Math.random() * 200, Math.max(deadline - Date.now(), 1)));
+  }
+}
+
+async function tryLock(session: Database): Promise<boolean> {
+  const { rows } = await session.query<{ locked: boolean }>('SELECT pg_try_advisory_lock($1) AS locked', [
+    lockId,
+  ]);
+  return rows[0]?.locked ?? false;
+}
+
+const holdsLock = `l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (l.classid::bigint << 32) | l.objid::bigint = $1::bigint`;
+
+async function describeHolder(session: Database): Promise<string> {
+  const { rows } = await session.query<SessionFacts>(
+    `SELECT a.pid, a.application_name AS application, a.client_addr::text AS address, a.backend_start AS since, a.state
+     FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE ${holdsLock}`,
+    [lockId],
+  );
+  // It may have finished between the two queries.
+  return rows[0] ? describeSession(rows[0]) : 'a session that ended just now';
+}
+
+export interface SessionFacts {
+  pid: number;
+  application: string;
+  address: string | null;
+  since: Date;
+  state: string;
+}
+
+/** `pid 4711 (psql from 10.0.0.5, idle in transaction since 2026-01-02T03:04:05Z)` */
+export function describeSession({ pid, application, address, since, state }: SessionFacts): string {
+  const from = address ? ` from ${address}` : '';
+  const seconds = `${since.toISOString().slice(0, 19)}Z`;
+  return `pid ${pid} (${application || 'no application name'}${from}, ${state} since ${seconds})`;
+}
+
+// coalesce: the single backend of the embedded tracking server has no pid in pg_locks, and is 0 to itself.
+const mine = 'coalesce(l.pid, 0) = pg_backend_pid()';
+
+/** @throws MigrationError when the lock is gone: the connection was swapped by a proxy, or lost and made anew. */
+export async function assertLocked(session: Database): Promise<void> {
+  const { rowCount } = await session.query(`SELECT 1 FROM pg_locks l WHERE ${holdsLock} AND ${mine}`, [
+    lockId,
+  ]);
+  if (rowCount === 1) return;
+  throw new MigrationError(
+    `The migration lock of ${session.name} is lost: the connection broke, or a proxy shares it. Run the command again, on the server's own URL.`,
+    { database: session.name },
+  );
+}

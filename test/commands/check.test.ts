@@ -1,0 +1,168 @@
+// check and generate: what is out of step is named, and each new migration comes with its way back.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { deriveDown, unfinishedMark } from '../../scripts/down-stub.ts';
+import { environmentFor, runCli } from '../support/cli.ts';
+import { emptyDatabase, possibleKeys } from '../support/database.ts';
+import { copyOfProject } from '../support/migrations.ts';
+
+test.each(possibleKeys())(
+  '%s: files are in step; up, down, up again leaves the same catalog',
+  async (key) => {
+    const result = await runCli(['check', key], environmentFor(key, await emptyDatabase(key)));
+    expect(result).toMatchObject({
+      code: 0,
+      stderr: '',
+      stdout: expect.stringContaining('leaves the same catalog'),
+    });
+  },
+);
+
+describe('check finds', () => {
+  let environment: Record<string, string>;
+  beforeAll(async () => {
+    environment = environmentFor('atriz', await emptyDatabase('atriz'));
+  });
+  const check = async (project: ReturnType<typeof copyOfProject>, ...args: string[]) =>
+    runCli(['check', 'atriz', ...args], environment, { root: project.root, fromSource: true });
+
+  test('a schema that is ahead of its migrations', async () => {
+    const project = copyOfProject();
+    const path = join(project.root, 'schema', 'atriz.ts');
+    writeFileSync(
+      path,
+      readFileSync(path, 'utf8').replace("bio: text('bio')", "bio: text('bio'), nick: text('nick')"),
+    );
+    expect(await check(project, '--offline')).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(
+        /ahead of its migrations.*\nALTER TABLE "user_profiles" ADD COLUMN "nick" text/,
+      ),
+    });
+  });
+
+  test('a down that is missing, a stub, and one that does not restore', async () => {
+    const project = copyOfProject();
+    const folder = project.folder('atriz');
+    const entries = folder.entries;
+    const snapshot = folder.read('meta/0001_snapshot.json');
+    folder.add(
+      '0002_more',
+      'CREATE TABLE more (id int);\n--> statement-breakpoint\nCREATE TABLE most (id int);',
+    );
+    const ids = JSON.parse(snapshot) as { id: string };
+    folder.write(
+      'meta/0002_snapshot.json',
+      snapshot.replaceAll(ids.id, crypto.randomUUID()).replace(/"prevId": "[^"]+"/, `"prevId": "${ids.id}"`),
+    );
+    expect(entries).toHaveLength(2);
+    expect(await check(project)).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining('0002_more.down.sql does not exist'),
+    });
+    folder.write('0002_more.down.sql', `${unfinishedMark} all of it\n`);
+    expect(await check(project)).toMatchObject({ code: 3, stderr: expect.stringContaining('is a stub') });
+    folder.write('0002_more.down.sql', 'DROP TABLE more;');
+    expect(await check(project)).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining('0002_more.down.sql leaves relation public.most: table'),
+    });
+  });
+});
+
+test('generate writes the migration, its down, and the npm scripts of a new database', async () => {
+  const { root, folder } = copyOfProject();
+  const edit = (path: string, change: (text: string) => string) =>
+    writeFileSync(join(root, path), change(readFileSync(join(root, path), 'utf8')));
+  edit('schema/core.ts', (text) =>
+    text.replace("name: text('name').notNull()", "name: text('name').notNull(), phone: text('phone')"),
+  );
+  const cli = (...args: string[]) => runCli(args, {}, { root, fromSource: true });
+  expect(await cli('generate', 'core', '--name', 'add_users_phone')).toMatchObject({ code: 0 });
+  expect(folder('core').read('0002_add_users_phone.sql')).toBe(
+    'ALTER TABLE "users" ADD COLUMN "phone" text;',
+  );
+  expect(folder('core').read('0002_add_users_phone.down.sql')).toBe(
+    '-- Takes back 0002_add_users_phone.\nALTER TABLE "users" DROP COLUMN "phone";\n',
+  );
+  expect(await cli('generate', 'core', '--name', 'again')).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining('No schema changes'),
+  });
+  expect(await cli('generate', '--custom')).toMatchObject({ code: 2 });
+  expect(await cli('generate', 'core', '--name', '../x')).toMatchObject({ code: 2 });
+  expect(await cli('create-migration', 'pshop', 'by_hand')).toMatchObject({ code: 0 });
+  expect(folder('pshop').read('0002_by_hand.down.sql')).toContain(unfinishedMark);
+
+  edit('src/databases.ts', (text) =>
+    text
+      .replace(
+        'import * as core from',
+        "import * as billing from '../schema/billing.ts';\nimport * as core from",
+      )
+      .replace(
+        '  pshop: {',
+        `  billing: {
+    database: 'billing_db', urlVariable: 'BILLING_DATABASE_URL', holds: 'invoices', dependsOn: ['core'],
+    application: true, extensions: [], backup: { every: 'day', critical: true }, schema: billing,
+  },
+  pshop: {`,
+      ),
+  );
+  writeFileSync(
+    join(root, 'schema', 'billing.ts'),
+    "import { pgTable } from 'drizzle-orm/pg-core';\nimport { primaryId } from './columns.ts';\nexport const invoices = pgTable('invoices', { id: primaryId() });\n",
+  );
+  expect(await cli('generate', 'billing', '--name', 'tables')).toMatchObject({ code: 0 });
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    scripts: Record<string, string>;
+  };
+  expect(scripts['db:migrate:billing']).toBe('tsx scripts/db.ts migrate billing');
+  const status = await cli('migrate', 'billing', '--dry-run');
+  expect(status).toMatchObject({ code: 2, stderr: expect.stringContaining('set BILLING_DATABASE_URL') });
+}, 60_000);
+
+describe('deriveDown', () => {
+  const down = (...statements: string[]) =>
+    deriveDown(
+      '0009_x',
+      statements.map((text) => ({ text })),
+    );
+
+  test('undoes what is mechanical, last first', () => {
+    expect(
+      down(
+        'CREATE TYPE "public"."mood" AS ENUM(\'a\');',
+        '\nCREATE TABLE "a" (\n\t"id" int\n);\n',
+        'ALTER TABLE "a" ADD COLUMN "b" text;',
+        'ALTER TABLE "a" ADD CONSTRAINT "c" UNIQUE("b");',
+        'CREATE UNIQUE INDEX "i" ON "a" USING btree ("b");',
+        'ALTER TABLE "a" RENAME COLUMN "b" TO "d";',
+        'ALTER TABLE "a" ALTER COLUMN "d" SET NOT NULL;',
+      ),
+    ).toBe(
+      [
+        '-- Takes back 0009_x.',
+        'ALTER TABLE "a" ALTER COLUMN "d" DROP NOT NULL;',
+        'ALTER TABLE "a" RENAME COLUMN "d" TO "b";',
+        'DROP INDEX "i";',
+        'ALTER TABLE "a" DROP CONSTRAINT "c";',
+        'ALTER TABLE "a" DROP COLUMN "b";',
+        'DROP TABLE "a";',
+        'DROP TYPE "public"."mood";',
+        '',
+      ]
+        .join('\n--> statement-breakpoint\n')
+        .replace('x.\n--> statement-breakpoint\n', 'x.\n')
+        .replace(/\n--> statement-breakpoint\n$/, '\n'),
+    );
+  });
+
+  test('marks what a person must write', () => {
+    expect(down('ALTER TABLE "a" DROP COLUMN "b";')).toContain(
+      `${unfinishedMark} what takes back ALTER TABLE "a" DROP COLUMN`,
+    );
+    expect(down('-- Custom SQL migration file, put your code below! --')).toContain(unfinishedMark);
+  });
+});

@@ -1,0 +1,102 @@
+// Copies of migration folders, to which a test adds what it needs.
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll } from 'vitest';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { migrationsFolder } from '../../src/migrations/journal.ts';
+import { packageRoot } from '../../src/package-root.ts';
+import { compiledFolder } from './cli.ts';
+
+function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'atriz-migrations-'));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+interface Entry {
+  idx: number;
+  when: number;
+  tag: string;
+  version: string;
+  breakpoints: boolean;
+}
+
+/** A migrations folder that a test may change; journal and files stay drizzle-kit's. */
+export class Folder {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  get #journalPath(): string {
+    return join(this.path, 'meta', '_journal.json');
+  }
+
+  get entries(): Entry[] {
+    return (JSON.parse(readFileSync(this.#journalPath, 'utf8')) as { entries: Entry[] }).entries;
+  }
+
+  set entries(entries: Entry[]) {
+    writeFileSync(
+      this.#journalPath,
+      JSON.stringify({ version: '7', dialect: 'postgresql', entries }, null, 2),
+    );
+  }
+
+  /** Adds a migration after the others; `when` moves it elsewhere in time. */
+  add(tag: string, sql: string, { down, when }: { down?: string; when?: number } = {}): this {
+    const { entries } = this;
+    const last = entries.at(-1);
+    const next = {
+      idx: entries.length,
+      version: '7',
+      when: when ?? (last?.when ?? 0) + 1000,
+      tag,
+      breakpoints: true,
+    };
+    this.entries = [...entries, next];
+    this.write(`${tag}.sql`, sql);
+    if (down !== undefined) this.write(`${tag}.down.sql`, down);
+    return this;
+  }
+
+  write(name: string, text: string): void {
+    writeFileSync(join(this.path, name), text);
+  }
+
+  read(name: string): string {
+    return readFileSync(join(this.path, name), 'utf8');
+  }
+
+  remove(name: string): void {
+    rmSync(join(this.path, name));
+  }
+}
+
+export function emptyFolder(): Folder {
+  const path = temporaryFolder();
+  mkdirSync(join(path, 'meta'));
+  const folder = new Folder(path);
+  folder.entries = [];
+  return folder;
+}
+
+export function copyOfFolder(key: DatabaseKey): Folder {
+  const path = temporaryFolder();
+  cpSync(migrationsFolder(key), path, { recursive: true });
+  return new Folder(path);
+}
+
+/** A copy of the whole project, for the command line, which knows only its own migrations. */
+export function copyOfProject(): { root: string; folder: (key: DatabaseKey) => Folder } {
+  const root = temporaryFolder();
+  const from = packageRoot();
+  const parts = ['package.json', 'tsconfig.json', 'schema', 'src', 'scripts', 'drizzle'];
+  const configs = ['core', 'tracking', 'apps'].map((name) => `drizzle.${name}.config.ts`);
+  for (const part of [...parts, ...configs]) cpSync(join(from, part), join(root, part), { recursive: true });
+  cpSync(join(from, compiledFolder), join(root, 'dist'), { recursive: true });
+  symlinkSync(join(from, 'node_modules'), join(root, 'node_modules'));
+  return { root, folder: (key) => new Folder(join(root, 'drizzle', key)) };
+}
