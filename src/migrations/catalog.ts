@@ -65,10 +65,8 @@ export async function readCatalog(db: Database): Promise<string[]> {
   if (lines.some((line) => line.startsWith('extension timescaledb:'))) {
     lines.push(...(await readAll(db, timescaleQueries)));
   }
-  // The number in an internal hypertable's name depends on history, not on structure.
-  return lines
-    .map((line) => line.replace(/_materialized_hypertable_\d+/g, '_materialized_hypertable'))
-    .sort();
+  // The numbers of internal hypertables depend on history, not on structure.
+  return lines.map((line) => line.replace(/(_materialized_hypertable_|cagg_watermark\()\d+/g, '$1')).sort();
 }
 
 async function readAll(db: Database, kinds: Readonly<Record<string, string>>): Promise<string[]> {

@@ -1,0 +1,129 @@
+// Migrating every database of the server: our command line once, against drizzle-kit once for each database.
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { childEnvironment, databaseUrl } from '../../src/config.ts';
+import { withDatabase } from '../../src/database-url.ts';
+import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
+import { packageRoot } from '../../src/package-root.ts';
+import { createDatabasePool } from '../../src/pool.ts';
+import { kitArguments } from '../drizzle-kit-process.ts';
+import { printTable } from '../output.ts';
+import { withMaintenance } from '../session.ts';
+
+const run = promisify(execFile);
+
+interface Scratch {
+  key: DatabaseKey;
+  name: string;
+  url: string;
+}
+
+export async function benchMigrate(rounds: number): Promise<void> {
+  const keys = await possibleKeys();
+  const skipped = databaseKeys.filter((key) => !keys.includes(key));
+  if (skipped.length > 0) console.log(`Without ${skipped.join(', ')}: its server offers no TimescaleDB.\n`);
+  await run(join(packageRoot(), 'node_modules', '.bin', 'tsc'), [
+    '-p',
+    join(packageRoot(), 'tsconfig.build.json'),
+  ]);
+  const times = {
+    ours: { empty: [] as number[], again: [] as number[] },
+    kit: { empty: [] as number[], again: [] as number[] },
+  };
+  for (let round = 0; round < rounds; round += 1) {
+    for (const [who, migrate] of [
+      ['ours', ours],
+      ['kit', kit],
+    ] as const) {
+      const scratch = await createScratch(keys);
+      try {
+        times[who].empty.push(await timed(() => migrate(scratch)));
+        times[who].again.push(await timed(() => migrate(scratch)));
+      } finally {
+        await dropScratch(scratch);
+      }
+    }
+  }
+  const row = (what: string, mine: number[], theirs: number[]) => {
+    const [one, other] = [median(mine), median(theirs)];
+    return [what, `${Math.round(one)} ms`, `${Math.round(other)} ms`, `1 : ${(other / one).toFixed(1)}`];
+  };
+  printTable(
+    [
+      `${keys.length} databases, median of ${rounds}`,
+      'migrate',
+      `${keys.length} × drizzle-kit migrate`,
+      'ratio',
+    ],
+    [
+      row('from empty', times.ours.empty, times.kit.empty),
+      row('nothing to do', times.ours.again, times.kit.again),
+    ],
+  );
+}
+
+async function possibleKeys(): Promise<DatabaseKey[]> {
+  const possible: DatabaseKey[] = [];
+  for (const key of databaseKeys) {
+    const { rows } = await withMaintenance(key, (pool) =>
+      pool.query<{ offered: boolean }>(
+        'SELECT $1::text[] <@ (SELECT array_agg(name::text) FROM pg_available_extensions) AS offered',
+        [definitionOf(key).extensions],
+      ),
+    );
+    if (rows[0]?.offered) possible.push(key);
+  }
+  return possible;
+}
+
+async function createScratch(keys: readonly DatabaseKey[]): Promise<Scratch[]> {
+  const scratch = keys.map((key) => {
+    const name = `atriz_bench_${key}_${randomBytes(4).toString('hex')}`;
+    return { key, name, url: withDatabase(databaseUrl(key).url, name) };
+  });
+  for (const { key, name, url } of scratch) {
+    await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`));
+    // The embedded server opens a database at the first connection, which is not what is measured.
+    await using pool = createDatabasePool({ connectionString: url });
+    await pool.query('SELECT 1');
+  }
+  return scratch;
+}
+
+async function dropScratch(scratch: readonly Scratch[]): Promise<void> {
+  for (const { key, name } of scratch) {
+    await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`));
+  }
+}
+
+const settings = (scratch: readonly Scratch[]) =>
+  Object.fromEntries(scratch.map(({ key, url }) => [definitionOf(key).urlVariable, url]));
+
+async function ours(scratch: readonly Scratch[]): Promise<void> {
+  const keys = scratch.map(({ key }) => key);
+  await run(process.execPath, [join(packageRoot(), 'dist', 'scripts', 'db.js'), 'migrate', ...keys], {
+    env: childEnvironment(settings(scratch)),
+  });
+}
+
+async function kit(scratch: readonly Scratch[]): Promise<void> {
+  for (const { key } of scratch) {
+    await run(process.execPath, kitArguments(key, 'migrate'), {
+      cwd: packageRoot(),
+      env: childEnvironment({ ...settings(scratch), APP: key }),
+    });
+  }
+}
+
+async function timed(work: () => Promise<void>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return performance.now() - start;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((one, other) => one - other);
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+}
