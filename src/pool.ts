@@ -5,7 +5,7 @@ import { clientOptions, type DatabasePoolOptions, isProxied } from './client-opt
 import { databaseUrl, useUtc } from './config.ts';
 import { type Address, describeConnectionError } from './connection-error.ts';
 import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
-import { type DatabaseKey, definitionOf, type SchemaOf } from './databases.ts';
+import { type DatabaseKey, databaseKeys, definitionOf, type SchemaOf } from './databases.ts';
 import { ConfigurationError } from './errors.ts';
 import { createOrm, type DrizzleSchema, relationalSchema, type Schema, type SqlTag } from './orm.ts';
 import { encodeParameter, unknownType } from './parameters.ts';
@@ -24,6 +24,8 @@ export abstract class Database<S extends Schema = Schema> {
   abstract readonly sql: SqlTag;
   /** Name of the database, for messages. */
   abstract readonly name: string;
+  /** Its key in the registry, where the pool was made with one or the database has its registered name. */
+  abstract readonly key: DatabaseKey | undefined;
   protected abstract readonly drizzleSchema: DrizzleSchema<S>;
   #orm: PostgresJsDatabase<S> | undefined;
 
@@ -54,14 +56,16 @@ export abstract class Database<S extends Schema = Schema> {
 export class Pool<S extends Schema = Schema> extends Database<S> {
   readonly sql: postgres.Sql;
   readonly name: string;
+  readonly key: DatabaseKey | undefined;
   readonly drizzleSchema: DrizzleSchema<S>;
   readonly #address: Address;
   readonly #options: DatabasePoolOptions;
   readonly #url: DatabaseUrl;
   readonly #schema: S;
 
-  constructor(options: DatabasePoolOptions, url: DatabaseUrl, schema: S) {
+  constructor(options: DatabasePoolOptions, url: DatabaseUrl, schema: S, key?: DatabaseKey) {
     super();
+    this.key = key ?? databaseKeys.find((candidate) => definitionOf(candidate).database === url.database);
     this.#options = options;
     this.#url = url;
     this.#schema = schema;
@@ -90,6 +94,7 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
       { ...this.#options, max: 1, idleTimeoutMs: 0, maxLifetimeMs: 0 },
       this.#url,
       this.#schema,
+      this.key,
     );
   }
 
@@ -132,11 +137,11 @@ export function createDatabasePool(
   const { database, connectionString } = options;
   const schema = options.schema ?? (database ? definitionOf(database).schema : {});
   if (connectionString) {
-    return new Pool(options, parseDatabaseUrl(connectionString, 'connectionString'), schema);
+    return new Pool(options, parseDatabaseUrl(connectionString, 'connectionString'), schema, database);
   }
   if (database) {
     const { url, origin } = databaseUrl(database);
-    return new Pool(options, parseDatabaseUrl(url, origin), schema);
+    return new Pool(options, parseDatabaseUrl(url, origin), schema, database);
   }
   throw new ConfigurationError(
     'createDatabasePool got no connectionString (is the environment variable that holds it set?): ' +

@@ -1,6 +1,7 @@
 // Transactions: commit when the work resolves, roll back when it throws, repeat when two collide.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type postgres from 'postgres';
+import type { DatabaseKey } from './databases.ts';
 import { sqlState, ValidationError } from './errors.ts';
 import type { DrizzleSchema, Schema } from './orm.ts';
 import { Database, type Pool } from './pool.ts';
@@ -21,12 +22,14 @@ export interface TransactionOptions {
 export class Transaction<S extends Schema = Schema> extends Database<S> {
   readonly sql: postgres.TransactionSql;
   readonly name: string;
+  readonly key: DatabaseKey | undefined;
   readonly drizzleSchema: DrizzleSchema<S>;
 
-  constructor(sql: postgres.TransactionSql, name: string, drizzleSchema: DrizzleSchema<S>) {
+  constructor(sql: postgres.TransactionSql, { name, key, drizzleSchema }: Pool<S> | Transaction<S>) {
     super();
     this.sql = sql;
     this.name = name;
+    this.key = key;
     this.drizzleSchema = drizzleSchema;
   }
 }
@@ -41,8 +44,7 @@ export async function withTransaction<Result, S extends Schema>(
   work: (transaction: Transaction<S>) => Promise<Result>,
   options: TransactionOptions = {},
 ): Promise<Result> {
-  const { name, drizzleSchema } = database;
-  const run = (sql: postgres.TransactionSql) => work(new Transaction(sql, name, drizzleSchema));
+  const run = (sql: postgres.TransactionSql) => work(new Transaction(sql, database));
 
   if (database instanceof Transaction) {
     if (options.isolation || options.readOnly || options.deferrable || options.retries) {

@@ -1,6 +1,6 @@
 // The boot guard of applications: refuses to start on a database that is not migrated.
 import type { DatabaseKey } from '../databases.ts';
-import { OutOfStepError, sqlState } from '../errors.ts';
+import { OutOfStepError, sqlState, ValidationError } from '../errors.ts';
 import type { Database } from '../pool.ts';
 import { migrationsTable, readFolder } from './journal.ts';
 import { compareMigrations, type MigrationState } from './state.ts';
@@ -38,9 +38,12 @@ export class NotMigratedError extends OutOfStepError {
  * For the start of an application: resolves when every migration of this package is applied as it
  * stands. One round trip. Migrations that the database has and this package does not know are fine:
  * they come from a newer version, while an older one is still being replaced.
+ * @param key only where the pool was not made with `{ database }` and the database has a name of its own.
  * @throws NotMigratedError listing what is pending or edited.
  */
-export async function assertMigrated(db: Database, key: DatabaseKey): Promise<void> {
+export async function assertMigrated(db: Database, key = db.key): Promise<void> {
+  if (!key)
+    throw new ValidationError(`"${db.name}" is no name of the registry: pass its key, such as 'core'.`);
   const { migrations, problems } = readFolder(key);
   const state = compareMigrations(migrations, await readRows(db), problems);
   if (state.pending.length + state.edited.length + state.problems.length > 0)

@@ -82,7 +82,11 @@ export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): Mi
       problems.push(`The journal names ${tag}, but ${path} does not exist: restore it from version control.`);
       return [];
     }
-    const bytes = readFileSync(path);
+    const bytes = readBytes(path);
+    if (typeof bytes === 'string') {
+      problems.push(bytes);
+      return [];
+    }
     const sql = bytes.toString('utf8');
     // What is not UTF-8 would be applied as something else than what stands in the file.
     if (!Buffer.from(sql, 'utf8').equals(bytes)) {
@@ -94,6 +98,14 @@ export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): Mi
     return [{ tag, when, hash: sha256(sql), sameText, ...splitSql(path, sql) }];
   });
   return { migrations, problems };
+}
+
+function readBytes(path: string): Buffer | string {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    return `${path} cannot be read (${(error as Error).message}).`;
+  }
 }
 
 /** The file that takes a migration back, or undefined where there is none. */
