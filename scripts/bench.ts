@@ -1,6 +1,7 @@
 // npm run bench -- <name>: times against a peer in the same run. Ratios count, absolute times do not.
 import { Command } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../src/config.ts';
+import { commandLine } from './arguments.ts';
 import { benchMigrate } from './bench/migrate.ts';
 
 loadEnvironmentFile();
@@ -13,4 +14,4 @@ program
   .description('all databases from empty, and with nothing to do, against drizzle-kit migrate')
   .option('--rounds <count>', 'how often', Number, 3)
   .action(({ rounds }: { rounds: number }) => benchMigrate(rounds));
-await program.parseAsync();
+await program.parseAsync(commandLine());

@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../src/config.ts';
 import { AtrizDatabaseError } from '../src/errors.ts';
+import { commandLine } from './arguments.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerClean } from './commands/clean.ts';
 import { registerCreate } from './commands/create.ts';
@@ -54,7 +55,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 loadEnvironmentFile();
 useUtc();
 try {
-  await program.parseAsync();
+  await program.parseAsync(commandLine());
 } catch (error) {
   process.exitCode = report(error);
 }

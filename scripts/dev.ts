@@ -1,15 +1,24 @@
 // npm run dev: the embedded cluster in .atriz/, until Ctrl-C. Development and tests only.
 import { resolve } from 'node:path';
+import { Command } from 'commander';
 import { useUtc } from '../src/config.ts';
+import { commandLine } from './arguments.ts';
 import { startCluster } from './embedded/cluster.ts';
 import { EmbeddedClusterError } from './embedded/errors.ts';
 import { clusterUrls, environmentLines } from './embedded/urls.ts';
 import { printTable } from './output.ts';
 
+const { folder } = new Command('dev')
+  .description('runs the embedded cluster until Ctrl-C')
+  .option('--folder <folder>', 'where its data is', '.atriz')
+  .parse(commandLine())
+  .opts<{ folder: string }>();
+const isDefault = resolve(folder) === resolve('.atriz');
+
 useUtc();
 try {
   const cluster = await startCluster({
-    folder: resolve('.atriz'),
+    folder: resolve(folder),
     onProgress: (message) => console.error(message),
   });
   const urls = clusterUrls(cluster);
@@ -18,9 +27,10 @@ try {
     urls.map(({ key, url }) => [key, url]),
   );
   console.log(`\nFor an env file:\n\n${environmentLines(urls).join('\n')}\n`);
-  console.log(
-    'The commands of this folder find the cluster by themselves. Create and fill the databases with',
-  );
+  const found = isDefault
+    ? 'The commands of this folder find the cluster by themselves.'
+    : 'Put these lines into .env.';
+  console.log(`${found} Create and fill the databases with`);
   console.log('"npm run db:create", "npm run db:migrate" and "npm run db:seed". Ctrl-C stops the cluster.');
   await stopSignal();
   console.error('stopping');

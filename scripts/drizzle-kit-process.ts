@@ -11,7 +11,7 @@ export function kitArguments(key: DatabaseKey, command: string, extra: readonly 
   const entry = join(packageRoot(), 'node_modules', 'drizzle-kit', 'bin.cjs');
   if (!existsSync(entry)) {
     throw new ConfigurationError(
-      `drizzle-kit is not installed in ${packageRoot()}: run "npm install" there.`,
+      `drizzle-kit is not in ${packageRoot()}: this command works in the repository of @atriz/database, after "npm install", not in an installed package.`,
     );
   }
   const own = `drizzle.${key}.config.ts`;

@@ -29,6 +29,10 @@ export function formatBytes(bytes: number): string {
   return `${(bytes / 1024 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`;
 }
 
+/** 1 → "1 row", 2000 → "2,000 rows". */
+export const plural = (count: number, noun: string): string =>
+  `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
+
 export const formatCount = (count: number): string => count.toLocaleString('en-US');
 
 /** Destruction needs a second word: a "y" on a terminal, or `--yes`. */

@@ -21,6 +21,7 @@ import {
 import { packageRoot } from '../src/package-root.ts';
 import { requireUser } from '../src/references.ts';
 import { refreshContinuousAggregate } from '../src/timescale.ts';
+import { commandLine } from './arguments.ts';
 import { startCluster } from './embedded/cluster.ts';
 import { EmbeddedClusterError } from './embedded/errors.ts';
 import { type ClusterUrl, clusterUrls, environmentLines } from './embedded/urls.ts';
@@ -48,7 +49,7 @@ const program = new Command('quickstart')
 useUtc();
 const started = performance.now();
 try {
-  await quickstart(program.parse().opts<QuickstartOptions>());
+  await quickstart(program.parse(commandLine()).opts<QuickstartOptions>());
 } catch (error) {
   if (!(error instanceof EmbeddedClusterError || error instanceof AtrizDatabaseError)) throw error;
   console.error(error.message);

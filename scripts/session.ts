@@ -2,6 +2,7 @@
 import { databaseUrl } from '../src/config.ts';
 import { withDatabase } from '../src/database-url.ts';
 import { type DatabaseKey, definitionOf } from '../src/databases.ts';
+import { ConnectionError } from '../src/errors.ts';
 import { createDatabasePool, type Pool } from '../src/pool.ts';
 
 /** Runs `work` with a pool of one database, closed afterwards whatever happens. */
@@ -28,7 +29,20 @@ export async function withMaintenance<Result>(
     applicationName: 'atriz-db',
     max: 1,
   });
-  return await work(pool);
+  try {
+    return await work(pool);
+  } catch (error) {
+    if (!(error instanceof ConnectionError)) throw error;
+    // Who reads "postgres" does not know which of the five servers is meant.
+    throw new ConnectionError(
+      `The server of ${definitionOf(key).database} (${databaseUrl(key).origin}): ${error.message}`,
+      {
+        database: definitionOf(key).database,
+        code: error.code,
+        cause: error,
+      },
+    );
+  }
 }
 
 /** Runs `work` in a new database beside the real one, dropped afterwards whatever happens. */

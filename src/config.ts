@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { resolve } from 'node:path';
 import dotenv from 'dotenv';
-import { formatDatabaseUrl, isPort, parseDatabaseUrl } from './database-url.ts';
+import { formatDatabaseUrl, isPort, maskPassword, parseDatabaseUrl } from './database-url.ts';
 import { type DatabaseKey, databaseKeys, databases, definitionOf, isDatabaseKey } from './databases.ts';
 import { ConfigurationError } from './errors.ts';
 
@@ -34,7 +34,7 @@ export function databaseUrl(key: DatabaseKey, env: Environment = process.env): R
     fromApplicationUrl(key, env) ??
     fromServerVariables(key, env) ??
     fromEmbedded(key);
-  if (found) return found;
+  if (found) return refuseForeign(key, found);
   const { database, urlVariable } = definitionOf(key);
   throw new ConfigurationError(
     `No setting says where ${database} is: set ${urlVariable} to postgresql://user:password@host:5432/${database}, ` +
@@ -57,12 +57,38 @@ function fromApplicationUrl(key: DatabaseKey, env: Environment): ResolvedUrl | u
   if (!url || !application) return undefined;
   const named = parseDatabaseUrl(url, 'DATABASE_URL').database;
   const isOwn = env.APP ? applicationKey(env) === key : named === database;
-  return isOwn ? { url, origin: 'DATABASE_URL' } : undefined;
+  if (isOwn) return { url, origin: 'DATABASE_URL' };
+  const others = databaseKeys.filter((other) => databases[other].application);
+  if (!env.APP && !others.some((other) => databases[other].database === named)) {
+    throw new ConfigurationError(
+      `DATABASE_URL is "${maskPassword(url)}", whose database is that of no application: set APP to ${others.join(', ')}, ` +
+        `or name one of ${others.map((other) => databases[other].database).join(', ')}.`,
+    );
+  }
+  return undefined;
+}
+
+// One wrong name in a URL would otherwise migrate, or empty, somebody else's database.
+function refuseForeign(key: DatabaseKey, found: ResolvedUrl): ResolvedUrl {
+  const { database } = parseDatabaseUrl(found.url, found.origin);
+  const owner = databaseKeys.find((other) => other !== key && databases[other].database === database);
+  if (owner ?? ['postgres', 'template0', 'template1'].includes(database)) {
+    const whose = owner ? `which is the database of ${owner}` : 'which is a database of the server itself';
+    throw new ConfigurationError(
+      `${found.origin} is "${maskPassword(found.url)}", ${whose}: for ${key} it should name ${definitionOf(key).database}.`,
+    );
+  }
+  return found;
 }
 
 function fromServerVariables(key: DatabaseKey, env: Environment): ResolvedUrl | undefined {
   const set = serverVariables.filter((name) => env[name]);
   if (set.length === 0) return undefined;
+  if (/[@\s]|:\/\//.test(env.PGHOST ?? '')) {
+    throw new ConfigurationError(
+      `PGHOST is "${maskPassword(env.PGHOST ?? '')}": it should be a host name alone, such as localhost.`,
+    );
+  }
   const port = env.PGPORT || '5432';
   if (!isPort(port)) {
     throw new ConfigurationError(`PGPORT is "${port}": it should be a number from 1 to 65535, such as 5432.`);
@@ -127,7 +153,8 @@ export function loadEnvironmentFile(): void {
   dotenv.config({ quiet: true });
 }
 
-export const isProduction = (env: Environment = process.env): boolean => env.NODE_ENV === 'production';
+export const isProduction = (env: Environment = process.env): boolean =>
+  /^prod(uction)?$/i.test(env.NODE_ENV ?? '');
 
 /** The name that `PGAPPNAME` gives to this process's connections. */
 export const applicationName = (env: Environment = process.env): string | undefined =>

@@ -2,12 +2,12 @@
 import { ConnectionError } from './errors.ts';
 
 const reasons: Readonly<Record<string, string>> = {
-  ECONNREFUSED: 'no server answers there. Start it, or correct the URL',
-  ENOTFOUND: 'no host has that name. Correct the URL',
+  ECONNREFUSED: 'no server answers there. Start it, or correct host and port',
+  ENOTFOUND: 'no host has that name. Correct the host',
   EAI_AGAIN: 'the host name cannot be looked up now. Check the network',
   EHOSTUNREACH: 'the host cannot be reached. Check the network',
   ETIMEDOUT: 'the host does not answer. Check the address and the firewall',
-  ENOENT: 'there is no such socket. Start the server, or correct the URL',
+  ENOENT: 'there is no such socket. Start the server, or correct the host',
   ECONNRESET:
     'the server closed the connection. Check its log, and sslmode: the server may want SSL, or offer none',
   EPIPE: 'the server closed the connection. Check its log',
@@ -16,7 +16,7 @@ const reasons: Readonly<Record<string, string>> = {
   CONNECTION_ENDED: 'the pool is closed already. Create it once and close it when the process ends',
   CONNECTION_DESTROYED: 'the pool was closed while the query ran',
   '28000': 'the server refuses this user. Check the user name and pg_hba.conf',
-  '28P01': 'the password is wrong. Correct it in the URL',
+  '28P01': 'the password is missing or wrong. Correct it in the URL or in PGPASSWORD',
   '3D000': 'the database does not exist. Create it with "npm run db:create"',
   '42501': 'the user may not connect. Grant CONNECT on the database',
   '53300': 'all connections are taken. Lower the pools, or put a pooler in front',

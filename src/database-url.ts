@@ -20,7 +20,7 @@ const shape = 'postgresql://user:password@host:5432/database';
 /** Replaces the password of a URL, and of any `password=` parameter, by asterisks. */
 export function maskPassword(text: string): string {
   return text
-    .replace(/^([a-z]+:\/\/[^:/?#@]*):.*@/i, '$1:****@')
+    .replace(/^((?:[a-z]+:\/\/|(?![a-z]+:\/\/))[^:/?#@]*):.*@/i, '$1:****@')
     .replace(/([?&](?:password|sslpassword)=)[^&]*/gi, '$1****');
 }
 

@@ -16,12 +16,16 @@ export async function enableTimescaleDB(db: Database): Promise<void> {
   } catch (error) {
     // 0A000: not available; 58P01: its files are missing; 55000: it is not preloaded.
     if (!['0A000', '58P01', '55000'].includes(sqlState(error) ?? '')) throw error;
-    throw new TimescaleMissingError(
-      `The server of ${db.name} offers no TimescaleDB: install it, add it to shared_preload_libraries and restart, ` +
-        'or use the image of compose.yaml, or "npm run dev".',
-      { cause: error },
-    );
+    throw timescaleMissing(db.name, error);
   }
+}
+
+export function timescaleMissing(database: string, cause?: unknown): TimescaleMissingError {
+  return new TimescaleMissingError(
+    `The server of ${database} offers no TimescaleDB: install version 2.23 or newer, add it to shared_preload_libraries ` +
+      'and restart; for development, "npm run dev" has it.',
+    { cause },
+  );
 }
 
 /**

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { applicationKey, databaseUrl, selectDatabases } from '../src/config.ts';
+import { applicationKey, databaseUrl, isProduction, selectDatabases } from '../src/config.ts';
 import { databaseKeys } from '../src/databases.ts';
 import { runCli } from './support/cli.ts';
 
@@ -34,6 +34,9 @@ describe('databaseUrl', () => {
     expect(databaseUrl('core', { ...server, DATABASE_URL: 'postgresql://x@y/atriz_core' }).origin).toContain(
       'PGHOST',
     );
+    expect(() => databaseUrl('pshop', { ...server, DATABASE_URL: 'postgresql://x:hush@y/other' })).toThrow(
+      'DATABASE_URL is "postgresql://x:****@y/other", whose database is that of no application: set APP to',
+    );
   });
 
   test('lets APP say whose DATABASE_URL it is, whatever the name of the database', () => {
@@ -53,6 +56,21 @@ describe('databaseUrl', () => {
     expect(() => databaseUrl('core', { ...server, PGPORT: 'five' })).toThrow(
       'PGPORT is "five": it should be a number from 1 to 65535, such as 5432.',
     );
+  });
+
+  test('refuses the database of another key, and those of the server itself', () => {
+    expect(() => databaseUrl('core', { SHARED_DATABASE_URL: 'postgresql://x@y/mextrack_db' })).toThrow(
+      'which is the database of mextrack: for core it should name atriz_core',
+    );
+    expect(() => databaseUrl('core', { SHARED_DATABASE_URL: 'postgresql://x@y/postgres' })).toThrow(
+      'a database of the server itself',
+    );
+  });
+
+  test('wants a host name in PGHOST, and shows no password of what it finds instead', () => {
+    const wrong = () => databaseUrl('core', { PGHOST: 'postgresql://u:hush@h/x' });
+    expect(wrong).toThrow('PGHOST is "postgresql://u:****@h/x": it should be a host name alone');
+    expect(() => databaseUrl('core', { SHARED_DATABASE_URL: 'u:hush@127.0.0.1' })).not.toThrow(/hush/);
   });
 
   test('names a wrong URL with its variable', () => {
@@ -101,6 +119,11 @@ describe('the command line', () => {
     expect(await runCli(['status', '--frobnicate'], {})).toMatchObject({ code: 2 });
     expect(await runCli(['--help'], {})).toMatchObject({ code: 0 });
   });
+});
+
+test.each(['production', 'Production', 'PROD'])('NODE_ENV=%s is production', (value) => {
+  expect(isProduction({ NODE_ENV: value })).toBe(true);
+  expect(isProduction({ NODE_ENV: 'development' })).toBe(false);
 });
 
 test('applicationKey lists the applications', () => {

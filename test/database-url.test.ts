@@ -63,6 +63,8 @@ test('maskPassword hides the password wherever it stands', () => {
   expect(maskPassword('postgresql://u:p@ss:w@h/d?password=s3cret&x=1')).toBe(
     'postgresql://u:****@h/d?password=****&x=1',
   );
+  expect(maskPassword('u:s3cret@h')).toBe('u:****@h');
+  expect(maskPassword('postgresql://u@h:1/d')).toBe('postgresql://u@h:1/d');
 });
 
 test('withDatabase keeps everything but the name', () => {

@@ -42,7 +42,7 @@ export function registerGenerate(program: Command): void {
 
 function generate(key: DatabaseKey, { name, custom }: GenerateOptions): void {
   if (name !== undefined && !/^[a-z0-9_]+$/.test(name)) {
-    throw new ConfigurationError(`--name is "${name}": use lower-case letters, digits and _.`);
+    throw new ConfigurationError(`The name is "${name}": use lower-case letters, digits and _.`);
   }
   const extra = [...(name ? ['--name', name] : []), ...(custom ? ['--custom'] : [])];
   const { status } = spawnSync(process.execPath, kitArguments(key, 'generate', extra), {
@@ -72,14 +72,19 @@ function writeMissingScripts(key: DatabaseKey): void {
   const path = join(packageRoot(), 'package.json');
   const manifest = JSON.parse(readFileSync(path, 'utf8')) as { scripts: Record<string, string> };
   const commands = Object.entries(manifest.scripts).filter(([name]) => name.endsWith(':core'));
+  const entries = Object.entries(manifest.scripts);
   let added = 0;
   for (const [name, command] of commands) {
     const script = name.replace(/core$/, key);
     if (manifest.scripts[script]) continue;
-    manifest.scripts[script] = command.replace(/core$/, key);
+    // After the last one of its group, so that the list stays readable.
+    const group = name.replace(/core$/, '');
+    const last = entries.findLastIndex(([other]) => other.startsWith(group));
+    entries.splice(last + 1, 0, [script, command.replace(/core$/, key)]);
     added += 1;
   }
   if (added === 0) return;
+  manifest.scripts = Object.fromEntries(entries);
   writeFileSync(path, `${JSON.stringify(manifest, null, 2)}\n`);
   console.log(`package.json got ${added} scripts for ${key}, such as db:migrate:${key}`);
 }

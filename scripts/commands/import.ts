@@ -1,6 +1,6 @@
 // import: loads GPS points from a CSV or NDJSON file into location_events.
 import { createReadStream, createWriteStream, existsSync, statSync, type WriteStream } from 'node:fs';
-import { basename, extname, resolve } from 'node:path';
+import { basename, dirname, extname, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { finished } from 'node:stream/promises';
 import { SingleBar } from 'cli-progress';
@@ -16,7 +16,7 @@ import {
   parseLocations,
 } from '../../src/tracking/parse.ts';
 import { type Transaction, withTransaction } from '../../src/transaction.ts';
-import { formatCount, printJson } from '../output.ts';
+import { formatCount, plural, printJson } from '../output.ts';
 import { withPool } from '../session.ts';
 import { describeRetention, refreshImported } from './import-aggregate.ts';
 
@@ -86,10 +86,14 @@ function parseUuid(text: string): string {
 }
 
 async function importFile(pool: Pool, file: string, options: ImportOptions): Promise<ImportResult> {
-  if (!existsSync(file) || !statSync(file).isFile()) {
-    throw new ConfigurationError(`There is no file ${resolve(file)}.`);
-  }
+  const facts = statSync(file, { throwIfNoEntry: false });
+  if (!facts) throw new ConfigurationError(`There is no file ${resolve(file)}.`);
+  if (!facts.isFile()) throw new ConfigurationError(`${resolve(file)} is not a file.`);
+  if (facts.size === 0) throw new ConfigurationError(`${resolve(file)} is empty.`);
   const source = openSource(file, options);
+  if (!existsSync(dirname(source.rejectsFile))) {
+    throw new ConfigurationError(`There is no folder ${dirname(source.rejectsFile)} for the rejects.`);
+  }
   const shift = options.shiftToNow ? await shiftToNow(source) : 0;
   const bar = new SingleBar({
     format: '{bar} {percentage}% | {rows} rows | {eta_formatted} left',
@@ -225,6 +229,8 @@ async function load(
 
 function openRejects(path: string, header: string | undefined): WriteStream {
   const stream = createWriteStream(path);
+  // finished() reports it, before the transaction commits.
+  stream.on('error', () => undefined);
   if (header !== undefined) stream.write(`${header}\n`);
   return stream;
 }
@@ -232,15 +238,15 @@ function openRejects(path: string, header: string | undefined): WriteStream {
 async function report(result: ImportResult): Promise<void> {
   const { loaded, rejectedCount, rejected, rejectsFile, from, to, olderThanRetention } = result;
   const span = from && to ? `, from ${from.toISOString()} to ${to.toISOString()}` : '';
-  console.log(`${formatCount(loaded)} points loaded${span}.`);
+  console.log(`${plural(loaded, 'point')} loaded${span}.`);
   if (olderThanRetention > 0) {
     console.log(
-      `${formatCount(olderThanRetention)} of them are older than the retention of raw points: the retention job ` +
+      `${plural(olderThanRetention, 'point')} older than the retention of raw points: the retention job ` +
         'will drop them when it runs next, and their hours are not kept. --shift-to-now moves them to the present.',
     );
   }
   if (rejectedCount === 0) return;
-  console.error(`${formatCount(rejectedCount)} rows do not fit, see ${rejectsFile}:`);
+  console.error(`${plural(rejectedCount, 'row')} left out, see ${rejectsFile}:`);
   for (const { line, reason } of rejected.slice(0, rejectsShown)) console.error(`  line ${line}: ${reason}`);
   if (rejected.length > rejectsShown)
     console.error(`  … and ${formatCount(rejected.length - rejectsShown)} more`);

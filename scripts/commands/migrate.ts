@@ -27,7 +27,8 @@ interface UpOptions extends RunOptions {
 export function registerMigrate(program: Command): void {
   const command = program
     .command('migrate')
-    .description('apply migrations, take them back, see what is pending');
+    .description('apply migrations, take them back, see what is pending')
+    .addHelpText('after', '\nWithout a command it is "up", whose options "migrate up --help" lists.');
   addRunOptions(command.command('up', { isDefault: true }))
     .description('apply pending migrations in order (the default)')
     .argument('[database...]', 'which; default: all, core first, then the others side by side')

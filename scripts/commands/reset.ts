@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { confirmDestruction, printJson, refuseProduction } from '../output.ts';
+import { withMaintenance } from '../session.ts';
 import { createDatabase, databaseName, dropDatabase } from './create.ts';
 import { migrateDatabase } from './migrate.ts';
 import { seedDatabase } from './seed.ts';
@@ -20,6 +21,8 @@ export function registerReset(program: Command): void {
         `${keys.map(databaseName).join(', ')} will be dropped with all their rows.`,
         yes,
       );
+      // All servers answer, or none of the databases is dropped.
+      for (const key of keys) await withMaintenance(key, (pool) => pool.query('SELECT 1'));
       const results = [];
       for (const key of keys) {
         await dropDatabase(key);

@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { EmbeddedClusterError } from './errors.ts';
 import { writeJson } from './files.ts';
 import { lockFolder } from './lock.ts';
-import { startPlainServer } from './plain.ts';
+import { startPlainServer, stopOrphan } from './plain.ts';
 import { lastPorts, rememberPorts, startOnPort } from './ports.ts';
 import { TimescaleServer } from './timescaledb/server.ts';
 
@@ -47,6 +47,7 @@ export async function startCluster(options: EmbeddedClusterOptions): Promise<Emb
     for (const closer of closers.splice(0).reverse()) await closer();
   };
   try {
+    await stopOrphan({ folder, onProgress });
     const last = await lastPorts(folder);
     const asked = options.ports ?? {};
     const results = await Promise.allSettled([

@@ -32,8 +32,7 @@ export async function startPlainServer(options: PlainServerOptions): Promise<Pla
   const dataFolder = join(options.folder, 'plain');
   const user = await serverUser(options.folder);
   const binaries = await findBinaries(options.folder, user);
-  if (existsSync(dataFolder)) await stopOrphan(dataFolder, options);
-  else await initialise(binaries, dataFolder, user, options);
+  if (!existsSync(dataFolder)) await initialise(binaries, dataFolder, user, options);
   await makeServerFolder(options.folder, dataFolder, user);
 
   const settings = {
@@ -149,8 +148,9 @@ async function ready(
   }
 }
 
-/** After `kill -9` of our process its postgres lives on and holds the data folder. */
-async function stopOrphan(dataFolder: string, options: PlainServerOptions): Promise<void> {
+/** After `kill -9` of our process its postgres lives on and holds the data folder, and its port. */
+export async function stopOrphan(options: Pick<PlainServerOptions, 'folder' | 'onProgress'>): Promise<void> {
+  const dataFolder = join(options.folder, 'plain');
   const pidFile = join(dataFolder, 'postmaster.pid');
   const pid = Number((await readFile(pidFile, 'utf8').catch(() => '')).split('\n')[0]);
   if (!Number.isInteger(pid) || pid <= 1) return;

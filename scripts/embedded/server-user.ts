@@ -69,7 +69,10 @@ export async function makeServerFolder(
     throw new EmbeddedClusterError(
       'folder_not_accessible',
       `Run as root, PostgreSQL runs as the user \`${user.name}\`, which may not enter ${blocked}.`,
-      { folder, mend: `choose a folder outside of it, or: chmod o+x ${blocked}` },
+      {
+        folder,
+        mend: `choose a folder outside of it (npm run dev -- --folder /var/lib/atriz), or: chmod o+x ${blocked}`,
+      },
     );
   }
   await chown(path, user.uid, user.gid);

@@ -2,7 +2,7 @@
 import { hostname, userInfo } from 'node:os';
 import type { Database } from '../pool.ts';
 
-export const historyTable = '"drizzle"."migration_history"';
+const historyTable = '"drizzle"."migration_history"';
 /** Where a migration outside of a transaction stopped. Empty unless one did. */
 export const progressTable = '"drizzle"."migration_progress"';
 

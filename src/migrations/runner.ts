@@ -1,7 +1,8 @@
 // Applies migrations and takes them back, under a lock, in drizzle-kit's own table.
-import type { DatabaseKey } from '../databases.ts';
+import { type DatabaseKey, definitionOf } from '../databases.ts';
 import { MigrationError, OutOfStepError, ValidationError } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
+import { timescaleMissing } from '../timescale.ts';
 import { applyFile, type Subject, type TimeoutOptions } from './apply.ts';
 import { createHistoryTables, type MigrationAction, recordHistory } from './history.ts';
 import {
@@ -64,6 +65,7 @@ export async function migrate(
   // Nothing to do needs no lock; what a running migrator has not committed counts as pending.
   const due = await plan(db);
   if (due.length === 0 || options.dryRun) return due;
+  await requireExtensions(db, key);
   return withMigrationSession(db, options, async (session) => {
     await createTables(session);
     const run = await plan(session);
@@ -217,6 +219,13 @@ async function execute(
   options.onDone?.(migration, Date.now() - startedAt.getTime());
 }
 
+async function requireExtensions(db: Database, key: DatabaseKey): Promise<void> {
+  for (const extension of definitionOf(key).extensions) {
+    const { rowCount } = await db.query('SELECT 1 FROM pg_available_extensions WHERE name = $1', [extension]);
+    if (rowCount === 0) throw timescaleMissing(db.name);
+  }
+}
+
 async function createTables(session: Database): Promise<void> {
   for (const statement of [...createMigrationsTable, ...createHistoryTables]) await session.query(statement);
 }
@@ -246,7 +255,7 @@ async function readState(db: Database, key: DatabaseKey, folder?: string): Promi
 }
 
 /** The rows of drizzle-kit's table, none where it does not exist yet. */
-export async function readApplied(db: Database): Promise<AppliedRow[]> {
+async function readApplied(db: Database): Promise<AppliedRow[]> {
   const { rows: found } = await db.query<{ exists: boolean }>(
     'SELECT to_regclass($1) IS NOT NULL AS exists',
     [migrationsTable],

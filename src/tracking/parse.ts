@@ -48,15 +48,21 @@ export async function* parseLocations(
   }
 }
 
+/** Quotes a value for a message: escaped, because it may be binary, and short. */
+const shorten = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
+
 /** Why a line is no point. Never leaves this file. */
 class Unfit extends Error {}
 
 function parseHeader(text: string, defaults: LocationDefaults): string[] {
-  const names = headerCells(text).map((name) => name.trim().toLowerCase());
+  const names = headerCells(text).map((name) => name.trim());
   const known = locationColumns.map(({ name }) => name);
   for (const name of names) {
     if (!known.includes(name)) {
-      throw new ValidationError(`The header names "${name}": the columns are ${known.join(', ')}.`);
+      throw new ValidationError(
+        `The first line should be a header of column names, separated by commas; it says ${shorten(name)}. ` +
+          `The columns are ${known.join(', ')}.`,
+      );
     }
     if (names.indexOf(name) !== names.lastIndexOf(name)) {
       throw new ValidationError(`The header names "${name}" twice.`);
@@ -108,7 +114,7 @@ function jsonRow(text: string): RawRow {
   }
   if (typeof row !== 'object' || row === null || Array.isArray(row)) throw new Unfit('is not a JSON object');
   const unknown = Object.keys(row).find((name) => !locationColumns.some((column) => column.name === name));
-  if (unknown !== undefined) throw new Unfit(`has an unknown column "${unknown}"`);
+  if (unknown !== undefined) throw new Unfit(`has an unknown column ${shorten(unknown)}`);
   return row as RawRow;
 }
 
@@ -129,7 +135,8 @@ function readValue(column: LocationColumn, value: unknown): unknown {
   const { name, type } = column;
   if (type === 'numeric') return readNumber(column, value);
   if (type === 'jsonb') return readMetadata(value);
-  if (typeof value !== 'string') throw new Unfit(`${name} is not text: ${JSON.stringify(value)}`);
+  if (typeof value !== 'string')
+    throw new Unfit(`${name} is not text: ${JSON.stringify(value).slice(0, 60)}`);
   const text = value.trim();
   if (type === 'timestamptz') return readTime(text);
   if (type === 'uuid') return readUuid(name, text);
@@ -141,11 +148,11 @@ function readNumber({ name, range }: LocationColumn, value: unknown): number {
   const text = String(value).trim();
   const isNumber = typeof value === 'number' || /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text);
   const number = isNumber ? Number(text) : Number.NaN;
-  if (!Number.isFinite(number)) throw new Unfit(`${name} is not a number: "${text}"`);
+  if (!Number.isFinite(number)) throw new Unfit(`${name} is not a number: ${shorten(text)}`);
   if (!range) return number;
   const rounded = Number(number.toFixed(range.scale));
   if (rounded < range.min || rounded > range.max) {
-    throw new Unfit(`${name} is ${text}, not from ${range.min} to ${range.max}`);
+    throw new Unfit(`${name} is ${text.slice(0, 40)}, not from ${range.min} to ${range.max}`);
   }
   return rounded;
 }
@@ -155,7 +162,7 @@ function readTime(text: string): Date {
   const match = /^(\d{4})-(\d\d)-(\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(Z|[+-]\d\d(?::?\d\d)?)?$/i.exec(
     text,
   );
-  if (!match) throw new Unfit(`time is not ISO 8601: "${text}"`);
+  if (!match) throw new Unfit(`time is not ISO 8601: ${shorten(text)}`);
   const [, year, month, day, clock, zone = 'Z'] = match;
   const offset = /^[+-]/.test(zone)
     ? zone.replace(/^(...):?(\d\d)?$/, (_, hours, minutes = '00') => `${hours}:${minutes}`)
@@ -163,12 +170,12 @@ function readTime(text: string): Date {
   const date = new Date(`${year}-${month}-${day}T${clock}${offset}`);
   const exists =
     new Date(Date.UTC(Number(year), Number(month) - 1, Number(day))).getUTCDate() === Number(day);
-  if (Number.isNaN(date.getTime()) || !exists) throw new Unfit(`time does not exist: "${text}"`);
+  if (Number.isNaN(date.getTime()) || !exists) throw new Unfit(`time does not exist: ${shorten(text)}`);
   return date;
 }
 
 function readUuid(name: string, text: string): string {
-  if (!isUuid(text)) throw new Unfit(`${name} is not a uuid: "${text}"`);
+  if (!isUuid(text)) throw new Unfit(`${name} is not a uuid: ${shorten(text)}`);
   return text;
 }
 

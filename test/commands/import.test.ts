@@ -75,7 +75,7 @@ describeWith(['timescaledb'], 'import', () => {
     const { code, stdout, stderr } = await load('broken.csv', lines, ...options);
     expect(code).toBe(1);
     expect(stdout).toContain('15 points loaded');
-    expect(stderr).toContain('5 rows do not fit');
+    expect(stderr).toContain('5 rows left out');
     const named = [
       'line 3: latitude is 91, not from -90 to 90',
       'line 5: altitude is not a number: "high"',
@@ -135,7 +135,7 @@ describeWith(['timescaledb'], 'import', () => {
       user,
     );
     expect(code).toBe(0);
-    expect(stdout).toContain('3 of them are older than the retention');
+    expect(stdout).toContain('3 points older than the retention');
   });
 
   test('an hour that the aggregate holds already is computed again with what was loaded into it', async () => {
@@ -154,6 +154,14 @@ describeWith(['timescaledb'], 'import', () => {
     expect(await runCli(['import', 'nofile.csv', ...options], environment, { cwd: folder })).toMatchObject({
       code: 2,
       stderr: expect.stringContaining('There is no file'),
+    });
+    expect(await load('empty.csv', [], '--rejects', 'nowhere/x.csv', ...options)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('There is no folder'),
+    });
+    expect(await runCli(['import', folder, ...options], environment)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('is not a file'),
     });
     expect(await load('header.csv', ['time,lat,lon', '1,2,3'], ...options)).toMatchObject({ code: 2 });
     expect(await load('ok.csv', [header], '--app', 'nope')).toMatchObject({ code: 2 });

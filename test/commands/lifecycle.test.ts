@@ -150,6 +150,19 @@ describe('from nothing to seeded databases and back', () => {
   });
 });
 
+test('reset drops nothing when one of the servers does not answer, and says which', async () => {
+  const before = await counts('core');
+  const { code, stderr } = await runCli(['reset', 'core', 'pshop', '--yes'], {
+    ...environment,
+    PSHOP_DATABASE_URL: 'postgresql://user@127.0.0.1:1/pshop_db',
+  });
+  expect({ code, stderr }).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('The server of pshop_db (PSHOP_DATABASE_URL): postgres at 127.0.0.1:1'),
+  });
+  expect(await counts('core')).toEqual(before);
+});
+
 test('an unreachable server is a sentence, not a stack trace, and never a password', async () => {
   for (const command of ['create', 'migrate', 'seed', 'status']) {
     const { code, stdout, stderr } = await runCli([command, 'core'], {

@@ -89,7 +89,13 @@ describe('CSV', () => {
   });
 
   test.each([
-    ['time,lat,longitude', 'names "lat": the columns are time, device_id'],
+    ['time,lat,longitude', 'it says "lat". The columns are time, device_id'],
+    [
+      '2010-10-03T09:36:30Z,1,2',
+      'first line should be a header of column names, separated by commas; it says "2010-10-03T09',
+    ],
+    ['time;latitude;longitude', 'separated by commas'],
+    [`${'x'.repeat(1_000_000)}`, `${'x'.repeat(60)}…`],
     ['time,latitude,latitude,longitude', 'names "latitude" twice'],
     ['time,latitude', 'has no "longitude"'],
     ['time,"latitude,longitude', 'quote that does not close'],
