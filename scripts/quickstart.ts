@@ -161,7 +161,7 @@ async function driveFleet({ core, tracking, mextrack }: Pools, options: Quicksta
       );
     }
     points.sort((one, other) => one.time.getTime() - other.time.getTime());
-    bar.increment(await recordLocations(tracking, points));
+    bar.increment((await recordLocations(tracking, points)).written);
   }
   bar.stop();
   const seconds = (performance.now() - start) / 1000;

@@ -30,7 +30,7 @@ export class ConnectionError extends AtrizDatabaseError {
 
 /** A value given to a function is outside of what it accepts. */
 export class ValidationError extends AtrizDatabaseError {
-  override readonly name = 'ValidationError';
+  override readonly name: string = 'ValidationError';
   override readonly exitCode = 2;
 }
 

@@ -1,7 +1,7 @@
 // user_id across databases: the application level keeps it true, because no foreign key can.
 import { UserReferenceError, ValidationError } from './errors.ts';
 import type { Database } from './pool.ts';
-import { isUuid } from './tracking/parse.ts';
+import { isUuid } from './tracking/columns.ts';
 
 /**
  * Call it before a row with this `user_id` is written to an application's database.

@@ -8,13 +8,10 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { databaseKeys, databases } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
-import { type LocationInput, recordLocations } from '../../src/tracking/index.ts';
-import {
-  isUuid,
-  type LocationDefaults,
-  type LocationFormat,
-  parseLocations,
-} from '../../src/tracking/parse.ts';
+import { isUuid, type LocationInput } from '../../src/tracking/columns.ts';
+import { insertLocations } from '../../src/tracking/events.ts';
+import { type LocationDefaults, type LocationFormat, parseLocations } from '../../src/tracking/parse.ts';
+import { checkTime } from '../../src/tracking/validate.ts';
 import { type Transaction, withTransaction } from '../../src/transaction.ts';
 import { formatCount, plural, printJson } from '../output.ts';
 import { withPool } from '../session.ts';
@@ -180,8 +177,15 @@ async function load(
   let olderThanRetention = 0;
   const { retentionStart } = await describeRetention(transaction);
 
+  const reject = ({ line, text, reason }: Reject & { text: string }) => {
+    rejectedCount += 1;
+    if (rejected.length < rejectsKept) rejected.push({ line, reason });
+    rejects ??= openRejects(source.rejectsFile, header);
+    // The reason is a comment, which an import skips: mend the rows and load this very file.
+    rejects.write(`# line ${line}: ${reason}\n${text}\n`);
+  };
   const flush = async () => {
-    loaded += await recordLocations(transaction, batch);
+    loaded += await insertLocations(transaction, batch);
     batch = [];
     onProgress(bytes, loaded);
   };
@@ -197,19 +201,17 @@ async function load(
   for await (const parsed of lines) {
     if ('event' in parsed) {
       const time = parsed.event.time.getTime() + shift;
+      const reason = checkTime(new Date(time));
+      if (reason !== undefined) {
+        reject({ line: parsed.line, text: parsed.text, reason: `time ${reason}` });
+        continue;
+      }
       oldest = Math.min(oldest, time);
       newest = Math.max(newest, time);
       if (time < retentionStart.getTime()) olderThanRetention += 1;
       batch.push({ ...parsed.event, time: new Date(time) });
       if (batch.length === rowsPerBatch) await flush();
-    } else {
-      const { line, reason, text } = parsed;
-      rejectedCount += 1;
-      if (rejected.length < rejectsKept) rejected.push({ line, reason });
-      rejects ??= openRejects(source.rejectsFile, header);
-      // The reason is a comment, which an import skips: mend the rows and load this very file.
-      rejects.write(`# line ${line}: ${reason}\n${text}\n`);
-    }
+    } else reject(parsed);
   }
   await flush();
   if (rejects) {

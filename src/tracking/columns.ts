@@ -45,3 +45,5 @@ export const locationColumns: readonly LocationColumn[] = [
 function range(scale: number, min: number, max: number): DecimalRange {
   return { scale, min, max };
 }
+
+export const isUuid = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);

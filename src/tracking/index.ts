@@ -1,4 +1,12 @@
-// @atriz/database/tracking: write GPS points, read recent ones and hourly statistics.
+// @atriz/database/tracking: write GPS points, read recent ones, history and live positions.
 export type { LocationInput } from './columns.ts';
-export { recordLocation, recordLocations } from './events.ts';
-export { getHourlyStats, getRecentLocations, type RecentLocationsOptions } from './queries.ts';
+export { type RecordOptions, type RecordResult, recordLocation, recordLocations } from './events.ts';
+export { getLocationHistory, getTrack, type LocationHistory, type TimeRange } from './history.ts';
+export {
+  getHourlyStats,
+  getLatestLocations,
+  getRecentLocations,
+  type LatestLocationsOptions,
+  type RecentLocationsOptions,
+} from './queries.ts';
+export { LocationsRejectedError, type RejectedLocation } from './validate.ts';

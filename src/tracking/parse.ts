@@ -1,7 +1,8 @@
 // Reads GPS points from lines of CSV or NDJSON. Each line stands for itself: a broken one harms no other.
 import { parse as parseCsv } from 'csv-parse/sync';
 import { ValidationError } from '../errors.ts';
-import { type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
+import { isUuid, type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
+import { checkNumber, roundTo } from './validate.ts';
 
 export type LocationFormat = 'csv' | 'ndjson';
 
@@ -10,7 +11,7 @@ export type LocationDefaults = Partial<Pick<LocationInput, 'deviceId' | 'userId'
 
 /** A line that holds a point, or one that does not and why. */
 export type ParsedLine =
-  | { readonly line: number; readonly event: LocationInput }
+  | { readonly line: number; readonly text: string; readonly event: LocationInput }
   | { readonly line: number; readonly text: string; readonly reason: string };
 
 type RawRow = Readonly<Record<string, unknown>>;
@@ -40,7 +41,7 @@ export async function* parseLocations(
     }
     try {
       const row = header ? csvRow(text, header) : jsonRow(text);
-      yield { line, event: toEvent(row, defaults) };
+      yield { line, text: original, event: toEvent(row, defaults) };
     } catch (error) {
       if (!(error instanceof Unfit)) throw error;
       yield { line, text: original, reason: error.message };
@@ -144,17 +145,15 @@ function readValue(column: LocationColumn, value: unknown): unknown {
   return text;
 }
 
-function readNumber({ name, range }: LocationColumn, value: unknown): number {
+function readNumber(column: LocationColumn, value: unknown): number {
+  const { name, range } = column;
   const text = String(value).trim();
   const isNumber = typeof value === 'number' || /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text);
   const number = isNumber ? Number(text) : Number.NaN;
   if (!Number.isFinite(number)) throw new Unfit(`${name} is not a number: ${shorten(text)}`);
-  if (!range) return number;
-  const rounded = Number(number.toFixed(range.scale));
-  if (rounded < range.min || rounded > range.max) {
-    throw new Unfit(`${name} is ${text.slice(0, 40)}, not from ${range.min} to ${range.max}`);
-  }
-  return rounded;
+  const reason = checkNumber(column, number);
+  if (reason !== undefined) throw new Unfit(`${name} ${reason}`);
+  return range ? roundTo(range.scale, number) : number;
 }
 
 // A time without a zone is UTC, as everywhere. Date alone would turn the 30th of February into March.
@@ -178,8 +177,6 @@ function readUuid(name: string, text: string): string {
   if (!isUuid(text)) throw new Unfit(`${name} is not a uuid: ${shorten(text)}`);
   return text;
 }
-
-export const isUuid = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);
 
 function readMetadata(value: unknown): unknown {
   const metadata = typeof value === 'string' ? parseJson(value) : value;

@@ -1,14 +1,8 @@
-// Reads of the guide: recent points from raw rows, history from the hourly aggregate.
+// Reads of the guide: recent points from raw rows, history from the hourly aggregate. One round trip each.
 import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
 import type { Database } from '../pool.ts';
-
-export interface RecentLocationsOptions {
-  /** How far back, in hours. Default 24. */
-  hours?: number;
-  /** Most rows, newest first. Default 10,000. */
-  limit?: number;
-}
+import { isUuid } from './columns.ts';
 
 /** A statement with its parameters, so that a test can put EXPLAIN before it. */
 interface Query {
@@ -19,26 +13,41 @@ interface Query {
 const eventNumbers = ['latitude', 'longitude', 'accuracy', 'altitude', 'speed', 'heading'] as const;
 const hourlyNumbers = ['pointCount', 'avgLatitude', 'avgLongitude', 'avgSpeed', 'maxSpeed'] as const;
 
+export const eventColumns = `time, device_id AS "deviceId", user_id AS "userId", app_source AS "appSource",
+  latitude, longitude, accuracy, altitude, speed, heading, metadata`;
+
+export interface RecentLocationsOptions {
+  /** How far back, in hours. Default 24. */
+  hours?: number;
+  /** Rows of a page, newest first. Default 10,000. Points of the same time stay together, so a page may hold a few more. */
+  limit?: number;
+  /** The next page: points older than this, which is the `time` of the last one of the page before. */
+  before?: Date;
+}
+
 export function recentLocationsQuery(
   deviceId: string,
-  { hours = 24, limit = 10_000 }: RecentLocationsOptions = {},
+  { hours = 24, limit = 10_000, before }: RecentLocationsOptions = {},
 ): Query {
+  requireUuid('deviceId', deviceId);
   requirePositive('hours', hours);
-  requirePositive('limit', limit);
+  requireCount('limit', limit);
+  if (before) requireDate('before', before);
   return {
-    text: `SELECT time, device_id AS "deviceId", user_id AS "userId", app_source AS "appSource",
-        latitude, longitude, accuracy, altitude, speed, heading, metadata
+    // WITH TIES: a page that ended between two points of the same time would lose the second one.
+    text: `SELECT ${eventColumns}
       FROM location_events
       WHERE device_id = $1::uuid AND time > now() - $2::float8 * interval '1 hour'
+        ${before ? 'AND time < $4::timestamptz' : ''}
       ORDER BY time DESC
-      LIMIT $3::bigint`,
-    parameters: [deviceId, hours, limit],
+      FETCH FIRST ($3::bigint) ROWS WITH TIES`,
+    parameters: [deviceId, hours, limit, ...(before ? [before] : [])],
   };
 }
 
 /**
  * The points of a device, newest first, from the raw rows. An unknown device has none.
- * @throws ValidationError when `hours` or `limit` is not positive.
+ * @throws ValidationError for a device id that is no uuid, or a `hours` or `limit` that is not positive.
  */
 export async function getRecentLocations(
   db: Database,
@@ -46,18 +55,19 @@ export async function getRecentLocations(
   options?: RecentLocationsOptions,
 ): Promise<LocationEvent[]> {
   const { text, parameters } = recentLocationsQuery(deviceId, options);
-  return readNumbers((await db.query<LocationEvent>(text, parameters)).rows, eventNumbers);
+  return readEvents((await db.query<LocationEvent>(text, parameters)).rows);
 }
 
 /**
  * Hourly statistics of a device, newest first, from the continuous aggregate. Speeds in km/h.
- * @throws ValidationError when `days` is not positive.
+ * @throws ValidationError for a device id that is no uuid, or `days` that is not positive.
  */
 export async function getHourlyStats(
   db: Database,
   deviceId: string,
   { days = 7 }: { days?: number } = {},
 ): Promise<LocationHourly[]> {
+  requireUuid('deviceId', deviceId);
   requirePositive('days', days);
   const { rows } = await db.query<LocationHourly>(
     `SELECT hour, device_id AS "deviceId", user_id AS "userId", app_source AS "appSource",
@@ -68,8 +78,68 @@ export async function getHourlyStats(
       ORDER BY hour DESC`,
     [deviceId, days],
   );
-  return readNumbers(rows, hourlyNumbers);
+  return readHours(rows);
 }
+
+export type LatestLocationsOptions = (
+  | {
+      /** Devices of one application. */
+      appSource: string;
+    }
+  | { deviceIds: readonly string[] }
+) & {
+  /** A device that was silent for longer has no latest position, in hours. Default 24. */
+  hours?: number;
+};
+
+/**
+ * The newest point of each device, for a live map, ordered by device. The time it takes grows with
+ * the number of devices, not with that of the points.
+ * @throws ValidationError for a device id that is no uuid, or `hours` that is not positive.
+ */
+export async function getLatestLocations(
+  db: Database,
+  options: LatestLocationsOptions,
+): Promise<LocationEvent[]> {
+  const { hours = 24 } = options;
+  requirePositive('hours', hours);
+  const { rows } = await ('deviceIds' in options
+    ? latestOfDevices(db, options.deviceIds, hours)
+    : latestOfApplication(db, options.appSource, hours));
+  return readEvents(rows);
+}
+
+function latestOfDevices(db: Database, deviceIds: readonly string[], hours: number) {
+  for (const deviceId of deviceIds) requireUuid('deviceIds', deviceId);
+  return db.query<LocationEvent>(
+    `SELECT latest.* FROM (SELECT DISTINCT unnest($1::uuid[]) AS device_id) AS wanted
+     CROSS JOIN LATERAL (
+       SELECT ${eventColumns} FROM location_events
+       WHERE device_id = wanted.device_id AND time > now() - $2::float8 * interval '1 hour'
+       ORDER BY time DESC LIMIT 1
+     ) AS latest
+     ORDER BY "deviceId"`,
+    [deviceIds, hours],
+  );
+}
+
+// The filter stands outside: inside, TimescaleDB's SkipScan would have to read whole devices of the
+// other applications before it can skip to the next one.
+function latestOfApplication(db: Database, appSource: string, hours: number) {
+  return db.query<LocationEvent>(
+    `SELECT * FROM (
+       SELECT DISTINCT ON (device_id) ${eventColumns} FROM location_events
+       WHERE time > now() - $2::float8 * interval '1 hour'
+       ORDER BY device_id, time DESC
+     ) AS latest
+     WHERE "appSource" = $1 ORDER BY "deviceId"`,
+    [appSource, hours],
+  );
+}
+
+/** DECIMAL columns as numbers. */
+export const readEvents = (rows: LocationEvent[]): LocationEvent[] => readNumbers(rows, eventNumbers);
+export const readHours = (rows: LocationHourly[]): LocationHourly[] => readNumbers(rows, hourlyNumbers);
 
 /**
  * DECIMAL and bigint arrive as text, so that nothing is lost on the way; a double holds these columns.
@@ -83,6 +153,23 @@ function readNumbers<Row extends object>(rows: Row[], names: readonly (keyof Row
     }
   }
   return rows;
+}
+
+export function requireUuid(name: string, value: string): void {
+  if (typeof value !== 'string' || !isUuid(value))
+    throw new ValidationError(`${name} is "${value}": use a uuid.`);
+}
+
+export function requireDate(name: string, value: Date): void {
+  if (!(value instanceof Date) || Number.isNaN(value.getTime())) {
+    throw new ValidationError(`${name} is "${value}": use a valid Date.`);
+  }
+}
+
+export function requireCount(name: string, value: number): void {
+  if (!Number.isSafeInteger(value) || value < 1) {
+    throw new ValidationError(`${name} is ${value}: use a whole number from 1.`);
+  }
 }
 
 function requirePositive(name: string, value: number): void {

@@ -31,7 +31,7 @@ describe('CSV', () => {
     const parsed = await parse(
       '\uFEFFtime,latitude,longitude,altitude\n2026-01-02T03:04:05Z,45.452595614,14.018194014,753.330322',
     );
-    expect(parsed).toEqual([
+    expect(parsed).toMatchObject([
       {
         line: 2,
         event: {

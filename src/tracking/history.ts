@@ -1,0 +1,118 @@
+// A device's past: raw points for the last day, hours before that, and a track thinned for drawing.
+import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
+import { ValidationError } from '../errors.ts';
+import type { Database } from '../pool.ts';
+import { eventColumns, readEvents, readHours, requireCount, requireDate, requireUuid } from './queries.ts';
+
+export interface TimeRange {
+  /** First instant of the range. */
+  from: Date;
+  /** End of the range, which does not belong to it. */
+  to: Date;
+}
+
+export interface LocationHistory {
+  /** What is older than `rawSince`, oldest first. The first and the last may cover a part of their hour. */
+  hours: LocationHourly[];
+  /** What is not, oldest first. */
+  points: LocationEvent[];
+  /** Where the hours end and the points begin: the last full hour that is 24 hours old. */
+  rawSince: Date;
+}
+
+/**
+ * The whole of `[from, to)`: hours from the aggregate for what is older than a day, raw points for
+ * the rest, no point in both and none left out. Hours that the range cuts are computed from their
+ * raw points, while those exist.
+ * @throws ValidationError for a device id that is no uuid, or a range that does not end after it begins.
+ */
+export async function getLocationHistory(
+  db: Database,
+  deviceId: string,
+  range: TimeRange,
+): Promise<LocationHistory> {
+  requireUuid('deviceId', deviceId);
+  requireRange(range);
+  const { rows } = await db.query<{ rawSince: Date; hours: HourlyJson[]; points: EventJson[] }>(
+    historyQuery,
+    [deviceId, range.from, range.to],
+  );
+  const [row] = rows;
+  if (!row) throw new Error('An aggregate without GROUP BY returned no row.');
+  return {
+    rawSince: row.rawSince,
+    hours: readHours(row.hours.map((hour) => withDates(hour, ['hour', 'firstEvent', 'lastEvent']))),
+    points: readEvents(row.points.map((point) => withDates(point, ['time']))),
+  };
+}
+
+type Dates<Row, Names extends keyof Row> = Omit<Row, Names> & Record<Names, string>;
+type HourlyJson = Dates<LocationHourly, 'hour' | 'firstEvent' | 'lastEvent'>;
+type EventJson = Dates<LocationEvent, 'time'>;
+
+/** JSON has no dates: their names say which values they are. */
+function withDates<Row extends object, Name extends keyof Row>(row: Row, names: readonly Name[]) {
+  const dates = Object.fromEntries(names.map((name) => [name, new Date(String(row[name]))]));
+  return { ...row, ...dates } as Omit<Row, Name> & Record<Name, Date>;
+}
+
+const hourlyColumns = `device_id AS "deviceId", user_id AS "userId", app_source AS "appSource"`;
+
+// $1 device, $2 from, $3 to. The older part ends at "edge"; of it, whole hours lie in [first, last).
+const historyQuery = `
+  WITH bounds AS (
+    SELECT "rawSince", least(greatest("rawSince", $2::timestamptz), $3::timestamptz) AS edge,
+      date_trunc('hour', $2::timestamptz + interval '1 hour' - interval '1 microsecond', 'UTC') AS first,
+      date_trunc('hour', least($3::timestamptz, "rawSince"), 'UTC') AS last
+    FROM (SELECT date_trunc('hour', now() - interval '24 hours', 'UTC') AS "rawSince") AS day
+  ), whole AS (
+    SELECT hour, ${hourlyColumns}, point_count AS "pointCount", avg_latitude AS "avgLatitude",
+      avg_longitude AS "avgLongitude", avg_speed AS "avgSpeed", max_speed AS "maxSpeed",
+      first_event AS "firstEvent", last_event AS "lastEvent"
+    FROM location_hourly
+    WHERE device_id = $1::uuid AND hour >= (SELECT first FROM bounds) AND hour < (SELECT last FROM bounds)
+  ), cut AS (
+    SELECT date_trunc('hour', time, 'UTC') AS hour, ${hourlyColumns}, count(*) AS "pointCount",
+      avg(latitude) AS "avgLatitude", avg(longitude) AS "avgLongitude", avg(speed) AS "avgSpeed",
+      max(speed) AS "maxSpeed", min(time) AS "firstEvent", max(time) AS "lastEvent"
+    FROM location_events
+    WHERE device_id = $1::uuid AND time >= $2::timestamptz AND time < (SELECT edge FROM bounds)
+      AND (time < (SELECT least(first, edge) FROM bounds) OR time >= (SELECT greatest(first, last) FROM bounds))
+    GROUP BY 1, device_id, user_id, app_source
+  ), points AS (
+    SELECT ${eventColumns} FROM location_events
+    WHERE device_id = $1::uuid AND time >= greatest($2::timestamptz, (SELECT "rawSince" FROM bounds)) AND time < $3::timestamptz
+  )
+  SELECT (SELECT "rawSince" FROM bounds) AS "rawSince",
+    (SELECT coalesce(jsonb_agg(h ORDER BY hour), '[]') FROM (SELECT * FROM whole UNION ALL SELECT * FROM cut) AS h) AS hours,
+    (SELECT coalesce(jsonb_agg(p ORDER BY time), '[]') FROM points AS p) AS points`;
+
+/**
+ * At most `maxPoints` points of `[from, to)`, oldest first: every n-th one, thinned on the server.
+ * @throws ValidationError for a device id that is no uuid, an empty range, or `maxPoints` below 1.
+ */
+export async function getTrack(
+  db: Database,
+  deviceId: string,
+  { maxPoints, ...range }: TimeRange & { maxPoints: number },
+): Promise<LocationEvent[]> {
+  requireUuid('deviceId', deviceId);
+  requireRange(range);
+  requireCount('maxPoints', maxPoints);
+  const { rows } = await db.query<LocationEvent>(
+    `SELECT ${eventColumns} FROM (
+       SELECT *, row_number() OVER (ORDER BY time) - 1 AS place, count(*) OVER () AS total FROM location_events
+       WHERE device_id = $1::uuid AND time >= $2::timestamptz AND time < $3::timestamptz
+     ) AS track
+     WHERE place % ceil(total::float8 / $4::float8)::bigint = 0
+     ORDER BY place`,
+    [deviceId, range.from, range.to, maxPoints],
+  );
+  return readEvents(rows);
+}
+
+function requireRange({ from, to }: TimeRange): void {
+  requireDate('from', from);
+  requireDate('to', to);
+  if (from >= to) throw new ValidationError('"from" should lie before "to".');
+}
