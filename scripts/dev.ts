@@ -2,9 +2,11 @@
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { useUtc } from '../src/config.ts';
+import { definitionOf } from '../src/databases.ts';
 import { commandLine } from './arguments.ts';
 import { startCluster } from './embedded/cluster.ts';
 import { EmbeddedClusterError } from './embedded/errors.ts';
+import { startJobs } from './embedded/jobs.ts';
 import { clusterUrls, environmentLines } from './embedded/urls.ts';
 import { printTable } from './output.ts';
 
@@ -32,8 +34,13 @@ try {
     : 'Put these lines into .env.';
   console.log(`${found} Create and fill the databases with`);
   console.log('"npm run db:create", "npm run db:migrate" and "npm run db:seed". Ctrl-C stops the cluster.');
+  const tracking = urls.find(({ key }) => definitionOf(key).extensions.includes('timescaledb'));
+  const stopJobs = startJobs(tracking?.url ?? '', {
+    onError: (job, { message }) => console.error(`${job} failed: ${message}`),
+  });
   await stopSignal();
   console.error('stopping');
+  await stopJobs();
   await cluster.stop();
 } catch (error) {
   if (!(error instanceof EmbeddedClusterError)) throw error;

@@ -1,0 +1,70 @@
+// Runs TimescaleDB's policies when they are due: the embedded server has no background workers.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { sqlState } from '../../src/errors.ts';
+import { createDatabasePool, type Pool } from '../../src/pool.ts';
+
+export interface JobRunnerOptions {
+  /** How often to look, in milliseconds. Default a minute. */
+  interval?: number;
+  onError?: (job: string, error: Error) => void;
+}
+
+interface Job {
+  id: number;
+  name: string;
+  every: number;
+}
+
+/** Looks until it is stopped. A database that does not exist yet, or is not migrated, is looked at again later. */
+export function startJobs(
+  url: string,
+  { interval = 60_000, onError }: JobRunnerOptions = {},
+): () => Promise<void> {
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const lastRuns = new Map<number, number>();
+  let nextLook = 0;
+
+  const look = async () => {
+    // Opening the database costs memory: only when something may be due.
+    if (Date.now() < nextLook) return;
+    await using pool = createDatabasePool({ connectionString: url, max: 1, applicationName: 'atriz jobs' });
+    const jobs = await readJobs(pool);
+    for (const job of jobs) {
+      if (signal.aborted) return;
+      if (Date.now() < (lastRuns.get(job.id) ?? 0) + job.every) continue;
+      lastRuns.set(job.id, Date.now());
+      await pool.query(`CALL run_job(${Number(job.id)})`).catch((error: Error) => onError?.(job.name, error));
+    }
+    nextLook = Math.min(
+      ...jobs.map(({ id, every }) => (lastRuns.get(id) ?? 0) + every),
+      Date.now() + 30 * 60_000,
+    );
+  };
+
+  const running = (async () => {
+    while (!signal.aborted) {
+      await look().catch(() => undefined);
+      await sleep(interval, undefined, { signal }).catch(() => undefined);
+    }
+  })();
+  return async () => {
+    stopping.abort();
+    await running;
+  };
+}
+
+async function readJobs(pool: Pool): Promise<Job[]> {
+  try {
+    const { rows } = await pool.query<Job>(
+      `SELECT job_id AS id, proc_name || ' on ' || hypertable_name AS name, extract(epoch FROM schedule_interval)::float8 * 1000 AS every
+       FROM timescaledb_information.jobs WHERE scheduled AND hypertable_name IS NOT NULL
+       ORDER BY proc_name = 'policy_retention', job_id`,
+    );
+    return rows;
+  } catch (error) {
+    // 42P01, 3F000: not migrated yet.
+    if (['42P01', '3F000'].includes(sqlState(error) ?? '')) return [];
+    throw error;
+  }
+}
