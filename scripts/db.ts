@@ -46,10 +46,9 @@ const override = (command: Command): void => {
 };
 override(program);
 
-// A reader that has seen enough, such as head, is no failure of ours.
+// A reader that has seen enough, such as head, is no failure of ours, and no reason to stop half-way.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
-  process.exit();
 });
 
 loadEnvironmentFile();

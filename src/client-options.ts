@@ -30,15 +30,44 @@ export interface DatabasePoolOptions {
   onNotice?: (notice: { severity?: string; message?: string }) => void;
 }
 
+/** Parameters that libpq and other clients keep for themselves: the server would refuse them. */
+const clientParameters = new Set(
+  [
+    'pgbouncer',
+    'application_name',
+    'connect_timeout',
+    'target_session_attrs',
+    'password',
+    'passfile',
+    'service',
+  ]
+    .concat([
+      'sslrootcert',
+      'sslcert',
+      'sslkey',
+      'sslpassword',
+      'sslcompression',
+      'sslcrl',
+      'sslsni',
+      'sslnegotiation',
+    ])
+    .concat([
+      'ssl_min_protocol_version',
+      'ssl_max_protocol_version',
+      'channel_binding',
+      'require_auth',
+      'requirepeer',
+    ])
+    .concat(['gssencmode', 'krbsrvname', 'gsslib', 'gssdelegation', 'load_balance_hosts', 'tcp_user_timeout'])
+    .concat(['keepalives', 'keepalives_idle', 'keepalives_interval', 'keepalives_count'])
+    // Prisma's.
+    .concat(['schema', 'connection_limit', 'pool_timeout', 'socket_timeout']),
+);
+
 export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): ClientOptions {
-  const {
-    pgbouncer: proxied,
-    application_name,
-    sslrootcert,
-    connect_timeout,
-    target_session_attrs,
-    ...rest
-  } = Object.fromEntries(url.parameters);
+  const serverSettings = [...url.parameters].filter(([name]) => !clientParameters.has(name));
+  const { application_name, sslrootcert, sslcert, sslkey, connect_timeout, target_session_attrs } =
+    Object.fromEntries(url.parameters);
   const pgbouncer = isProxied(options, url);
   const connectTimeoutMs = options.connectTimeoutMs ?? Number(connect_timeout ?? 10) * 1000;
   const idleTimeoutMs = options.idleTimeoutMs ?? 60_000;
@@ -54,9 +83,11 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
     database: url.database,
     ...(url.user !== undefined && { user: url.user }),
     ...(url.password !== undefined && { password: url.password }),
-    ssl: options.ssl ?? sslOptions(url.sslMode, sslrootcert),
+    ssl:
+      options.ssl ??
+      sslOptions(url.sslMode, { rootCertificate: sslrootcert, certificate: sslcert, key: sslkey }),
     max: options.max ?? 10,
-    connect_timeout: Math.max(connectTimeoutMs / 1000, 0.001),
+    connect_timeout: connectTimeoutMs / 1000,
     ...(idleTimeoutMs > 0 && { idle_timeout: idleTimeoutMs / 1000 }),
     ...(options.maxLifetimeMs !== undefined && { max_lifetime: options.maxLifetimeMs / 1000 || null }),
     prepare: !pgbouncer,
@@ -74,7 +105,7 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
       },
     },
     connection: {
-      ...rest,
+      ...Object.fromEntries(serverSettings),
       application_name:
         options.applicationName ?? application_name ?? applicationName() ?? `atriz ${url.database}`,
       TimeZone: 'UTC',
@@ -94,23 +125,32 @@ const parseTimestamp = (text: string): Date | string => (text.endsWith('infinity
 /** libpq's meaning of each mode; a root certificate turns `require` into `verify-ca`. */
 function sslOptions(
   mode: SslMode | undefined,
-  rootCertificate: string | undefined,
+  {
+    rootCertificate,
+    certificate,
+    key,
+  }: Readonly<Record<'rootCertificate' | 'certificate' | 'key', string | undefined>>,
 ): boolean | 'prefer' | ConnectionOptions {
-  const ca = rootCertificate && rootCertificate !== 'system' ? { ca: readFileSync(rootCertificate) } : {};
+  const files = {
+    ...(rootCertificate && rootCertificate !== 'system' && { ca: readFileSync(rootCertificate) }),
+    ...(certificate && { cert: readFileSync(certificate) }),
+    ...(key && { key: readFileSync(key) }),
+  };
+  const anyHost = { checkServerIdentity: () => undefined };
   switch (mode) {
     case undefined:
-      return rootCertificate ? { ...ca, rejectUnauthorized: true } : false;
+      return rootCertificate ? { ...files, rejectUnauthorized: true } : false;
     case 'disable':
       return false;
     case 'allow':
     case 'prefer':
       return 'prefer';
     case 'require':
-      if (!rootCertificate) return { rejectUnauthorized: false };
-      return { ...ca, rejectUnauthorized: true, checkServerIdentity: () => undefined };
+      if (!rootCertificate) return { ...files, rejectUnauthorized: false };
+      return { ...files, ...anyHost, rejectUnauthorized: true };
     case 'verify-ca':
-      return { ...ca, rejectUnauthorized: true, checkServerIdentity: () => undefined };
+      return { ...files, ...anyHost, rejectUnauthorized: true };
     case 'verify-full':
-      return { ...ca, rejectUnauthorized: true };
+      return { ...files, rejectUnauthorized: true };
   }
 }

@@ -96,7 +96,7 @@ function fromServerVariables(key: DatabaseKey, env: Environment): ResolvedUrl | 
   const url = formatDatabaseUrl({
     host: env.PGHOST || 'localhost',
     port: Number(port),
-    user: env.PGUSER || userInfo().username,
+    user: env.PGUSER || operatingSystemUser(),
     password: env.PGPASSWORD || undefined,
     database: definitionOf(key).database,
     sslMode: env.PGSSLMODE || undefined,
@@ -104,6 +104,17 @@ function fromServerVariables(key: DatabaseKey, env: Environment): ResolvedUrl | 
   const origin = set.join(', ');
   parseDatabaseUrl(url, origin);
   return { url, origin };
+}
+
+// libpq's default. A container may run under a user id that has no name.
+function operatingSystemUser(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    throw new ConfigurationError(
+      'PGUSER is not set, and this process runs as a user without a name: set PGUSER.',
+    );
+  }
 }
 
 function fromEmbedded(key: DatabaseKey): ResolvedUrl | undefined {
@@ -117,7 +128,7 @@ function fromEmbedded(key: DatabaseKey): ResolvedUrl | undefined {
 }
 
 /** Whether a process of this id runs. EPERM means that it does, under another user. */
-function isAlive(pid: number): boolean {
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

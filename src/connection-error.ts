@@ -43,6 +43,16 @@ export function describeConnectionError(error: unknown, address: Address): unkno
   });
 }
 
+/** Whether only postgres.js or PostgreSQL can have thrown it, not any other use of the network. */
+export function isDriverError(error: unknown): boolean {
+  const code = (error as { code?: unknown } | undefined)?.code;
+  return (
+    typeof code === 'string' &&
+    /^(CONNECTION_|CONNECT_TIMEOUT|[0-9A-Z]{5}$)/.test(code) &&
+    !code.startsWith('E')
+  );
+}
+
 function connectionCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || error instanceof ConnectionError) return undefined;
   const { code, routine } = error as Error & { code?: string; routine?: string };

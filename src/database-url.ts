@@ -21,7 +21,7 @@ const shape = 'postgresql://user:password@host:5432/database';
 export function maskPassword(text: string): string {
   return text
     .replace(/^((?:[a-z]+:\/\/|(?![a-z]+:\/\/))[^:/?#@]*):.*@/i, '$1:****@')
-    .replace(/([?&](?:password|sslpassword)=)[^&]*/gi, '$1****');
+    .replace(/\b((?:ssl)?password\s*=\s*)('[^']*'|[^\s&]+)/gi, '$1****');
 }
 
 /**
@@ -49,6 +49,10 @@ export function parseDatabaseUrl(text: string, origin: string): DatabaseUrl {
     );
   }
   parameters.delete('sslmode');
+  const timeout = parameters.get('connect_timeout');
+  if (timeout !== undefined && !/^\d{1,6}$/.test(timeout)) {
+    throw wrong(`whose connect_timeout "${timeout}" is not a number of seconds`);
+  }
 
   const decode = (part: string) => {
     try {
@@ -62,7 +66,7 @@ export function parseDatabaseUrl(text: string, origin: string): DatabaseUrl {
   const [user, ...password] = (login ?? '').split(':');
 
   return {
-    hosts: hosts.split(',').map((part) => parseHost(part, wrong)),
+    hosts: hosts.split(',').map((part) => parseHost(part, wrong, decode)),
     user: user ? decode(user) : undefined,
     password: password.length > 0 ? decode(password.join(':')) : undefined,
     database,
@@ -71,13 +75,13 @@ export function parseDatabaseUrl(text: string, origin: string): DatabaseUrl {
   };
 }
 
-function parseHost(part: string, wrong: (what: string) => Error) {
+function parseHost(part: string, wrong: (what: string) => Error, decode: (part: string) => string) {
   const match = /^(?<host>\[[0-9a-f:.]+\]|[^:[\]\s]*)(?::(?<port>.*))?$/i.exec(part);
   const host = match?.groups?.host;
   if (!host) throw wrong('which names no host');
   const port = match.groups?.port ?? '5432';
   if (!isPort(port)) throw wrong(`whose port "${port}" is not a number from 1 to 65535`);
-  return { host: decodeURIComponent(host.replace(/^\[|\]$/g, '')), port: Number(port) };
+  return { host: decode(host.replace(/^\[|\]$/g, '')), port: Number(port) };
 }
 
 const isSslMode = (text: string): text is SslMode => (sslModes as readonly string[]).includes(text);
@@ -105,5 +109,5 @@ export function formatDatabaseUrl(parts: {
 
 /** The same server, another database: how the maintenance database `postgres` is reached. */
 export function withDatabase(url: string, database: string): string {
-  return url.replace(/^([a-z]+:\/\/[^/?#]*)(?:\/[^?#]*)?/i, `$1/${encodeURIComponent(database)}`);
+  return url.trim().replace(/^([a-z]+:\/\/[^/?#]*)(?:\/[^?#]*)?/i, `$1/${encodeURIComponent(database)}`);
 }

@@ -3,7 +3,7 @@ import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
 import { clientOptions, type DatabasePoolOptions, isProxied } from './client-options.ts';
 import { databaseUrl, useUtc } from './config.ts';
-import { type Address, describeConnectionError } from './connection-error.ts';
+import { type Address, describeConnectionError, isDriverError } from './connection-error.ts';
 import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
 import { type DatabaseKey, databaseKeys, definitionOf, type SchemaOf } from './databases.ts';
 import { ConfigurationError } from './errors.ts';
@@ -103,9 +103,20 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
     characteristics: string,
     work: (sql: postgres.TransactionSql) => Promise<Result>,
   ): Promise<Result> {
+    let failed: { error: unknown } | undefined;
+    const watched = async (sql: postgres.TransactionSql) => {
+      try {
+        return await work(sql);
+      } catch (error) {
+        failed = { error };
+        throw error;
+      }
+    };
     try {
-      return (await this.sql.begin(characteristics, work)) as Result;
+      return (await this.sql.begin(characteristics, watched)) as Result;
     } catch (error) {
+      // What the work threw of its own, a missing file for example, is no failure of this database.
+      if (failed && failed.error === error && !isDriverError(error)) throw error;
       throw describeConnectionError(error, this.#address);
     }
   }

@@ -1,5 +1,6 @@
 // TimescaleDB's functions, idempotent and checked: hypertables, policies, continuous aggregates.
 import { sqlState, TimescaleMissingError, ValidationError } from './errors.ts';
+import { quoteRelation } from './identifiers.ts';
 import type { Database } from './pool.ts';
 import { Transaction } from './transaction.ts';
 
@@ -223,14 +224,6 @@ async function requirePositive(db: Database, intervals: Readonly<Record<string, 
       `${name} is "${interval}": use a positive interval such as "7 days" or "1 hour".`,
     );
   }
-}
-
-/** Quotes `table` or `schema.table`. */
-function quoteRelation(relation: string): string {
-  return relation
-    .split('.')
-    .map((part) => `"${part.replaceAll('"', '""')}"`)
-    .join('.');
 }
 
 async function checked<Result>(db: Database, relation: string, work: () => Promise<Result>): Promise<Result> {

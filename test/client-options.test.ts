@@ -73,6 +73,15 @@ test('timeouts, session settings and hosts become what postgres.js takes', () =>
   expect(options('', { idleTimeoutMs: 0 })).not.toHaveProperty('idle_timeout');
 });
 
+test('what libpq and other clients keep for themselves is not sent to the server', () => {
+  const { connection } = options(
+    '?channel_binding=require&keepalives=1&schema=public&password=x&work_mem=8MB',
+  );
+  expect(Object.keys(connection ?? {}).sort()).toEqual(['TimeZone', 'application_name', 'work_mem']);
+  expect(options('?connect_timeout=0').connect_timeout).toBe(0);
+  expect(() => options('?connect_timeout=soon')).toThrow('connect_timeout "soon" is not a number');
+});
+
 test('behind a transaction-pooling proxy: no prepared statements, and no parameter that it would refuse', () => {
   for (const proxied of [
     options('?pgbouncer=true', { statementTimeoutMs: 5 }),

@@ -39,6 +39,8 @@ describe('parseDatabaseUrl', () => {
     ['postgresql://u:secret@h', 'names no database'],
     ['postgresql://u:secret@/d', 'names no host'],
     ['postgresql://u:sec%ZZret@h/d', '%25'],
+    ['postgresql://u:secret@ho%zz/d', '%25'],
+    ['host=localhost user=u password=secret dbname=d', 'not a PostgreSQL URL'],
     ['postgresql://u:secret@h/d?sslmode=yes', 'sslmode "yes" does not exist'],
   ])('refuses %j and says that it is wrong: %s', (text, reason) => {
     const parse = () => parseDatabaseUrl(text, 'SOME_URL');

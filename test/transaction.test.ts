@@ -1,4 +1,5 @@
 // Transactions: commit, rollback, savepoints, isolation, and repetition after a collision.
+import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { roles } from '../schema/core.ts';
 import { ValidationError, withTransaction } from '../src/index.ts';
@@ -40,6 +41,13 @@ test('rolls back when a statement fails, although the work caught it', async () 
   });
   await work.catch(() => undefined);
   expect(await exists('caught')).toBe(false);
+});
+
+test("throws the work's own errors as they are, whatever their code", async () => {
+  await expect(withTransaction(db, () => readFile('/nonexistent/file'))).rejects.toMatchObject({
+    code: 'ENOENT',
+    path: '/nonexistent/file',
+  });
 });
 
 test('is a savepoint inside of another transaction', async () => {

@@ -4,6 +4,7 @@ import { databaseUrl, selectDatabases } from '../../src/config.ts';
 import { parseDatabaseUrl } from '../../src/database-url.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { ConnectionError, sqlState } from '../../src/errors.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
 import { printJson } from '../output.ts';
 import { withMaintenance, withPool } from '../session.ts';
 
@@ -29,8 +30,6 @@ export const databaseName = (key: DatabaseKey): string => {
   const { url, origin } = databaseUrl(key);
   return parseDatabaseUrl(url, origin).database;
 };
-
-export const quoteIdentifier = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 
 /** Creates one database where it is missing. @returns whether it was missing. */
 export async function createDatabase(key: DatabaseKey): Promise<boolean> {

@@ -1,5 +1,12 @@
 // import: loads GPS points from a CSV or NDJSON file into location_events.
-import { createReadStream, createWriteStream, existsSync, statSync, type WriteStream } from 'node:fs';
+import {
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  realpathSync,
+  statSync,
+  type WriteStream,
+} from 'node:fs';
 import { basename, dirname, extname, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { finished } from 'node:stream/promises';
@@ -88,6 +95,11 @@ async function importFile(pool: Pool, file: string, options: ImportOptions): Pro
   if (!facts.isFile()) throw new ConfigurationError(`${resolve(file)} is not a file.`);
   if (facts.size === 0) throw new ConfigurationError(`${resolve(file)} is empty.`);
   const source = openSource(file, options);
+  if (existsSync(source.rejectsFile) && realpathSync(source.rejectsFile) === realpathSync(file)) {
+    throw new ConfigurationError(
+      `--rejects names the file that is read, ${resolve(file)}: choose another one.`,
+    );
+  }
   if (!existsSync(dirname(source.rejectsFile))) {
     throw new ConfigurationError(`There is no folder ${dirname(source.rejectsFile)} for the rejects.`);
   }

@@ -4,8 +4,8 @@ import { isProduction, selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { findDestruction } from '../../src/migrations/destruction.ts';
-import { getMigrationStatus, migrate, rollback } from '../../src/migrations/index.ts';
-import { planRollback } from '../../src/migrations/runner.ts';
+import { getMigrationStatus, redo, rollback } from '../../src/migrations/index.ts';
+import { planRollback, type RollbackStep } from '../../src/migrations/runner.ts';
 import type { Pool } from '../../src/pool.ts';
 import { confirmDestruction, printJson } from '../output.ts';
 import { withPool } from '../session.ts';
@@ -35,10 +35,8 @@ export function registerMigrateDown(migrateCommand: Command): void {
     .option('--yes', 'do not ask; needed in production')
     .action(async (name: string, options: DownOptions) => {
       const key = one(name);
-      const [tag] = await takeBack(key, { ...options, count: 1 });
-      const { tell: _, ...common } = libraryOptions(key, 'applied', options);
-      const applied = tag ? await withPool(key, (pool) => migrate(pool, key, { ...common, to: tag })) : [];
-      if (options.json) printJson({ key, redone: applied.map((migration) => migration.tag) });
+      const redone = await takeBack(key, { ...options, count: 1 }, redo);
+      if (options.json) printJson({ key, redone });
     });
 }
 
@@ -48,11 +46,11 @@ function one(name: string): DatabaseKey {
   return key;
 }
 
-async function takeBack(key: DatabaseKey, options: DownOptions): Promise<string[]> {
+async function takeBack(key: DatabaseKey, options: DownOptions, run = rollback): Promise<string[]> {
   if (options.count !== undefined && options.to !== undefined) {
     throw new ConfigurationError('--count and --to say the same thing in two ways: give one of them.');
   }
-  const { tell, ...common } = libraryOptions(key, 'taken back', options);
+  const { tell, ...common } = libraryOptions(key, run === redo ? 'done' : 'taken back', options);
   const which = { ...(options.count !== undefined && { count: options.count }), to: options.to };
   return withPool(key, async (pool) => {
     const steps = planRollback(await getMigrationStatus(pool, key), key, which);
@@ -61,29 +59,29 @@ async function takeBack(key: DatabaseKey, options: DownOptions): Promise<string[
       return [];
     }
     await confirm(pool, key, steps, options.yes);
-    const reverted = await rollback(pool, key, { ...common, ...which });
-    return reverted.map(({ tag }) => tag);
+    // What was agreed to is what runs: somebody may have migrated while the question stood.
+    const expected = steps.map(({ migration }) => migration.tag);
+    const done = await run(pool, key, { ...common, ...which, expected });
+    return done.map(({ tag }) => tag);
   });
 }
 
 async function confirm(
   pool: Pool,
   key: DatabaseKey,
-  steps: ReturnType<typeof planRollback>,
+  steps: readonly RollbackStep[],
   yes: boolean | undefined,
 ): Promise<void> {
   if (yes) return;
-  await using session = pool.dedicated();
-  const lost = await findDestruction(
-    session,
-    steps.map(({ down }) => down),
-  );
   const tags = steps.map(({ migration }) => migration.tag).join(', ');
-  const what = `Taking back ${tags} of ${key} destroys ${lost.join(', ') || 'no table and no column'}.`;
+  // Before the look ahead, which takes the locks of the real thing for a moment.
   if (isProduction()) {
     throw new ConfigurationError(
-      `${what} NODE_ENV is "production", so nothing was done: add --yes to go on.`,
+      `NODE_ENV is production, so ${tags} of ${key} stays: add --yes to take it back with its tables and columns.`,
     );
   }
+  await using session = pool.dedicated();
+  const lost = await findDestruction(session, key, steps);
+  const what = `Taking back ${tags} of ${key} destroys ${lost.join(', ') || 'no table and no column'}.`;
   await confirmDestruction(what, yes);
 }

@@ -2,7 +2,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
-import { AtrizDatabaseError } from '../../src/errors.ts';
+import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { type MigrateOptions, migrate } from '../../src/migrations/index.ts';
 import { printJson } from '../output.ts';
 import { withPool } from '../session.ts';
@@ -91,7 +91,7 @@ interface Outcome {
 async function up(names: string[], options: UpOptions): Promise<void> {
   const keys = selectDatabases(names);
   if (options.to !== undefined && keys.length !== 1) {
-    throw new AtrizDatabaseError('--to is a migration of one database: name exactly one.');
+    throw new ConfigurationError('--to is a migration of one database: name exactly one.');
   }
   const exitCodes: number[] = [];
   const outcomes = await inDependencyOrder(keys, async (key, failed): Promise<Outcome> => {
@@ -99,13 +99,17 @@ async function up(names: string[], options: UpOptions): Promise<void> {
       if (!options.json) console.error(`${key.padEnd(8)}  not started, because ${failed} failed`);
       return { key, applied: [], skippedAfter: failed };
     }
+    const applied: string[] = [];
     try {
-      return await migrateDatabase(key, options);
+      return await migrateDatabase(key, options, (tag) => applied.push(tag));
     } catch (error) {
-      const { message, exitCode } = error as AtrizDatabaseError;
-      exitCodes.push(exitCode ?? 1);
+      const known = error instanceof AtrizDatabaseError;
+      // Without a code it is a defect of ours, which deserves its stack.
+      if (!known && !(error as NodeJS.ErrnoException).code) throw error;
+      const { message } = error as Error;
+      exitCodes.push(known ? error.exitCode : 1);
       if (!options.json) console.error(message);
-      return { key, applied: [], error: message };
+      return { key, applied, error: message };
     }
   });
   if (options.json) printJson(outcomes);
@@ -132,10 +136,18 @@ async function inDependencyOrder(
 }
 
 /** Applies what is pending in one database, telling each step unless JSON is wanted. */
-export async function migrateDatabase(key: DatabaseKey, options: UpOptions): Promise<Outcome> {
+export async function migrateDatabase(
+  key: DatabaseKey,
+  options: UpOptions,
+  onApplied?: (tag: string) => void,
+): Promise<Outcome> {
   const { tell, ...common } = libraryOptions(key, 'applied', options);
   const library: MigrateOptions = {
     ...common,
+    onDone: (migration, milliseconds) => {
+      onApplied?.(migration.tag);
+      common.onDone(migration, milliseconds);
+    },
     to: options.to,
     allowOutOfOrder: options.allowOutOfOrder,
     dryRun: options.dryRun,

@@ -72,8 +72,11 @@ async function readStatus(key: DatabaseKey): Promise<Status> {
       };
     });
   } catch (error) {
-    if (!(error instanceof ConnectionError)) throw error;
-    return { ...where, reachable: false, error: error.message };
+    // A missing privilege, say: one database must not hide the others.
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (!(error instanceof ConnectionError) && !code) throw error;
+    const known = error instanceof ConnectionError ? message : `${key}: ${message} (${code}).`;
+    return { ...where, reachable: false, error: known };
   }
 }
 

@@ -2,9 +2,10 @@
 import { randomUUID } from 'node:crypto';
 import { link, readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isAlive } from '../../src/config.ts';
 import { EmbeddedClusterError } from './errors.ts';
 import { isRecord } from './files.ts';
-import { isAlive, startMark } from './processes.ts';
+import { startMark } from './processes.ts';
 
 interface Holder {
   pid: number;

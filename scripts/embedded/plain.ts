@@ -7,10 +7,11 @@ import { chmod, chown, mkdtemp, readFile, rename, rm, unlink, writeFile } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isAlive } from '../../src/config.ts';
 import { type Binaries, findBinaries } from './binaries.ts';
 import { EmbeddedClusterError } from './errors.ts';
 import { PortTaken } from './ports.ts';
-import { commandLine, isAlive, waitForExit } from './processes.ts';
+import { commandLine, waitForExit } from './processes.ts';
 import { makeServerFolder, type ServerUser, serverUser } from './server-user.ts';
 
 export interface PlainServerOptions {

@@ -1,13 +1,13 @@
 // Runs one file of SQL, up or down: whole in a transaction, or statement by statement where it says so.
-import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseKey } from '../databases.ts';
-import { MigrationError, OutOfStepError, sqlState } from '../errors.ts';
+import { MigrationError, sqlState } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
 import { watchBlockers } from './blockers.ts';
-import { type MigrationAction, progressTable } from './history.ts';
+import type { MigrationAction } from './history.ts';
 import { interruptedIndex, invalidIndexAdvice } from './invalid-index.ts';
 import type { SqlFile, Statement } from './journal.ts';
+import { readProgress, saveProgress } from './progress.ts';
 import { assertLocked } from './session.ts';
 import { describeSqlError } from './sql-error.ts';
 
@@ -28,6 +28,16 @@ export interface Subject {
   readonly action: MigrationAction;
 }
 
+/** A file that is being run: where, which, and what must be written together with its last statement. */
+interface Run {
+  readonly session: Database;
+  readonly file: SqlFile;
+  readonly subject: Subject;
+  readonly record: () => Promise<void>;
+  readonly lockTimeoutMs: number;
+  readonly statementTimeoutMs: number;
+}
+
 /**
  * @param pool where the blocking session is looked up, while `session` is the one that is blocked.
  * @param record what must be written together with the last statement.
@@ -37,187 +47,157 @@ export async function applyFile(
   file: SqlFile,
   subject: Subject,
   record: () => Promise<void>,
-  options: TimeoutOptions,
+  { lockTimeoutMs = 5000, statementTimeoutMs = 0, lockRetries = 5, onBlocked }: TimeoutOptions,
 ): Promise<void> {
-  const attempts = (options.lockRetries ?? 5) + 1;
-  for (let attempt = 1; ; attempt += 1) {
-    const blockers = await watchBlockers(pool, session);
-    try {
-      return await (file.inTransaction
-        ? applyWhole(session, file, subject, record, options)
-        : applyByStatement(session, file, subject, record, options));
-    } catch (error) {
-      const blocker = blockers.last();
-      // 55P03 lock_not_available: our lock_timeout.
-      if (sqlState(error) !== '55P03') throw error;
-      if (attempt >= attempts) throw blocked(error, subject, blocker, attempt);
-      options.onBlocked?.(blocker, attempt);
-    } finally {
-      blockers.stop();
+  const run: Run = { session, file, subject, record, lockTimeoutMs, statementTimeoutMs };
+  const blockers = await watchBlockers(pool, session, lockTimeoutMs || 500);
+  try {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await (file.inTransaction ? applyWhole(run) : applyByStatement(run));
+        // A SET of this file is none of the next one's business. Not DISCARD ALL: that drops the lock.
+        await session.query('RESET ROLE; RESET ALL');
+        return;
+      } catch (error) {
+        // 55P03 lock_not_available: our lock_timeout.
+        if (sqlState(error) !== '55P03') throw error;
+        if (attempt > lockRetries) throw blocked(error, subject, blockers.last(), attempt);
+        onBlocked?.(blockers.last(), attempt);
+      }
+      await sleep((0.5 + Math.random()) * Math.min(200 * 2 ** attempt, 10_000));
     }
-    await sleep((0.5 + Math.random()) * 200 * 2 ** attempt);
+  } finally {
+    blockers.stop();
   }
 }
 
-function blocked(error: unknown, { key, tag }: Subject, blocker: string | undefined, attempts: number) {
-  const who = blocker ?? 'a session that is gone now';
+/** @param cause says what was left behind, which differs inside and outside of a transaction. */
+function blocked(cause: unknown, { key, tag }: Subject, blocker: string | undefined, attempts: number) {
+  const who = blocker ?? 'a session that was not seen (the role may lack pg_read_all_stats)';
   return new MigrationError(
-    `Migration ${tag} of ${key} could not get a lock in ${attempts} attempts and left nothing behind: it is blocked by ${who}. ` +
-      'End that session (SELECT pg_terminate_backend(pid)) or wait for it, then run the command again.',
-    { database: key, migration: tag, cause: error },
+    `Migration ${tag} of ${key} could not get a lock in ${attempts} attempts: it is blocked by ${who}. ` +
+      'End that session (SELECT pg_terminate_backend(pid)) or wait for it, then run the command again.\n' +
+      (cause as Error).message,
+    { database: key, migration: tag, cause },
   );
 }
 
-async function begin(session: Database, { lockTimeoutMs = 5000, statementTimeoutMs = 0 }: TimeoutOptions) {
+async function inTransaction(run: Run, work: () => Promise<void>): Promise<void> {
+  const { session, lockTimeoutMs, statementTimeoutMs } = run;
   await session.query(
     `BEGIN; SET LOCAL lock_timeout = ${Number(lockTimeoutMs)}; SET LOCAL statement_timeout = ${Number(statementTimeoutMs)}`,
   );
-}
-
-const rollback = (session: Database) => session.query('ROLLBACK').catch(() => undefined);
-
-async function applyWhole(
-  session: Database,
-  file: SqlFile,
-  subject: Subject,
-  record: () => Promise<void>,
-  options: TimeoutOptions,
-): Promise<void> {
   try {
-    await begin(session, options);
-    await assertLocked(session);
-    for (const statement of file.statements) {
-      await session.sql.unsafe(statement.text).catch((error: unknown) => {
-        throw describeSqlError(error, file, statement, { ...subject, afterwards: 'left nothing behind' });
-      });
-    }
-    await record();
+    await work();
     await session.query('COMMIT');
   } catch (error) {
-    await rollback(session);
+    await session.query('ROLLBACK').catch(() => undefined);
     throw error;
   }
 }
 
-interface Progress {
-  done: number;
-  done_hash: string;
-  started: boolean;
+async function applyWhole(run: Run): Promise<void> {
+  const { session, file, subject, record } = run;
+  try {
+    await inTransaction(run, async () => {
+      await assertLocked(session);
+      for (const statement of file.statements) {
+        await session.sql.unsafe(statement.text).catch((error: unknown) => {
+          throw describeSqlError(error, file, statement, { ...subject, afterwards: 'left nothing behind' });
+        });
+      }
+      await record();
+    });
+  } catch (error) {
+    if (error instanceof MigrationError) throw error;
+    // COMMIT itself: a deferred constraint or trigger, or a connection that broke before its answer.
+    const { message } = error as Error;
+    throw new MigrationError(
+      `Migration ${subject.tag} of ${subject.key} failed at its COMMIT: ${message}\n  at ${file.path}`,
+      { database: subject.key, migration: subject.tag, cause: error },
+    );
+  }
 }
 
-async function applyByStatement(
-  session: Database,
-  file: SqlFile,
-  subject: Subject,
-  record: () => Promise<void>,
-  options: TimeoutOptions,
-): Promise<void> {
+async function applyByStatement(run: Run): Promise<void> {
+  const { session, file, subject } = run;
   const progress = await readProgress(session, file, subject);
   for (const [index, statement] of file.statements.entries()) {
     if (index < progress.done) continue;
     const interrupted = progress.started && index === progress.done;
-    const fail = (error: unknown, advice?: string) => {
+    try {
+      if (
+        interrupted &&
+        (await withTimeouts(run, () => interruptedIndex(session, statement.text))) === 'complete'
+      ) {
+        await saveProgress(session, file, subject, index + 1, false);
+        continue;
+      }
+      await runStatement(run, index, statement);
+    } catch (error) {
+      if (error instanceof MigrationError) throw error;
       throw describeSqlError(error, file, statement, {
         ...subject,
         afterwards: `stopped at statement ${index + 1} of ${file.statements.length}, where the next run resumes`,
-        advice,
+        advice: await advise(run, index, statement, error),
       });
-    };
-    if (interrupted && (await interruptedIndex(session, statement.text)) === 'complete') {
-      await saveProgress(session, file, subject, index + 1, false);
-      continue;
     }
-    await runStatement(session, file, subject, index, statement, options).catch(async (error: unknown) =>
-      fail(error, await invalidIndexAdvice(session, statement.text)),
-    );
   }
-  await begin(session, options);
-  try {
+  await inTransaction(run, async () => {
     await assertLocked(session);
-    await record();
-    await session.query(`DELETE FROM ${progressTable} WHERE tag = $1 AND action = $2`, [
-      subject.tag,
-      subject.action,
-    ]);
-    await session.query('COMMIT');
-  } catch (error) {
-    await rollback(session);
-    throw error;
-  }
+    await run.record();
+  });
 }
 
 // Most statements can share a transaction with their progress, and then a crash cannot come between
 // the two. Only what PostgreSQL refuses there runs bare, marked as started before.
-async function runStatement(
-  session: Database,
-  file: SqlFile,
-  subject: Subject,
-  index: number,
-  statement: Statement,
-  options: TimeoutOptions,
-): Promise<void> {
+async function runStatement(run: Run, index: number, statement: Statement): Promise<void> {
+  const { session, file, subject } = run;
   await assertLocked(session);
-  await begin(session, options);
   try {
-    await session.sql.unsafe(statement.text);
-    await saveProgress(session, file, subject, index + 1, false);
-    await session.query('COMMIT');
+    await inTransaction(run, async () => {
+      await session.sql.unsafe(statement.text);
+      await saveProgress(session, file, subject, index + 1, false);
+    });
     return;
   } catch (error) {
-    await rollback(session);
     // 25001 active_sql_transaction, 2D000 invalid_transaction_termination: a CALL that commits.
     if (!['25001', '2D000'].includes(sqlState(error) ?? '')) throw error;
   }
-  const { lockTimeoutMs = 5000, statementTimeoutMs = 0 } = options;
   await saveProgress(session, file, subject, index, true);
+  await withTimeouts(run, () => session.sql.unsafe(statement.text));
+  await saveProgress(session, file, subject, index + 1, false);
+}
+
+async function withTimeouts<Result>(run: Run, work: () => Promise<Result>): Promise<Result> {
+  const { session, lockTimeoutMs, statementTimeoutMs } = run;
   await session.query(
     `SET lock_timeout = ${Number(lockTimeoutMs)}; SET statement_timeout = ${Number(statementTimeoutMs)}`,
   );
   try {
-    await session.sql.unsafe(statement.text);
+    return await work();
   } finally {
     await session.query('RESET lock_timeout; RESET statement_timeout').catch(() => undefined);
   }
-  await saveProgress(session, file, subject, index + 1, false);
 }
 
-const hashUpTo = (file: SqlFile, count: number): string =>
-  createHash('sha256')
-    .update(
-      file.statements
-        .slice(0, count)
-        .map(({ text }) => text.replaceAll('\r\n', '\n'))
-        .join('\0'),
-    )
-    .digest('hex');
-
-async function readProgress(
-  session: Database,
-  file: SqlFile,
-  { key, tag, action }: Subject,
-): Promise<Progress> {
-  const { rows } = await session.query<Progress>(
-    `SELECT done, done_hash, started FROM ${progressTable} WHERE tag = $1 AND action = $2`,
-    [tag, action],
-  );
-  const progress = rows[0] ?? { done: 0, done_hash: hashUpTo(file, 0), started: false };
-  if (progress.done_hash === hashUpTo(file, progress.done)) return progress;
-  throw new OutOfStepError(
-    `${file.path} was edited in one of the ${progress.done} statements that ran before it stopped: restore those, the rest may change.`,
-    { database: key, migration: tag },
-  );
-}
-
-async function saveProgress(
-  session: Database,
-  file: SqlFile,
-  { tag, action }: Subject,
-  done: number,
-  started: boolean,
-): Promise<void> {
-  await session.query(
-    `INSERT INTO ${progressTable} (tag, action, done, done_hash, started) VALUES ($1, $2, $3, $4, $5)
-     ON CONFLICT (tag, action) DO UPDATE SET done = EXCLUDED.done, done_hash = EXCLUDED.done_hash, started = EXCLUDED.started`,
-    [tag, action, done, hashUpTo(file, done), started],
-  );
+/** What mends a statement that failed. Also forgets its start where it left nothing for the next run to judge. */
+async function advise(
+  run: Run,
+  index: number,
+  { text }: Statement,
+  error: unknown,
+): Promise<string | undefined> {
+  const { session, file, subject } = run;
+  if (sqlState(error) === '25001')
+    return 'One statement between two "--> statement-breakpoint" can run outside of a transaction.';
+  try {
+    const advice = await invalidIndexAdvice(session, text);
+    // The server answered, so the statement has ended: an index of that name is not of its making.
+    if (advice === undefined) await saveProgress(session, file, subject, index, false);
+    return advice;
+  } catch {
+    // The connection is gone: what the statement did is judged by the next run.
+    return undefined;
+  }
 }

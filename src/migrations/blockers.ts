@@ -3,13 +3,17 @@ import type { Database, Pool } from '../pool.ts';
 import { describeSession, type SessionFacts } from './session.ts';
 
 export interface BlockerWatch {
-  /** The last blocking session that was seen. */
+  /** The last blocking session that was seen, in this attempt or an earlier one. */
   last(): string | undefined;
   stop(): void;
 }
 
-/** Looks every half second. Most migrations are over before the first look. */
-export async function watchBlockers(pool: Pool, session: Database): Promise<BlockerWatch> {
+/** Looks a few times per lock timeout. Most migrations are over before the first look. */
+export async function watchBlockers(
+  pool: Pool,
+  session: Database,
+  lockTimeoutMs: number,
+): Promise<BlockerWatch> {
   const { rows } = await session.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
   const pid = rows[0]?.pid;
   let last: string | undefined;
@@ -17,11 +21,15 @@ export async function watchBlockers(pool: Pool, session: Database): Promise<Bloc
   const look = async () => {
     if (looking) return;
     looking = true;
-    last = (await findBlocker(pool, pid)) ?? last;
-    looking = false;
+    try {
+      last = (await findBlocker(pool, pid)) ?? last;
+    } catch {
+      // A look that fails tells nothing about the migration, whose own error is the one to report.
+    } finally {
+      looking = false;
+    }
   };
-  // A look that fails tells nothing about the migration, whose own error is the one to report.
-  const timer = setInterval(() => look().catch(() => undefined), 500);
+  const timer = setInterval(look, Math.min(500, Math.max(lockTimeoutMs / 4, 50)));
   timer.unref();
   return { last: () => last, stop: () => clearInterval(timer) };
 }

@@ -9,36 +9,60 @@ const ownRelations = `
     AND n.nspname !~ '^(_timescaledb|timescaledb_|toolkit_|pg_temp|pg_toast_temp)'
     AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`;
 
+const ownSchemas = `
+  SELECT n.oid, n.nspname FROM pg_namespace n
+  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'drizzle')
+    AND n.nspname !~ '^(_timescaledb|timescaledb_|toolkit_|pg_temp|pg_toast_temp)'`;
+
+const ownedByExtension = (catalog: string, oid: string) =>
+  `EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = '${catalog}'::regclass AND d.objid = ${oid} AND d.deptype = 'e')`;
+
+const privileges = (acl: string) =>
+  `(SELECT string_agg(coalesce(nullif(g.grantee, 0)::regrole::text, 'PUBLIC') || '=' || g.privilege_type, ' ' ORDER BY 1)
+    FROM (SELECT * FROM aclexplode(${acl}) ORDER BY grantee, privilege_type) AS g)`;
+
 const queries = {
   extension: `SELECT extname AS name, '' AS definition FROM pg_extension`,
-  relation: `SELECT name, CASE relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view ' || pg_get_viewdef(oid) ELSE relkind::text END AS definition
-    FROM own WHERE relkind IN ('r', 'p', 'v', 'm', 'S')`,
+  schema: `SELECT nspname AS name, concat_ws(' ', obj_description(s.oid, 'pg_namespace'), ${privileges('n.nspacl')}) AS definition
+    FROM schemas s JOIN pg_namespace n USING (oid, nspname)`,
+  relation: `SELECT own.name, concat_ws(' ', CASE own.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table'
+        WHEN 'S' THEN 'sequence' WHEN 'm' THEN 'materialized view ' || pg_get_viewdef(own.oid) ELSE 'view ' || pg_get_viewdef(own.oid) END,
+        CASE WHEN c.relrowsecurity THEN 'row security' END, CASE WHEN c.relforcerowsecurity THEN 'forced' END,
+        array_to_string(c.reloptions, ' ')) AS definition
+    FROM own JOIN pg_class c USING (oid) WHERE own.relkind IN ('r', 'p', 'f', 'v', 'm', 'S')`,
+  sequence: `SELECT own.name, concat_ws(' ', format_type(q.seqtypid, NULL), q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcycle) AS definition
+    FROM own JOIN pg_sequence q ON q.seqrelid = own.oid`,
   column: `SELECT own.name || '.' || a.attname AS name,
       concat_ws(' ', format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'not null' END,
-        'default ' || pg_get_expr(d.adbin, d.adrelid)) AS definition
+        CASE WHEN a.attidentity <> '' THEN concat('identity ', a.attidentity) END, CASE WHEN a.attgenerated <> '' THEN 'generated' END,
+        'default ' || pg_get_expr(d.adbin, d.adrelid), 'grants ' || ${privileges('a.attacl')}) AS definition
     FROM own JOIN pg_attribute a ON a.attrelid = own.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_attrdef d ON d.adrelid = own.oid AND d.adnum = a.attnum
-    WHERE own.relkind IN ('r', 'p', 'v', 'm')`,
+    WHERE own.relkind IN ('r', 'p', 'f', 'v', 'm')`,
   constraint: `SELECT own.name || '.' || conname AS name, pg_get_constraintdef(c.oid) AS definition
     FROM own JOIN pg_constraint c ON c.conrelid = own.oid WHERE c.contype <> 'n'`,
   index: `SELECT own.name, pg_get_indexdef(own.oid) || CASE WHEN i.indisvalid THEN '' ELSE ' invalid' END AS definition
     FROM own JOIN pg_index i ON i.indexrelid = own.oid`,
-  trigger: `SELECT own.name || '.' || tgname AS name, pg_get_triggerdef(t.oid) AS definition
+  trigger: `SELECT own.name || '.' || tgname AS name, concat_ws(' ', pg_get_triggerdef(t.oid), t.tgenabled, obj_description(t.oid, 'pg_trigger')) AS definition
     FROM own JOIN pg_trigger t ON t.tgrelid = own.oid WHERE NOT t.tgisinternal`,
-  function: `SELECT n.nspname || '.' || p.oid::regprocedure AS name, pg_get_functiondef(p.oid) AS definition
-    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname = 'public' AND p.prokind IN ('f', 'p')
-      AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')`,
-  enum: `SELECT t.oid::regtype::text AS name, string_agg(e.enumlabel, ', ' ORDER BY e.enumsortorder) AS definition
-    FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid GROUP BY t.oid`,
+  rowpolicy: `SELECT own.name || '.' || polname AS name, concat_ws(' ', p.polcmd, p.polpermissive, p.polroles::regrole[]::text,
+        pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) AS definition
+    FROM own JOIN pg_policy p ON p.polrelid = own.oid`,
+  function: `SELECT s.nspname || '.' || p.oid::regprocedure AS name,
+      concat_ws(' ', CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) ELSE 'aggregate' END,
+        obj_description(p.oid, 'pg_proc'), ${privileges('p.proacl')}) AS definition
+    FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace WHERE NOT ${ownedByExtension('pg_proc', 'p.oid')}`,
+  type: `SELECT t.oid::regtype::text AS name, concat_ws(' ', t.typtype, format_type(nullif(t.typbasetype, 0), t.typtypmod), t.typdefault,
+        (SELECT string_agg(e.enumlabel, ', ' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
+        (SELECT string_agg(pg_get_constraintdef(c.oid), ' ' ORDER BY c.conname) FROM pg_constraint c WHERE c.contypid = t.oid),
+        (SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+           FROM pg_attribute a WHERE a.attrelid = t.typrelid AND t.typrelid <> 0 AND a.attnum > 0 AND NOT a.attisdropped)) AS definition
+    FROM pg_type t JOIN schemas s ON s.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid
+    WHERE (t.typtype IN ('e', 'd', 'r') OR c.relkind = 'c') AND NOT ${ownedByExtension('pg_type', 't.oid')}`,
   comment: `SELECT own.name || coalesce('.' || a.attname, '') AS name, d.description AS definition
     FROM own JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = own.oid
-    LEFT JOIN pg_attribute a ON a.attrelid = own.oid AND a.attnum = d.objsubid AND d.objsubid > 0
-    UNION ALL SELECT p.oid::regprocedure::text, d.description FROM pg_proc p
-    JOIN pg_description d ON d.classoid = 'pg_proc'::regclass AND d.objoid = p.oid WHERE p.pronamespace = 'public'::regnamespace
-      AND NOT EXISTS (SELECT 1 FROM pg_depend e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')`,
-  grant: `SELECT own.name || ' to ' || coalesce(nullif(g.grantee, 0)::regrole::text, 'PUBLIC') AS name, string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) AS definition
-    FROM own JOIN pg_class c ON c.oid = own.oid, aclexplode(c.relacl) g GROUP BY own.name, g.grantee`,
+    LEFT JOIN pg_attribute a ON a.attrelid = own.oid AND a.attnum = d.objsubid AND d.objsubid > 0`,
+  grant: `SELECT own.name, ${privileges('c.relacl')} AS definition FROM own JOIN pg_class c USING (oid) WHERE c.relacl IS NOT NULL`,
 } as const;
 
 const timescaleQueries = {
@@ -73,7 +97,7 @@ async function readAll(db: Database, kinds: Readonly<Record<string, string>>): P
   const lines: string[] = [];
   for (const [kind, query] of Object.entries(kinds)) {
     const { rows } = await db.query<{ name: string; definition: string }>(
-      `WITH own AS (${ownRelations}) SELECT name, definition FROM (${query}) AS q`,
+      `WITH own AS (${ownRelations}), schemas AS (${ownSchemas}) SELECT name, definition FROM (${query}) AS q`,
     );
     lines.push(...rows.map(({ name, definition }) => `${kind} ${name}: ${definition}`));
   }

@@ -1,38 +1,57 @@
-// What taking a migration back would destroy, found out by doing it in a transaction and rolling back.
+// What taking migrations back would destroy, found out by doing it in a transaction and rolling back.
+import type { DatabaseKey } from '../databases.ts';
 import type { Database } from '../pool.ts';
 import { readCatalog } from './catalog.ts';
-import type { SqlFile } from './journal.ts';
+import type { RollbackStep } from './runner.ts';
+import { describeSqlError } from './sql-error.ts';
 
 /** Lines such as `table public.users` and `column public.users.phone`, without the columns of lost tables. */
-export async function findDestruction(session: Database, files: readonly SqlFile[]): Promise<string[]> {
-  const lost: string[] = [];
-  await session.query("BEGIN; SET LOCAL lock_timeout = '5s'");
-  try {
-    for (const file of files) {
-      // Outside of a transaction nothing can be tried: what the text names must do.
-      if (!file.inTransaction) lost.push(...namedDrops(file.sql));
-      else {
-        const before = await readHoldings(session);
-        for (const { text } of file.statements) await session.sql.unsafe(text);
-        const after = new Set(await readHoldings(session));
-        lost.push(...before.filter((line) => !after.has(line)));
-      }
-    }
-  } finally {
-    await session.query('ROLLBACK');
-  }
-  const relations = lost.filter((line) => !line.startsWith('column ')).map((line) => line.split(' ')[1]);
+export async function findDestruction(
+  session: Database,
+  key: DatabaseKey,
+  steps: readonly RollbackStep[],
+): Promise<string[]> {
+  // Outside of a transaction nothing can be tried, nor what comes after: what the texts name must do.
+  const tried = steps.findIndex(({ down }) => !down.inTransaction);
+  const [first, rest] = tried < 0 ? [steps, []] : [steps.slice(0, tried), steps.slice(tried)];
+  const lost = [...(await tryOut(session, key, first)), ...rest.flatMap(({ down }) => namedDrops(down.sql))];
+  const relations = lost.filter((line) => !line.startsWith('column ')).map((line) => line.split(' ').at(-1));
   return lost.filter((line) => !relations.some((relation) => line.startsWith(`column ${relation}.`)));
 }
+
+async function tryOut(
+  session: Database,
+  key: DatabaseKey,
+  steps: readonly RollbackStep[],
+): Promise<string[]> {
+  if (steps.length === 0) return [];
+  await session.query("BEGIN; SET LOCAL lock_timeout = '5s'");
+  try {
+    const before = await readHoldings(session);
+    for (const { migration, down } of steps) {
+      for (const statement of down.statements) {
+        await session.sql.unsafe(statement.text).catch((error: unknown) => {
+          const afterwards = 'left nothing behind: this was the look ahead at what goes';
+          throw describeSqlError(error, down, statement, { key, tag: migration.tag, afterwards });
+        });
+      }
+    }
+    const after = new Set(await readHoldings(session));
+    return before.filter((line) => !after.has(line));
+  } finally {
+    await session.query('ROLLBACK').catch(() => undefined);
+  }
+}
+
+/** Kinds of relations that hold rows, or keep hours whose raw points are gone. */
+const holdings = /^(?:relation (\S+): (table|view|materialized view)|column ([^\s:]+))/;
 
 async function readHoldings(session: Database): Promise<string[]> {
   const lines = await readCatalog(session);
   return lines.flatMap((line) => {
-    const [kind, rest = ''] = [line.slice(0, line.indexOf(' ')), line.slice(line.indexOf(' ') + 1)];
-    const [name = '', definition = ''] = rest.split(': ', 2);
-    if (kind === 'column') return [`column ${name}`];
-    // A continuous aggregate is a view, and the only place that keeps hours whose raw points are gone.
-    return kind === 'relation' ? [`${definition.split(' ', 1)[0]} ${name}`] : [];
+    const [, relation, kind, column] = holdings.exec(line) ?? [];
+    if (column) return [`column ${column}`];
+    return relation ? [`${kind} ${relation}`] : [];
   });
 }
 

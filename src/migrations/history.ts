@@ -63,10 +63,24 @@ export async function recordHistory(db: Database, entry: NewEntry): Promise<void
       Date.now() - startedAt.getTime(),
       result,
       error,
-      userInfo().username,
+      operatingSystemUser(),
       hostname(),
     ],
   );
+}
+
+// A container may run under a user id that has no name.
+function operatingSystemUser(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.getuid?.() ?? 'unknown'}`;
+  }
+}
+
+/** Forgets where a migration stopped: it is applied or taken back as a whole now. */
+export async function clearProgress(db: Database, tag: string): Promise<void> {
+  await db.query(`DELETE FROM ${progressTable} WHERE tag = $1`, [tag]);
 }
 
 /** Newest first. Empty where our runner never ran. */

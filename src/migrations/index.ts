@@ -8,6 +8,7 @@ export {
   markApplied,
   migrate,
   type RollbackOptions,
+  redo,
   repair,
   rollback,
 } from './runner.ts';

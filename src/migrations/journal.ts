@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { DatabaseKey } from '../databases.ts';
 import { MigrationError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
+import { forbiddenStatement } from './forbidden.ts';
 
 /** The table in which drizzle-kit records what it applied, and we do too. */
 export const migrationsTable = '"drizzle"."__drizzle_migrations"';
@@ -82,15 +83,9 @@ export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): Mi
       problems.push(`The journal names ${tag}, but ${path} does not exist: restore it from version control.`);
       return [];
     }
-    const bytes = readBytes(path);
-    if (typeof bytes === 'string') {
-      problems.push(bytes);
-      return [];
-    }
-    const sql = bytes.toString('utf8');
-    // What is not UTF-8 would be applied as something else than what stands in the file.
-    if (!Buffer.from(sql, 'utf8').equals(bytes)) {
-      problems.push(`${path} is not UTF-8: save it again with that encoding.`);
+    const sql = readSql(path);
+    if (typeof sql !== 'string') {
+      problems.push(sql.problem);
       return [];
     }
     const unix = sql.replaceAll('\r\n', '\n');
@@ -100,18 +95,27 @@ export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): Mi
   return { migrations, problems };
 }
 
-function readBytes(path: string): Buffer | string {
+/** The text of a file that can be a migration, or what is wrong with it. */
+function readSql(path: string): string | { problem: string } {
   try {
-    return readFileSync(path);
+    const bytes = readFileSync(path);
+    const sql = bytes.toString('utf8');
+    // What is not UTF-8 would be applied as something else than what stands in the file.
+    if (!Buffer.from(sql, 'utf8').equals(bytes))
+      return { problem: `${path} is not UTF-8: save it with that encoding.` };
+    const forbidden = forbiddenStatement(sql);
+    return forbidden === undefined ? sql : { problem: `${path} ${forbidden}` };
   } catch (error) {
-    return `${path} cannot be read (${(error as Error).message}).`;
+    return { problem: `${path} cannot be read (${(error as Error).message}).` };
   }
 }
 
-/** The file that takes a migration back, or undefined where there is none. */
-export function readDown(migration: Migration): SqlFile | undefined {
+/** The file that takes a migration back, undefined where there is none, or what is wrong with it. */
+export function readDown(migration: Migration): SqlFile | { problem: string } | undefined {
   const path = downPath(migration);
-  return existsSync(path) ? splitSql(path, readFileSync(path, 'utf8')) : undefined;
+  if (!existsSync(path)) return undefined;
+  const sql = readSql(path);
+  return typeof sql === 'string' ? splitSql(path, sql) : sql;
 }
 
 export const downPath = ({ path }: Pick<Migration, 'path'>): string => path.replace(/\.sql$/, '.down.sql');
@@ -164,7 +168,7 @@ function splitSql(path: string, sql: string): SqlFile {
     offset += text.length + breakpoint.length;
     return statement;
   });
-  return { path, sql, statements, inTransaction: !/^\uFEFF?--\s*transaction:\s*none\b/.test(sql) };
+  return { path, sql, statements, inTransaction: !/^--\s*transaction:\s*none\b/.test(sql) };
 }
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');

@@ -4,7 +4,7 @@ import { MigrationError, OutOfStepError, ValidationError } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
 import { timescaleMissing } from '../timescale.ts';
 import { applyFile, type Subject, type TimeoutOptions } from './apply.ts';
-import { createHistoryTables, type MigrationAction, recordHistory } from './history.ts';
+import { clearProgress, createHistoryTables, type MigrationAction, recordHistory } from './history.ts';
 import {
   createMigrationsTable,
   downPath,
@@ -14,16 +14,9 @@ import {
   readFolder,
   type SqlFile,
 } from './journal.ts';
+import { orRefuse, refusalError } from './refusal.ts';
 import { type LockOptions, withMigrationSession } from './session.ts';
-import {
-  type AppliedRow,
-  compareMigrations,
-  type MigrationState,
-  type Plan,
-  planDown,
-  planUp,
-  type Refusal,
-} from './state.ts';
+import { type AppliedRow, compareMigrations, type MigrationState, planDown, planUp } from './state.ts';
 
 interface CommonOptions extends LockOptions, TimeoutOptions {
   /** Another folder than the package's own. */
@@ -46,6 +39,8 @@ export interface RollbackOptions extends CommonOptions {
   count?: number | undefined;
   /** Tag of the migration that stays the latest applied. */
   to?: string | undefined;
+  /** Tags that a person agreed to, newest first: others are not taken back. */
+  expected?: readonly string[] | undefined;
 }
 
 /**
@@ -53,7 +48,7 @@ export interface RollbackOptions extends CommonOptions {
  * @returns the migrations that this call applied.
  * @throws OutOfStepError when files were edited or are out of order: nothing runs.
  * @throws MigrationError naming file, line and PostgreSQL's message. The failed migration leaves
- * nothing of itself; the earlier ones stay.
+ * nothing of itself, or resumes where it stopped with `-- transaction: none`; the earlier ones stay.
  */
 export async function migrate(
   db: Pool,
@@ -69,16 +64,7 @@ export async function migrate(
   return withMigrationSession(db, options, async (session) => {
     await createTables(session);
     const run = await plan(session);
-    for (const migration of run) {
-      await execute(
-        { pool: db, session },
-        migration,
-        migration,
-        { key, tag: migration.tag, action: 'up' },
-        options,
-        () => insertRow(session, migration),
-      );
-    }
+    for (const migration of run) await apply({ pool: db, session }, migration, key, options);
     return run;
   });
 }
@@ -87,57 +73,81 @@ export async function migrate(
  * Takes back the latest applied migrations, newest first, from their `.down.sql`.
  * @returns the migrations that were taken back.
  * @throws MigrationError before anything runs when a file is missing or marked `-- irreversible: reason`.
+ * @throws OutOfStepError when they are not the `expected` ones any more.
  */
 export async function rollback(
   db: Pool,
   key: DatabaseKey,
   options: RollbackOptions = {},
 ): Promise<readonly Migration[]> {
-  const { count = 1 } = options;
-  if (!Number.isInteger(count) || count < 1)
-    throw new ValidationError(`count is ${count}: use a whole number from 1.`);
   return withMigrationSession(db, options, async (session) => {
     await createTables(session);
     const steps = planRollback(await readState(session, key, options.folder), key, options);
-    for (const { migration, down } of steps) {
-      await execute(
-        { pool: db, session },
-        down,
-        migration,
-        { key, tag: migration.tag, action: 'down' },
-        options,
-        async () => {
-          await session.query(`DELETE FROM ${migrationsTable} WHERE created_at = $1`, [migration.when]);
-        },
-      );
+    for (const step of steps) await takeBack({ pool: db, session }, step, key, options);
+    return steps.map(({ migration }) => migration);
+  });
+}
+
+/**
+ * Takes the latest migration back and applies it again, that one and no other, under one lock.
+ * @throws OutOfStepError before anything runs when it could not be applied again.
+ */
+export async function redo(
+  db: Pool,
+  key: DatabaseKey,
+  options: RollbackOptions = {},
+): Promise<readonly Migration[]> {
+  return withMigrationSession(db, options, async (session) => {
+    await createTables(session);
+    const state = await readState(session, key, options.folder);
+    const steps = planRollback(state, key, { ...options, count: 1 });
+    orRefuse(planUp({ ...state, outOfOrder: [] }), key);
+    for (const step of steps) {
+      await takeBack({ pool: db, session }, step, key, options);
+      await apply({ pool: db, session }, step.migration, key, options);
     }
     return steps.map(({ migration }) => migration);
   });
+}
+
+export interface RollbackStep {
+  readonly migration: Migration;
+  readonly down: SqlFile;
 }
 
 /** What a rollback would run, checked whole before any of it runs. */
 export function planRollback(
   state: MigrationState,
   key: DatabaseKey,
-  options: Pick<RollbackOptions, 'count' | 'to'>,
-): { migration: Migration; down: SqlFile }[] {
-  return orRefuse(planDown(state, options), key).map((migration) => {
-    const down = readDown(migration);
-    if (!down) {
-      throw new MigrationError(
-        `${migration.tag} of ${key} cannot be taken back: ${downPath(migration)} does not exist. Write it, or restore a backup.`,
-        { database: key, migration: migration.tag },
-      );
-    }
-    const reason = /^\uFEFF?--\s*irreversible:\s*(.*)/.exec(down.sql)?.[1];
-    if (reason !== undefined) {
-      throw new MigrationError(
-        `${migration.tag} of ${key} cannot be taken back: ${reason.trim() || 'it is marked irreversible'}.`,
-        { database: key, migration: migration.tag },
-      );
-    }
-    return { migration, down };
-  });
+  options: Pick<RollbackOptions, 'count' | 'to' | 'expected'>,
+): RollbackStep[] {
+  const { count = 1, to, expected } = options;
+  if (!Number.isInteger(count) || count < 1) {
+    throw new ValidationError(`count is ${count}: use a whole number from 1.`);
+  }
+  const run = orRefuse(planDown(state, { count, to }), key);
+  const tags = run.map(({ tag }) => tag);
+  if (expected && expected.join() !== tags.join()) {
+    throw new OutOfStepError(
+      `${key} was migrated meanwhile, nothing was taken back: it would be ${tags.join(', ')} now. Look again.`,
+      { database: key },
+    );
+  }
+  return run.map((migration) => ({ migration, down: requireDown(migration, key) }));
+}
+
+function requireDown(migration: Migration, key: DatabaseKey): SqlFile {
+  const refuse = (reason: string) =>
+    new MigrationError(`${migration.tag} of ${key} cannot be taken back: ${reason}`, {
+      database: key,
+      migration: migration.tag,
+    });
+  const down = readDown(migration);
+  if (!down) throw refuse(`${downPath(migration)} does not exist. Write it, or restore a backup.`);
+  if ('problem' in down) throw refuse(down.problem);
+  const reason = /^--\s*irreversible:\s*(.*)/.exec(down.sql)?.[1];
+  if (reason !== undefined) throw refuse(`${reason.trim() || 'it is marked irreversible'}.`);
+  return down;
 }
 
 /** What is applied, pending and wrong. Changes nothing, not even the table of migrations. */
@@ -159,13 +169,14 @@ export async function markApplied(
   await withMigrationSession(db, options, async (session) => {
     await createTables(session);
     const state = await readState(session, key, options.folder);
-    const migration = [...state.pending, ...state.applied].find((candidate) => candidate.tag === tag);
+    const migration = state.files.find((file) => file.tag === tag);
     if (!migration) throw refusalError({ kind: 'unknown-target', tags: [tag] }, key);
     if (state.applied.includes(migration)) {
       throw new ValidationError(`${tag} of ${key} is recorded as applied already.`);
     }
     await inTransaction(session, async () => {
       await insertRow(session, migration);
+      await clearProgress(session, tag);
       await note(session, migration, 'mark');
     });
   });
@@ -193,8 +204,28 @@ export async function repair(
   });
 }
 
+interface Where {
+  readonly pool: Pool;
+  readonly session: Database;
+}
+
+const apply = (where: Where, migration: Migration, key: DatabaseKey, options: CommonOptions) =>
+  execute(where, migration, migration, { key, tag: migration.tag, action: 'up' }, options, () =>
+    insertRow(where.session, migration),
+  );
+
+const takeBack = (
+  where: Where,
+  { migration, down }: RollbackStep,
+  key: DatabaseKey,
+  options: CommonOptions,
+) =>
+  execute(where, down, migration, { key, tag: migration.tag, action: 'down' }, options, async () => {
+    await where.session.query(`DELETE FROM ${migrationsTable} WHERE created_at = $1`, [migration.when]);
+  });
+
 async function execute(
-  where: { pool: Pool; session: Database },
+  where: Where,
   file: SqlFile,
   migration: Migration,
   subject: Subject,
@@ -206,6 +237,7 @@ async function execute(
   const { session } = where;
   const recordAll = async () => {
     await record();
+    await clearProgress(session, migration.tag);
     await recordHistory(session, { ...entry, result: 'done' });
   };
   try {
@@ -265,36 +297,4 @@ async function readApplied(db: Database): Promise<AppliedRow[]> {
     `SELECT hash, created_at FROM ${migrationsTable} ORDER BY id`,
   );
   return rows.map(({ hash, created_at }) => ({ hash, createdAt: Number(created_at) }));
-}
-
-function orRefuse(plan: Plan, key: DatabaseKey): readonly Migration[] {
-  if ('refused' in plan) throw refusalError(plan.refused, key);
-  return plan.run;
-}
-
-function refusalError(refusal: Refusal, key: DatabaseKey): Error {
-  const tags = 'tags' in refusal ? refusal.tags.join(', ') : '';
-  switch (refusal.kind) {
-    case 'unsound':
-      return new OutOfStepError(
-        `The migrations of ${key} are not sound, nothing was run: ${refusal.problems.join(' ')}`,
-        { database: key },
-      );
-    case 'edited':
-      return new OutOfStepError(
-        `${tags} of ${key} was edited after it was applied, nothing was run: restore the file and write a new migration, ` +
-          `or accept the file as it is with "npm run migrate -- repair ${key}".`,
-        { database: key },
-      );
-    case 'out-of-order':
-      return new OutOfStepError(
-        `${tags} of ${key} is older than the latest applied migration, as after a late merge, nothing was run: ` +
-          `apply it with --allow-out-of-order, or generate it again.`,
-        { database: key },
-      );
-    case 'unknown-target':
-      return new ValidationError(
-        `${key} has no migration "${tags}": "npm run db:status -- ${key} --json" lists them.`,
-      );
-  }
 }

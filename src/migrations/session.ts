@@ -52,7 +52,7 @@ async function lock(session: Database, waitSeconds: number, onWait: LockOptions[
     if (Date.now() >= deadline) {
       throw new MigrationLockError(
         `${session.name} is being migrated by ${holder}, still after ${waitSeconds} s: wait for it (--wait SECONDS), or end it.`,
-        { database: session.name },
+        { database: session.key ?? session.name },
       );
     }
     if (!told) onWait?.(holder);
@@ -86,15 +86,16 @@ export interface SessionFacts {
   pid: number;
   application: string;
   address: string | null;
-  since: Date;
-  state: string;
+  /** Null where the role may not see other roles' sessions. */
+  since: Date | null;
+  state: string | null;
 }
 
 /** `pid 4711 (psql from 10.0.0.5, idle in transaction since 2026-01-02T03:04:05Z)` */
 export function describeSession({ pid, application, address, since, state }: SessionFacts): string {
   const from = address ? ` from ${address}` : '';
-  const seconds = `${since.toISOString().slice(0, 19)}Z`;
-  return `pid ${pid} (${application || 'no application name'}${from}, ${state} since ${seconds})`;
+  const when = state && since ? `, ${state} since ${since.toISOString().slice(0, 19)}Z` : '';
+  return `pid ${pid} (${application || 'no application name'}${from}${when})`;
 }
 
 // coalesce: the single backend of the embedded tracking server has no pid in pg_locks, and is 0 to itself.
@@ -108,6 +109,6 @@ export async function assertLocked(session: Database): Promise<void> {
   if (rowCount === 1) return;
   throw new MigrationError(
     `The migration lock of ${session.name} is lost: the connection broke, or a proxy shares it. Run the command again, on the server's own URL.`,
-    { database: session.name },
+    { database: session.key ?? session.name },
   );
 }

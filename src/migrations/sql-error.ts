@@ -19,7 +19,9 @@ export function describeSqlError(
   subject: { key: DatabaseKey; tag: string; afterwards: string; advice?: string | undefined },
 ): MigrationError {
   const { message, position, detail, hint } = error as PostgresErrorFields;
-  const start = statement.offset + (position ? Number(position) - 1 : firstCommand(statement.text));
+  const start =
+    statement.offset +
+    (position ? codeUnits(statement.text, Number(position) - 1) : firstCommand(statement.text));
   const { line, column, text } = locate(file.sql, start);
   const gutter = String(line).length;
   const lines = [
@@ -38,6 +40,9 @@ export function describeSqlError(
     cause: error,
   });
 }
+
+/** PostgreSQL counts characters, JavaScript UTF-16 code units. */
+const codeUnits = (text: string, characters: number) => [...text].slice(0, characters).join('').length;
 
 /** Past blank space and comments: where an error without a position is shown. */
 function firstCommand(text: string): number {

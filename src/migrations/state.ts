@@ -9,6 +9,8 @@ export interface AppliedRow {
 }
 
 export interface MigrationState {
+  /** All files in the journal's order. */
+  readonly files: readonly Migration[];
   readonly applied: readonly Migration[];
   /** Not applied, in order. Holds those out of order too. */
   readonly pending: readonly Migration[];
@@ -31,14 +33,15 @@ export function compareMigrations(
 ): MigrationState {
   const rowsByTime = new Map(rows.map((row) => [row.createdAt, row]));
   const times = new Set(files.map(({ when }) => when));
-  const inOrder = [...files].sort((one, other) => one.when - other.when);
-  const applied = inOrder.filter(({ when }) => rowsByTime.has(when));
-  const pending = inOrder.filter(({ when }) => !rowsByTime.has(when));
+  // The journal's order, as drizzle-kit applies them: `when` may fall in it after a merge.
+  const applied = files.filter(({ when }) => rowsByTime.has(when));
+  const pending = files.filter(({ when }) => !rowsByTime.has(when));
   const latest = rows.reduce(
     (newest, { createdAt }) => Math.max(newest, createdAt),
     Number.NEGATIVE_INFINITY,
   );
   return {
+    files,
     applied,
     pending,
     edited: applied.flatMap((migration) => {
@@ -57,6 +60,7 @@ export type Refusal =
   | { readonly kind: 'unsound'; readonly problems: readonly string[] }
   | { readonly kind: 'edited'; readonly tags: readonly string[] }
   | { readonly kind: 'out-of-order'; readonly tags: readonly string[] }
+  | { readonly kind: 'orphaned'; readonly tags: readonly string[] }
   | { readonly kind: 'unknown-target'; readonly tags: readonly string[] };
 
 export type Plan = { readonly run: readonly Migration[] } | { readonly refused: Refusal };
@@ -74,9 +78,9 @@ export function planUp(
   if (state.edited.length > 0) {
     return { refused: { kind: 'edited', tags: state.edited.map(({ migration }) => migration.tag) } };
   }
-  const target = to === undefined ? undefined : findTag(state, to);
-  if (to !== undefined && !target) return { refused: { kind: 'unknown-target', tags: [to] } };
-  const run = target ? state.pending.filter(({ when }) => when <= target.when) : state.pending;
+  const last = to === undefined ? state.files.length : state.files.findIndex(({ tag }) => tag === to);
+  if (to !== undefined && last < 0) return { refused: { kind: 'unknown-target', tags: [to] } };
+  const run = state.pending.filter((migration) => state.files.indexOf(migration) <= last);
   const late = state.outOfOrder.filter((migration) => run.includes(migration));
   if (late.length > 0 && !allowOutOfOrder) {
     return { refused: { kind: 'out-of-order', tags: late.map(({ tag }) => tag) } };
@@ -93,15 +97,14 @@ export function planDown(
   { to, count = 1 }: { to?: string | undefined; count?: number | undefined },
 ): Plan {
   if (state.problems.length > 0) return { refused: { kind: 'unsound', problems: state.problems } };
-  const newestFirst = [...state.applied].reverse();
-  if (to === undefined) return { run: newestFirst.slice(0, count) };
-  const target = state.applied.find(({ tag }) => tag === to);
-  if (!target) return { refused: { kind: 'unknown-target', tags: [to] } };
-  return { run: newestFirst.filter(({ when }) => when > target.when) };
+  const place = to === undefined ? -1 : state.applied.findIndex(({ tag }) => tag === to);
+  if (to !== undefined && place < 0) return { refused: { kind: 'unknown-target', tags: [to] } };
+  const taken = to === undefined ? state.applied.slice(-count) : state.applied.slice(place + 1);
+  const run = count > 0 ? [...taken].reverse() : [];
+  // A newer version of this package stands on them, and this checkout cannot take it back first.
+  const newer = state.orphaned.some((row) => run.some(({ when }) => row.createdAt > when));
+  return newer ? { refused: { kind: 'orphaned', tags: run.map(({ tag }) => tag) } } : { run };
 }
-
-const findTag = (state: MigrationState, tag: string) =>
-  [...state.applied, ...state.pending].find((migration) => migration.tag === tag);
 
 /** Whether nothing is pending and nothing is wrong. */
 export const isInStep = ({ pending, edited, orphaned, problems }: MigrationState): boolean =>

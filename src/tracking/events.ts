@@ -51,9 +51,14 @@ export async function insertLocations(db: Database, events: readonly LocationInp
     const batch = events.slice(start, start + rowsPerStatement);
     const { rowCount } = await db.query(
       insert,
-      locationColumns.map(({ property }) => batch.map((event) => event[property])),
+      // jsonb as text: an array inside of an array parameter would become a dimension of it.
+      locationColumns.map(({ property, type }) =>
+        batch.map((event) => (type === 'jsonb' ? toJson(event[property]) : event[property])),
+      ),
     );
     written += rowCount;
   }
   return written;
 }
+
+const toJson = (value: unknown) => (value === null || value === undefined ? null : JSON.stringify(value));

@@ -2,7 +2,7 @@
 import { parse as parseCsv } from 'csv-parse/sync';
 import { ValidationError } from '../errors.ts';
 import { isUuid, type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
-import { checkNumber, roundTo } from './validate.ts';
+import { checkMetadata, checkNumber, roundTo } from './validate.ts';
 
 export type LocationFormat = 'csv' | 'ndjson';
 
@@ -169,7 +169,8 @@ function readTime(text: string): Date {
   const date = new Date(`${year}-${month}-${day}T${clock}${offset}`);
   const exists =
     new Date(Date.UTC(Number(year), Number(month) - 1, Number(day))).getUTCDate() === Number(day);
-  if (Number.isNaN(date.getTime()) || !exists) throw new Unfit(`time does not exist: ${shorten(text)}`);
+  if (Number.isNaN(date.getTime()) || !exists || date.getUTCFullYear() < 1 || date.getUTCFullYear() > 9999)
+    throw new Unfit(`time does not exist: ${shorten(text)}`);
   return date;
 }
 
@@ -180,8 +181,8 @@ function readUuid(name: string, text: string): string {
 
 function readMetadata(value: unknown): unknown {
   const metadata = typeof value === 'string' ? parseJson(value) : value;
-  // JSON may escape a NUL character; jsonb cannot hold one.
-  if (JSON.stringify(metadata).includes('\\u0000')) throw new Unfit('metadata has a NUL character');
+  const reason = checkMetadata(metadata);
+  if (reason !== undefined) throw new Unfit(`metadata ${reason}`);
   return metadata;
 }
 

@@ -78,6 +78,7 @@ function checkValue(column: LocationColumn, value: unknown, latest: number): str
 /** Whether a time is one, and not of a clock that runs ahead, as the end of a sentence. */
 export function checkTime(value: unknown, latest = Date.now() + futureTolerance): string | undefined {
   if (!(value instanceof Date) || Number.isNaN(value.getTime())) return 'is not a valid Date';
+  if (value.getUTCFullYear() < 1) return 'is before the year 1';
   return value.getTime() > latest ? `lies in the future: ${value.toISOString()}` : undefined;
 }
 
@@ -93,10 +94,10 @@ export function checkNumber({ range }: LocationColumn, value: number): string | 
 
 export const roundTo = (scale: number, value: number): number => Number(value.toFixed(scale));
 
-function checkMetadata(value: unknown): string | undefined {
+export function checkMetadata(value: unknown): string | undefined {
   try {
     const text = JSON.stringify(value);
-    if (typeof value !== 'object' || text === undefined) return 'is no JSON object';
+    if (typeof value !== 'object' || Array.isArray(value) || text === undefined) return 'is no JSON object';
     // JSON may escape a NUL character; jsonb cannot hold one. A lone surrogate is no character either.
     return /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/i.test(text)
       ? 'has a character that jsonb cannot hold'

@@ -12,6 +12,7 @@ import {
   NotMigratedError,
   readHistory,
   readMigrations,
+  redo,
   repair,
   rollback,
 } from '../../src/migrations/index.ts';
@@ -213,6 +214,34 @@ describe('outside of a transaction', () => {
     ]);
   });
 
+  test('a name that is taken is not mistaken for an index that the statement made', async () => {
+    const pool = await fresh();
+    const folder = emptyFolder()
+      .add('0000_t', 'CREATE TABLE t (a int, b int); CREATE INDEX idx ON t (a);')
+      .add('0001_i', none('CREATE INDEX CONCURRENTLY idx ON t (b);'));
+    for (let run = 0; run < 2; run += 1) {
+      expect(String(await failure(migrate(pool, 'atriz', { folder: folder.path })))).toContain(
+        'already exists',
+      );
+    }
+    expect(tags((await getMigrationStatus(pool, 'atriz', folder.path)).pending)).toEqual(['0001_i']);
+  });
+
+  test('progress is forgotten when a migration is marked, so that a later up runs all of it', async () => {
+    const pool = await fresh();
+    const folder = emptyFolder().add('0000_n', none('CREATE TABLE a (id int);', 'SELECT nonsense;'), {
+      down: 'DROP TABLE IF EXISTS a;',
+    });
+    const options = { folder: folder.path };
+    await failure(migrate(pool, 'atriz', options));
+    await markApplied(pool, 'atriz', '0000_n', options);
+    await rollback(pool, 'atriz', options);
+    expect(await exists(pool, 'a')).toBe(false);
+    folder.write('0000_n.sql', none('CREATE TABLE a (id int);', 'SELECT 1;'));
+    await migrate(pool, 'atriz', options);
+    expect(await exists(pool, 'a')).toBe(true);
+  });
+
   test('an index left invalid is named with its mend, and mended by the next run', async () => {
     const pool = await fresh();
     const folder = emptyFolder()
@@ -227,6 +256,55 @@ describe('outside of a transaction', () => {
     );
     expect(rows).toEqual([{ indisvalid: true }]);
   });
+});
+
+describe('what a migration may not say', () => {
+  test.each([
+    ['BEGIN; CREATE TABLE a (id int); COMMIT;', 'says BEGIN'],
+    ['CREATE TABLE a (id int);\n-- done\n  commit ;', 'says COMMIT'],
+    ['CREATE TABLE a (id int); COPY a FROM STDIN;', 'says COPY'],
+    ['\uFEFFSELECT 1;', 'byte order mark'],
+  ])('%j is refused before anything runs', async (sql, reason) => {
+    const pool = await fresh();
+    const folder = emptyFolder().add('0000_a', sql);
+    expect(await failure(migrate(pool, 'atriz', { folder: folder.path }))).toMatchObject({
+      exitCode: 3,
+      message: expect.stringContaining(reason),
+    });
+    expect(await exists(pool, 'a')).toBe(false);
+  });
+
+  test('the same words inside of strings, comments, names and bodies are fine', async () => {
+    const sql = `-- BEGIN; COMMIT;
+      /* ROLLBACK; */ CREATE TABLE "commit;" (id int DEFAULT 1);
+      INSERT INTO "commit;" SELECT length('; COMMIT; it''s') + length(E'\\'; ROLLBACK;');
+      CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $body$ BEGIN RETURN 1; END; $body$;
+      CREATE FUNCTION g() RETURNS int BEGIN ATOMIC SELECT 1; END;`;
+    const pool = await fresh();
+    const folder = emptyFolder().add('0000_a', sql);
+    expect(tags(await migrate(pool, 'atriz', { folder: folder.path }))).toEqual(['0000_a']);
+  });
+});
+
+test('a SET of one file is none of the next one', async () => {
+  const pool = await fresh();
+  const folder = emptyFolder()
+    .add('0000_s', 'CREATE SCHEMA s;\n--> statement-breakpoint\nSET search_path = s;')
+    .add('0001_t', 'CREATE TABLE t (id int);');
+  await migrate(pool, 'atriz', { folder: folder.path });
+  expect([await exists(pool, 'public.t'), await exists(pool, 's.t')]).toEqual([true, false]);
+});
+
+test('a failing COMMIT names its migration', async () => {
+  const pool = await fresh();
+  const folder = emptyFolder().add(
+    '0000_d',
+    `CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (p int REFERENCES p DEFERRABLE INITIALLY DEFERRED);
+     INSERT INTO c VALUES (1);`,
+  );
+  expect(String(await failure(migrate(pool, 'atriz', { folder: folder.path })))).toMatch(
+    /0000_d of atriz failed at its COMMIT: .*foreign key.*\n.*0000_d\.sql/,
+  );
 });
 
 describe('down', () => {
@@ -269,6 +347,43 @@ describe('down', () => {
     expect(String(marked)).toContain('0000_a of atriz cannot be taken back: the rows would be lost.');
     expect(await Promise.all(['a', 'b', 'c'].map((name) => exists(pool, name)))).toEqual([true, true, true]);
   });
+});
+
+describe('redo', () => {
+  test('takes back and applies the latest, and nothing else', async () => {
+    const pool = await fresh();
+    const folder = emptyFolder()
+      .add('0000_a', 'CREATE TABLE a (id int);', { down: 'DROP TABLE a;' })
+      .add('0002_z', 'CREATE TABLE z (id int);', { down: 'DROP TABLE z;' });
+    const options = { folder: folder.path };
+    await migrate(pool, 'atriz', options);
+    await pool.query('INSERT INTO z VALUES (1)');
+    folder.add('0001_late', 'CREATE TABLE late (id int);', { when: 1500 });
+    expect(tags(await redo(pool, 'atriz', options))).toEqual(['0002_z']);
+    expect((await pool.query('SELECT * FROM z')).rowCount).toBe(0);
+    expect(await exists(pool, 'late')).toBe(false);
+
+    await pool.query('INSERT INTO z VALUES (2)');
+    folder.write('0000_a.sql', 'CREATE TABLE aa (id int);');
+    expect(await failure(redo(pool, 'atriz', options))).toBeInstanceOf(OutOfStepError);
+    expect((await pool.query('SELECT * FROM z')).rowCount).toBe(1);
+  });
+});
+
+test('nothing is taken back beneath a newer migration that this checkout does not know, or that nobody agreed to', async () => {
+  const pool = await fresh();
+  const folder = emptyFolder()
+    .add('0000_a', 'CREATE TABLE a (id int);', { down: 'DROP TABLE a;' })
+    .add('0001_b', 'CREATE TABLE b (id int);', { down: 'DROP TABLE b;' });
+  await migrate(pool, 'atriz', { folder: folder.path });
+  const surprise = await failure(rollback(pool, 'atriz', { folder: folder.path, expected: ['0000_a'] }));
+  expect(String(surprise)).toContain('was migrated meanwhile');
+  const older = emptyFolder().add('0000_a', 'CREATE TABLE a (id int);', { down: 'DROP TABLE a;' });
+  expect(await failure(rollback(pool, 'atriz', { folder: older.path }))).toMatchObject({
+    exitCode: 3,
+    message: expect.stringContaining('newer migration that has no file here'),
+  });
+  expect(await exists(pool, 'a')).toBe(true);
 });
 
 test('the history tells who did what, failures too', async () => {

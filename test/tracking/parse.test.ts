@@ -77,6 +77,8 @@ describe('CSV', () => {
     ['yesterday,0,0,', 'time is not ISO 8601: "yesterday"'],
     ['2026-02-30T00:00:00Z,0,0,', 'time does not exist'],
     ['2026-01-02T25:00:00Z,0,0,', 'time does not exist'],
+    ['0000-01-01T00:00:00Z,0,0,', 'time does not exist'],
+    ['9999-12-31T23:59:00-10,0,0,', 'time does not exist'],
     ['2026-01-02T00:00:00Z,0', 'has 2 of 4 columns'],
     ['2026-01-02T00:00:00Z,0,0,0,0', 'has 5 of 4 columns'],
     ['2026-01-02T00:00:00Z,"0,0,', 'quote that does not close'],
@@ -136,6 +138,6 @@ test('NDJSON: types as they are, and each bad line by its reason', async () => {
     '6: latitude is not a number: "true"',
     '7: device_id is not a uuid: "x"',
     '8: metadata is not valid JSON',
-    '9: metadata has a NUL character',
+    '9: metadata has a character that jsonb cannot hold',
   ]);
 });

@@ -32,6 +32,7 @@ describe('each reason', () => {
     [{ heading: -0.006 }, 'heading is -0.006'],
     [{ altitude: Number.NEGATIVE_INFINITY }, 'altitude is not a finite number'],
     [{ metadata: 'text' }, 'metadata is no JSON object'],
+    [{ metadata: [1] }, 'metadata is no JSON object'],
     [{ metadata: { a: '\0' } }, 'metadata has a character that jsonb cannot hold'],
     [{ metadata: { a: 1n } }, 'metadata cannot be written as JSON'],
   ])('%o', (wrong, reason) => {

@@ -1,0 +1,6 @@
+// Names in SQL: always quoted, whatever stands in them.
+
+export const quoteIdentifier = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+
+/** Quotes `table` or `schema.table`. */
+export const quoteRelation = (relation: string): string => relation.split('.').map(quoteIdentifier).join('.');
