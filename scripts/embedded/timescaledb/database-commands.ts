@@ -1,5 +1,6 @@
 // CREATE, DROP and ALTER DATABASE … RENAME: commands about databases, which this server carries out itself.
 import { isRecord } from '../files.ts';
+import { type Message, readText } from './messages.ts';
 import { parseStatements, type Statement } from './sql.ts';
 
 export type DatabaseCommand =
@@ -16,6 +17,13 @@ export function findDatabaseCommand(sql: string): CommandFinding {
   const [command] = commands;
   if (!command) return undefined;
   return statements.length > 1 ? { severalStatements: command.tag } : command;
+}
+
+/** The command of a simple query that holds one and nothing else. */
+export function soleDatabaseCommand(message: Message | undefined): DatabaseCommand | undefined {
+  if (message?.type !== 'Q') return undefined;
+  const command = findDatabaseCommand(readText(message.bytes, 5).value);
+  return command && 'tag' in command ? command : undefined;
 }
 
 function toCommand({ kind, node }: Statement): DatabaseCommand | undefined {

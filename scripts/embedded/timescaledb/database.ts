@@ -86,11 +86,6 @@ export class Database {
     return this.ask(sql);
   }
 
-  /** What the backend has is what these settings say, because they were just read from it. */
-  adopt(settings: SessionSettings): void {
-    this.#applied = settings.fingerprint;
-  }
-
   /** The backend's settings are unknown. */
   forget(): void {
     this.#applied = undefined;

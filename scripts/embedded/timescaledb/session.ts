@@ -3,7 +3,7 @@ import { BackendOutput, type OutputOptions } from './backend-output.ts';
 import { Batches } from './batches.ts';
 import { findCopyFromStdin } from './copy.ts';
 import type { Database } from './database.ts';
-import { type DatabaseCommand, findDatabaseCommand } from './database-commands.ts';
+import { type DatabaseCommand, findDatabaseCommand, soleDatabaseCommand } from './database-commands.ts';
 import { Inbox } from './inbox.ts';
 import { InstanceCrashed } from './instance.ts';
 import { ClientGone, Intercepted, insideTransaction } from './intercepted.ts';
@@ -220,11 +220,8 @@ export class Session {
   }
 
   /** Outside a transaction a command about databases needs no backend at all. */
-  #commandWithoutBackend(batch: Message[]): DatabaseCommand | undefined {
-    const [first] = batch;
-    if (first?.type !== 'Q' || this.#output.status !== 'I' || this.#inCycle) return undefined;
-    const command = findDatabaseCommand(readText(first.bytes, 5).value);
-    return command && 'tag' in command ? command : undefined;
+  #commandWithoutBackend([first]: Message[]): DatabaseCommand | undefined {
+    return this.#output.status === 'I' && !this.#inCycle ? soleDatabaseCommand(first) : undefined;
   }
 
   async #runCommand(command: DatabaseCommand): Promise<void> {
