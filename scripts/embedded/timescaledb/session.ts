@@ -263,11 +263,9 @@ export class Session {
 
   /** An error before anything of the batch ran. */
   #refuse(batch: Message[], fields: Fields): void {
-    if (fields.severity === 'FATAL') this.terminate(fields);
-    else {
-      this.#write(errorResponse(fields));
-      this.#ignore(batch);
-    }
+    if (fields.severity === 'FATAL') return this.terminate(fields);
+    this.#write(errorResponse(fields));
+    this.#ignore(batch);
   }
 
   #ignore(batch: Message[]): void {
