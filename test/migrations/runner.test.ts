@@ -3,35 +3,20 @@ import { describe, expect, test } from 'vitest';
 import { MigrationError, OutOfStepError, ValidationError } from '../../src/errors.ts';
 import { createDatabasePool } from '../../src/index.ts';
 import {
-  assertMigrated,
   getMigrationStatus,
   isInStep,
   MigrationLockError,
   markApplied,
   migrate,
-  NotMigratedError,
-  readHistory,
-  readMigrations,
-  redo,
   repair,
   rollback,
 } from '../../src/migrations/index.ts';
 import { emptyDatabase, migratedDatabase, openPool } from '../support/database.ts';
-import { copyOfFolder, emptyFolder } from '../support/migrations.ts';
-
-const tags = (migrations: readonly { tag: string }[]) => migrations.map(({ tag }) => tag);
-const fresh = async () => openPool('atriz', await emptyDatabase('atriz'));
-const exists = async (pool: Awaited<ReturnType<typeof fresh>>, name: string) =>
-  (await pool.query('SELECT to_regclass($1) IS NOT NULL AS found', [name])).rows[0]?.found;
-const failure = (attempt: Promise<unknown>) =>
-  attempt.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
+import { copyOfFolder, emptyFolder, exists, failure, freshPool, tags } from '../support/migrations.ts';
 
 describe('up', () => {
   test('a failed migration leaves nothing of itself and is shown with file, line and caret; the earlier ones stay', async () => {
-    const pool = await fresh();
+    const pool = await freshPool();
     const sql = 'CREATE TABLE half (id int);\n--> statement-breakpoint\n\nSELECT 1,\n  nonsense;\n';
     const folder = copyOfFolder('atriz').add('0002_broken', sql);
     const error = await failure(migrate(pool, 'atriz', { folder: folder.path }));
@@ -52,7 +37,7 @@ describe('up', () => {
   });
 
   test('goes as far as told, and a dry run goes nowhere', async () => {
-    const pool = await fresh();
+    const pool = await freshPool();
     expect(tags(await migrate(pool, 'atriz', { dryRun: true }))).toEqual([
       '0000_tables',
       '0001_triggers_and_comments',
@@ -65,7 +50,7 @@ describe('up', () => {
   });
 
   test('a migration that was merged late is refused, and applied when allowed', async () => {
-    const pool = await fresh();
+    const pool = await freshPool();
     const folder = emptyFolder()
       .add('0000_a', 'CREATE TABLE a (id int);')
       .add('0002_c', 'CREATE TABLE c (id int);');
@@ -86,7 +71,7 @@ describe('up', () => {
   });
 
   test('one byte changed in an applied file stops everything until it is accepted; line endings do not', async () => {
-    const pool = await fresh();
+    const pool = await freshPool();
     const folder = copyOfFolder('atriz');
     await migrate(pool, 'atriz', { folder: folder.path });
     folder.add('0002_next', 'CREATE TABLE next (id int);');
@@ -178,7 +163,7 @@ describe('outside of a transaction', () => {
     `-- transaction: none\n${statements.join('\n--> statement-breakpoint\n')}\n`;
 
   test('statements run one by one, concurrent indexes too', async () => {
-    const pool = await fresh();
+    const pool = await freshPool();
     const folder = emptyFolder()
       .add('0000_t', 'CREATE TABLE t (id int);')
       .add(
@@ -191,7 +176,7 @@ describe('outside of a transaction', () => {
   });
 
   test('a failure says where it stopped, and the next run resumes there', async () => {
-    const pool = await fresh();
+    const pool = await freshPool();
     const folder = emptyFolder().add(
       '0000_n',
       none('CREATE TABLE t (id int);', 'INSERT INTO t VALUES (1);', 'INSERT INTO tt VALUES (2);'),
@@ -215,7 +200,7 @@ describe('outside of a transaction', () => {
   });
 
   test('a name that is taken is not mistaken for an index that the statement made', async () => {
-    const pool = await fresh();
+    const pool = await freshPool();
     const folder = emptyFolder()
       .add('0000_t', 'CREATE TABLE t (a int, b int); CREATE INDEX idx ON t (a);')
       .add('0001_i', none('CREATE INDEX CONCURRENTLY idx ON t (b);'));
@@ -228,7 +213,7 @@ describe('outside of a transaction', () => {
   });
 
   test('progress is forgotten when a migration is marked, so that a later up runs all of it', async () => {
-    const pool = await fresh();
+    const pool = await freshPool();
     const folder = emptyFolder().add('0000_n', none('CREATE TABLE a (id int);', 'SELECT nonsense;'), {
       down: 'DROP TABLE IF EXISTS a;',
     });
@@ -243,7 +228,7 @@ describe('outside of a transaction', () => {
   });
 
   test('an index left invalid is named with its mend, and mended by the next run', async () => {
-    const pool = await fresh();
+    const pool = await freshPool();
     const folder = emptyFolder()
       .add('0000_t', 'CREATE TABLE t (id int);\n--> statement-breakpoint\nINSERT INTO t VALUES (1), (1);')
       .add('0001_u', none('CREATE UNIQUE INDEX CONCURRENTLY t_unique ON t (id);'));
@@ -265,7 +250,7 @@ describe('what a migration may not say', () => {
     ['CREATE TABLE a (id int); COPY a FROM STDIN;', 'says COPY'],
     ['\uFEFFSELECT 1;', 'byte order mark'],
   ])('%j is refused before anything runs', async (sql, reason) => {
-    const pool = await fresh();
+    const pool = await freshPool();
     const folder = emptyFolder().add('0000_a', sql);
     expect(await failure(migrate(pool, 'atriz', { folder: folder.path }))).toMatchObject({
       exitCode: 3,
@@ -280,14 +265,14 @@ describe('what a migration may not say', () => {
       INSERT INTO "commit;" SELECT length('; COMMIT; it''s') + length(E'\\'; ROLLBACK;');
       CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $body$ BEGIN RETURN 1; END; $body$;
       CREATE FUNCTION g() RETURNS int BEGIN ATOMIC SELECT 1; END;`;
-    const pool = await fresh();
+    const pool = await freshPool();
     const folder = emptyFolder().add('0000_a', sql);
     expect(tags(await migrate(pool, 'atriz', { folder: folder.path }))).toEqual(['0000_a']);
   });
 });
 
 test('a SET of one file is none of the next one', async () => {
-  const pool = await fresh();
+  const pool = await freshPool();
   const folder = emptyFolder()
     .add('0000_s', 'CREATE SCHEMA s;\n--> statement-breakpoint\nSET search_path = s;')
     .add('0001_t', 'CREATE TABLE t (id int);');
@@ -296,7 +281,7 @@ test('a SET of one file is none of the next one', async () => {
 });
 
 test('a failing COMMIT names its migration', async () => {
-  const pool = await fresh();
+  const pool = await freshPool();
   const folder = emptyFolder().add(
     '0000_d',
     `CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (p int REFERENCES p DEFERRABLE INITIALLY DEFERRED);
@@ -305,197 +290,4 @@ test('a failing COMMIT names its migration', async () => {
   expect(String(await failure(migrate(pool, 'atriz', { folder: folder.path })))).toMatch(
     /0000_d of atriz failed at its COMMIT: .*foreign key.*\n.*0000_d\.sql/,
   );
-});
-
-describe('down', () => {
-  test('takes back the latest, a number of them, or down to one; up again restores them', async () => {
-    const pool = await fresh();
-    const folder = emptyFolder();
-    for (const name of ['a', 'b', 'c', 'd']) {
-      folder.add(`000${folder.entries.length}_${name}`, `CREATE TABLE ${name} (id int);`, {
-        down: `DROP TABLE ${name};`,
-      });
-    }
-    const options = { folder: folder.path };
-    await migrate(pool, 'atriz', options);
-    expect(tags(await rollback(pool, 'atriz', options))).toEqual(['0003_d']);
-    expect(tags(await rollback(pool, 'atriz', { ...options, count: 2 }))).toEqual(['0002_c', '0001_b']);
-    expect(await Promise.all(['a', 'b', 'd'].map((name) => exists(pool, name)))).toEqual([
-      true,
-      false,
-      false,
-    ]);
-    await migrate(pool, 'atriz', options);
-    expect(tags(await rollback(pool, 'atriz', { ...options, to: '0001_b' }))).toEqual(['0003_d', '0002_c']);
-    expect(tags(await rollback(pool, 'atriz', { ...options, count: 9 }))).toEqual(['0001_b', '0000_a']);
-    expect(await rollback(pool, 'atriz', options)).toEqual([]);
-  });
-
-  test('one that cannot be taken back stops before anything runs', async () => {
-    const pool = await fresh();
-    const folder = emptyFolder()
-      .add('0000_a', 'CREATE TABLE a (id int);', { down: '-- irreversible: the rows would be lost\n' })
-      .add('0001_b', 'CREATE TABLE b (id int);')
-      .add('0002_c', 'CREATE TABLE c (id int);', { down: 'DROP TABLE c;' });
-    await migrate(pool, 'atriz', { folder: folder.path });
-    const missing = await failure(rollback(pool, 'atriz', { folder: folder.path, count: 2 }));
-    expect(String(missing)).toMatch(
-      /0001_b of atriz cannot be taken back: .*0001_b\.down\.sql does not exist/,
-    );
-    folder.write('0001_b.down.sql', 'DROP TABLE b;');
-    const marked = await failure(rollback(pool, 'atriz', { folder: folder.path, count: 3 }));
-    expect(String(marked)).toContain('0000_a of atriz cannot be taken back: the rows would be lost.');
-    expect(await Promise.all(['a', 'b', 'c'].map((name) => exists(pool, name)))).toEqual([true, true, true]);
-  });
-});
-
-describe('redo', () => {
-  test('takes back and applies the latest, and nothing else', async () => {
-    const pool = await fresh();
-    const folder = emptyFolder()
-      .add('0000_a', 'CREATE TABLE a (id int);', { down: 'DROP TABLE a;' })
-      .add('0002_z', 'CREATE TABLE z (id int);', { down: 'DROP TABLE z;' });
-    const options = { folder: folder.path };
-    await migrate(pool, 'atriz', options);
-    await pool.query('INSERT INTO z VALUES (1)');
-    folder.add('0001_late', 'CREATE TABLE late (id int);', { when: 1500 });
-    expect(tags(await redo(pool, 'atriz', options))).toEqual(['0002_z']);
-    expect((await pool.query('SELECT * FROM z')).rowCount).toBe(0);
-    expect(await exists(pool, 'late')).toBe(false);
-
-    await pool.query('INSERT INTO z VALUES (2)');
-    folder.write('0000_a.sql', 'CREATE TABLE aa (id int);');
-    expect(await failure(redo(pool, 'atriz', options))).toBeInstanceOf(OutOfStepError);
-    expect((await pool.query('SELECT * FROM z')).rowCount).toBe(1);
-  });
-});
-
-test('nothing is taken back beneath a newer migration that this checkout does not know, or that nobody agreed to', async () => {
-  const pool = await fresh();
-  const folder = emptyFolder()
-    .add('0000_a', 'CREATE TABLE a (id int);', { down: 'DROP TABLE a;' })
-    .add('0001_b', 'CREATE TABLE b (id int);', { down: 'DROP TABLE b;' });
-  await migrate(pool, 'atriz', { folder: folder.path });
-  const surprise = await failure(rollback(pool, 'atriz', { folder: folder.path, expected: ['0000_a'] }));
-  expect(String(surprise)).toContain('was migrated meanwhile');
-  const older = emptyFolder().add('0000_a', 'CREATE TABLE a (id int);', { down: 'DROP TABLE a;' });
-  expect(await failure(rollback(pool, 'atriz', { folder: older.path }))).toMatchObject({
-    exitCode: 3,
-    message: expect.stringContaining('newer migration that has no file here'),
-  });
-  expect(await exists(pool, 'a')).toBe(true);
-});
-
-test('the history tells who did what, failures too', async () => {
-  const pool = await fresh();
-  const folder = emptyFolder()
-    .add('0000_a', 'CREATE TABLE a (id int);', { down: 'DROP TABLE a;' })
-    .add('0001_b', 'SELECT nonsense;');
-  expect(await readHistory(pool)).toEqual([]);
-  await failure(migrate(pool, 'atriz', { folder: folder.path }));
-  await rollback(pool, 'atriz', { folder: folder.path });
-  await markApplied(pool, 'atriz', '0001_b', { folder: folder.path });
-  const history = await readHistory(pool);
-  expect(history.map(({ tag, action, result }) => `${action} ${tag} ${result}`)).toEqual([
-    'mark 0001_b done',
-    'down 0000_a done',
-    'up 0001_b failed',
-    'up 0000_a done',
-  ]);
-  expect(history[2]?.error).toContain('nonsense');
-  expect(history[0]).toMatchObject({
-    databaseUser: expect.any(String),
-    osUser: expect.any(String),
-    host: expect.any(String),
-  });
-  expect(history[0]?.startedAt).toBeInstanceOf(Date);
-});
-
-describe('state', () => {
-  test('reading it changes nothing, even in an empty database', async () => {
-    const pool = await fresh();
-    const { applied, pending } = await getMigrationStatus(pool, 'atriz');
-    expect([applied.length, pending.length]).toEqual([0, 2]);
-    expect((await pool.query("SELECT to_regnamespace('drizzle') AS drizzle")).rows).toEqual([
-      { drizzle: null },
-    ]);
-  });
-
-  test('a row without a file is orphaned, and a marked one is applied without having run', async () => {
-    const pool = await fresh();
-    const folder = copyOfFolder('atriz').add('0002_more', 'CREATE TABLE more (id int);');
-    await migrate(pool, 'atriz');
-    await markApplied(pool, 'atriz', '0002_more', { folder: folder.path });
-    expect(await exists(pool, 'more')).toBe(false);
-    expect(isInStep(await getMigrationStatus(pool, 'atriz', folder.path))).toBe(true);
-    expect((await getMigrationStatus(pool, 'atriz')).orphaned).toHaveLength(1);
-    expect(await failure(markApplied(pool, 'atriz', '0002_more', { folder: folder.path }))).toBeInstanceOf(
-      ValidationError,
-    );
-  });
-
-  test.each([
-    [
-      'a file that the journal names is gone',
-      'names 0001_b, but',
-      (folder: ReturnType<typeof emptyFolder>) => folder.remove('0001_b.sql'),
-    ],
-    [
-      'a file that the journal does not know',
-      'is not in the journal',
-      (folder: ReturnType<typeof emptyFolder>) => folder.write('0009_x.sql', ''),
-    ],
-    [
-      'a number that exists twice',
-      'number of 0001_c exists twice',
-      (folder: ReturnType<typeof emptyFolder>) => folder.add('0001_c', ''),
-    ],
-    [
-      'a time that exists twice',
-      'the "when" of another',
-      (folder: ReturnType<typeof emptyFolder>) => folder.add('0002_c', '', { when: 2000 }),
-    ],
-    [
-      'a journal with merge marks',
-      'cannot be read',
-      (folder: ReturnType<typeof emptyFolder>) => folder.write('meta/_journal.json', '<<<<<<< HEAD'),
-    ],
-    [
-      'a journal of another kind',
-      'not a journal of drizzle-kit',
-      (folder: ReturnType<typeof emptyFolder>) => folder.write('meta/_journal.json', '{"entries":[{}]}'),
-    ],
-    [
-      'a journal that is gone',
-      '_journal.json does not exist',
-      (folder: ReturnType<typeof emptyFolder>) => folder.remove('meta/_journal.json'),
-    ],
-  ])('%s: named, and nothing runs', async (_, reason, damage) => {
-    const folder = emptyFolder()
-      .add('0000_a', 'CREATE TABLE a (id int);')
-      .add('0001_b', 'CREATE TABLE b (id int);');
-    damage(folder);
-    const pool = await fresh();
-    expect(() => readMigrations('atriz', folder.path)).toThrow(reason);
-    expect(await failure(migrate(pool, 'atriz', { folder: folder.path }))).toMatchObject({
-      exitCode: 3,
-      message: expect.stringContaining(reason),
-    });
-    expect(await exists(pool, 'a')).toBe(false);
-  });
-});
-
-describe('assertMigrated', () => {
-  test('lets an application start on a migrated database', async () => {
-    await expect(
-      assertMigrated(openPool('atriz', await migratedDatabase('atriz')), 'atriz'),
-    ).resolves.toBeUndefined();
-  });
-
-  test('throws a typed error that lists what is pending', async () => {
-    const error = await failure(assertMigrated(await fresh(), 'atriz'));
-    expect(error).toBeInstanceOf(NotMigratedError);
-    expect(String(error)).toContain('atriz is not migrated: pending 0000_tables, 0001_triggers_and_comments');
-    expect((error as NotMigratedError).state.pending).toHaveLength(2);
-  });
 });

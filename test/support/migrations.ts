@@ -7,6 +7,7 @@ import type { DatabaseKey } from '../../src/databases.ts';
 import { migrationsFolder } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { compiledFolder } from './cli.ts';
+import { emptyDatabase, openPool } from './database.ts';
 
 function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'atriz-migrations-'));
@@ -100,3 +101,13 @@ export function copyOfProject(): { root: string; folder: (key: DatabaseKey) => F
   symlinkSync(join(from, 'node_modules'), join(root, 'node_modules'));
   return { root, folder: (key) => new Folder(join(root, 'drizzle', key)) };
 }
+
+export const tags = (migrations: readonly { tag: string }[]) => migrations.map(({ tag }) => tag);
+export const freshPool = async () => openPool('atriz', await emptyDatabase('atriz'));
+export const exists = async (pool: Awaited<ReturnType<typeof freshPool>>, name: string) =>
+  (await pool.query('SELECT to_regclass($1) IS NOT NULL AS found', [name])).rows[0]?.found;
+export const failure = (attempt: Promise<unknown>) =>
+  attempt.then(
+    () => undefined,
+    (error: unknown) => error,
+  );

@@ -263,12 +263,12 @@ export class Session {
 
   /** An error before anything of the batch ran. */
   #refuse(batch: Message[], fields: Fields): void {
-    if (fields.severity === 'FATAL') return this.terminate(fields);
-    this.#write(errorResponse(fields));
-    this.#ignore(batch);
+    if (fields.severity === 'FATAL') this.terminate(fields);
+    else this.#ignore(batch, fields);
   }
 
-  #ignore(batch: Message[]): void {
+  #ignore(batch: Message[], fields?: Fields): void {
+    if (fields) this.#write(errorResponse(fields));
     const last = batch.at(-1)?.type;
     this.#ignoring = last !== 'S' && (this.#ignoring || (last !== 'Q' && last !== 'F'));
     if (!this.#ignoring) this.#write(readyForQuery(this.#output.status));
