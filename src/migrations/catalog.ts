@@ -70,9 +70,8 @@ const timescaleQueries = {
         CASE WHEN h.compression_enabled THEN 'compressed' END) AS definition
     FROM timescaledb_information.hypertables h
     JOIN timescaledb_information.dimensions d USING (hypertable_schema, hypertable_name)`,
-  compression: `SELECT hypertable_name || '.' || attname AS name,
-      concat_ws(' ', 'segment', segmentby_column_index, 'order', orderby_column_index, orderby_asc, orderby_nullsfirst) AS definition
-    FROM timescaledb_information.compression_settings`,
+  compression: `SELECT hypertable::text AS name, concat_ws(' ', 'segment by', segmentby, 'order by', orderby) AS definition
+    FROM timescaledb_information.hypertable_columnstore_settings`,
   aggregate: `SELECT view_name AS name, concat_ws(' ', view_definition, 'materialized only', materialized_only) AS definition
     FROM timescaledb_information.continuous_aggregates`,
   policy: `SELECT coalesce(c.view_name, j.hypertable_name) || ' ' || j.proc_name AS name,

@@ -78,7 +78,9 @@ describe('from nothing to seeded databases and back', () => {
 
   test.skipIf(!keys.includes('tracking'))('status shows chunks and policies of tracking', async () => {
     const [tracking] = JSON.parse((await cli('status', 'tracking', '--json')).stdout);
-    expect(tracking.extensions).toMatchObject([{ name: 'timescaledb' }]);
+    expect(tracking.extensions).toEqual(
+      expect.arrayContaining([expect.objectContaining({ name: 'timescaledb' })]),
+    );
     expect(tracking.timescale.hypertables).toMatchObject([
       { name: 'location_events', chunks: 0 },
       { name: 'location_hourly' },
@@ -89,14 +91,14 @@ describe('from nothing to seeded databases and back', () => {
       policy.settings,
     ]);
     expect(policies).toEqual([
-      ['compression', 'location_events', { 'compress after': '7 days' }],
-      ['retention', 'location_events', { 'drop after': '30 days' }],
+      ['compression', 'location_events', expect.objectContaining({ 'compress after': '7 days' })],
+      ['retention', 'location_events', expect.objectContaining({ 'drop after': '30 days' })],
       [
         'refresh continuous aggregate',
         'location_hourly',
         expect.objectContaining({ 'start offset': '7 days', 'end offset': '01:00:00' }),
       ],
-      ['retention', 'location_hourly', { 'drop after': '1 year' }],
+      ['retention', 'location_hourly', expect.objectContaining({ 'drop after': '1 year' })],
     ]);
   });
 

@@ -55,6 +55,12 @@ export async function migratedDatabase(key: DatabaseKey): Promise<string> {
   const url = await emptyDatabase(key);
   await using pool = createDatabasePool({ connectionString: url, max: 1 });
   await migrate(pool, key);
+  // Tests run the jobs when it suits them; background workers would run them at any moment.
+  if (inject('server').capabilities.includes('background-workers')) {
+    await pool.query(
+      'SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL',
+    );
+  }
   return url;
 }
 
