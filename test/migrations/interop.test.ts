@@ -85,3 +85,23 @@ describe('any split between the two', () => {
     60_000,
   );
 });
+
+test('what drizzle-kit skips in silence after a late merge, our runner reports and applies on demand', async () => {
+  const project = copyOfProject();
+  const folder = project.folder('atriz');
+  const url = await emptyDatabase('atriz');
+  const pool = openPool('atriz', url) as unknown as Pool;
+  await kitMigrate('atriz', url, project.root);
+  folder.add('0002_late', 'CREATE TABLE late (id int);', { when: (folder.entries[0]?.when ?? 0) + 1 });
+  await kitMigrate('atriz', url, project.root);
+  const late = async () =>
+    (await pool.query("SELECT to_regclass('late') IS NOT NULL AS found")).rows[0]?.found;
+  expect(await late()).toBe(false);
+  await expect(migrate(pool, 'atriz', { folder: folder.path })).rejects.toMatchObject({
+    exitCode: 3,
+    message: expect.stringContaining('0002_late of atriz is older than the latest applied migration'),
+  });
+  await migrate(pool, 'atriz', { folder: folder.path, allowOutOfOrder: true });
+  expect(await late()).toBe(true);
+  await kitMigrate('atriz', url, project.root);
+});
