@@ -9,8 +9,6 @@ import { describeWith, migratedDatabase, openPool } from '../support/database.ts
 
 const device = '11111111-1111-4111-8111-111111111111';
 const user = '22222222-2222-4222-8222-222222222222';
-const folder = mkdtempSync(join(tmpdir(), 'atriz-import-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const header = 'time,latitude,longitude,altitude';
 /** A walk of long ago, one point every 20 seconds, with more decimals than the columns keep. */
@@ -22,7 +20,10 @@ const walk = Array.from({ length: 500 }, (_, index) => {
 describeWith(['timescaledb'], 'import', () => {
   let db: Pool;
   let environment: Record<string, string>;
+  let folder: string;
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
   beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'atriz-import-'));
     const url = await migratedDatabase('tracking');
     db = openPool('tracking', url) as unknown as Pool;
     environment = environmentFor('tracking', url);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { possibleKeys, serverUrl, uniqueName } from './database.ts';
+import { compiledFolder } from './names.ts';
 
 export interface CliResult {
   code: number | null;
@@ -13,9 +14,6 @@ export interface CliResult {
 
 /** Only what a process needs to run: nothing of the developer's own settings may decide a test. */
 const bareEnvironment = { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '' };
-
-/** Where global-setup compiles the command line to: it starts in a quarter of the time, as users have it. */
-export const compiledFolder = join('node_modules', '.cache', 'atriz-database');
 
 interface CliOptions {
   cwd?: string;

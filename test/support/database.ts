@@ -4,7 +4,7 @@ import { withDatabase } from '../../src/database-url.ts';
 import { type DatabaseKey, databaseKeys, definitionOf, type SchemaOf } from '../../src/databases.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type DatabasePoolOptions, type Pool } from '../../src/pool.ts';
-import { templateName } from './global-setup.ts';
+import { templateName } from './names.ts';
 import { type Capability, capabilities } from './server.ts';
 
 /** A describe block that needs something of the server, and says so where it is skipped. */
@@ -20,15 +20,19 @@ export function serverUrl(key: DatabaseKey, database: string): string {
   return withDatabase(definitionOf(key).extensions.length > 0 ? server.tracking : server.plain, database);
 }
 
+// Registered once, when a test file imports this: inside of a test afterAll would come too late.
+const cleanups: (() => Promise<void>)[] = [];
+afterAll(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
 let counter = 0;
 
 /** A name that no other test uses. The database is dropped after the file, whether it exists or not. */
 export function uniqueName(key: DatabaseKey): string {
   counter += 1;
   const name = `atriz_test_${inject('run')}_${process.pid}_${counter}_${key}`;
-  afterAll(async () => {
-    await maintain(key, `DROP DATABASE IF EXISTS "${name}" WITH (FORCE)`);
-  });
+  cleanups.push(() => maintain(key, `DROP DATABASE IF EXISTS "${name}" WITH (FORCE)`));
   return name;
 }
 
@@ -71,7 +75,7 @@ export function openPool<Key extends DatabaseKey>(
   options: DatabasePoolOptions = {},
 ): Pool<SchemaOf<Key>> {
   const pool = createDatabasePool({ database: key, connectionString: url, ...options });
-  afterAll(() => pool.close());
+  cleanups.push(() => pool.close());
   return pool as unknown as Pool<SchemaOf<Key>>;
 }
 

@@ -7,7 +7,7 @@ import { databaseKeys, definitionOf } from '../../src/databases.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
-import { compiledFolder } from './cli.ts';
+import { compiledFolder, templateName } from './names.ts';
 import { startServer, type TestServer } from './server.ts';
 
 declare module 'vitest' {
@@ -17,8 +17,6 @@ declare module 'vitest' {
     run: string;
   }
 }
-
-export const templateName = (run: string, key: string): string => `atriz_test_${run}_template_${key}`;
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   compile();
@@ -34,10 +32,22 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await migrate(pool, key);
   }
   return async () => {
-    for (const key of plainKeys)
+    for (const key of plainKeys) {
       await query(server.plain, `DROP DATABASE "${templateName(run, key)}" WITH (FORCE)`);
+    }
+    const left = [...(await leftOver(server.plain, run)), ...(await leftOver(server.tracking, run))];
     await stop();
+    if (left.length > 0) throw new Error(`The tests left databases behind: ${left.join(', ')}.`);
   };
+}
+
+async function leftOver(url: string, run: string): Promise<string[]> {
+  await using pool = createDatabasePool({ connectionString: url, max: 1 });
+  const { rows } = await pool.query<{ datname: string }>(
+    'SELECT datname FROM pg_database WHERE starts_with(datname, $1)',
+    [`atriz_test_${run}_`],
+  );
+  return rows.map(({ datname }) => datname);
 }
 
 function compile(): void {

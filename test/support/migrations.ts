@@ -6,12 +6,18 @@ import { afterAll } from 'vitest';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { migrationsFolder } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/package-root.ts';
-import { compiledFolder } from './cli.ts';
 import { emptyDatabase, openPool } from './database.ts';
+import { compiledFolder } from './names.ts';
+
+// Registered once, when a test file imports this: inside of a test afterAll would come too late.
+const folders: string[] = [];
+afterAll(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+});
 
 function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'atriz-migrations-'));
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  folders.push(folder);
   return folder;
 }
 
