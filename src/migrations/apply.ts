@@ -8,7 +8,7 @@ import type { MigrationAction } from './history.ts';
 import { interruptedIndex, invalidIndexAdvice } from './invalid-index.ts';
 import type { SqlFile, Statement } from './journal.ts';
 import { readProgress, saveProgress } from './progress.ts';
-import { assertLocked } from './session.ts';
+import { assertLocked, inTransaction } from './session.ts';
 import { describeSqlError } from './sql-error.ts';
 
 export interface TimeoutOptions {
@@ -82,24 +82,18 @@ function blocked(cause: unknown, { key, tag }: Subject, blocker: string | undefi
   );
 }
 
-async function inTransaction(run: Run, work: () => Promise<void>): Promise<void> {
-  const { session, lockTimeoutMs, statementTimeoutMs } = run;
-  await session.query(
-    `BEGIN; SET LOCAL lock_timeout = ${Number(lockTimeoutMs)}; SET LOCAL statement_timeout = ${Number(statementTimeoutMs)}`,
-  );
-  try {
+const inRun = ({ session, lockTimeoutMs, statementTimeoutMs }: Run, work: () => Promise<void>) =>
+  inTransaction(session, async () => {
+    await session.query(
+      `SET LOCAL lock_timeout = ${Number(lockTimeoutMs)}; SET LOCAL statement_timeout = ${Number(statementTimeoutMs)}`,
+    );
     await work();
-    await session.query('COMMIT');
-  } catch (error) {
-    await session.query('ROLLBACK').catch(() => undefined);
-    throw error;
-  }
-}
+  });
 
 async function applyWhole(run: Run): Promise<void> {
   const { session, file, subject, record } = run;
   try {
-    await inTransaction(run, async () => {
+    await inRun(run, async () => {
       await assertLocked(session);
       for (const statement of file.statements) {
         await session.sql.unsafe(statement.text).catch((error: unknown) => {
@@ -143,7 +137,7 @@ async function applyByStatement(run: Run): Promise<void> {
       });
     }
   }
-  await inTransaction(run, async () => {
+  await inRun(run, async () => {
     await assertLocked(session);
     await run.record();
   });
@@ -155,7 +149,7 @@ async function runStatement(run: Run, index: number, statement: Statement): Prom
   const { session, file, subject } = run;
   await assertLocked(session);
   try {
-    await inTransaction(run, async () => {
+    await inRun(run, async () => {
       await session.sql.unsafe(statement.text);
       await saveProgress(session, file, subject, index + 1, false);
     });

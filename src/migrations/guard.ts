@@ -1,8 +1,9 @@
 // The boot guard of applications: refuses to start on a database that is not migrated.
 import type { DatabaseKey } from '../databases.ts';
-import { OutOfStepError, sqlState, ValidationError } from '../errors.ts';
+import { OutOfStepError, ValidationError } from '../errors.ts';
 import type { Database } from '../pool.ts';
-import { migrationsTable, readFolder } from './journal.ts';
+import { readApplied } from './applied.ts';
+import { readFolder } from './journal.ts';
 import { compareMigrations, type MigrationState } from './state.ts';
 
 /** The database is not as the files say. */
@@ -45,20 +46,7 @@ export async function assertMigrated(db: Database, key = db.key): Promise<void> 
   if (!key)
     throw new ValidationError(`"${db.name}" is no name of the registry: pass its key, such as 'core'.`);
   const { migrations, problems } = readFolder(key);
-  const state = compareMigrations(migrations, await readRows(db), problems);
+  const state = compareMigrations(migrations, await readApplied(db), problems);
   if (state.pending.length + state.edited.length + state.problems.length > 0)
     throw new NotMigratedError(key, state);
-}
-
-async function readRows(db: Database) {
-  try {
-    const { rows } = await db.query<{ hash: string; created_at: string }>(
-      `SELECT hash, created_at FROM ${migrationsTable}`,
-    );
-    return rows.map(({ hash, created_at }) => ({ hash, createdAt: Number(created_at) }));
-  } catch (error) {
-    // 42P01 undefined_table, 3F000 invalid_schema_name: nothing was ever applied.
-    if (['42P01', '3F000'].includes(sqlState(error) ?? '')) return [];
-    throw error;
-  }
 }

@@ -3,6 +3,7 @@ import { type DatabaseKey, definitionOf } from '../databases.ts';
 import { MigrationError, OutOfStepError, ValidationError } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
 import { timescaleMissing } from '../timescale.ts';
+import { readApplied } from './applied.ts';
 import { applyFile, type Subject, type TimeoutOptions } from './apply.ts';
 import { clearProgress, createHistoryTables, type MigrationAction, recordHistory } from './history.ts';
 import {
@@ -15,8 +16,8 @@ import {
   type SqlFile,
 } from './journal.ts';
 import { orRefuse, refusalError } from './refusal.ts';
-import { type LockOptions, withMigrationSession } from './session.ts';
-import { type AppliedRow, compareMigrations, type MigrationState, planDown, planUp } from './state.ts';
+import { inTransaction, type LockOptions, withMigrationSession } from './session.ts';
+import { compareMigrations, type MigrationState, planDown, planUp } from './state.ts';
 
 interface CommonOptions extends LockOptions, TimeoutOptions {
   /** Another folder than the package's own. */
@@ -270,31 +271,7 @@ const insertRow = (session: Database, { hash, when }: Migration) =>
 const note = (session: Database, { tag, hash }: Migration, action: MigrationAction) =>
   recordHistory(session, { tag, hash, action, startedAt: new Date(), result: 'done' });
 
-async function inTransaction(session: Database, work: () => Promise<void>): Promise<void> {
-  await session.query('BEGIN');
-  try {
-    await work();
-    await session.query('COMMIT');
-  } catch (error) {
-    await session.query('ROLLBACK').catch(() => undefined);
-    throw error;
-  }
-}
-
 async function readState(db: Database, key: DatabaseKey, folder?: string): Promise<MigrationState> {
   const { migrations, problems } = readFolder(key, folder);
   return compareMigrations(migrations, await readApplied(db), problems);
-}
-
-/** The rows of drizzle-kit's table, none where it does not exist yet. */
-async function readApplied(db: Database): Promise<AppliedRow[]> {
-  const { rows: found } = await db.query<{ exists: boolean }>(
-    'SELECT to_regclass($1) IS NOT NULL AS exists',
-    [migrationsTable],
-  );
-  if (!found[0]?.exists) return [];
-  const { rows } = await db.query<{ hash: string; created_at: string }>(
-    `SELECT hash, created_at FROM ${migrationsTable} ORDER BY id`,
-  );
-  return rows.map(({ hash, created_at }) => ({ hash, createdAt: Number(created_at) }));
 }

@@ -112,3 +112,18 @@ export async function assertLocked(session: Database): Promise<void> {
     { database: session.key ?? session.name },
   );
 }
+
+/**
+ * Runs `work` between BEGIN and COMMIT of the one connection that a migration session is. Not
+ * `withTransaction`: `work` and what it calls go on using the session itself.
+ */
+export async function inTransaction(session: Database, work: () => Promise<void>): Promise<void> {
+  await session.query('BEGIN');
+  try {
+    await work();
+    await session.query('COMMIT');
+  } catch (error) {
+    await session.query('ROLLBACK').catch(() => undefined);
+    throw error;
+  }
+}

@@ -1,0 +1,19 @@
+// What drizzle-kit's table says was applied.
+import { sqlState } from '../errors.ts';
+import type { Database } from '../pool.ts';
+import { migrationsTable } from './journal.ts';
+import type { AppliedRow } from './state.ts';
+
+/** One round trip; none where nothing was ever applied. Not for inside of a transaction, which that would abort. */
+export async function readApplied(db: Database): Promise<AppliedRow[]> {
+  try {
+    const { rows } = await db.query<{ hash: string; created_at: string }>(
+      `SELECT hash, created_at FROM ${migrationsTable}`,
+    );
+    return rows.map(({ hash, created_at }) => ({ hash, createdAt: Number(created_at) }));
+  } catch (error) {
+    // 42P01 undefined_table, 3F000 invalid_schema_name.
+    if (['42P01', '3F000'].includes(sqlState(error) ?? '')) return [];
+    throw error;
+  }
+}
