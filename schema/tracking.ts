@@ -1,18 +1,34 @@
 // atriz_tracking: GPS telemetry on TimescaleDB. Raw points for 30 days, hourly aggregates for a year.
 import { sql } from 'drizzle-orm';
 import { bigint, check, index, jsonb, numeric, pgTable, pgView, uuid, varchar } from 'drizzle-orm/pg-core';
-import { coreUserId, timestamptz } from './columns.ts';
+import { coreUserId, primaryId, timestamps, timestamptz } from './columns.ts';
 
 /** A DECIMAL that a double holds without loss: at most 15 significant digits. */
 const decimal = (name: string, precision: number, scale: number) =>
   numeric(name, { precision, scale, mode: 'number' });
 
-/** What the handwritten migrations set up; they remain the way to change it. */
+/**
+ * What keeps telemetry in bounds. The handwritten migrations set it up and remain the way to change
+ * it; `db:check` compares a live database with what stands here.
+ */
 export const trackingPolicies = {
-  /** Raw points older than this are dropped. */
-  rawRetentionDays: 30,
-  /** The newest hours are computed from raw points until the aggregate covers them. */
-  refreshEndOffsetHours: 1,
+  location_events: {
+    chunkInterval: '1 day',
+    compression: {
+      after: '7 days',
+      segmentBy: ['device_id', 'user_id', 'app_source'],
+      orderBy: ['time DESC'],
+    },
+    /** Raw points older than this are dropped. */
+    retention: '30 days',
+  },
+  location_hourly: {
+    /** The window ends well before the raw retention: refreshing dropped points would delete their summary. */
+    refresh: { startOffset: '7 days', endOffset: '1 hour', every: '30 minutes' },
+    retention: '1 year',
+    /** Real time: the newest hours are computed from raw points until a refresh covers them. */
+    materializedOnly: false,
+  },
 } as const;
 
 // The hypertable, compression and retention stand in the handwritten migrations.
@@ -68,3 +84,29 @@ export const locationHourly = pgView('location_hourly', {
   lastEvent: timestamptz('last_event').notNull(),
 }).existing();
 export type LocationHourly = typeof locationHourly.$inferSelect;
+
+// One row for each connection of a location writer that lives. A batch and its number are written in
+// one transaction, so that a batch whose answer was lost is told from one that was never written.
+export const locationWriters = pgTable(
+  'location_writers',
+  {
+    id: primaryId(),
+    /** PostgreSQL role of the writer: no other role may move its number. */
+    roleName: varchar('role_name', { length: 63 }).notNull().default(sql`CURRENT_USER`),
+    /** Number of the last batch that was committed. */
+    lastBatch: bigint('last_batch', { mode: 'number' }).notNull().default(0),
+    ...timestamps(),
+  },
+  (table) => [check('check_last_batch', sql`${table.lastBatch} >= 0`)],
+);
+export type LocationWriterRow = typeof locationWriters.$inferSelect;
+
+// Hours that got points after the refresh policy had left them behind; refreshLateLocations empties it.
+// No unique hour: writers would then wait for each other.
+export const locationLateHours = pgTable('location_late_hours', {
+  id: primaryId(),
+  /** Begin of the hour, in UTC. */
+  hour: timestamptz('hour').notNull(),
+  ...timestamps(),
+});
+export type LocationLateHour = typeof locationLateHours.$inferSelect;

@@ -8,8 +8,8 @@ const hour = 3_600_000;
 /** Since when raw points are safe: a refresh of anything older would delete the summary of dropped points. */
 export async function describeRetention(db: Database): Promise<{ now: Date; retentionStart: Date }> {
   const { rows } = await db.query<{ now: Date; retentionStart: Date }>(
-    `SELECT now(), now() - $1::int * interval '1 day' AS "retentionStart"`,
-    [trackingPolicies.rawRetentionDays],
+    `SELECT now(), now() - $1::interval AS "retentionStart"`,
+    [trackingPolicies.location_events.retention],
   );
   const [row] = rows;
   if (!row) throw new Error('SELECT without FROM returned no row.');
@@ -25,7 +25,7 @@ export async function refreshImported(pool: Pool, from: Date | null, to: Date | 
   const { now, retentionStart } = await describeRetention(pool);
   // The chunk at the edge of the retention may be half gone: stay a day away from it.
   const oldest = Math.max(from.getTime(), retentionStart.getTime() + 24 * hour);
-  const newest = Math.min(to.getTime() + hour, now.getTime() - trackingPolicies.refreshEndOffsetHours * hour);
+  const newest = Math.min(to.getTime() + hour, now.getTime() - hour);
   const start = Math.floor(oldest / hour) * hour;
   const end = Math.floor(newest / hour) * hour;
   if (start >= end) return;
