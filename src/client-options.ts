@@ -4,6 +4,7 @@ import type { ConnectionOptions } from 'node:tls';
 import type postgres from 'postgres';
 import { applicationName } from './config.ts';
 import type { DatabaseUrl, SslMode } from './database-url.ts';
+import { tcpSocket } from './socket.ts';
 
 type ClientOptions = postgres.Options<Record<string, postgres.PostgresType>>;
 
@@ -80,6 +81,8 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
   return {
     ...(hosts as unknown as { host: string; port: number }),
     ...(socket && { path: socket }),
+    // Several hosts fail over, which only postgres.js's own sockets do.
+    ...(first && !socket && url.hosts.length === 1 && { socket: tcpSocket(first.host, first.port) }),
     database: url.database,
     ...(url.user !== undefined && { user: url.user }),
     ...(url.password !== undefined && { password: url.password }),

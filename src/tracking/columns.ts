@@ -1,5 +1,6 @@
 // The columns of location_events, and what each of them can hold.
 import type { NewLocationEvent } from '../../schema/tracking.ts';
+import { databaseKeys, databases } from '../databases.ts';
 
 /** A GPS point. Degrees, metres, km/h, degrees clockwise from north. */
 export type LocationInput = NewLocationEvent;
@@ -15,11 +16,14 @@ export interface LocationColumn {
   readonly name: string;
   readonly property: keyof LocationInput;
   /** PostgreSQL type of the array that carries it in. */
-  readonly type: string;
+  readonly type: 'timestamptz' | 'uuid' | 'text' | 'numeric' | 'jsonb';
   readonly required: boolean;
   /** Only for numbers. Ranges come from the table's CHECKs and DECIMAL precisions. */
   readonly range?: DecimalRange;
 }
+
+const range = (scale: number, min: number, max: number): DecimalRange => ({ scale, min, max });
+const altitude = range(2, -999_999.99, 999_999.99);
 
 /** In the table's order. */
 export const locationColumns: readonly LocationColumn[] = [
@@ -30,20 +34,14 @@ export const locationColumns: readonly LocationColumn[] = [
   { name: 'latitude', property: 'latitude', type: 'numeric', required: true, range: range(8, -90, 90) },
   { name: 'longitude', property: 'longitude', type: 'numeric', required: true, range: range(8, -180, 180) },
   { name: 'accuracy', property: 'accuracy', type: 'numeric', required: false, range: range(2, 0, 9_999.99) },
-  {
-    name: 'altitude',
-    property: 'altitude',
-    type: 'numeric',
-    required: false,
-    range: range(2, -999_999.99, 999_999.99),
-  },
+  { name: 'altitude', property: 'altitude', type: 'numeric', required: false, range: altitude },
   { name: 'speed', property: 'speed', type: 'numeric', required: false, range: range(2, 0, 9_999.99) },
   { name: 'heading', property: 'heading', type: 'numeric', required: false, range: range(2, 0, 360) },
   { name: 'metadata', property: 'metadata', type: 'jsonb', required: false },
 ];
 
-function range(scale: number, min: number, max: number): DecimalRange {
-  return { scale, min, max };
-}
+/** What `app_source` may be: the applications of the registry. */
+export const appSources: readonly string[] = databaseKeys.filter((key) => databases[key].application);
 
-export const isUuid = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+export const isUuid = (text: string): boolean => uuid.test(text);

@@ -3,6 +3,14 @@ export type { LocationInput } from './columns.ts';
 export { type RecordOptions, type RecordResult, recordLocation, recordLocations } from './events.ts';
 export { getLocationHistory, getTrack, type LocationHistory, type TimeRange } from './history.ts';
 export {
+  type ImportOptions,
+  type ImportReject,
+  type ImportResult,
+  importLocations,
+  type LocationSource,
+} from './import.ts';
+export { type LateRefresh, refreshLateLocations } from './late.ts';
+export {
   getHourlyStats,
   getLatestLocations,
   getRecentLocations,
@@ -10,3 +18,13 @@ export {
   type RecentLocationsOptions,
 } from './queries.ts';
 export { LocationsRejectedError, type RejectedLocation } from './validate.ts';
+export {
+  type BatchFacts,
+  createLocationWriter,
+  type LocationWriter,
+  LocationWriterClosedError,
+  LocationWriterFullError,
+  type LocationWriterOptions,
+  type LocationWriterStats,
+  type RetryFacts,
+} from './writer.ts';

@@ -1,8 +1,9 @@
 // Reads GPS points from lines of CSV or NDJSON. Each line stands for itself: a broken one harms no other.
+import { StringDecoder } from 'node:string_decoder';
 import { parse as parseCsv } from 'csv-parse/sync';
 import { ValidationError } from '../errors.ts';
 import { isUuid, type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
-import { checkMetadata, checkNumber, roundTo } from './validate.ts';
+import { checkAppSource, checkMetadata, checkNumber, roundTo } from './validate.ts';
 
 export type LocationFormat = 'csv' | 'ndjson';
 
@@ -17,37 +18,73 @@ export type ParsedLine =
 type RawRow = Readonly<Record<string, unknown>>;
 
 /**
- * Reads points line by line in flat memory. Blank lines and lines that begin with `#` are skipped.
- * CSV needs a header of column names of location_events; a quoted field may not hold a line break.
+ * Reads points in flat memory, as many at once as a piece of the input holds. Blank lines and lines
+ * that begin with `#` are skipped. CSV needs a header of column names of location_events; a quoted
+ * field may not hold a line break.
  * @param onHeader receives the CSV header line as it stood.
  * @throws ValidationError for a header with an unknown, double or missing column.
  */
 export async function* parseLocations(
-  lines: AsyncIterable<string>,
+  source: AsyncIterable<string | Uint8Array>,
   format: LocationFormat,
   defaults: LocationDefaults = {},
   onHeader?: (header: string) => void,
-): AsyncGenerator<ParsedLine> {
-  let header: string[] | undefined;
+): AsyncGenerator<ParsedLine[]> {
+  let readRow: ((text: string) => LocationInput) | undefined =
+    format === 'ndjson' ? (text) => toEvent(jsonRow(text), defaults) : undefined;
   let line = 0;
-  for await (const original of lines) {
-    line += 1;
-    const text = line === 1 ? original.replace(/^\uFEFF/, '') : original;
-    if (text.trim() === '' || text.startsWith('#')) continue;
-    if (format === 'csv' && !header) {
-      header = parseHeader(text, defaults);
-      onHeader?.(text);
-      continue;
+  for await (const lines of splitLines(source)) {
+    const parsed: ParsedLine[] = [];
+    for (const original of lines) {
+      line += 1;
+      const text = line === 1 ? original.replace(/^\uFEFF/, '') : original;
+      if (text.startsWith('#') || text.trim() === '') continue;
+      if (readRow) parsed.push(readLine(line, original, text, readRow));
+      else {
+        const header = parseHeader(text, defaults);
+        readRow = (row) => toEvent(csvRow(row, header), defaults);
+        onHeader?.(text);
+      }
     }
-    try {
-      const row = header ? csvRow(text, header) : jsonRow(text);
-      yield { line, text: original, event: toEvent(row, defaults) };
-    } catch (error) {
-      if (!(error instanceof Unfit)) throw error;
-      yield { line, text: original, reason: error.message };
-    }
+    if (parsed.length > 0) yield parsed;
   }
 }
+
+function readLine(
+  line: number,
+  original: string,
+  text: string,
+  readRow: (text: string) => LocationInput,
+): ParsedLine {
+  try {
+    return { line, text: original, event: readRow(text) };
+  } catch (error) {
+    if (!(error instanceof Unfit)) throw error;
+    return { line, text: original, reason: error.message };
+  }
+}
+
+/** No point needs more; a file without line breaks would otherwise fill the memory. */
+const longestLine = 1_000_000;
+
+// readline hands out one line at a time, which costs more than reading its point.
+async function* splitLines(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<string[]> {
+  const decoder = new StringDecoder('utf8');
+  let rest = '';
+  for await (const piece of source) {
+    const text = rest + (typeof piece === 'string' ? piece : decoder.write(piece as Buffer));
+    const lines = text.split('\n');
+    rest = lines.pop() ?? '';
+    if (rest.length > longestLine) {
+      throw new ValidationError(`A line is longer than ${longestLine} characters: this is no CSV or NDJSON.`);
+    }
+    yield lines.map(withoutReturn);
+  }
+  rest += decoder.end();
+  if (rest !== '') yield [withoutReturn(rest)];
+}
+
+const withoutReturn = (line: string) => (line.endsWith('\r') ? line.slice(0, -1) : line);
 
 /** Quotes a value for a message: escaped, because it may be binary, and short. */
 const shorten = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
@@ -141,7 +178,8 @@ function readValue(column: LocationColumn, value: unknown): unknown {
   const text = value.trim();
   if (type === 'timestamptz') return readTime(text);
   if (type === 'uuid') return readUuid(name, text);
-  if (text.length > 50 || text.includes('\0')) throw new Unfit(`${name} is longer than 50 characters`);
+  const reason = checkAppSource(text);
+  if (reason !== undefined) throw new Unfit(`${name} ${reason}`);
   return text;
 }
 

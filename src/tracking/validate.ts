@@ -1,9 +1,16 @@
 // Checks GPS points once, where they enter: what passes is stored as it is, what does not has a reason.
+import { trackingPolicies } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
-import { isUuid, type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
+import { appSources, isUuid, type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
+import { milliseconds } from './interval.ts';
 
 /** Clocks of devices run ahead a little; what lies further in the future is a wrong clock. Milliseconds. */
 const futureTolerance = 5 * 60_000;
+const rawRetention = trackingPolicies.location_events.retention;
+const rawRetentionMs = milliseconds(rawRetention);
+/** PostgreSQL parses jsonb by recursion: far deeper ones exceed its stack. */
+const maxDepth = 1_000;
+const yearOne = Date.parse('0001-01-01T00:00:00Z');
 
 export interface RejectedLocation {
   /** Place in the batch, from 0. */
@@ -26,60 +33,83 @@ export class LocationsRejectedError extends ValidationError {
 }
 
 /** Points rounded to what the columns keep, and those that no column could hold. */
-export function validateLocations(events: readonly LocationInput[]): {
+export function validateLocations(
+  events: readonly LocationInput[],
+  times: TimeLimits = timeLimits(),
+): {
   valid: LocationInput[];
   rejected: RejectedLocation[];
 } {
-  const latest = Date.now() + futureTolerance;
   const valid: LocationInput[] = [];
   const rejected: RejectedLocation[] = [];
-  for (const [index, event] of events.entries()) {
-    const checked = checkLocation(event, latest);
+  for (let index = 0; index < events.length; index += 1) {
+    const checked = checkLocation(events[index], times);
     if (typeof checked === 'string') rejected.push({ index, reason: checked });
     else valid.push(checked);
   }
   return { valid, rejected };
 }
 
+/** What a time may be, in milliseconds since 1970. */
+export interface TimeLimits {
+  readonly oldest: number;
+  readonly newest: number;
+}
+
+/**
+ * From the raw retention to the present. An import takes older points as well: it says what becomes of them.
+ */
+export function timeLimits({ anyAge = false } = {}): TimeLimits {
+  const now = Date.now();
+  return { oldest: anyAge ? Number.NEGATIVE_INFINITY : now - rawRetentionMs, newest: now + futureTolerance };
+}
+
 /** The rounded point, or why it is none. */
-function checkLocation(event: LocationInput, latest: number): LocationInput | string {
+export function checkLocation(event: unknown, times: TimeLimits): LocationInput | string {
   if (typeof event !== 'object' || event === null) return 'it is no object';
+  const given = event as Readonly<Record<string, unknown>>;
   const checked: Record<string, unknown> = {};
   for (const column of locationColumns) {
-    const value: unknown = event[column.property];
+    const value = given[column.property];
     if (value === undefined || value === null) {
       if (column.required) return `${column.property} is missing`;
       checked[column.property] = null;
       continue;
     }
-    const reason = checkValue(column, value, latest);
+    const reason = checkValue(column, value, times);
     if (reason !== undefined) return `${column.property} ${reason}`;
     checked[column.property] = column.range ? roundTo(column.range.scale, value as number) : value;
   }
   return checked as LocationInput;
 }
 
-function checkValue(column: LocationColumn, value: unknown, latest: number): string | undefined {
+function checkValue(column: LocationColumn, value: unknown, times: TimeLimits): string | undefined {
   switch (column.type) {
     case 'timestamptz':
-      return checkTime(value, latest);
+      return checkTime(value, times);
     case 'uuid':
       return typeof value === 'string' && isUuid(value) ? undefined : 'is not a uuid';
     case 'numeric':
       return typeof value === 'number' ? checkNumber(column, value) : 'is not a number';
     case 'jsonb':
       return checkMetadata(value);
-    default:
-      if (typeof value !== 'string' || value === '') return 'is not text';
-      return value.length > 50 || value.includes('\0') ? 'does not fit into 50 characters' : undefined;
+    case 'text':
+      return checkAppSource(value);
   }
 }
 
-/** Whether a time is one, and not of a clock that runs ahead, as the end of a sentence. */
-export function checkTime(value: unknown, latest = Date.now() + futureTolerance): string | undefined {
-  if (!(value instanceof Date) || Number.isNaN(value.getTime())) return 'is not a valid Date';
-  if (value.getUTCFullYear() < 1) return 'is before the year 1';
-  return value.getTime() > latest ? `lies in the future: ${value.toISOString()}` : undefined;
+/** Whether a time is one that may be stored now, as the end of a sentence. */
+export function checkTime(value: unknown, { oldest, newest }: TimeLimits): string | undefined {
+  if (!(value instanceof Date)) return 'is not a valid Date';
+  const time = value.getTime();
+  if (Number.isNaN(time)) return 'is not a valid Date';
+  if (time > newest) return `lies in the future: ${value.toISOString()}`;
+  if (time < oldest) return `is older than the raw retention of ${rawRetention}: ${value.toISOString()}`;
+  return time < yearOne ? 'is before the year 1' : undefined;
+}
+
+export function checkAppSource(value: unknown): string | undefined {
+  return appSources.includes(value as string) ? undefined : `is no application: use ${appSources.join(', ')}`;
 }
 
 /** Whether a number fits its DECIMAL column after rounding, as the end of a sentence. */
@@ -92,12 +122,24 @@ export function checkNumber({ range }: LocationColumn, value: number): string | 
     : undefined;
 }
 
-export const roundTo = (scale: number, value: number): number => Number(value.toFixed(scale));
+/** As toFixed, exact where the digit after the last is a 5; three times as fast elsewhere. */
+export function roundTo(scale: number, value: number): number {
+  const factor = 10 ** scale;
+  const scaled = value * factor;
+  const fraction = scaled - Math.floor(scaled);
+  // The product is off by less than 1e-5 for what any column can hold.
+  const nearHalf = fraction > 0.4999 && fraction < 0.5001;
+  const rounded =
+    nearHalf || Math.abs(scaled) > 1e11 ? Number(value.toFixed(scale)) : Math.round(scaled) / factor;
+  // NUMERIC knows no -0.
+  return rounded + 0;
+}
 
 export function checkMetadata(value: unknown): string | undefined {
   try {
     const text = JSON.stringify(value);
     if (typeof value !== 'object' || Array.isArray(value) || text === undefined) return 'is no JSON object';
+    if (text.length > maxDepth && depthOf(text) > maxDepth) return `is nested more than ${maxDepth} deep`;
     // JSON may escape a NUL character; jsonb cannot hold one. A lone surrogate is no character either.
     return /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/i.test(text)
       ? 'has a character that jsonb cannot hold'
@@ -105,4 +147,14 @@ export function checkMetadata(value: unknown): string | undefined {
   } catch {
     return 'cannot be written as JSON';
   }
+}
+
+function depthOf(json: string): number {
+  let depth = 0;
+  let deepest = 0;
+  for (const [bracket] of json.replace(/"(?:[^"\\]|\\.)*"/g, '').matchAll(/[[\]{}]/g)) {
+    depth += bracket === '[' || bracket === '{' ? 1 : -1;
+    deepest = Math.max(deepest, depth);
+  }
+  return deepest;
 }

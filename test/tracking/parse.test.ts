@@ -15,11 +15,14 @@ const defaults: LocationDefaults = {
 };
 
 async function parse(text: string, format: LocationFormat = 'csv', given: LocationDefaults = defaults) {
-  async function* lines() {
-    yield* text.split('\n');
+  // Pieces as a stream cuts them: in the middle of lines, and of characters.
+  async function* pieces() {
+    const bytes = Buffer.from(text);
+    const size = Math.max(7, Math.ceil(bytes.length / 1_000));
+    for (let start = 0; start < bytes.length; start += size) yield bytes.subarray(start, start + size);
   }
   const parsed: ParsedLine[] = [];
-  for await (const line of parseLocations(lines(), format, given)) parsed.push(line);
+  for await (const lines of parseLocations(pieces(), format, given)) parsed.push(...lines);
   return parsed;
 }
 

@@ -179,8 +179,8 @@ describeWith(['timescaledb'], 'tracking', () => {
   test('hours survive: the retention job drops the raw rows, a later refresh keeps their summary', async () => {
     const deviceId = randomUUID();
     const age = (days: number) => new Date(Math.floor((Date.now() - days * day) / hour) * hour + 60_000);
-    // 35 days old as far as the retention is concerned, refreshed when it was fresh.
-    await recordLocations(
+    // 35 days old as far as the retention is concerned, refreshed when it was fresh: past the check of their age.
+    await insertLocations(
       db,
       [35, 34.5, 3].map((days) => point({ deviceId, time: age(days), speed: days })),
     );
