@@ -3,16 +3,17 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
-import { MigrationError } from '../../src/errors.ts';
+import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { ConnectionError, MigrationError, TimescaleMissingError } from '../../src/errors.ts';
 import { readCatalog } from '../../src/migrations/catalog.ts';
 import { migrate, readMigrations, rollback } from '../../src/migrations/index.ts';
 import { downPath, readFolder } from '../../src/migrations/journal.ts';
 import type { Pool } from '../../src/pool.ts';
+import { comparePolicies } from '../../src/tracking/policies.ts';
 import { compareWithSchema } from '../compare-schema.ts';
 import { unfinishedMark } from '../down-stub.ts';
 import { printJson } from '../output.ts';
-import { withScratchDatabase } from '../session.ts';
+import { withPool, withScratchDatabase } from '../session.ts';
 
 interface CheckOptions {
   offline?: boolean;
@@ -33,7 +34,9 @@ export function registerCheck(program: Command): void {
       for (const key of selectDatabases(names)) {
         const problems = [...checkFiles(key), ...(await compareWithSchema(key))];
         // A folder that is not sound cannot be migrated.
-        if (problems.length === 0 && !options.offline) problems.push(...(await proveDowns(key)));
+        if (problems.length === 0 && !options.offline) {
+          problems.push(...(await proveDowns(key)), ...(await checkPolicies(key)));
+        }
         results.push({ key, problems });
         if (!options.json) report(key, problems, options.offline);
       }
@@ -93,6 +96,24 @@ async function prove(pool: Pool, key: DatabaseKey): Promise<string[]> {
     }
   }
   return [];
+}
+
+/** The policies of the live database against their declaration. One that is not there yet has none. */
+async function checkPolicies(key: DatabaseKey): Promise<string[]> {
+  const { database, extensions } = definitionOf(key);
+  if (!extensions.includes('timescaledb')) return [];
+  try {
+    const found = await withPool(key, comparePolicies);
+    return found.map(
+      ({ relation, setting, declared, found }) =>
+        `${database}: ${setting} of ${relation} is ${found ?? 'not set'}, declared is ${declared ?? 'nothing'}: ` +
+        'change it in a migration, or the declaration in schema/tracking.ts.',
+    );
+  } catch (error) {
+    const isAbsent = error instanceof ConnectionError && error.code === '3D000';
+    if (isAbsent || error instanceof TimescaleMissingError) return [];
+    throw error;
+  }
 }
 
 function differences(what: string, wanted: readonly string[], found: readonly string[]): string[] {

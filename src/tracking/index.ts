@@ -10,6 +10,7 @@ export {
   type LocationSource,
 } from './import.ts';
 export { type LateRefresh, refreshLateLocations } from './late.ts';
+export { comparePolicies, type PolicyDifference } from './policies.ts';
 export {
   getHourlyStats,
   getLatestLocations,

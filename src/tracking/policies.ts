@@ -1,0 +1,109 @@
+// Compares the policies of a live database with their declaration beside the schema.
+import { trackingPolicies } from '../../schema/tracking.ts';
+import { sqlState, TimescaleMissingError } from '../errors.ts';
+import type { Database } from '../pool.ts';
+
+/** One setting that is not as it was declared. */
+export interface PolicyDifference {
+  /** `location_events` or `location_hourly`. */
+  relation: string;
+  /** Path in `trackingPolicies`, such as `refresh.endOffset`, or the procedure of a job that nothing declares. */
+  setting: string;
+  declared: string | null;
+  found: string | null;
+}
+
+interface Declared {
+  relation: string;
+  setting: string;
+  value: string;
+  isInterval: boolean;
+}
+
+/**
+ * What differs between `trackingPolicies` and `timescaledb_information`, in both directions: nothing
+ * when the migrations were applied and nobody changed a policy by hand.
+ * @throws TimescaleMissingError where TimescaleDB is not enabled.
+ */
+export async function comparePolicies(db: Database): Promise<PolicyDifference[]> {
+  const declared = declaredSettings();
+  const column = <Key extends keyof Declared>(key: Key) => declared.map((setting) => setting[key]);
+  try {
+    const { rows } = await db.query<PolicyDifference>(differences, [
+      column('relation'),
+      column('setting'),
+      column('value'),
+      column('isInterval'),
+    ]);
+    return rows;
+  } catch (error) {
+    if (!['42P01', '3F000'].includes(sqlState(error) ?? '')) throw error;
+    throw new TimescaleMissingError(`TimescaleDB is not enabled in ${db.name}: run "npm run db:migrate".`, {
+      cause: error,
+    });
+  }
+}
+
+function declaredSettings(): Declared[] {
+  const { location_events: events, location_hourly: hourly } = trackingPolicies;
+  const interval = (relation: string, setting: string, value: string) => ({
+    relation,
+    setting,
+    value,
+    isInterval: true,
+  });
+  const text = (relation: string, setting: string, value: string) => ({
+    ...interval(relation, setting, value),
+    isInterval: false,
+  });
+  return [
+    interval('location_events', 'chunkInterval', events.chunkInterval),
+    interval('location_events', 'compression.after', events.compression.after),
+    text('location_events', 'compression.segmentBy', events.compression.segmentBy.join(',')),
+    text('location_events', 'compression.orderBy', events.compression.orderBy.join(',')),
+    interval('location_events', 'retention', events.retention),
+    interval('location_hourly', 'refresh.startOffset', hourly.refresh.startOffset),
+    interval('location_hourly', 'refresh.endOffset', hourly.refresh.endOffset),
+    interval('location_hourly', 'refresh.every', hourly.refresh.every),
+    interval('location_hourly', 'retention', hourly.retention),
+    text('location_hourly', 'materializedOnly', String(hourly.materializedOnly)),
+  ];
+}
+
+// $1 relations, $2 settings, $3 values, $4 whether a value is an interval: '30 days' equals '1 mon'.
+const differences = `
+  WITH declared AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bool[]) AS d (relation, setting, value, is_interval)
+  ), jobs AS (
+    SELECT coalesce(c.view_name, j.hypertable_name)::text AS relation, j.proc_name::text, j.schedule_interval, j.config
+    FROM timescaledb_information.jobs j
+    LEFT JOIN timescaledb_information.continuous_aggregates c ON c.materialization_hypertable_name = j.hypertable_name
+    WHERE j.hypertable_name IS NOT NULL
+  ), found AS (
+    SELECT hypertable_name::text AS relation, 'chunkInterval' AS setting, time_interval::text AS value
+    FROM timescaledb_information.dimensions WHERE hypertable_name = 'location_events'
+    UNION ALL
+    SELECT 'location_events', setting, value FROM timescaledb_information.hypertable_compression_settings s,
+      LATERAL (VALUES ('compression.segmentBy', s.segmentby), ('compression.orderBy', replace(s.orderby, '"', ''))) AS v (setting, value)
+    WHERE s.hypertable = to_regclass('location_events') AND value IS NOT NULL
+    UNION ALL
+    SELECT view_name::text, 'materializedOnly', materialized_only::text FROM timescaledb_information.continuous_aggregates
+    WHERE view_name = 'location_hourly'
+    UNION ALL
+    SELECT jobs.relation, v.setting, v.value FROM jobs, LATERAL (VALUES
+      ('policy_compression', 'compression.after', config->>'compress_after'),
+      ('policy_retention', 'retention', config->>'drop_after'),
+      ('policy_refresh_continuous_aggregate', 'refresh.startOffset', config->>'start_offset'),
+      ('policy_refresh_continuous_aggregate', 'refresh.endOffset', config->>'end_offset'),
+      ('policy_refresh_continuous_aggregate', 'refresh.every', schedule_interval::text)
+    ) AS v (proc_name, setting, value) WHERE v.proc_name = jobs.proc_name
+    UNION ALL
+    SELECT relation, proc_name, config::text FROM jobs
+    WHERE proc_name NOT IN ('policy_compression', 'policy_retention', 'policy_refresh_continuous_aggregate')
+  )
+  SELECT coalesce(d.relation, f.relation) AS relation, coalesce(d.setting, f.setting) AS setting,
+    d.value AS declared, f.value AS found
+  FROM declared d FULL JOIN found f ON f.relation = d.relation AND f.setting = d.setting
+  WHERE CASE WHEN d.is_interval THEN d.value::interval IS DISTINCT FROM f.value::interval
+    ELSE d.value IS DISTINCT FROM f.value END
+  ORDER BY 1, 2`;
