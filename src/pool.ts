@@ -1,6 +1,7 @@
 // Connection pools: one postgres.js client that serves plain SQL, the tag and typed Drizzle alike.
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
+import { Client } from './client.ts';
 import { clientOptions, type DatabasePoolOptions, isProxied } from './client-options.ts';
 import { databaseUrl, useUtc } from './config.ts';
 import { type Address, describeConnectionError, isDriverError } from './connection-error.ts';
@@ -58,6 +59,7 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   readonly name: string;
   readonly key: DatabaseKey | undefined;
   readonly drizzleSchema: DrizzleSchema<S>;
+  readonly #client: Client;
   readonly #address: Address;
   readonly #options: DatabasePoolOptions;
   readonly #url: DatabaseUrl;
@@ -74,7 +76,9 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
       database: url.database,
       host: url.hosts.map(({ host, port }) => `${host}:${port}`).join(','),
     };
-    this.sql = nameErrors(postgres(clientOptions(options, url)) as unknown as postgres.Sql, this.#address);
+    const connect = () => postgres(clientOptions(options, url)) as unknown as postgres.Sql;
+    this.#client = new Client(connect, (error) => describeConnectionError(error, this.#address));
+    this.sql = this.#client.sql;
     this.drizzleSchema = relationalSchema(schema);
   }
 
@@ -123,7 +127,7 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
 
   /** Waits up to 5 seconds for running queries, then closes every connection. */
   async close(): Promise<void> {
-    await this.sql.end({ timeout: 5 });
+    await this.#client.close(5_000);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -158,36 +162,4 @@ export function createDatabasePool(
     'createDatabasePool got no connectionString (is the environment variable that holds it set?): ' +
       "pass postgresql://user:password@host:5432/database, or { database: 'core' }.",
   );
-}
-
-interface Rejectable {
-  reject: (error: unknown) => void;
-}
-
-// The driver's errors name a host at most. Every query of the client passes through here, so that
-// a connection error names its database whichever way the query was written.
-function nameErrors(sql: postgres.Sql, address: Address): postgres.Sql {
-  const watch = <Result>(result: Result): Result => {
-    if (result instanceof Promise) {
-      const query = result as unknown as Rejectable;
-      const { reject } = query;
-      query.reject = (error) => reject(describeConnectionError(error, address));
-    }
-    return result;
-  };
-  return new Proxy(sql, {
-    apply: (target, receiver, args) => watch(Reflect.apply(target, receiver, args)),
-    get: (target, property, receiver) => {
-      if (property === 'unsafe') {
-        return (...args: Parameters<typeof target.unsafe>) => watch(target.unsafe(...args));
-      }
-      if (property === 'reserve') {
-        return () =>
-          target.reserve().catch((error: unknown) => {
-            throw describeConnectionError(error, address);
-          });
-      }
-      return Reflect.get(target, property, receiver);
-    },
-  });
 }

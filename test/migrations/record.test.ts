@@ -15,7 +15,8 @@ import {
 } from '../../src/migrations/index.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { migratedDatabase, openPool } from '../support/database.ts';
-import { copyOfFolder, emptyFolder, exists, failure, freshPool, tags } from '../support/migrations.ts';
+import { failure } from '../support/failure.ts';
+import { copyOfFolder, emptyFolder, exists, freshPool, tags } from '../support/migrations.ts';
 
 describe('down', () => {
   test('takes back the latest, a number of them, or down to one; up again restores them', async () => {

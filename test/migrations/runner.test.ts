@@ -12,7 +12,8 @@ import {
   rollback,
 } from '../../src/migrations/index.ts';
 import { emptyDatabase, migratedDatabase, openPool } from '../support/database.ts';
-import { copyOfFolder, emptyFolder, exists, failure, freshPool, tags } from '../support/migrations.ts';
+import { failure } from '../support/failure.ts';
+import { copyOfFolder, emptyFolder, exists, freshPool, tags } from '../support/migrations.ts';
 
 describe('up', () => {
   test('a failed migration leaves nothing of itself and is shown with file, line and caret; the earlier ones stay', async () => {

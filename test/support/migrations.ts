@@ -112,8 +112,3 @@ export const tags = (migrations: readonly { tag: string }[]) => migrations.map((
 export const freshPool = async () => openPool('atriz', await emptyDatabase('atriz'));
 export const exists = async (pool: Awaited<ReturnType<typeof freshPool>>, name: string) =>
   (await pool.query('SELECT to_regclass($1) IS NOT NULL AS found', [name])).rows[0]?.found;
-export const failure = (attempt: Promise<unknown>) =>
-  attempt.then(
-    () => undefined,
-    (error: unknown) => error,
-  );

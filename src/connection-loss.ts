@@ -1,0 +1,140 @@
+// Transactions of postgres.js that survive the loss of their connection.
+// By hand: postgres.js would send ROLLBACK to the socket that is gone, which ends the process, or let
+// late statements of a lost transaction run on the connection that took its place, each committed by itself.
+import type postgres from 'postgres';
+
+type Work = (sql: postgres.TransactionSql) => unknown;
+export type Begin = (...args: [...options: string[], work: Work]) => Promise<unknown>;
+
+/** The parts of a postgres.js query that its own code calls. */
+interface RunningQuery {
+  handler: (query: RunningQuery) => unknown;
+  reject: (error: unknown) => void;
+}
+
+/** What becomes of a transaction's connection: statements may run while it is open. */
+interface Fate {
+  state: 'open' | 'lost' | 'ended';
+  /** Rejects when the connection is lost. */
+  readonly loss: Promise<never>;
+  readonly lose: (error: unknown) => void;
+}
+
+/** `sql.begin` that rejects, once, when the connection is lost, and lets nothing run after its end. */
+export function guardBegin(begin: Begin): Begin {
+  return async (...args) => {
+    const { options, work } = split(args);
+    const fate = newFate();
+    const transaction = begin(...options, (sql) => settle(fate, () => work(guard(sql, fate))));
+    try {
+      return await transaction;
+    } catch (error) {
+      if (meansLoss(error)) fate.lose(error);
+      throw error;
+    } finally {
+      if (fate.state === 'open') fate.state = 'ended';
+    }
+  };
+}
+
+/** A reserved connection on which nothing runs any more once it is lost or released. */
+export function guardReserved(sql: postgres.ReservedSql, onRelease: () => void): postgres.ReservedSql {
+  const fate = newFate();
+  const release = () => {
+    if (fate.state === 'open') fate.state = 'ended';
+    onRelease();
+    sql.release();
+  };
+  const guarded = guard(sql as unknown as postgres.TransactionSql, fate);
+  return new Proxy(guarded, {
+    get: (target, property) => (property === 'release' ? release : Reflect.get(target, property)),
+  }) as unknown as postgres.ReservedSql;
+}
+
+function newFate(): Fate {
+  let reject: (error: unknown) => void = () => undefined;
+  const loss = new Promise<never>((_, fail) => {
+    reject = fail;
+  });
+  loss.catch(() => undefined);
+  const fate: Fate = {
+    state: 'open',
+    loss,
+    lose: (error) => {
+      if (fate.state !== 'open') return;
+      fate.state = 'lost';
+      reject(error);
+    },
+  };
+  return fate;
+}
+
+// postgres.js ends a lost transaction itself, by rejecting begin(): until then nothing may come back
+// to it, because it would answer with COMMIT or ROLLBACK.
+async function settle(fate: Fate, work: () => unknown): Promise<unknown> {
+  const parked = new Promise<never>(() => undefined);
+  try {
+    const result = work();
+    const value = await (Array.isArray(result) ? Promise.all(result) : result);
+    return fate.state === 'lost' ? parked : value;
+  } catch (error) {
+    if (fate.state === 'lost') return parked;
+    throw error;
+  }
+}
+
+function guard(sql: postgres.TransactionSql, fate: Fate): postgres.TransactionSql {
+  const watch = <Result>(result: Result): Result => {
+    if (result instanceof Promise && 'handler' in result) watchQuery(result as unknown as RunningQuery, fate);
+    return result;
+  };
+  return new Proxy(sql, {
+    apply: (target, receiver, args) => watch(Reflect.apply(target, receiver, args)),
+    get: (target, property, receiver) => {
+      const value = Reflect.get(target, property, receiver);
+      if (property === 'unsafe' || property === 'file') {
+        return (...args: unknown[]) => watch(Reflect.apply(value, target, args));
+      }
+      if (property === 'savepoint') {
+        const savepoint: Begin = (...args) => {
+          const { options, work } = split(args);
+          const inner: Work = (nested) => settle(fate, () => work(guard(nested, fate)));
+          return Promise.race([Reflect.apply(value, target, [...options, inner]), fate.loss]);
+        };
+        return savepoint;
+      }
+      return value;
+    },
+  });
+}
+
+function watchQuery(query: RunningQuery, fate: Fate): void {
+  const { handler, reject } = query;
+  query.handler = (started) => {
+    if (fate.state === 'open') return handler(started);
+    const isLost = fate.state === 'lost';
+    const error = new Error(
+      `Not run: ${isLost ? 'the connection of the transaction is lost' : 'the transaction has ended'}.`,
+    );
+    return started.reject(isLost ? Object.assign(error, { code: 'CONNECTION_CLOSED' }) : error);
+  };
+  query.reject = (error) => {
+    if (meansLoss(error)) fate.lose(error);
+    reject(error);
+  };
+}
+
+const neverConnected = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENOENT'];
+
+/** Network errors have no SQLSTATE; after a FATAL the server closes the connection. */
+export function meansLoss(error: unknown): boolean {
+  const { code, severity } = error as { code?: unknown; severity?: unknown };
+  if (severity === 'FATAL' || severity === 'PANIC') return true;
+  if (typeof code !== 'string' || severity !== undefined || neverConnected.includes(code)) return false;
+  return /^(CONNECTION_|E[A-Z]+$)/.test(code);
+}
+
+const split = (args: readonly unknown[]) => ({
+  options: args.slice(0, -1) as string[],
+  work: args.at(-1) as Work,
+});
