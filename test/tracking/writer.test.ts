@@ -9,7 +9,8 @@ import {
   LocationWriterFullError,
 } from '../../src/tracking/index.ts';
 import { failure } from '../support/failure.ts';
-import { day, plainTracking, point, track } from '../support/tracking.ts';
+import { plainTracking } from '../support/tracking.ts';
+import { day, point, track } from '../support/tracking-points.ts';
 
 describe('createLocationWriter', () => {
   let db: Pool;
