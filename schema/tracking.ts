@@ -2,6 +2,7 @@
 import { sql } from 'drizzle-orm';
 import { bigint, check, index, jsonb, numeric, pgTable, pgView, uuid, varchar } from 'drizzle-orm/pg-core';
 import { coreUserId, timestamptz } from './columns.ts';
+import { deleteRows, type ErasureRule } from './erasure.ts';
 
 /** A DECIMAL that a double holds without loss: at most 15 significant digits. */
 const decimal = (name: string, precision: number, scale: number) =>
@@ -68,3 +69,9 @@ export const locationHourly = pgView('location_hourly', {
   lastEvent: timestamptz('last_event').notNull(),
 }).existing();
 export type LocationHourly = typeof locationHourly.$inferSelect;
+
+export const erasure: readonly ErasureRule[] = [
+  // Raw points first: a refresh of the aggregate would else bring their hours back.
+  deleteRows(locationEvents, locationEvents.userId),
+  deleteRows(locationHourly, locationHourly.userId),
+];

@@ -7,9 +7,11 @@ import { commandLine } from './arguments.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerClean } from './commands/clean.ts';
 import { registerCreate } from './commands/create.ts';
+import { registerEraseUser } from './commands/erase-user.ts';
 import { registerGenerate } from './commands/generate.ts';
 import { registerImport } from './commands/import.ts';
 import { registerMigrate } from './commands/migrate.ts';
+import { registerReferences } from './commands/references.ts';
 import { registerReset } from './commands/reset.ts';
 import { registerSeed } from './commands/seed.ts';
 import { registerStatus } from './commands/status.ts';
@@ -33,6 +35,8 @@ for (const register of [
   registerClean,
   registerReset,
   registerImport,
+  registerReferences,
+  registerEraseUser,
   registerCheck,
   registerGenerate,
   registerStudio,

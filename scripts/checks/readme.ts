@@ -50,7 +50,6 @@ function typeErrors(): string[] {
         noUnusedLocals: false,
         paths: {
           '@atriz/database': source('src/index.ts'),
-          '@atriz/database/references': source('src/references.ts'),
           '@atriz/database/schema/*': source('schema/*.ts'),
           '@atriz/database/*': source('src/*/index.ts'),
         },
