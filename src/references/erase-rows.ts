@@ -51,7 +51,8 @@ async function eraseChunks(
 ): Promise<void> {
   const storage = await readStorage(db, key, rule.relation);
   if (storage.materialized) await awaitRefresh(db, storage);
-  const chunks = (await countRows(db, key, rule, userId)) > 0 ? await readChunks(db, storage) : [];
+  if ((await countRows(db, key, rule, userId)) === 0) return onRows(rule, 0);
+  const chunks = await readChunks(db, storage);
   // What is no hypertable has rows, but no chunks.
   const ranges = chunks.length > 0 ? chunks : [undefined];
   for (const range of ranges) {
