@@ -57,6 +57,8 @@ async function eraseChunks(
   const ranges = chunks.length > 0 ? chunks : [undefined];
   for (const range of ranges) {
     await withTransaction(db, async (transaction) => {
+      // TimescaleDB fails, rather than waits, when two sessions delete the same compressed rows.
+      await transaction.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`erase ${userId}`]);
       // The default of 100,000 guards against accidents; a chunk is bounded by itself.
       await transaction.query('SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0');
       onRows(rule, await apply(transaction, rule, userId, { storage, range }));
