@@ -42,9 +42,16 @@ async function eraseUserCommand(user: string, options: EraseUserOptions): Promis
     if (!json && !yes) printRows(planned);
     const what = `${plural(planned.rows, 'row')} of user ${planned.userId} will be deleted or anonymised for good.`;
     await confirmDestruction(what, yes);
-    return withBar(planned.rows, (onProgress) =>
-      eraseUser(pools, userId, { graceMs: grace * 1000, onProgress }),
-    );
+    try {
+      return await withBar(planned.rows, (onProgress) =>
+        eraseUser(pools, userId, { graceMs: grace * 1000, onProgress }),
+      );
+    } catch (error) {
+      console.error(
+        `Not finished: "npm run db:erase-user -- ${planned.userId}" goes on where this one stopped.`,
+      );
+      throw error;
+    }
   });
   if (json) printJson(report);
   else printReport(report);

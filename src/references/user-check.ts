@@ -11,7 +11,7 @@ export interface UserCheckOptions {
   ttlMs?: number;
   /** How long somebody unknown or inactive stays refused without asking again. Default 5,000. */
   refusedTtlMs?: number;
-  /** Most ids remembered, about 200 bytes each; the oldest answer goes first. Default 100,000. */
+  /** Most ids remembered, about 150 bytes each; the oldest answer goes first. Default 100,000. */
   max?: number;
 }
 

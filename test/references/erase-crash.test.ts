@@ -7,7 +7,7 @@ import { addPeople, bystander, openPools, refresh, rowsLeft, userIdOf } from './
 
 /** More than an erasure has steps; the test says if it has more. */
 const people = 48;
-const kills = [1, 4, 8, 12, 14, 20, 30];
+const kills = [1, 3, 8, 14, 30];
 
 describeWith(['timescaledb'], 'erasure', () => {
   test('ends the same, whatever step it was interrupted at, by an error or by kill -9', async () => {
@@ -57,5 +57,5 @@ describeWith(['timescaledb'], 'erasure', () => {
     await refresh(pools.tracking);
     expect(await rowsLeft(pools, 2)).toEqual(wanted);
     expect(await rowsLeft(pools, bystander)).toEqual(before);
-  }, 120_000);
+  }, 180_000);
 });

@@ -1,9 +1,15 @@
 // eraseUser and db:erase-user: what goes, what stays, what is refused.
 import { randomUUID } from 'node:crypto';
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { erasedUserId } from '../../schema/erasure.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
-import { ConnectionError, createDatabasePool, type Pool, ValidationError } from '../../src/index.ts';
+import {
+  ConnectionError,
+  createDatabasePool,
+  type Pool,
+  ValidationError,
+  withTransaction,
+} from '../../src/index.ts';
 import { NotMigratedError } from '../../src/migrations/index.ts';
 import { eraseUser, requireUser } from '../../src/references/index.ts';
 import { runCli } from '../support/cli.ts';
@@ -211,6 +217,16 @@ describeWith(['timescaledb'], 'erasing a person', () => {
     const asked = await cli('erase-user', email);
     expect(asked).toMatchObject({ code: 2, stderr: expect.stringContaining('add --yes to go on') });
     expect(await rowsLeft(pools, person)).toEqual(all);
+    // What fails on the way says how to go on.
+    await pools.pshop.query(
+      "ALTER TABLE products ADD CONSTRAINT no_erasure CHECK (name <> 'Coffee' OR is_active) NOT VALID",
+    );
+    const failed = await cli('erase-user', email, '--yes', '--grace', '0');
+    expect(failed).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(`db:erase-user -- ${userId}" goes on`),
+    });
+    await pools.pshop.query('ALTER TABLE products DROP CONSTRAINT no_erasure');
     const done = await cli('erase-user', email, '--yes', '--grace', '0');
     expect(done).toMatchObject({ code: 0, stderr: '' });
     expect(done.stdout).toMatch(/core +users +id +delete +1\n/);
@@ -241,3 +257,36 @@ describeWith(['timescaledb'], 'erasing a person', () => {
     expect(await rowsLeft(pools, bystander)).toEqual(before);
   });
 });
+
+describeWith(
+  ['timescaledb', 'concurrent-sessions'],
+  'erasing a person while the aggregate is refreshed',
+  () => {
+    test('waits for what the refresh has written, and erases that too', async () => {
+      const { pools } = await openPools();
+      await addPeople(pools, 1);
+      const { tracking } = pools;
+      const { rows } = await tracking.query<{ name: string }>(
+        `SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name) AS name
+       FROM timescaledb_information.continuous_aggregates`,
+      );
+      let erasure: Promise<unknown> = Promise.resolve();
+      await withTransaction(tracking, async (refreshing) => {
+        await refreshing.query(
+          `INSERT INTO ${rows[0]?.name} (hour, device_id, user_id, app_source) VALUES ('2026-01-01T00:00Z', $1, $2, 'pshop')`,
+          [randomUUID(), userIdOf(1)],
+        );
+        erasure = eraseUser(pools, userIdOf(1), none);
+        const blocked =
+          'SELECT 1 FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())';
+        await vi.waitFor(async () => expect((await tracking.query(blocked)).rowCount).toBe(1), {
+          timeout: 10_000,
+        });
+      });
+      await erasure;
+      expect(
+        (await tracking.query(`SELECT 1 FROM ${rows[0]?.name} WHERE user_id = $1`, [userIdOf(1)])).rowCount,
+      ).toBe(0);
+    });
+  },
+);
