@@ -2,6 +2,7 @@
 import { relations } from 'drizzle-orm';
 import { jsonb, pgTable, text, unique, varchar } from 'drizzle-orm/pg-core';
 import { coreUserId, primaryId, timestamps } from './columns.ts';
+import { deleteRows, type ErasureRule } from './erasure.ts';
 
 export const userProfiles = pgTable('user_profiles', {
   id: primaryId(),
@@ -41,3 +42,8 @@ export const userProfilesRelations = relations(userProfiles, ({ many }) => ({
 export const userPreferencesRelations = relations(userPreferences, ({ one }) => ({
   profile: one(userProfiles, { fields: [userPreferences.userId], references: [userProfiles.userId] }),
 }));
+
+export const erasure: readonly ErasureRule[] = [
+  deleteRows(userPreferences, userPreferences.userId),
+  deleteRows(userProfiles, userProfiles.userId),
+];

@@ -1,4 +1,5 @@
 // Column helpers shared by every table, so that keys and timestamps have one definition.
+import type { Column } from 'drizzle-orm';
 import { timestamp, uuid } from 'drizzle-orm/pg-core';
 
 /** Every timestamp carries a zone and is stored in UTC. Read and written as a JavaScript `Date`. */
@@ -7,10 +8,21 @@ export const timestamptz = (name: string) => timestamp(name, { withTimezone: tru
 export const primaryId = () => uuid('id').primaryKey().defaultRandom();
 
 /**
- * `user_id` of a person in atriz_core. A plain uuid: no foreign key spans databases, so
- * `requireUser` from `@atriz/database/references` keeps it true.
+ * A person of atriz_core, by default in `user_id`. A plain uuid: no foreign key spans databases, so
+ * `requireUser` from `@atriz/database/references` keeps it true, and `db:references` checks it.
  */
-export const coreUserId = () => uuid('user_id');
+export function coreUserId<Name extends string = 'user_id'>(name: Name = 'user_id' as Name) {
+  const builder = uuid(name);
+  coreUserColumns.add(configurationOf(builder));
+  return builder;
+}
+
+/** Whether `coreUserId` made this column of a table or view. */
+export const isCoreUserId = (column: Column): boolean => coreUserColumns.has(configurationOf(column));
+
+// Drizzle hands the configuration of a column's builder on to the column: the one thing both share.
+const coreUserColumns = new WeakSet<object>();
+const configurationOf = (column: object) => (column as { config: object }).config;
 
 /** `updated_at` is kept by the trigger `set_updated_at`, whatever the client sends. */
 export const timestamps = () => ({

@@ -14,6 +14,7 @@ import {
   varchar,
 } from 'drizzle-orm/pg-core';
 import { primaryId, timestamps, timestamptz } from './columns.ts';
+import { deleteRows, type ErasureRule, keepRows } from './erasure.ts';
 
 export const users = pgTable(
   'users',
@@ -144,3 +145,11 @@ export const userRolesRelations = relations(userRoles, ({ one }) => ({
 export const userMetadataRelations = relations(userMetadata, ({ one }) => ({
   user: one(users, { fields: [userMetadata.userId], references: [users.id] }),
 }));
+
+export const erasure: readonly ErasureRule[] = [
+  keepRows(roles, 'names of roles, the same for everybody'),
+  deleteRows(authTokens, authTokens.userId),
+  deleteRows(userRoles, userRoles.userId),
+  deleteRows(userMetadata, userMetadata.userId),
+  deleteRows(users, users.id),
+];

@@ -13,6 +13,7 @@ import {
   varchar,
 } from 'drizzle-orm/pg-core';
 import { coreUserId, primaryId, timestamps, timestamptz } from './columns.ts';
+import { anonymiseRows, deleteRows, type ErasureRule, erasedUserId, keep } from './erasure.ts';
 
 export const vehicles = pgTable(
   'vehicles',
@@ -95,3 +96,28 @@ export const vehicleAssignmentsRelations = relations(vehicleAssignments, ({ one 
   vehicle: one(vehicles, { fields: [vehicleAssignments.vehicleId], references: [vehicles.id] }),
   driver: one(drivers, { fields: [vehicleAssignments.driverId], references: [drivers.id] }),
 }));
+
+export const erasure: readonly ErasureRule[] = [
+  // Of a driver. The assignments of an owner's vehicles are about other people, and stay.
+  deleteRows(vehicleAssignments, vehicleAssignments.driverId, {
+    through: { key: drivers.id, person: drivers.userId },
+  }),
+  deleteRows(drivers, drivers.userId),
+  anonymiseRows(vehicles, vehicles.userId, {
+    because: 'the working hours of its other drivers hang on a vehicle',
+    columns: {
+      id: keep,
+      userId: erasedUserId,
+      vehicleName: 'Erased vehicle',
+      licensePlate: null,
+      vin: null,
+      deviceId: null,
+      make: keep,
+      model: keep,
+      modelYear: keep,
+      isActive: false,
+      createdAt: keep,
+      updatedAt: keep,
+    },
+  }),
+];

@@ -14,6 +14,7 @@ import {
   varchar,
 } from 'drizzle-orm/pg-core';
 import { coreUserId, primaryId, timestamps, timestamptz } from './columns.ts';
+import { anonymiseRows, type ErasureRule, erasedUserId, keep, keepRows } from './erasure.ts';
 
 /** Money is an exact decimal with two places, read as a string: `Number` would round it. */
 const money = (name: string) => numeric(name, { precision: 12, scale: 2 });
@@ -162,3 +163,74 @@ export const orderItemsRelations = relations(orderItems, ({ one }) => ({
 export const deliveriesRelations = relations(deliveries, ({ one }) => ({
   order: one(orders, { fields: [deliveries.orderId], references: [orders.id] }),
 }));
+
+export const erasure: readonly ErasureRule[] = [
+  // Of a customer: where she lives. Before orders, which would not name her any more.
+  anonymiseRows(deliveries, deliveries.orderId, {
+    through: { key: orders.id, person: orders.userId },
+    because: 'part of an order, which accounting keeps, and the work of a courier',
+    columns: {
+      id: keep,
+      orderId: keep,
+      userId: keep,
+      deviceId: keep,
+      status: keep,
+      address: 'erased',
+      assignedAt: keep,
+      pickedUpAt: keep,
+      deliveredAt: keep,
+      createdAt: keep,
+      updatedAt: keep,
+    },
+  }),
+  // Of a courier.
+  anonymiseRows(deliveries, deliveries.userId, {
+    because: 'part of an order of somebody else',
+    columns: {
+      id: keep,
+      orderId: keep,
+      userId: erasedUserId,
+      deviceId: null,
+      status: keep,
+      address: keep,
+      assignedAt: keep,
+      pickedUpAt: keep,
+      deliveredAt: keep,
+      createdAt: keep,
+      updatedAt: keep,
+    },
+  }),
+  keepRows(orderItems, 'what was sold for how much; the order says to whom'),
+  anonymiseRows(orders, orders.userId, {
+    because: 'accounting must keep what was sold',
+    columns: {
+      id: keep,
+      userId: erasedUserId,
+      status: keep,
+      subtotal: keep,
+      deliveryFee: keep,
+      total: keep,
+      currency: keep,
+      placedAt: keep,
+      createdAt: keep,
+      updatedAt: keep,
+    },
+  }),
+  anonymiseRows(products, products.userId, {
+    because: 'orders that accounting keeps name what was sold',
+    columns: {
+      id: keep,
+      userId: erasedUserId,
+      // Unique per seller, and two erased sellers may have used the same.
+      sku: sql`${products.id}::text`,
+      name: keep,
+      description: null,
+      price: keep,
+      currency: keep,
+      stock: 0,
+      isActive: false,
+      createdAt: keep,
+      updatedAt: keep,
+    },
+  }),
+];

@@ -2,6 +2,7 @@
 import { sql } from 'drizzle-orm';
 import { bigint, check, index, jsonb, numeric, pgTable, pgView, uuid, varchar } from 'drizzle-orm/pg-core';
 import { coreUserId, primaryId, timestamps, timestamptz } from './columns.ts';
+import { deleteRows, type ErasureRule, keepRows } from './erasure.ts';
 
 /** A DECIMAL that a double holds without loss: at most 15 significant digits. */
 const decimal = (name: string, precision: number, scale: number) =>
@@ -110,3 +111,11 @@ export const locationLateHours = pgTable('location_late_hours', {
   ...timestamps(),
 });
 export type LocationLateHour = typeof locationLateHours.$inferSelect;
+
+export const erasure: readonly ErasureRule[] = [
+  // Raw points first: a refresh of the aggregate would else bring their hours back.
+  deleteRows(locationEvents, locationEvents.userId),
+  deleteRows(locationHourly, locationHourly.userId),
+  keepRows(locationWriters, 'numbers of batches, no person'),
+  keepRows(locationLateHours, 'hours, no person'),
+];

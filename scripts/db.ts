@@ -7,9 +7,11 @@ import { commandLine } from './arguments.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerClean } from './commands/clean.ts';
 import { registerCreate } from './commands/create.ts';
+import { registerEraseUser } from './commands/erase-user.ts';
 import { registerGenerate } from './commands/generate.ts';
 import { registerImport } from './commands/import.ts';
 import { registerMigrate } from './commands/migrate.ts';
+import { registerReferences } from './commands/references.ts';
 import { registerRefreshLate } from './commands/refresh-late.ts';
 import { registerReset } from './commands/reset.ts';
 import { registerSeed } from './commands/seed.ts';
@@ -35,6 +37,8 @@ for (const register of [
   registerReset,
   registerImport,
   registerRefreshLate,
+  registerReferences,
+  registerEraseUser,
   registerCheck,
   registerGenerate,
   registerStudio,

@@ -19,7 +19,7 @@ import {
   recordLocations,
 } from '../src/index.ts';
 import { packageRoot } from '../src/package-root.ts';
-import { requireUser } from '../src/references.ts';
+import { requireUser } from '../src/references/index.ts';
 import { refreshContinuousAggregate } from '../src/timescale.ts';
 import { commandLine } from './arguments.ts';
 import { startCluster } from './embedded/cluster.ts';

@@ -19,6 +19,17 @@ export async function withPool<Result>(
   return await work(pool);
 }
 
+/** Runs `work` with a pool of each of several databases. */
+export async function withPools<Key extends DatabaseKey, Result>(
+  keys: readonly Key[],
+  work: (pools: Readonly<Record<Key, Pool>>) => Promise<Result>,
+  open: Partial<Record<Key, Pool>> = {},
+): Promise<Result> {
+  const [key, ...rest] = keys;
+  if (key === undefined) return work(open as Record<Key, Pool>);
+  return withPool(key, (pool) => withPools(rest, work, { ...open, [key]: pool }));
+}
+
 /** Runs `work` on the server's maintenance database, from which databases are created and dropped. */
 export async function withMaintenance<Result>(
   key: DatabaseKey,

@@ -82,6 +82,20 @@ export class UserReferenceError extends AtrizDatabaseError {
   }
 }
 
+/** Some ids of a batch may not stand in `user_id`. */
+export class UserReferencesError extends AtrizDatabaseError {
+  override readonly name = 'UserReferencesError';
+  /** Every id that failed, once. */
+  readonly failures: readonly { userId: string; reason: UserReferenceError['reason'] | 'no uuid' }[];
+
+  constructor(failures: UserReferencesError['failures']) {
+    const shown = failures.slice(0, 10).map(({ userId, reason }) => `${userId.slice(0, 100)} (${reason})`);
+    const more = failures.length > shown.length ? `, and ${failures.length - shown.length} more` : '';
+    super(`Not active users of atriz_core: ${shown.join(', ')}${more}.`);
+    this.failures = failures;
+  }
+}
+
 /** SQLSTATE of a PostgreSQL error, wherever it hides in a chain of causes. */
 export function sqlState(error: unknown): string | undefined {
   for (let current = error; current instanceof Error; current = current.cause) {

@@ -1,0 +1,117 @@
+// erase-user: removes a person from all databases, or says what would be removed.
+import { SingleBar } from 'cli-progress';
+import type { Command } from 'commander';
+import { databaseKeys } from '../../src/databases.ts';
+import { UserReferenceError } from '../../src/errors.ts';
+import type { Pool } from '../../src/pool.ts';
+import { type ErasureProgress, type ErasureReport, eraseUser } from '../../src/references/erase.ts';
+import { confirmDestruction, formatCount, plural, printJson, printTable } from '../output.ts';
+import { withPools } from '../session.ts';
+import { wholeNumber } from './migrate.ts';
+
+interface EraseUserOptions {
+  yes?: boolean;
+  dryRun?: boolean;
+  grace: number;
+  json?: boolean;
+}
+
+export function registerEraseUser(program: Command): void {
+  program
+    .command('erase-user')
+    .description('delete or anonymise a person in all databases; run again after a crash, it finishes')
+    .argument('<user>', 'user id, or e-mail address')
+    .option('--yes', 'do not ask')
+    .option('--dry-run', 'count what would change, change nothing')
+    .option(
+      '--grace <seconds>',
+      'how long services may have remembered the person as active',
+      wholeNumber,
+      60,
+    )
+    .option('--json', 'print JSON')
+    .action(eraseUserCommand);
+}
+
+async function eraseUserCommand(user: string, options: EraseUserOptions): Promise<void> {
+  const { yes, dryRun, grace, json } = options;
+  const report = await withPools(databaseKeys, async (pools) => {
+    const userId = user.includes('@') ? await findByEmail(pools.core, user) : user;
+    const planned = await eraseUser(pools, userId, { dryRun: true });
+    if (dryRun || planned.rows === 0) return planned;
+    if (!json && !yes) printRows(planned);
+    const what = `${plural(planned.rows, 'row')} of user ${planned.userId} will be deleted or anonymised for good.`;
+    await confirmDestruction(what, yes);
+    try {
+      return await withBar(planned.rows, (onProgress) =>
+        eraseUser(pools, userId, { graceMs: grace * 1000, onProgress }),
+      );
+    } catch (error) {
+      console.error(
+        `Not finished: "npm run db:erase-user -- ${planned.userId}" goes on where this one stopped.`,
+      );
+      throw error;
+    }
+  });
+  if (json) printJson(report);
+  else printReport(report);
+}
+
+async function findByEmail(core: Pool, email: string): Promise<string> {
+  const { rows } = await core.query<{ id: string }>('SELECT id FROM users WHERE email = lower($1)', [email]);
+  if (!rows[0]) throw new UserReferenceError(email, 'unknown');
+  return rows[0].id;
+}
+
+async function withBar<Result>(
+  total: number,
+  work: (onProgress: (progress: ErasureProgress) => void) => Promise<Result>,
+): Promise<Result> {
+  const bar = new SingleBar({
+    format: '{bar} {value}/{total} rows | {what}',
+    stream: process.stderr,
+    hideCursor: true,
+  });
+  bar.start(total, 0, { what: 'locks the user out' });
+  try {
+    return await work((progress) => {
+      if (progress.step === 'rows') {
+        bar.increment(progress.rows, { what: `${progress.database} ${progress.relation}` });
+      }
+      if (progress.step === 'wait') {
+        const seconds = Math.ceil(progress.milliseconds / 1000);
+        bar.update({ what: `waits ${seconds} s for services that still take the user for active` });
+      }
+    });
+  } finally {
+    bar.stop();
+  }
+}
+
+function printReport(report: ErasureReport): void {
+  const { userId, dryRun, rows } = report;
+  if (rows === 0) {
+    console.log(`Nothing to do: no database holds anything of user ${userId}.`);
+    return;
+  }
+  printRows(report);
+  console.log(
+    dryRun
+      ? `\n${plural(rows, 'row')} of user ${userId} would be deleted or anonymised. Nothing was changed.`
+      : `\nUser ${userId} is erased: ${plural(rows, 'row')}. Backups still hold the person until they are pruned.`,
+  );
+}
+
+const printRows = ({ relations }: ErasureReport): void =>
+  printTable(
+    ['database', 'table', 'by', 'action', 'rows'],
+    relations
+      .filter(({ rows }) => rows > 0)
+      .map(({ database, relation, column, action, rows }) => [
+        database,
+        relation,
+        column,
+        action,
+        formatCount(rows),
+      ]),
+  );

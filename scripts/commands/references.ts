@@ -1,0 +1,81 @@
+// references: finds rows whose user_id names nobody in atriz_core.
+import { SingleBar } from 'cli-progress';
+import type { Command } from 'commander';
+import { selectDatabases } from '../../src/config.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { findOrphans, type OrphanReport } from '../../src/references/orphans.ts';
+import { formatCount, plural, printJson, printTable } from '../output.ts';
+import { withPool } from '../session.ts';
+import { wholeNumber } from './migrate.ts';
+
+interface ReferencesOptions {
+  samples: number;
+  json?: boolean;
+}
+
+export function registerReferences(program: Command): void {
+  program
+    .command('references')
+    .description('find rows whose user does not exist in atriz_core; exit 3 if there are any')
+    .argument('[database...]', 'which; default: all')
+    .option('--samples <count>', 'how many of them to show for each column', wholeNumber, 5)
+    .option('--json', 'print JSON')
+    .action(async (names: string[], { samples, json }: ReferencesOptions) => {
+      const reports = await checkReferences(selectDatabases(names), samples);
+      if (json) printJson(reports);
+      else printReport(reports);
+      if (reports.some(({ orphans }) => orphans > 0)) process.exitCode = 3;
+    });
+}
+
+async function checkReferences(keys: readonly DatabaseKey[], samples: number): Promise<OrphanReport[]> {
+  const bar = new SingleBar({
+    format: '{what} | {users} users',
+    stream: process.stderr,
+    hideCursor: true,
+    clearOnComplete: true,
+  });
+  bar.start(0, 0, { what: 'atriz_core', users: '0' });
+  try {
+    return await withPool('core', async (core) => {
+      const reports = [];
+      for (const key of keys.filter((other) => other !== 'core')) {
+        const onProgress = ({ relation, column, users }: OrphanReport) =>
+          bar.update(0, { what: `${key} ${relation}.${column}`, users: formatCount(users) });
+        reports.push(
+          ...(await withPool(key, (pool) => findOrphans(core, pool, { key, samples, onProgress }))),
+        );
+      }
+      return reports;
+    });
+  } finally {
+    bar.stop();
+  }
+}
+
+function printReport(reports: readonly OrphanReport[]): void {
+  if (reports.length === 0) {
+    console.log('core keeps its own references true, with foreign keys: nothing to check.');
+    return;
+  }
+  printTable(
+    ['database', 'column', 'users', 'orphans', 'rows'],
+    reports.map(({ database, relation, column, users, orphans, rows }) => [
+      database,
+      `${relation}.${column}`,
+      formatCount(users),
+      formatCount(orphans),
+      formatCount(rows),
+    ]),
+  );
+  const wrong = reports.filter(({ orphans }) => orphans > 0);
+  if (wrong.length === 0) return;
+  for (const { database, relation, column, orphans, samples } of wrong) {
+    console.log(`\n${database} ${relation}.${column}:`);
+    for (const { userId, rows } of samples) console.log(`  ${userId}  ${plural(rows, 'row')}`);
+    if (orphans > samples.length) console.log(`  … and ${formatCount(orphans - samples.length)} more`);
+  }
+  console.log(
+    '\nThese users do not exist in atriz_core: "npm run db:erase-user -- <user-id>" removes what is left of one.',
+  );
+}

@@ -1,0 +1,70 @@
+// Asks atriz_core who may stand in a user_id column.
+import { UserReferenceError, UserReferencesError, ValidationError } from '../errors.ts';
+import type { Database } from '../pool.ts';
+import { isUuid } from '../tracking/columns.ts';
+
+/** What atriz_core says of a user id. */
+export type Standing = 'active' | 'inactive' | 'unknown';
+
+/**
+ * Call it before a row with this `user_id` is written to an application's database.
+ * @param coreDb atriz_core, or a transaction of it.
+ * @returns the user's id, normalised.
+ * @throws UserReferenceError for somebody unknown or not active; ValidationError for what is no uuid.
+ */
+export async function requireUser(coreDb: Database, userId: string): Promise<string> {
+  const id = parseUserId(userId);
+  const standing = (await readStandings(coreDb, [id])).get(id) ?? 'unknown';
+  if (standing !== 'active') throw new UserReferenceError(id, standing);
+  return id;
+}
+
+/**
+ * `requireUser` for a batch, in one round trip; none for an empty batch. An id may occur many times.
+ * @returns the ids, normalised, in the order given.
+ * @throws UserReferencesError naming every id that fails, once, with its reason.
+ */
+export async function requireUsers(coreDb: Database, userIds: readonly string[]): Promise<string[]> {
+  return acceptActive(userIds, (ids) => readStandings(coreDb, ids));
+}
+
+/** The rules of `requireUsers`, wherever the answers come from. Absent from the answer means unknown. */
+export async function acceptActive(
+  userIds: readonly string[],
+  ask: (ids: readonly string[]) => Promise<ReadonlyMap<string, Standing>>,
+): Promise<string[]> {
+  const ids = userIds.map((userId) => (isUuid(userId) ? normalise(userId) : undefined));
+  const standings = await ask([...new Set(ids.filter((id) => id !== undefined))]);
+  const failures = new Map<string, UserReferencesError['failures'][number]['reason']>();
+  const accepted = ids.map((id, index) => {
+    const standing = id === undefined ? 'no uuid' : (standings.get(id) ?? 'unknown');
+    const named = id ?? String(userIds[index]);
+    if (standing !== 'active') failures.set(named, standing);
+    return named;
+  });
+  if (failures.size === 0) return accepted;
+  throw new UserReferencesError([...failures].map(([userId, reason]) => ({ userId, reason })));
+}
+
+/** @throws ValidationError for what is no uuid. */
+export function parseUserId(userId: string): string {
+  if (!isUuid(userId)) {
+    throw new ValidationError(`User id "${String(userId).slice(0, 100)}" is not a uuid.`);
+  }
+  return normalise(userId);
+}
+
+/** One round trip. Nobody is in the answer who is not in atriz_core. */
+export async function readStandings(
+  coreDb: Database,
+  ids: readonly string[],
+): Promise<ReadonlyMap<string, Standing>> {
+  if (ids.length === 0) return new Map();
+  const { rows } = await coreDb.query<{ id: string; is_active: boolean }>(
+    'SELECT id, is_active FROM users WHERE id = ANY($1::uuid[])',
+    [ids],
+  );
+  return new Map(rows.map(({ id, is_active }) => [id, is_active ? 'active' : 'inactive']));
+}
+
+const normalise = (userId: string) => userId.toLowerCase();

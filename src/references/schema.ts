@@ -1,0 +1,69 @@
+// What the schema files say about people: the columns that point to core, and the rules of erasure.
+import { is } from 'drizzle-orm';
+import { getTableConfig, getViewConfig, PgColumn, PgTable, PgView } from 'drizzle-orm/pg-core';
+import { isCoreUserId } from '../../schema/columns.ts';
+import type { ErasureRule } from '../../schema/erasure.ts';
+import { type DatabaseKey, definitionOf } from '../databases.ts';
+import { ConfigurationError } from '../errors.ts';
+
+export type Relation = PgTable | PgView;
+
+/** A column of a table or view that names a person of atriz_core. */
+export interface ReferenceColumn {
+  readonly relation: Relation;
+  readonly column: PgColumn;
+}
+
+/** The columns that `coreUserId()` made in the schema of a database. None in atriz_core: it has foreign keys. */
+export const referenceColumns = (key: DatabaseKey): ReferenceColumn[] =>
+  referencesIn(definitionOf(key).schema);
+
+/**
+ * The rules of a database, in the order in which they are carried out.
+ * @throws ConfigurationError when a table, a view or a column that points to core has no rule: what
+ * nobody thought of must not survive an erasure in silence.
+ */
+export function erasureRules(
+  key: DatabaseKey,
+  schema: Readonly<Record<string, unknown>> = definitionOf(key).schema,
+): readonly ErasureRule[] {
+  const { erasure: rules = [] } = schema as { erasure?: readonly ErasureRule[] };
+  const forgotten = [
+    ...relationsIn(schema)
+      .filter((relation) => !rules.some((rule) => nameOf(rule.relation) === nameOf(relation)))
+      .map(nameOf),
+    ...referencesIn(schema)
+      .filter(
+        ({ relation, column }) =>
+          !rules.some((rule) => ownColumn(rule) === `${nameOf(relation)}.${column.name}`),
+      )
+      .map(({ relation, column }) => `${nameOf(relation)}.${column.name}`),
+  ];
+  if (forgotten.length === 0) return rules;
+  throw new ConfigurationError(
+    `schema/${key}.ts does not say what becomes of ${forgotten.join(', ')} when a person is erased: add it to "erasure".`,
+  );
+}
+
+export const nameOf = (relation: Relation): string =>
+  is(relation, PgTable) ? getTableConfig(relation).name : getViewConfig(relation).name;
+
+const ownColumn = (rule: ErasureRule): string | undefined =>
+  rule.action === 'keep' || rule.through ? undefined : `${nameOf(rule.relation)}.${rule.column.name}`;
+
+const relationsIn = (schema: Readonly<Record<string, unknown>>): Relation[] =>
+  Object.values(schema).filter((value): value is Relation => is(value, PgTable) || is(value, PgView));
+
+const referencesIn = (schema: Readonly<Record<string, unknown>>): ReferenceColumn[] =>
+  relationsIn(schema).flatMap((relation) =>
+    columnsOf(relation)
+      .filter(isCoreUserId)
+      .map((column) => ({ relation, column })),
+  );
+
+const columnsOf = (relation: Relation): PgColumn[] =>
+  is(relation, PgTable)
+    ? getTableConfig(relation).columns
+    : Object.values(getViewConfig(relation).selectedFields).filter((field): field is PgColumn =>
+        is(field, PgColumn),
+      );
