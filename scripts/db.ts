@@ -10,6 +10,7 @@ import { registerCreate } from './commands/create.ts';
 import { registerGenerate } from './commands/generate.ts';
 import { registerImport } from './commands/import.ts';
 import { registerMigrate } from './commands/migrate.ts';
+import { registerPurgeTokens } from './commands/purge-tokens.ts';
 import { registerReset } from './commands/reset.ts';
 import { registerSeed } from './commands/seed.ts';
 import { registerStatus } from './commands/status.ts';
@@ -33,6 +34,7 @@ for (const register of [
   registerClean,
   registerReset,
   registerImport,
+  registerPurgeTokens,
   registerCheck,
   registerGenerate,
   registerStudio,

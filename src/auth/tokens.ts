@@ -67,7 +67,7 @@ export interface IssueTokenOptions extends NewTokenOptions {
   userId: string;
   type: TokenType;
   /** For an access token: the login that it belongs to and ends with. A refresh token begins one. */
-  familyId?: string;
+  familyId?: string | null;
 }
 
 /**
@@ -79,7 +79,7 @@ export async function issueToken(coreDb: CoreDatabase, options: IssueTokenOption
   const { userId, type, familyId, ...rest } = requireFields(options, 'options');
   const owner = requireUuid(userId, 'userId');
   const token = parseNewToken(requireOneOf(type, 'type', tokenType.enumValues), rest);
-  if (familyId === undefined) {
+  if (familyId === undefined || familyId === null) {
     return await insertOwned(coreDb, token, owner, type === 'refresh' ? randomUUID() : null);
   }
   if (type !== 'access') throw new ValidationError(`familyId is for access tokens, not for ${type}.`);

@@ -53,7 +53,7 @@ test('a rotated token that comes back later revokes the family, access tokens in
   const { user, refresh } = await login();
   const elsewhere = await addToken(db, user, { type: 'refresh' });
   const next = await rotateRefreshToken(db, refresh.token);
-  const access = await issueToken(db, { userId: user.id, type: 'access', familyId: next.familyId ?? '' });
+  const access = await issueToken(db, { userId: user.id, type: 'access', familyId: next.familyId });
   expect(await reason(rotateRefreshToken(db, refresh.token))).toBe('used');
   await age(db, refresh.id, 10_001);
   expect(await reason(rotateRefreshToken(db, refresh.token))).toBe('reused');
@@ -104,7 +104,7 @@ test('no token survives a revocation: not one that is rotated or issued at the s
     const { user, refresh } = await login();
     await Promise.allSettled([
       rotateRefreshToken(db, refresh.token),
-      issueToken(db, { userId: user.id, type: 'access', familyId: refresh.familyId ?? '' }),
+      issueToken(db, { userId: user.id, type: 'access', familyId: refresh.familyId }),
       round % 2 === 0 ? revokeUserTokens(db, user.id) : revokeToken(db, refresh.token),
     ]);
     const { rows } = await db.query(

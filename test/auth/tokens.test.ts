@@ -141,7 +141,7 @@ test('the jti of a JWT is a token like any other', async () => {
 test('revokeToken ends the token alone or its whole login, and is no error a second time', async () => {
   const user = await addUser(db);
   const refresh = await addToken(db, user, { type: 'refresh' });
-  const access = await addToken(db, user, { type: 'access', familyId: refresh.familyId ?? '' });
+  const access = await addToken(db, user, { type: 'access', familyId: refresh.familyId });
   const apart = await addToken(db, user, { type: 'access' });
   expect(await revokeToken(db, apart.token)).toBe(1);
   await verifyToken(db, access.token, 'access');
@@ -154,7 +154,7 @@ test('revokeToken ends the token alone or its whole login, and is no error a sec
 test('an access token cannot join a login that is over, or that of somebody else', async () => {
   const user = await addUser(db);
   const refresh = await addToken(db, user, { type: 'refresh' });
-  const familyId = refresh.familyId ?? '';
+  const { familyId } = refresh;
   expect(await reason(addToken(db, await addUser(db), { type: 'access', familyId }))).toBe('revoked');
   await expect(addToken(db, user, { familyId })).rejects.toThrow(/familyId is for access tokens/);
   await revokeToken(db, refresh.token);
@@ -183,7 +183,7 @@ test('works inside of an open transaction', async () => {
     const access = await issueToken(transaction, {
       userId: user.id,
       type: 'access',
-      familyId: refresh.familyId ?? '',
+      familyId: refresh.familyId,
     });
     expect(await verifyToken(transaction, access.token, 'access')).toMatchObject({ userId: user.id });
     expect(await revokeUserTokens(transaction, user.id)).toBe(2);
