@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { assignRole, authenticate, setPassword, verifyPassword } from '../../src/auth/index.ts';
 import { withTransaction } from '../../src/index.ts';
 import { testPool } from '../support/database.ts';
-import { addUser, cost, oldHash, password } from './support.ts';
+import { addUser, blockedStatement, cost, oldHash, password } from './support.ts';
 
 const db = await testPool('core');
 await db.query("INSERT INTO roles (name) VALUES ('driver'), ('admin')");
@@ -97,7 +97,7 @@ test('a password that was replaced while bcrypt was at work lets nobody in', asy
     await setPassword(transaction, id, 'another', { cost });
     // Waits for this transaction with its last step, having compared with the old hash.
     const waiting = authenticate(db, { email, password }, { cost });
-    await blockedStatement('UPDATE users SET last_login_at');
+    await blockedStatement(db, 'UPDATE users SET last_login_at');
     return { waiting };
   });
   expect(await (await login).waiting).toEqual(refused);
@@ -114,15 +114,3 @@ test('inside of a transaction the login and the count of a failure are part of i
   const { rows } = await db.query('SELECT last_login_at FROM users WHERE id = $1', [id]);
   expect(rows).toEqual([{ last_login_at: null }]);
 });
-
-/** Resolves when a statement that contains this text waits for a lock. */
-async function blockedStatement(text: string): Promise<void> {
-  for (;;) {
-    const { rowCount } = await db.query(
-      `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-         AND position($1 IN query) > 0`,
-      [text],
-    );
-    if (rowCount > 0) return;
-  }
-}

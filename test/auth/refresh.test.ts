@@ -9,9 +9,9 @@ import {
   type TokenError,
   verifyToken,
 } from '../../src/auth/index.ts';
-import { withTransaction } from '../../src/index.ts';
+import { type Transaction, withTransaction } from '../../src/index.ts';
 import { testPool } from '../support/database.ts';
-import { addToken, addUser, age, failure } from './support.ts';
+import { addToken, addUser, age, blockedStatement, failure } from './support.ts';
 
 const db = await testPool('core');
 const reason = async (attempt: Promise<unknown>) =>
@@ -115,20 +115,21 @@ test('no token survives a revocation: not one that is rotated or issued at the s
   }
 });
 
-test('a revocation waits for a rotation that has not committed, and catches its token', async () => {
+test.each([
+  ['a rotation', (transaction: Transaction, token: string) => rotateRefreshToken(transaction, token)],
+  [
+    'an issue',
+    (transaction: Transaction, _token: string, userId: string) =>
+      issueToken(transaction, { userId, type: 'refresh' }),
+  ],
+] as const)('a revocation waits for %s that has not committed, and catches its token', async (_name, act) => {
   const { user, refresh } = await login();
   let revoked: Promise<number> | undefined;
   const next = await withTransaction(db, async (transaction) => {
-    const rotated = await rotateRefreshToken(transaction, refresh.token);
+    const issued = await act(transaction, refresh.token, user.id);
     revoked = revokeUserTokens(db, user.id);
-    for (let blocked = 0; blocked === 0; ) {
-      blocked = (
-        await db.query(
-          "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        )
-      ).rowCount;
-    }
-    return rotated;
+    await Promise.race([revoked, blockedStatement(db, 'FOR NO KEY UPDATE')]);
+    return issued;
   });
   expect(await revoked).toBe(2);
   expect(await reason(verifyToken(db, next.token, 'refresh'))).toBe('revoked');

@@ -66,3 +66,15 @@ export const failure = (attempt: Promise<unknown>) =>
     () => undefined,
     (error: unknown) => error,
   );
+
+/** Resolves when a statement that contains this text waits for a lock. */
+export async function blockedStatement(db: Core, text: string): Promise<void> {
+  for (;;) {
+    const { rowCount } = await db.query(
+      `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+         AND position($1 IN query) > 0`,
+      [text],
+    );
+    if (rowCount > 0) return;
+  }
+}
