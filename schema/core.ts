@@ -99,7 +99,10 @@ export const loginAttempts = pgTable(
     // Serves the purge: WHERE expires_at < now().
     index('idx_login_attempts_expires').on(table.expiresAt),
     // An e-mail in plain text can never get in.
-    check('check_login_subject', sql`${table.subjectType} = 'address' OR ${table.subject} ~ '^[0-9a-f]{64}$'`),
+    check(
+      'check_login_subject',
+      sql`${table.subjectType} = 'address' OR ${table.subject} ~ '^[0-9a-f]{64}$'`,
+    ),
   ],
 );
 export type LoginAttempt = typeof loginAttempts.$inferSelect;

@@ -18,8 +18,8 @@ export async function purgeExpiredTokens(coreDb: Database, options: PurgeOptions
   return await purge(
     coreDb,
     'auth_tokens',
-    `AND (family_id IS NULL OR token_type <> 'refresh' OR NOT EXISTS (
-       SELECT FROM auth_tokens AS live WHERE live.family_id = batch.family_id AND live.token_type = 'refresh'
+    `AND (doomed.family_id IS NULL OR doomed.token_type <> 'refresh' OR NOT EXISTS (
+       SELECT FROM auth_tokens AS live WHERE live.family_id = doomed.family_id AND live.token_type = 'refresh'
          AND live.used_at IS NULL AND live.revoked_at IS NULL AND live.expires_at > clock_timestamp()))`,
     options,
   );
@@ -47,12 +47,12 @@ async function purge(
   for (;;) {
     const { rows } = await coreDb.query<{ deleted: number; looked: number; time: string; id: string }>(
       `WITH batch AS (
-         SELECT * FROM ${table} WHERE expires_at <= clock_timestamp()
+         SELECT id, expires_at FROM ${table} WHERE expires_at <= clock_timestamp()
            AND ($1::timestamptz IS NULL OR (expires_at, id) > ($1::timestamptz, $2::uuid))
          ORDER BY expires_at, id LIMIT $3
        ), doomed AS (
-         SELECT id FROM ${table} WHERE id IN (SELECT id FROM batch WHERE true ${condition})
-           AND expires_at <= clock_timestamp() FOR UPDATE SKIP LOCKED
+         SELECT id FROM ${table} AS doomed WHERE id IN (SELECT id FROM batch)
+           AND expires_at <= clock_timestamp() ${condition} FOR UPDATE SKIP LOCKED
        ), gone AS (
          DELETE FROM ${table} WHERE id IN (SELECT id FROM doomed) RETURNING id
        )

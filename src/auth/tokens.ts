@@ -114,7 +114,8 @@ async function insertOwned(
 }
 
 /**
- * Checks a token, on every request: one indexed query, nothing is changed.
+ * Checks a token, on every request: one indexed query, nothing is changed. Ask the primary: a replica
+ * learns late of a revocation.
  * @throws TokenError with the reason, ValidationError for what is no string and for an unknown type.
  */
 export async function verifyToken(coreDb: Database, token: string, type: TokenType): Promise<VerifiedToken> {

@@ -47,9 +47,9 @@ test('an e-mail that is taken in another case, or a role that does not exist, cr
   expect(await fingerprint(db)).toBe(before);
 });
 
-test('of 10 registrations of one e-mail at once, one succeeds', async () => {
+test('of 4 registrations of one e-mail at once, one succeeds', async () => {
   const results = await Promise.allSettled(
-    Array.from({ length: 10 }, () =>
+    Array.from({ length: 4 }, () =>
       createUser(db, { email: 'race@example.com', password, name: 'Race' }, { cost }),
     ),
   );
@@ -101,7 +101,7 @@ test('resetPassword uses its token up once, also of many attempts at once, and n
   const { token } = await addToken(db, user);
   await expect(resetPassword(db, token, '')).rejects.toThrow(ValidationError);
   const results = await Promise.allSettled(
-    Array.from({ length: 4 }, (_, index) => resetPassword(db, token, `new ${index}`, { cost })),
+    Array.from({ length: 3 }, (_, index) => resetPassword(db, token, `new ${index}`, { cost })),
   );
   expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
   const winner = results.findIndex(({ status }) => status === 'fulfilled');

@@ -86,9 +86,9 @@ test('a costlier hash stays, and an inactive user keeps an old one', async () =>
 test('several logins at once with an old hash all get in', async () => {
   const { email } = await addUser(db, { hash: oldHash });
   const logins = await Promise.all(
-    Array.from({ length: 4 }, () => authenticate(db, { email, password }, { cost })),
+    Array.from({ length: 3 }, () => authenticate(db, { email, password }, { cost })),
   );
-  expect(logins.map(({ ok }) => ok)).toEqual([true, true, true, true]);
+  expect(logins.map(({ ok }) => ok)).toEqual([true, true, true]);
 });
 
 test('a password that was replaced while bcrypt was at work lets nobody in', async () => {
