@@ -16,7 +16,7 @@ if (problems.length > 0) process.exitCode = 1;
 else console.log('README.md is true: its scripts and files exist, its TypeScript compiles.');
 
 function missingScripts(): string[] {
-  const named = readme.matchAll(/(?:npm run |`)((?:db|migrate|verify)(?::[a-z]+)+|(?<=npm run )[a-z:-]+)/g);
+  const named = readme.matchAll(/(?:npm run |`)((?:db|migrate|verify)(?::[a-z-]+)+|(?<=npm run )[a-z:-]+)/g);
   const missing = [...named].map(([, name]) => name ?? '').filter((name) => !(name in scripts));
   return [...new Set(missing)].map((name) => `npm run ${name} does not exist.`);
 }
