@@ -10,6 +10,7 @@ import {
   pgTable,
   text,
   unique,
+  uniqueIndex,
   uuid,
   varchar,
 } from 'drizzle-orm/pg-core';
@@ -64,6 +65,11 @@ export const authTokens = pgTable(
     index('idx_auth_tokens_user_type').on(table.userId, table.tokenType),
     // Serves family revocation: WHERE family_id = $1.
     index('idx_auth_tokens_family').on(table.familyId).where(sql`${table.familyId} IS NOT NULL`),
+    // At most one refresh token of a family can still be rotated. Serves the purge, which asks whether
+    // there is one: WHERE family_id = $1 AND used_at IS NULL AND revoked_at IS NULL.
+    uniqueIndex('idx_auth_tokens_live_refresh')
+      .on(table.familyId)
+      .where(sql`${table.tokenType} = 'refresh' AND ${table.usedAt} IS NULL AND ${table.revokedAt} IS NULL`),
     // Serves the purge: WHERE expires_at < now().
     index('idx_auth_tokens_expires').on(table.expiresAt),
     check('check_token_hash', sql`${table.tokenHash} ~ '^[0-9a-f]{64}$'`),
@@ -72,6 +78,36 @@ export const authTokens = pgTable(
 );
 export type AuthToken = typeof authTokens.$inferSelect;
 export type NewAuthToken = typeof authTokens.$inferInsert;
+
+export const loginSubject = pgEnum('login_subject', ['address', 'account', 'known_address']);
+
+// A counter for each subject instead of a row for each attempt: one row is locked while it is counted,
+// so the limit holds however many attempts come at once, and a flood fills no table.
+export const loginAttempts = pgTable(
+  'login_attempts',
+  {
+    id: primaryId(),
+    subjectType: loginSubject('subject_type').notNull(),
+    subject: varchar('subject', { length: 64 }).notNull(),
+    forgivenAt: timestamptz('forgiven_at').notNull(),
+    expiresAt: timestamptz('expires_at').notNull(),
+    userAgent: text('user_agent'),
+    ...timestamps(),
+  },
+  (table) => [
+    // Serves every login: WHERE subject_type = $1 AND subject = $2.
+    unique('login_attempts_subject_key').on(table.subjectType, table.subject),
+    // Serves the purge: WHERE expires_at < now().
+    index('idx_login_attempts_expires').on(table.expiresAt),
+    // An e-mail in plain text can never get in.
+    check(
+      'check_login_subject',
+      sql`${table.subjectType} = 'address' OR ${table.subject} ~ '^[0-9a-f]{64}$'`,
+    ),
+  ],
+);
+export type LoginAttempt = typeof loginAttempts.$inferSelect;
+export type NewLoginAttempt = typeof loginAttempts.$inferInsert;
 
 export const roles = pgTable('roles', {
   id: primaryId(),
@@ -148,6 +184,7 @@ export const userMetadataRelations = relations(userMetadata, ({ one }) => ({
 
 export const erasure: readonly ErasureRule[] = [
   keepRows(roles, 'names of roles, the same for everybody'),
+  keepRows(loginAttempts, 'hashes of e-mails, and addresses; both go with db:purge-tokens'),
   deleteRows(authTokens, authTokens.userId),
   deleteRows(userRoles, userRoles.userId),
   deleteRows(userMetadata, userMetadata.userId),

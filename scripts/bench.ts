@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../src/config.ts';
 import { commandLine } from './arguments.ts';
+import { benchAuth } from './bench/auth.ts';
 import { benchMigrate } from './bench/migrate.ts';
 
 loadEnvironmentFile();
@@ -14,4 +15,10 @@ program
   .description('all databases from empty, and with nothing to do, against drizzle-kit migrate')
   .option('--rounds <count>', 'how often', Number, 3)
   .action(({ rounds }: { rounds: number }) => benchMigrate(rounds));
+program
+  .command('auth')
+  .description('who is refused takes equally long, the event loop stays free, tokens per second')
+  .option('--rounds <count>', 'logins of each kind', Number, 25)
+  .option('--cost <cost>', 'bcrypt cost', Number, 12)
+  .action(({ rounds, cost }: { rounds: number; cost: number }) => benchAuth(rounds, cost));
 await program.parseAsync(commandLine());

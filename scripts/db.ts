@@ -11,6 +11,7 @@ import { registerEraseUser } from './commands/erase-user.ts';
 import { registerGenerate } from './commands/generate.ts';
 import { registerImport } from './commands/import.ts';
 import { registerMigrate } from './commands/migrate.ts';
+import { registerPurgeTokens } from './commands/purge-tokens.ts';
 import { registerReferences } from './commands/references.ts';
 import { registerRefreshLate } from './commands/refresh-late.ts';
 import { registerReset } from './commands/reset.ts';
@@ -39,6 +40,7 @@ for (const register of [
   registerRefreshLate,
   registerReferences,
   registerEraseUser,
+  registerPurgeTokens,
   registerCheck,
   registerGenerate,
   registerStudio,

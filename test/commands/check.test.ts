@@ -79,12 +79,11 @@ test('generate writes the migration, its down, and the npm scripts of a new data
     text.replace("name: text('name').notNull()", "name: text('name').notNull(), phone: text('phone')"),
   );
   const cli = (...args: string[]) => runCli(args, {}, { root, fromSource: true });
+  const added = folder('core').nextTag('add_users_phone');
   expect(await cli('generate', 'core', '--name', 'add_users_phone')).toMatchObject({ code: 0 });
-  expect(folder('core').read('0002_add_users_phone.sql')).toBe(
-    'ALTER TABLE "users" ADD COLUMN "phone" text;',
-  );
-  expect(folder('core').read('0002_add_users_phone.down.sql')).toBe(
-    '-- Takes back 0002_add_users_phone.\nALTER TABLE "users" DROP COLUMN "phone";\n',
+  expect(folder('core').read(`${added}.sql`)).toBe('ALTER TABLE "users" ADD COLUMN "phone" text;');
+  expect(folder('core').read(`${added}.down.sql`)).toBe(
+    `-- Takes back ${added}.\nALTER TABLE "users" DROP COLUMN "phone";\n`,
   );
   expect(await cli('generate', 'core', '--name', 'again')).toMatchObject({
     code: 0,

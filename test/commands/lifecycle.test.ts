@@ -52,10 +52,9 @@ describe('from nothing to seeded databases and back', () => {
     const { code, stdout } = await cli('status', ...keys);
     expect(code).toBe(0);
     expect(await cli('migrate', 'status', 'core', '--check')).toMatchObject({ code: 3 });
-    expect(stdout).toMatch(/core\s+\S.*0 applied, 2 pending/);
-    expect(stdout).toContain(
-      'core: pending 0000_tables, 0001_triggers_and_comments: "npm run db:migrate:core" applies them.',
-    );
+    const pending = readMigrations('core').map(({ tag }) => tag);
+    expect(stdout).toMatch(new RegExp(`core\\s+\\S.*0 applied, ${pending.length} pending`));
+    expect(stdout).toContain(`core: pending ${pending.join(', ')}: "npm run db:migrate:core" applies them.`);
   });
 
   test('migrate applies everything in order, and nothing the second time', async () => {

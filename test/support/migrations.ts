@@ -52,6 +52,11 @@ export class Folder {
     );
   }
 
+  /** The tag that drizzle-kit would give to the next migration of this name. */
+  nextTag(name: string): string {
+    return `${String(this.entries.length).padStart(4, '0')}_${name}`;
+  }
+
   /** Adds a migration after the others; `when` moves it elsewhere in time. */
   add(tag: string, sql: string, { down, when }: { down?: string; when?: number } = {}): this {
     const { entries } = this;

@@ -1,0 +1,182 @@
+// Accounts: registering, passwords, and what the tokens in e-mails are for.
+import { UserReferenceError, ValidationError } from '../errors.ts';
+import { type Transaction, withTransaction } from '../transaction.ts';
+import {
+  isStorable,
+  parseAddress,
+  parseEmail,
+  parseUserAgent,
+  requireFields,
+  requireString,
+  requireUuid,
+} from './arguments.ts';
+import { type AuthenticateOptions, checkPassword, type LoginFailure, type Origin } from './authenticate.ts';
+import { EmailTakenError } from './errors.ts';
+import { forgiveAttempt } from './login-attempts.ts';
+import { hashPassword, requirePassword } from './passwords.ts';
+import { revokeTokens } from './revoke.ts';
+import { assignRole } from './roles.ts';
+import { type CoreDatabase, consumeToken, verifyToken } from './tokens.ts';
+import { type AuthenticatedUser, userColumns } from './users.ts';
+
+const maxNameLength = 1_000;
+
+export interface NewAccount {
+  /** Stored in lower case. */
+  email: string;
+  password: string;
+  name: string;
+  /** Names of roles that exist. */
+  roles?: readonly string[];
+}
+
+export interface CostOptions {
+  /** bcrypt cost, 10 to 20. Default 12. */
+  cost?: number;
+}
+
+/**
+ * Creates a user with a password and roles, or nothing at all.
+ * @throws EmailTakenError, UnknownRoleError, ValidationError.
+ */
+export async function createUser(
+  coreDb: CoreDatabase,
+  account: NewAccount,
+  options: CostOptions = {},
+): Promise<AuthenticatedUser> {
+  const { email, password, name, roles = [] } = requireFields(account, 'account');
+  const address = parseEmail(email);
+  if (address === undefined)
+    throw new ValidationError('email is none that atriz_core stores: use name@example.com.');
+  const text = requireString(name, 'name');
+  if (text.trim() === '' || text.length > maxNameLength || !isStorable(text)) {
+    throw new ValidationError(
+      `name should have 1 to ${maxNameLength} characters, without NUL and half surrogate pairs.`,
+    );
+  }
+  if (!Array.isArray(roles)) throw new ValidationError('roles is no list: pass an array of names.');
+  const passwordHash = await hashPassword(password, requireFields(options, 'options').cost);
+  return await withTransaction(coreDb, async (transaction) => {
+    const { rows } = await transaction.query<{ id: string }>(
+      `INSERT INTO users (email, password_hash, name) VALUES ($1, $2, $3)
+       ON CONFLICT (email) DO NOTHING RETURNING id`,
+      [address, passwordHash, text],
+    );
+    const [inserted] = rows;
+    if (!inserted) throw new EmailTakenError(address);
+    for (const role of roles) await assignRole(transaction, inserted.id, role);
+    return await readUser(transaction, inserted.id);
+  });
+}
+
+export type PasswordChange = { ok: true; revokedTokens: number } | LoginFailure;
+
+/**
+ * Changes a password for whoever knows the current one, and revokes all tokens of the user: issue
+ * new ones to the client that asked. Failures are limited and returned as those of `authenticate`.
+ * @throws UserReferenceError for an unknown user, ValidationError for a new password that
+ * `hashPassword` refuses and for other arguments.
+ */
+export async function changePassword(
+  coreDb: CoreDatabase,
+  change: { userId: string; currentPassword: string; newPassword: string } & Origin,
+  options: AuthenticateOptions = {},
+): Promise<PasswordChange> {
+  const { userId, currentPassword, newPassword, ipAddress, userAgent } = requireFields(change, 'change');
+  const id = requireUuid(userId, 'userId');
+  const origin = { address: parseAddress(ipAddress), userAgent: parseUserAgent(userAgent) };
+  const current = requireString(currentPassword, 'currentPassword');
+  requirePassword(newPassword);
+  const { rows } = await coreDb.query<{ email: string }>('SELECT email FROM users WHERE id = $1', [id]);
+  if (!rows[0]) throw new UserReferenceError(id, 'unknown');
+  const checked = await checkPassword(coreDb, { email: rows[0].email, ...origin }, current, options);
+  if (!checked.ok) return checked;
+  const passwordHash = await hashPassword(newPassword, checked.cost);
+  const revokedTokens = await withTransaction(coreDb, (transaction) =>
+    replacePassword(transaction, id, passwordHash, checked.passwordHash),
+  );
+  // Changed or deactivated by somebody else while bcrypt was at work.
+  if (revokedTokens === undefined) return { ok: false, reason: 'credentials' };
+  await forgiveAttempt(coreDb, checked.attempt, checked.limits);
+  return { ok: true, revokedTokens };
+}
+
+/**
+ * Sets a password without asking for the old one, for operators, and revokes all tokens of the user.
+ * @returns how many tokens were revoked.
+ * @throws UserReferenceError for an unknown user, ValidationError.
+ */
+export async function setPassword(
+  coreDb: CoreDatabase,
+  userId: string,
+  password: string,
+  options: CostOptions = {},
+): Promise<number> {
+  const id = requireUuid(userId, 'userId');
+  const passwordHash = await hashPassword(password, requireFields(options, 'options').cost);
+  const revoked = await withTransaction(coreDb, (transaction) =>
+    replacePassword(transaction, id, passwordHash),
+  );
+  if (revoked === undefined) throw new UserReferenceError(id, 'unknown');
+  return revoked;
+}
+
+/**
+ * Sets a new password for whoever holds a `password_reset` token, and revokes all tokens of the user.
+ * The token is used up with the change or not at all.
+ * @throws TokenError, ValidationError for a password that `hashPassword` refuses.
+ */
+export async function resetPassword(
+  coreDb: CoreDatabase,
+  token: string,
+  password: string,
+  options: CostOptions = {},
+): Promise<AuthenticatedUser> {
+  requirePassword(password);
+  // First a look, so that made-up tokens cost no bcrypt.
+  await verifyToken(coreDb, token, 'password_reset');
+  const passwordHash = await hashPassword(password, requireFields(options, 'options').cost);
+  return await withTransaction(coreDb, async (transaction) => {
+    const { userId } = await consumeToken(transaction, token, 'password_reset');
+    await replacePassword(transaction, userId, passwordHash);
+    return await readUser(transaction, userId);
+  });
+}
+
+/**
+ * Marks the e-mail as verified for whoever holds an `email_verification` token. When an application
+ * changes an e-mail, it should revoke the tokens of this type, which went to the old one.
+ * @throws TokenError, ValidationError for what is no string.
+ */
+export async function verifyEmail(coreDb: CoreDatabase, token: string): Promise<AuthenticatedUser> {
+  return await withTransaction(coreDb, async (transaction) => {
+    const { userId } = await consumeToken(transaction, token, 'email_verification');
+    await transaction.query('UPDATE users SET email_verified = true WHERE id = $1', [userId]);
+    return await readUser(transaction, userId);
+  });
+}
+
+// The change holds the user's row, so that no token is issued or rotated until the revocation is done.
+async function replacePassword(
+  transaction: Transaction,
+  userId: string,
+  passwordHash: string,
+  current?: string,
+): Promise<number | undefined> {
+  const { rowCount } = await transaction.query(
+    `UPDATE users SET password_hash = $2
+     WHERE id = $1 AND ($3::text IS NULL OR (password_hash = $3 AND is_active))`,
+    [userId, passwordHash, current],
+  );
+  return rowCount === 0 ? undefined : await revokeTokens(transaction, userId, null);
+}
+
+async function readUser(transaction: Transaction, userId: string): Promise<AuthenticatedUser> {
+  const { rows } = await transaction.query<AuthenticatedUser>(
+    `SELECT ${userColumns('users')} FROM users WHERE id = $1`,
+    [userId],
+  );
+  const [user] = rows;
+  if (!user) throw new UserReferenceError(userId, 'unknown');
+  return user;
+}

@@ -1,0 +1,57 @@
+// The typed errors of the authentication functions.
+import { AtrizDatabaseError } from '../errors.ts';
+
+/** Why a token is refused. `used` of a refresh token: rotated a moment ago, as by a second tab. */
+export type TokenFailure =
+  | 'unknown'
+  | 'wrong type'
+  | 'revoked'
+  | 'used'
+  | 'reused'
+  | 'expired'
+  | 'inactive user';
+
+const tokenFailures: Readonly<Record<TokenFailure, string>> = {
+  unknown: 'was never issued, or was purged after it expired',
+  'wrong type': 'is of another type',
+  revoked: 'was revoked',
+  used: 'was used before',
+  reused: 'was rotated before and came back, so that its whole family is revoked now',
+  expired: 'has expired',
+  'inactive user': 'belongs to a user who is not active',
+};
+
+/** A token opens nothing. `reason` is for logs; whoever presented it needs to know no more than that. */
+export class TokenError extends AtrizDatabaseError {
+  override readonly name = 'TokenError';
+  readonly reason: TokenFailure;
+
+  constructor(reason: TokenFailure) {
+    super(`The token ${tokenFailures[reason]}.`);
+    this.reason = reason;
+  }
+}
+
+/** There is no role of this name in atriz_core. */
+export class UnknownRoleError extends AtrizDatabaseError {
+  override readonly name = 'UnknownRoleError';
+  readonly role: string;
+
+  constructor(role: string) {
+    super(
+      `There is no role ${JSON.stringify(role.slice(0, 100))}: insert it into roles of atriz_core first.`,
+    );
+    this.role = role;
+  }
+}
+
+/** Somebody has this e-mail already, in whatever case it is written. */
+export class EmailTakenError extends AtrizDatabaseError {
+  override readonly name = 'EmailTakenError';
+  readonly email: string;
+
+  constructor(email: string) {
+    super(`There is a user with the e-mail ${email} already.`);
+    this.email = email;
+  }
+}

@@ -1,0 +1,69 @@
+// Purges what has expired, in batches, so that no transaction is long.
+import type { Database } from '../pool.ts';
+import { requireFields, requireInteger } from './arguments.ts';
+
+export interface PurgeOptions {
+  /** Rows looked at in one statement. Default 1,000. */
+  batchSize?: number;
+  /** Called after each batch with the rows deleted so far. */
+  onProgress?: (deleted: number) => void;
+}
+
+/**
+ * Deletes expired tokens. A rotated refresh token stays for as long as its family can be rotated: when
+ * it comes back, even after it expired, it gives a thief away. Several purges may run at once.
+ * @returns how many were deleted.
+ */
+export async function purgeExpiredTokens(coreDb: Database, options: PurgeOptions = {}): Promise<number> {
+  return await purge(
+    coreDb,
+    'auth_tokens',
+    `AND (doomed.family_id IS NULL OR doomed.token_type <> 'refresh' OR NOT EXISTS (
+       SELECT FROM auth_tokens AS live WHERE live.family_id = doomed.family_id AND live.token_type = 'refresh'
+         AND live.used_at IS NULL AND live.revoked_at IS NULL AND live.expires_at > clock_timestamp()))`,
+    options,
+  );
+}
+
+/**
+ * Deletes counters of failed logins that mean nothing any more, and addresses that are forgotten.
+ * @returns how many were deleted.
+ */
+export async function purgeLoginAttempts(coreDb: Database, options: PurgeOptions = {}): Promise<number> {
+  return await purge(coreDb, 'login_attempts', '', options);
+}
+
+async function purge(
+  coreDb: Database,
+  table: 'auth_tokens' | 'login_attempts',
+  condition: string,
+  options: PurgeOptions,
+): Promise<number> {
+  const { batchSize = 1_000, onProgress } = requireFields(options, 'options');
+  requireInteger(batchSize, 'batchSize', 1, 100_000);
+  let deleted = 0;
+  // Rows that must stay would come again in every batch: each one begins where the last one ended.
+  let after: readonly [string | null, string | null] = [null, null];
+  for (;;) {
+    const { rows } = await coreDb.query<{ deleted: number; looked: number; time: string; id: string }>(
+      `WITH batch AS (
+         SELECT id, expires_at FROM ${table} WHERE expires_at <= clock_timestamp()
+           AND ($1::timestamptz IS NULL OR (expires_at, id) > ($1::timestamptz, $2::uuid))
+         ORDER BY expires_at, id LIMIT $3
+       ), doomed AS (
+         SELECT id FROM ${table} AS doomed WHERE id IN (SELECT id FROM batch)
+           AND expires_at <= clock_timestamp() ${condition} FOR UPDATE SKIP LOCKED
+       ), gone AS (
+         DELETE FROM ${table} WHERE id IN (SELECT id FROM doomed) RETURNING id
+       )
+       SELECT (SELECT count(*)::int FROM gone) AS deleted, (SELECT count(*)::int FROM batch) AS looked,
+         expires_at::text AS time, id FROM batch ORDER BY expires_at DESC, id DESC LIMIT 1`,
+      [...after, batchSize],
+    );
+    const [last] = rows;
+    deleted += last?.deleted ?? 0;
+    if (last) onProgress?.(deleted);
+    if (!last || last.looked < batchSize) return deleted;
+    after = [last.time, last.id];
+  }
+}

@@ -1,0 +1,63 @@
+// Withdrawing tokens before they expire: one login, or all that a user has.
+import { tokenType } from '../../schema/core.ts';
+import { type Transaction, withTransaction } from '../transaction.ts';
+import { requireFields, requireOneOf, requireUuid } from './arguments.ts';
+import { type CoreDatabase, findToken, lockUser, type Token, type TokenType } from './tokens.ts';
+
+/**
+ * Logs out: revokes a token, and the whole login that it belongs to. Revoking what is unknown or
+ * revoked already is no error, and changes nothing.
+ * @returns how many tokens were revoked.
+ * @throws ValidationError for what is no string.
+ */
+export async function revokeToken(coreDb: CoreDatabase, token: string): Promise<number> {
+  const found = await findToken(coreDb, token);
+  return found ? await revokeFamily(coreDb, found) : 0;
+}
+
+/**
+ * Revokes all tokens of a user, or those of one type. A rotation at the same moment is waited for or
+ * comes too late: none survives.
+ * @returns how many were revoked.
+ * @throws UserReferenceError for an unknown user, ValidationError for other arguments.
+ */
+export async function revokeUserTokens(
+  coreDb: CoreDatabase,
+  userId: string,
+  options: { type?: TokenType } = {},
+): Promise<number> {
+  const { type } = requireFields(options, 'options');
+  const wanted = type === undefined ? null : requireOneOf(type, 'type', tokenType.enumValues);
+  const owner = requireUuid(userId, 'userId');
+  return await withTransaction(coreDb, async (transaction) => {
+    await lockUser(transaction, owner);
+    return await revokeTokens(transaction, owner, wanted);
+  });
+}
+
+/** Within a transaction that holds the user's row. */
+export async function revokeTokens(
+  transaction: Transaction,
+  userId: string,
+  type: TokenType | null,
+): Promise<number> {
+  const { rowCount } = await transaction.query(
+    `UPDATE auth_tokens SET revoked_at = clock_timestamp()
+     WHERE user_id = $1 AND revoked_at IS NULL AND ($2::token_type IS NULL OR token_type = $2)`,
+    [userId, type],
+  );
+  return rowCount;
+}
+
+/** The token and, where it has one, its whole family. */
+export async function revokeFamily(coreDb: CoreDatabase, { id, userId, familyId }: Token): Promise<number> {
+  return await withTransaction(coreDb, async (transaction) => {
+    await lockUser(transaction, userId);
+    const { rowCount } = await transaction.query(
+      `UPDATE auth_tokens SET revoked_at = clock_timestamp()
+       WHERE (id = $1 OR family_id = $2) AND revoked_at IS NULL`,
+      [id, familyId],
+    );
+    return rowCount;
+  });
+}

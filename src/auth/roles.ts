@@ -1,0 +1,74 @@
+// Roles: which user has which, by name.
+import { UserReferenceError } from '../errors.ts';
+import type { Database } from '../pool.ts';
+import { isStorable, requireString, requireUuid } from './arguments.ts';
+import { UnknownRoleError } from './errors.ts';
+import { rolesOf } from './users.ts';
+
+/**
+ * Gives a user a role.
+ * @returns whether the user did not have it before.
+ * @throws UserReferenceError, UnknownRoleError, ValidationError for what is no uuid or no string.
+ */
+export async function assignRole(coreDb: Database, userId: string, role: string): Promise<boolean> {
+  const ids = await findIds(coreDb, userId, role);
+  const { rowCount } = await coreDb.query(
+    'INSERT INTO user_roles (user_id, role_id) VALUES ($1, $2) ON CONFLICT (user_id, role_id) DO NOTHING',
+    [ids.userId, ids.roleId],
+  );
+  return rowCount > 0;
+}
+
+/**
+ * Takes a role from a user.
+ * @returns whether the user had it.
+ * @throws UserReferenceError, UnknownRoleError, ValidationError for what is no uuid or no string.
+ */
+export async function removeRole(coreDb: Database, userId: string, role: string): Promise<boolean> {
+  const ids = await findIds(coreDb, userId, role);
+  const { rowCount } = await coreDb.query('DELETE FROM user_roles WHERE user_id = $1 AND role_id = $2', [
+    ids.userId,
+    ids.roleId,
+  ]);
+  return rowCount > 0;
+}
+
+/**
+ * Names of a user's roles, sorted; of one who is not active too.
+ * @throws UserReferenceError for an unknown user, ValidationError for what is no uuid.
+ */
+export async function getUserRoles(coreDb: Database, userId: string): Promise<string[]> {
+  const id = requireUuid(userId, 'userId');
+  const { rows } = await coreDb.query<{ roles: string[] }>(
+    `SELECT ${rolesOf('users.id')} AS roles FROM users WHERE id = $1`,
+    [id],
+  );
+  if (!rows[0]) throw new UserReferenceError(id, 'unknown');
+  return rows[0].roles;
+}
+
+/**
+ * Whether a user may act in a role: has it, and is active.
+ * @throws UserReferenceError, UnknownRoleError, ValidationError for what is no uuid or no string.
+ */
+export async function hasRole(coreDb: Database, userId: string, role: string): Promise<boolean> {
+  return (await findIds(coreDb, userId, role)).active;
+}
+
+async function findIds(coreDb: Database, userId: string, role: string) {
+  const id = requireUuid(userId, 'userId');
+  const name = requireString(role, 'role');
+  // PostgreSQL would refuse such a text instead of not finding it.
+  if (!isStorable(name)) throw new UnknownRoleError(name);
+  const { rows } = await coreDb.query<{ user: boolean; active: boolean; roleId: string | null }>(
+    `SELECT users.id IS NOT NULL AS user, roles.id AS "roleId",
+       coalesce(users.is_active, false) AND user_roles.id IS NOT NULL AS active
+     FROM (SELECT) AS one LEFT JOIN users ON users.id = $1 LEFT JOIN roles ON roles.name = $2
+       LEFT JOIN user_roles ON user_roles.user_id = users.id AND user_roles.role_id = roles.id`,
+    [id, name],
+  );
+  const [found] = rows;
+  if (!found?.user) throw new UserReferenceError(id, 'unknown');
+  if (found.roleId === null) throw new UnknownRoleError(name);
+  return { userId: id, roleId: found.roleId, active: found.active };
+}

@@ -1,0 +1,257 @@
+// Tokens: 32 random bytes that are shown once; the database keeps their SHA-256.
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { tokenType } from '../../schema/core.ts';
+import { UserReferenceError, ValidationError } from '../errors.ts';
+import type { Database, Pool } from '../pool.ts';
+import { type Transaction, withTransaction } from '../transaction.ts';
+import {
+  parseAddress,
+  parseUserAgent,
+  requireFields,
+  requireInteger,
+  requireOneOf,
+  requireString,
+  requireUuid,
+} from './arguments.ts';
+import type { Origin } from './authenticate.ts';
+import { TokenError, type TokenFailure } from './errors.ts';
+import { rolesOf } from './users.ts';
+
+export type TokenType = (typeof tokenType.enumValues)[number];
+/** Those that `consumeToken` takes: good for one use. Refresh tokens are rotated instead. */
+const oneTimeTypes = ['email_verification', 'password_reset'] as const;
+export type OneTimeTokenType = (typeof oneTimeTypes)[number];
+/** atriz_core as a pool, or a transaction of it. */
+export type CoreDatabase = Pool | Transaction;
+
+const minute = 60_000;
+
+/** How long a token lives unless `lifetimeMs` says otherwise, in milliseconds. */
+export const tokenLifetimesMs: Readonly<Record<TokenType, number>> = {
+  access: 15 * minute,
+  refresh: 30 * 24 * 60 * minute,
+  email_verification: 24 * 60 * minute,
+  password_reset: 60 * minute,
+};
+const maxLifetimeMs = 366 * 24 * 60 * minute;
+
+export interface Token {
+  id: string;
+  userId: string;
+  type: TokenType;
+  /** One login: its refresh tokens, and the access tokens that were issued with it. */
+  familyId: string | null;
+  createdAt: Date;
+  /** By the database's clock, to the millisecond. From this moment on the token is refused. */
+  expiresAt: Date;
+}
+
+/** A token as its owner gets it. `token` is nowhere else: the database knows only its hash. */
+export interface IssuedToken extends Token {
+  token: string;
+}
+
+export interface VerifiedToken extends Token {
+  /** Names of the user's roles now, sorted. */
+  roles: string[];
+}
+
+export interface NewTokenOptions extends Origin {
+  /** 1 millisecond to 366 days. Default: `tokenLifetimesMs` of the type. */
+  lifetimeMs?: number;
+  /** The `jti` of a JWT that the application signs, 16 to 255 visible ASCII characters: it is the token then. */
+  jti?: string;
+}
+
+export interface IssueTokenOptions extends NewTokenOptions {
+  userId: string;
+  type: TokenType;
+  /** For an access token: the login that it belongs to and ends with. A refresh token begins one. */
+  familyId?: string | null;
+}
+
+/**
+ * Issues a token to an active user.
+ * @throws UserReferenceError for somebody unknown or not active, TokenError `revoked` for a login that
+ * is over, ValidationError for other arguments, a jti that was stored before among them.
+ */
+export async function issueToken(coreDb: CoreDatabase, options: IssueTokenOptions): Promise<IssuedToken> {
+  const { userId, type, familyId, ...rest } = requireFields(options, 'options');
+  const owner = requireUuid(userId, 'userId');
+  const token = parseNewToken(requireOneOf(type, 'type', tokenType.enumValues), rest);
+  if (familyId === undefined || familyId === null) {
+    return await insertOwned(coreDb, token, owner, type === 'refresh' ? randomUUID() : null);
+  }
+  if (type !== 'access') throw new ValidationError(`familyId is for access tokens, not for ${type}.`);
+  const family = requireUuid(familyId, 'familyId');
+  return await withTransaction(coreDb, async (transaction) => {
+    await lockUser(transaction, owner);
+    const { rowCount } = await transaction.query(
+      `SELECT 1 FROM auth_tokens WHERE family_id = $1 AND user_id = $2 AND token_type = 'refresh'
+         AND used_at IS NULL AND revoked_at IS NULL AND expires_at > clock_timestamp()`,
+      [family, owner],
+    );
+    if (rowCount === 0) throw new TokenError('revoked');
+    return await insertOwned(transaction, token, owner, family);
+  });
+}
+
+async function insertOwned(
+  coreDb: Database,
+  token: NewToken,
+  userId: string,
+  familyId: string | null,
+): Promise<IssuedToken> {
+  const inserted = await insertToken(
+    coreDb,
+    token,
+    `owner AS (SELECT id AS user_id, $7::uuid AS family_id FROM users WHERE id = $6 AND is_active FOR NO KEY UPDATE)`,
+    [userId, familyId],
+  );
+  if (inserted) return inserted;
+  const { rowCount } = await coreDb.query('SELECT 1 FROM users WHERE id = $1', [userId]);
+  throw new UserReferenceError(userId, rowCount === 0 ? 'unknown' : 'inactive');
+}
+
+/**
+ * Checks a token, on every request: one indexed query, nothing is changed. Ask the primary: a replica
+ * learns late of a revocation.
+ * @throws TokenError with the reason, ValidationError for what is no string and for an unknown type.
+ */
+export async function verifyToken(coreDb: Database, token: string, type: TokenType): Promise<VerifiedToken> {
+  const wanted = requireOneOf(type, 'type', tokenType.enumValues);
+  const found = await findToken(coreDb, token);
+  const failure = failureOf(found, wanted);
+  if (!found || failure) throw new TokenError(failure ?? 'unknown');
+  const { id, userId, familyId, createdAt, expiresAt, roles } = found;
+  return { id, userId, type: wanted, familyId, createdAt, expiresAt, roles };
+}
+
+/**
+ * Uses a one-time token up. Of any number of attempts at once, one succeeds. Inside of a transaction
+ * that is rolled back it is not used.
+ * @throws TokenError with the reason, ValidationError for what is no string or no one-time type.
+ */
+export async function consumeToken(coreDb: Database, token: string, type: OneTimeTokenType): Promise<Token> {
+  requireOneOf(type, 'type', oneTimeTypes);
+  const { rows } = await coreDb.query<Token>(
+    `WITH ${presented('$1', '$2')}
+     UPDATE auth_tokens AS token SET used_at = clock_timestamp() FROM presented
+     WHERE ${isUsable} RETURNING ${tokenColumns('token')}`,
+    [hashToken(token), type],
+  );
+  const [consumed] = rows;
+  if (consumed) return consumed;
+  throw new TokenError(failureOf(await findToken(coreDb, token), type) ?? 'inactive user');
+}
+
+/**
+ * The token of an active user, whose row is locked first and the token's after it: whoever waited for
+ * either sees it as it is now, not as it was when the statement began. Then `isUsable` decides.
+ */
+export const presented = (hash: string, type: string): string =>
+  `presented AS MATERIALIZED (
+     SELECT token.id FROM auth_tokens AS token JOIN users ON users.id = token.user_id
+     WHERE token.token_hash = ${hash} AND token.token_type = ${type}::token_type AND users.is_active
+     FOR NO KEY UPDATE OF users)`;
+
+export const isUsable = `token.id = presented.id AND token.used_at IS NULL AND token.revoked_at IS NULL
+  AND token.expires_at > clock_timestamp()`;
+
+const tokenColumns = (table: string): string =>
+  `${table}.id, ${table}.user_id AS "userId", ${table}.token_type AS type, ${table}.family_id AS "familyId",
+   ${table}.created_at AS "createdAt", ${table}.expires_at AS "expiresAt"`;
+
+/** A token before it has an owner, and the parameters $1 to $5 of `insertToken` that say what it is. */
+export interface NewToken {
+  token: string;
+  parameters: readonly unknown[];
+}
+
+// Whole milliseconds, so that the Date in JavaScript is exactly what the database compares with.
+const insertInto = `INSERT INTO auth_tokens (token_hash, token_type, expires_at, ip_address, user_agent, user_id, family_id)
+  SELECT $1, $2::token_type, date_trunc('milliseconds', clock_timestamp()) + $3::float8 * interval '1 ms', $4::inet, $5`;
+
+/** @throws ValidationError */
+export function parseNewToken(type: TokenType, options: NewTokenOptions): NewToken {
+  const { lifetimeMs, jti, ipAddress, userAgent } = requireFields(options, 'options');
+  const token = jti === undefined ? randomBytes(32).toString('base64url') : requireString(jti, 'jti');
+  if (!isPossibleToken(token)) {
+    throw new ValidationError(
+      'jti should have 16 to 255 visible ASCII characters, such as crypto.randomUUID().',
+    );
+  }
+  const lifetime = requireInteger(lifetimeMs ?? tokenLifetimesMs[type], 'lifetimeMs', 1, maxLifetimeMs);
+  return {
+    token,
+    parameters: [hashToken(token), type, lifetime, parseAddress(ipAddress), parseUserAgent(userAgent)],
+  };
+}
+
+/**
+ * Inserts a token for each row of user_id and family_id that `owner` selects; its own parameters count
+ * from $6 on. @throws ValidationError for a jti that was stored before.
+ */
+export async function insertToken(
+  coreDb: Database,
+  { token, parameters }: NewToken,
+  owner: string,
+  ownerParameters: readonly unknown[],
+): Promise<IssuedToken | undefined> {
+  try {
+    const { rows } = await coreDb.query<Token>(
+      `WITH ${owner} ${insertInto}, user_id, family_id FROM owner RETURNING ${tokenColumns('auth_tokens')}`,
+      [...parameters, ...ownerParameters],
+    );
+    return rows[0] && { ...rows[0], token };
+  } catch (error) {
+    if ((error as { constraint_name?: string }).constraint_name !== 'auth_tokens_token_hash_key') throw error;
+    throw new ValidationError('jti was stored before: every token needs its own.', { cause: error });
+  }
+}
+
+/** Whoever changes a user's tokens holds the user's row first, so that no new one slips past a revocation. */
+export async function lockUser(transaction: Transaction, userId: string): Promise<void> {
+  const { rowCount } = await transaction.query('SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE', [
+    userId,
+  ]);
+  if (rowCount === 0) throw new UserReferenceError(userId, 'unknown');
+}
+
+export interface FoundToken extends Token {
+  /** Milliseconds since it was used. */
+  usedMsAgo: number | null;
+  revoked: boolean;
+  expired: boolean;
+  active: boolean;
+  roles: string[];
+}
+
+/** @throws ValidationError for what is no string. */
+export async function findToken(coreDb: Database, token: string): Promise<FoundToken | undefined> {
+  const { rows } = await coreDb.query<FoundToken>(
+    `SELECT ${tokenColumns('token')}, token.revoked_at IS NOT NULL AS revoked,
+       (extract(epoch FROM clock_timestamp() - token.used_at) * 1000)::float8 AS "usedMsAgo",
+       token.expires_at <= clock_timestamp() AS expired, users.is_active AS active, ${rolesOf('users.id')} AS roles
+     FROM auth_tokens AS token JOIN users ON users.id = token.user_id WHERE token.token_hash = $1`,
+    [hashToken(token)],
+  );
+  return rows[0];
+}
+
+export function failureOf(found: FoundToken | undefined, type: TokenType): TokenFailure | undefined {
+  if (!found) return 'unknown';
+  if (found.type !== type) return 'wrong type';
+  if (found.revoked) return 'revoked';
+  if (found.usedMsAgo !== null) return 'used';
+  if (found.expired) return 'expired';
+  return found.active ? undefined : 'inactive user';
+}
+
+/** What token_hash holds. Null matches nothing: text that was never issued need not be looked for. */
+export function hashToken(token: string): string | null {
+  const text = requireString(token, 'token');
+  return isPossibleToken(text) ? createHash('sha256').update(text).digest('hex') : null;
+}
+
+const isPossibleToken = (text: string): boolean => /^[\x21-\x7e]{16,255}$/.test(text);
