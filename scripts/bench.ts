@@ -4,6 +4,7 @@ import { loadEnvironmentFile, useUtc } from '../src/config.ts';
 import { commandLine } from './arguments.ts';
 import { benchAuth } from './bench/auth.ts';
 import { benchMigrate } from './bench/migrate.ts';
+import { benchTracking, type TrackingBenchOptions } from './bench/tracking.ts';
 
 loadEnvironmentFile();
 useUtc();
@@ -21,4 +22,14 @@ program
   .option('--rounds <count>', 'logins of each kind', Number, 25)
   .option('--cost <cost>', 'bcrypt cost', Number, 12)
   .action(({ rounds, cost }: { rounds: number; cost: number }) => benchAuth(rounds, cost));
+program
+  .command('tracking')
+  .description(
+    'writing and reading points against drizzle, bare postgres.js and psql; writes JSON and an SVG chart',
+  )
+  .option('--url <url>', 'a server, by the URL of any of its databases; default: that of tracking')
+  .option('--rows <count>', 'points to write', Number, 200_000)
+  .option('--rounds <count>', 'how often', Number, 3)
+  .option('--out <folder>', 'where bench-tracking.json and .svg go; default: here')
+  .action((options: TrackingBenchOptions) => benchTracking(options));
 await program.parseAsync(commandLine());

@@ -1,0 +1,41 @@
+// The rows of the benches: a fleet that drives, in the order in which a server receives its points.
+import { createHash } from 'node:crypto';
+import type { LocationInput } from '../../src/tracking/index.ts';
+import { drive } from '../fleet.ts';
+
+/** The same id for the same number, as long as the code stands. */
+export function benchUuid(kind: string, number: number): string {
+  const hash = createHash('sha256').update(`${kind} ${number}`).digest('hex');
+  return `${hash.slice(0, 8)}-${hash.slice(8, 12)}-4${hash.slice(13, 16)}-8${hash.slice(17, 20)}-${hash.slice(20, 32)}`;
+}
+
+/** Points of many devices, every 10 seconds, up to the present. */
+export function fleetRows({ rows, devices }: { rows: number; devices: number }): LocationInput[] {
+  const perDevice = Math.ceil(rows / devices);
+  const to = new Date(Date.now() - 60_000);
+  const from = new Date(to.getTime() - (perDevice - 1) * 10_000);
+  const trips = Array.from({ length: devices }, (_, number) => [
+    ...drive({
+      deviceId: benchUuid('device', number),
+      userId: benchUuid('user', number),
+      appSource: number % 2 === 0 ? 'mextrack' : 'pshop',
+      from,
+      to,
+      interval: 10,
+      seed: number + 1,
+    }),
+  ]);
+  const events: LocationInput[] = [];
+  for (let index = 0; events.length < rows; index += 1) {
+    for (const trip of trips) {
+      const event = trip[index];
+      if (event && events.length < rows) events.push(event);
+    }
+  }
+  return events;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((one, other) => one - other);
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+}

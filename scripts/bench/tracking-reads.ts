@@ -1,0 +1,118 @@
+// Reads of the guide: the library, the same SQL in bare postgres.js, the same through Drizzle.
+import { and, desc, sql as drizzleSql, eq, gt } from 'drizzle-orm';
+import type * as tracking from '../../schema/tracking.ts';
+import { locationEvents } from '../../schema/tracking.ts';
+import type { Pool } from '../../src/pool.ts';
+import { getHourlyStats, getLatestLocations, getRecentLocations } from '../../src/tracking/index.ts';
+import { recentLocationsQuery } from '../../src/tracking/queries.ts';
+import { benchUuid, median } from './rows.ts';
+import type { Measure } from './tracking.ts';
+
+const devices = 1_000;
+const repetitions = 30;
+
+export async function benchReads(db: Pool<typeof tracking>, rounds: number): Promise<Measure[]> {
+  await db.query('TRUNCATE location_events, location_late_hours');
+  // One device with a point every 10 seconds for a day, and a fleet over 30 days.
+  const device = benchUuid('device', devices);
+  await fill(db, `'${device}'::uuid`, "interval '10 seconds'", "interval '1 day'", 1);
+  await fillFleet(db, 43_200);
+  const recent = await benchRecent(db, device, rounds);
+  const latest = await benchLatest(db, '300,000 points', rounds);
+  await db.query('DELETE FROM location_events WHERE device_id <> $1', [device]);
+  await fillFleet(db, 4_320);
+  const tenfold = await benchLatest(db, '3,000,000 points', rounds);
+  return [...recent, ...latest, ...tenfold];
+}
+
+/** `devices` devices, a point every `seconds` for 30 days, plus one of the last hour. */
+async function fillFleet(db: Pool, seconds: number): Promise<void> {
+  const ids = Array.from({ length: devices }, (_, number) => benchUuid('device', number));
+  for (let start = 0; start < ids.length; start += 100) {
+    await db.query(
+      `INSERT INTO location_events (time, device_id, user_id, app_source, latitude, longitude, accuracy, altitude, speed, heading)
+       SELECT time, id, id, 'mextrack', -34.6, -58.4, 5, 20, 40, 90
+       FROM unnest($1::uuid[]) AS id, generate_series(now() - interval '29 days 23 hours', now(), $2::int * interval '1 second') AS time`,
+      [ids.slice(start, start + 100), seconds],
+    );
+  }
+  await db.query('VACUUM ANALYZE location_events');
+}
+
+async function fill(db: Pool, device: string, every: string, back: string, speed: number): Promise<void> {
+  await db.query(
+    `INSERT INTO location_events (time, device_id, user_id, app_source, latitude, longitude, accuracy, altitude, speed, heading)
+     SELECT time, ${device}, ${device}, 'mextrack', -34.6 + random() / 10, -58.4 + random() / 10, 5.25, 20.5, ${speed} * random() * 80, random() * 360
+     FROM generate_series(now() - ${back}, now(), ${every}) AS time`,
+  );
+}
+
+async function benchRecent(db: Pool<typeof tracking>, device: string, rounds: number): Promise<Measure[]> {
+  const { text, parameters } = recentLocationsQuery(device, { hours: 24 });
+  const since = () => drizzleSql`now() - interval '24 hours'`;
+  const times = await compare(rounds, {
+    library: () => getRecentLocations(db, device, { hours: 24 }),
+    bare: () => db.sql.unsafe(text, parameters as never[], { prepare: true }),
+    drizzle: () =>
+      db.orm
+        .select()
+        .from(locationEvents)
+        .where(and(eq(locationEvents.deviceId, device), gt(locationEvents.time, since())))
+        .orderBy(desc(locationEvents.time))
+        .limit(10_000),
+  });
+  const hours = await compare(rounds, { library: () => getHourlyStats(db, device, { days: 7 }) });
+  return [
+    row('a device, 24 h (8,640 rows): bare postgres.js', times.bare, times.bare, 'bare postgres.js'),
+    row('… getRecentLocations', times.library, times.bare, 'bare postgres.js'),
+    row('… drizzle select', times.drizzle, times.bare, 'bare postgres.js'),
+    row('a device, 7 days: getHourlyStats', hours.library, hours.library, 'itself'),
+  ];
+}
+
+async function benchLatest(db: Pool, size: string, rounds: number): Promise<Measure[]> {
+  const deviceIds = Array.from({ length: devices }, (_, number) => benchUuid('device', number));
+  const unbounded =
+    'SELECT DISTINCT ON (device_id) * FROM location_events WHERE device_id = ANY($1::uuid[]) ORDER BY device_id, time DESC';
+  const times = await compare(rounds, { library: () => getLatestLocations(db, { deviceIds }) });
+  const peer = await compare(1, { peer: () => db.query(unbounded, [deviceIds]) }, 3);
+  return [
+    row(
+      `latest of 1,000 devices in ${size}: unbounded DISTINCT ON`,
+      peer.peer,
+      peer.peer,
+      'unbounded DISTINCT ON',
+    ),
+    row('… getLatestLocations', times.library, peer.peer, 'unbounded DISTINCT ON'),
+  ];
+}
+
+const row = (what: string, value: number, peer: number, against: string): Measure => ({
+  what,
+  value,
+  unit: 'ms',
+  ratio: peer / value,
+  against,
+});
+
+/** Median times in milliseconds; the ways take turns. */
+async function compare<Name extends string>(
+  rounds: number,
+  ways: Readonly<Record<Name, () => PromiseLike<unknown>>>,
+  times = repetitions,
+): Promise<Record<Name, number>> {
+  const entries = Object.entries(ways) as [Name, () => PromiseLike<unknown>][];
+  const samples = Object.fromEntries(entries.map(([name]) => [name, [] as number[]])) as Record<
+    Name,
+    number[]
+  >;
+  for (const [, read] of entries) await read();
+  for (let repetition = 0; repetition < rounds * times; repetition += 1) {
+    for (const [name, read] of entries) {
+      const begin = performance.now();
+      await read();
+      samples[name].push(performance.now() - begin);
+    }
+  }
+  return Object.fromEntries(entries.map(([name]) => [name, median(samples[name])])) as Record<Name, number>;
+}

@@ -1,0 +1,109 @@
+// Writing and reading GPS points: the library against drizzle, bare postgres.js and psql, same rows, same run.
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { databaseUrl } from '../../src/config.ts';
+import { withDatabase } from '../../src/database-url.ts';
+import { migrate } from '../../src/migrations/index.ts';
+import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { runPolicies } from '../jobs.ts';
+import { formatBytes, printTable } from '../output.ts';
+import { createPlainTracking } from '../plain-tracking.ts';
+import { barChart } from './chart.ts';
+import { fleetRows } from './rows.ts';
+import { benchReads } from './tracking-reads.ts';
+import { benchWrites } from './tracking-writes.ts';
+
+export interface TrackingBenchOptions {
+  url?: string;
+  rows: number;
+  rounds: number;
+  out?: string;
+}
+
+export interface Measure {
+  what: string;
+  /** Rows per second, or milliseconds. */
+  value: number;
+  unit: 'rows/s' | 'ms';
+  /** Against the peer that `against` names: above 1 is better. */
+  ratio: number;
+  against: string;
+}
+
+export async function benchTracking({ url, rows, rounds, out = '.' }: TrackingBenchOptions): Promise<void> {
+  const server = url ?? databaseUrl('tracking').url;
+  const name = `atriz_bench_tracking_${randomBytes(4).toString('hex')}`;
+  const folder = mkdtempSync(join(tmpdir(), 'atriz-bench-'));
+  await using admin = createDatabasePool({ connectionString: withDatabase(server, 'postgres'), max: 1 });
+  await admin.query(`CREATE DATABASE "${name}"`);
+  try {
+    await using db = createDatabasePool({
+      database: 'tracking',
+      connectionString: withDatabase(server, name),
+      max: 4,
+    });
+    const description = await prepare(db);
+    console.log(`${description}\n`);
+    const events = fleetRows({ rows, devices: 1_000 });
+    const writes = await benchWrites(db, withDatabase(server, name), events, rounds, folder);
+    print('Writing, median', writes);
+    const reads = await benchReads(db, rounds);
+    print('Reading, median', reads);
+    const compression = await benchCompression(db);
+    if (compression) console.log(compression);
+    writeFileSync(
+      resolve(out, 'bench-tracking.json'),
+      JSON.stringify({ description, rows, writes, reads }, null, 2),
+    );
+    writeFileSync(
+      resolve(out, 'bench-tracking.svg'),
+      barChart(
+        'Rows per second',
+        writes.map(({ what, value }) => ({ label: what, value })),
+      ),
+    );
+    console.log(`bench-tracking.json and bench-tracking.svg are in ${resolve(out)}`);
+  } finally {
+    await admin.query(`DROP DATABASE "${name}" WITH (FORCE)`);
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** With TimescaleDB where the server has it, else the same tables and indexes without chunks. */
+async function prepare(db: Pool): Promise<string> {
+  const { rows } = await db.query<{ version: string; timescaledb: boolean }>(
+    `SELECT current_setting('server_version') AS version,
+      EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb') AS timescaledb`,
+  );
+  const [server] = rows;
+  if (!server?.timescaledb) {
+    await createPlainTracking(db);
+    return `PostgreSQL ${server?.version}, without TimescaleDB: same columns and indexes, no hypertable.`;
+  }
+  await migrate(db, 'tracking');
+  const extension = await db.query("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'");
+  return `PostgreSQL ${server.version} with TimescaleDB ${extension.rows[0]?.extversion}.`;
+}
+
+async function benchCompression(db: Pool): Promise<string | undefined> {
+  const enabled = await db.query("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'");
+  if (enabled.rowCount === 0) return undefined;
+  const size = async () =>
+    Number((await db.query("SELECT hypertable_size('location_events') AS bytes")).rows[0]?.bytes);
+  const before = await size();
+  await runPolicies(db, ['compression']);
+  const after = await size();
+  return `Compression: ${formatBytes(before)} became ${formatBytes(after)}, what is younger than 7 days included.\n`;
+}
+
+function print(title: string, measures: readonly Measure[]): void {
+  const figure = ({ value, unit }: Measure) =>
+    unit === 'ms' ? `${value.toFixed(2)} ms` : `${Math.round(value).toLocaleString('en-US')} rows/s`;
+  printTable(
+    [title, 'figure', 'ratio', 'against'],
+    measures.map((measure) => [measure.what, figure(measure), measure.ratio.toFixed(2), measure.against]),
+  );
+  console.log();
+}
