@@ -144,3 +144,6 @@ export const userRolesRelations = relations(userRoles, ({ one }) => ({
 export const userMetadataRelations = relations(userMetadata, ({ one }) => ({
   user: one(users, { fields: [userMetadata.userId], references: [users.id] }),
 }));
+
+/** Only the auth role and the owner may read these: everybody else is granted the other columns one by one. */
+export const secretColumns = [users.passwordHash, authTokens.tokenHash] as const;
