@@ -10,7 +10,7 @@ export interface Verifier {
 }
 
 /** PostgreSQL's own count of iterations and length of salt. */
-export function verifierOf(password: string, salt = randomBytes(16), iterations = 4096): Verifier {
+export function verifierOf(password: string, salt: Buffer = randomBytes(16), iterations = 4096): Verifier {
   const salted = pbkdf2Sync(password.normalize('NFKC'), salt, iterations, 32, 'sha256');
   const clientKey = hmac(salted, 'Client Key');
   return { iterations, salt, storedKey: sha256(clientKey), serverKey: hmac(salted, 'Server Key') };
