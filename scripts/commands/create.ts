@@ -1,12 +1,13 @@
 // create: makes the databases that do not exist yet.
 import type { Command } from 'commander';
+import { type Applied, applyAccess } from '../../src/access/apply.ts';
 import { databaseUrl, selectDatabases } from '../../src/config.ts';
 import { parseDatabaseUrl } from '../../src/database-url.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { ConnectionError, sqlState } from '../../src/errors.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
-import { applyMatrix, describeRefused, isArranged } from '../access.ts';
+import { applyMatrix, describeRefused, isArranged, matrixOf } from '../access.ts';
 import { printJson } from '../output.ts';
 import { withMaintenance, withPool } from '../session.ts';
 
@@ -25,6 +26,11 @@ export function registerCreate(program: Command): void {
         if (!json) console.log(`${databaseName(key)} ${created ? 'created' : 'exists already'}`);
       }
       if (json) printJson(results);
+      else if (access && results.some(({ created }) => created)) {
+        console.log(
+          'Roles: "npm run db:access -- show" says what they may do, "… apply" gives them passwords.',
+        );
+      }
     });
 }
 
@@ -50,20 +56,21 @@ export async function createDatabase(key: DatabaseKey, { access }: { access: boo
     await pool.query(`ALTER DATABASE ${name} SET timezone TO 'UTC'`);
     const { holds } = definitionOf(key);
     await pool.query(`COMMENT ON DATABASE ${name} IS '${holds.replaceAll("'", "''")}'`);
-    if (access) await arrange(pool, key);
+    if (access) tellRefused(key, await applyMatrix(pool, key));
   });
   return true;
 }
 
-/** Applies the matrix. A role that may not do that is told, and has a database without roles all the same. */
-async function arrange(pool: Pool, key: DatabaseKey): Promise<void> {
-  const refused = describeRefused(key, await applyMatrix(pool, key));
-  if (refused) console.error(refused);
-}
-
 /** After migrations: what they made gets its owner and its grants, where the matrix was applied before. */
 export async function arrangeAgain(pool: Pool, key: DatabaseKey): Promise<void> {
-  if (await isArranged(pool, key)) await arrange(pool, key);
+  // No passwords: who migrates as the owner may not set those of the others.
+  if (await isArranged(pool, key)) tellRefused(key, await applyAccess(pool, matrixOf(key)));
+}
+
+/** Without the right to apply the matrix, the database is there all the same: told, not failed. */
+function tellRefused(key: DatabaseKey, applied: Applied): void {
+  const refused = describeRefused(key, applied);
+  if (refused) console.error(refused);
 }
 
 /** Whether a database that exists was left out of the matrix, so that a new one in its place should be. */

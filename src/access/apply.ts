@@ -7,7 +7,7 @@ import { type Transaction, withTransaction } from '../transaction.ts';
 import { readAccess } from './catalog.ts';
 import { type AccessDifference, compareAccess, stages } from './check.ts';
 import { type DatabaseAccess, rolesOf } from './matrix.ts';
-import { setPassword } from './passwords.ts';
+import { passwordStatement } from './passwords.ts';
 import { verifies } from './verifier.ts';
 
 /** A change was not possible for another reason than a missing right. */
@@ -54,11 +54,7 @@ export async function applyAccess(
 const isCollision = (error: unknown) =>
   ['40001', '40P01', 'XX000', '42710', '23505'].includes(sqlState(error) ?? '');
 
-async function applyOnce(
-  db: Transaction,
-  matrix: DatabaseAccess,
-  { passwordOf, generatePassword }: ApplyOptions,
-): Promise<Applied> {
+async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: ApplyOptions): Promise<Applied> {
   const changes: AccessDifference[] = [];
   const refused = new Map<string, AccessDifference>();
   const run = async (stage: AccessDifference['stage']) => {
@@ -79,8 +75,18 @@ async function applyOnce(
       await joinOwner(db, matrix);
     }
   }
-  const passwords = refused.size > 0 ? [] : await setPasswords(db, matrix, passwordOf, generatePassword);
-  return { changes, refused: [...refused.values()], passwords };
+  const passwords = refused.size > 0 ? [] : await wantedPasswords(db, matrix, options);
+  const set: string[] = [];
+  for (const { role, statement } of passwords) {
+    if (await attempt(db, statement)) set.push(role);
+    else
+      refused.set(role, {
+        stage: 'role',
+        what: `the password of ${role} is not set`,
+        mend: `\\password ${role}`,
+      });
+  }
+  return { changes, refused: [...refused.values()], passwords: set };
 }
 
 /** Runs a statement. @returns false where the connected role may not. */
@@ -107,26 +113,21 @@ async function joinOwner(db: Transaction, { owner }: DatabaseAccess): Promise<vo
   if (!rows[0]?.member) await attempt(db, `GRANT ${quoteIdentifier(owner)} TO CURRENT_USER`);
 }
 
-async function setPasswords(
+async function wantedPasswords(
   db: Transaction,
   matrix: DatabaseAccess,
-  passwordOf: ApplyOptions['passwordOf'] = () => undefined,
-  generatePassword: ApplyOptions['generatePassword'],
-): Promise<string[]> {
-  const changed: string[] = [];
+  { passwordOf = () => undefined, generatePassword }: ApplyOptions,
+): Promise<{ role: string; statement: string }[]> {
   const stored = await readVerifiers(db, rolesOf(matrix));
-  for (const role of rolesOf(matrix)) {
+  return rolesOf(matrix).flatMap((role) => {
     const verifier = stored?.get(role) ?? null;
-    const wanted = passwordOf(role);
-    if (wanted !== undefined) {
-      if (verifies(verifier, wanted)) continue;
-      await setPassword(db, role, wanted);
-    } else if (stored && verifier === null && generatePassword) {
-      await setPassword(db, role, generatePassword(role));
-    } else continue;
-    changed.push(role);
-  }
-  return changed;
+    const given = passwordOf(role);
+    if (given !== undefined) {
+      return verifies(verifier, given) ? [] : [{ role, statement: passwordStatement(role, given) }];
+    }
+    if (!stored || verifier !== null || !generatePassword) return [];
+    return [{ role, statement: passwordStatement(role, generatePassword(role)) }];
+  });
 }
 
 /** What the server stores; undefined where only a superuser may look. */

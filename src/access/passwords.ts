@@ -7,11 +7,9 @@ import { formatVerifier, verifierOf } from './verifier.ts';
 /** 192 bits, in characters that need no escape in a URL. */
 export const generatePassword = (): string => randomBytes(24).toString('base64url');
 
-/** Sets a password. The server, and its log, see the verifier only. */
-export async function setPassword(db: Database, role: string, password: string): Promise<void> {
-  const verifier = formatVerifier(verifierOf(password));
-  await db.query(`ALTER ROLE ${quoteIdentifier(role)} PASSWORD '${verifier}'`);
-}
+/** The server, and its log, see the verifier only. */
+export const passwordStatement = (role: string, password: string): string =>
+  `ALTER ROLE ${quoteIdentifier(role)} PASSWORD '${formatVerifier(verifierOf(password))}'`;
 
 /** A session that logged in with the old password and goes on. */
 export interface OldSession {
@@ -27,7 +25,7 @@ export interface OldSession {
  * @returns those sessions, on the whole server.
  */
 export async function rotatePassword(db: Database, role: string, password: string): Promise<OldSession[]> {
-  await setPassword(db, role, password);
+  await db.query(passwordStatement(role, password));
   const { rows } = await db.query<OldSession>(
     `SELECT pid, datname AS database, application_name AS application, client_addr::text AS address, backend_start AS since
      FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid() ORDER BY backend_start`,

@@ -1,0 +1,316 @@
+// The wall through location_events: each application reads and writes its own points by the library's own calls.
+import { randomUUID } from 'node:crypto';
+import { beforeAll, expect, test } from 'vitest';
+import { runPolicies } from '../../scripts/jobs.ts';
+import { applyAccess } from '../../src/access/apply.ts';
+import { checkAccess } from '../../src/access/check.ts';
+import { accessMatrix } from '../../src/access/matrix.ts';
+import {
+  getHourlyStats,
+  getRecentLocations,
+  type Pool,
+  recordLocations,
+  withTransaction,
+} from '../../src/index.ts';
+import { refreshContinuousAggregate } from '../../src/timescale.ts';
+import {
+  getLatestLocations,
+  getLocationHistory,
+  getTrack,
+  type LocationInput,
+} from '../../src/tracking/index.ts';
+import { recentLocationsQuery } from '../../src/tracking/queries.ts';
+import { ArrangedServer } from '../support/access.ts';
+import { describeWith } from '../support/database.ts';
+
+const hour = 3_600_000;
+const day = 24 * hour;
+const device = randomUUID();
+const shared = randomUUID();
+const userId = randomUUID();
+
+const point = (appSource: string, overrides: Partial<LocationInput> = {}): LocationInput => ({
+  time: new Date(),
+  deviceId: device,
+  userId,
+  appSource,
+  latitude: 1,
+  longitude: 2,
+  speed: 50,
+  ...overrides,
+});
+
+const server = new ArrangedServer();
+const mextrack = <Result>(work: (pool: Pool) => Promise<Result>) =>
+  server.as('mextrack_app', 'tracking', work);
+const pshop = <Result>(work: (pool: Pool) => Promise<Result>) => server.as('pshop_app', 'tracking', work);
+const denied = { code: '42501' };
+
+beforeAll(async () => {
+  await server.arrange(['tracking']);
+  const now = Date.now();
+  const ages = [0, 2 * hour, 30 * hour, 9 * day];
+  await mextrack((db) =>
+    recordLocations(
+      db,
+      ages.flatMap((age) => [
+        point('mextrack', { time: new Date(now - age) }),
+        point('mextrack', { time: new Date(now - age), deviceId: shared }),
+      ]),
+    ),
+  );
+  await pshop((db) =>
+    recordLocations(
+      db,
+      ages.map((age) => point('pshop', { time: new Date(now - age - 1000), deviceId: shared, speed: 99 })),
+    ),
+  );
+}, 60_000);
+
+test('the calls of the library answer each application from its own points', async () => {
+  const range = { from: new Date(Date.now() - 5 * day), to: new Date(Date.now() + hour) };
+  const see = async (db: Pool) => {
+    const history = await getLocationHistory(db, shared, range);
+    const rows = [
+      ...(await getRecentLocations(db, shared, { hours: 100 })),
+      ...(await getHourlyStats(db, shared, { days: 20 })),
+      ...(await getLatestLocations(db, { deviceIds: [shared, device] })),
+      ...(await getLatestLocations(db, { appSource: 'mextrack' })),
+      ...(await getLatestLocations(db, { appSource: 'pshop' })),
+      ...(await getTrack(db, shared, { ...range, maxPoints: 100 })),
+      ...history.hours,
+      ...history.points,
+    ];
+    return { sources: [...new Set(rows.map(({ appSource }) => appSource))], rows: rows.length };
+  };
+  // 3 recent, 4 hours, 2 devices, 2 devices and 0, 3 of the track, 1 hour and 2 points.
+  expect(await mextrack(see)).toEqual({ sources: ['mextrack'], rows: 17 });
+  // One device instead of two.
+  expect(await pshop(see)).toEqual({ sources: ['pshop'], rows: 15 });
+});
+
+test('a point of another application is not taken, alone or in a batch', async () => {
+  const forged = point('pshop', { deviceId: randomUUID() });
+  await expect(mextrack((db) => recordLocations(db, [forged]))).rejects.toMatchObject({ code: '44000' });
+  const batch = [point('mextrack', { deviceId: forged.deviceId }), forged];
+  await expect(mextrack((db) => recordLocations(db, batch))).rejects.toMatchObject({ code: '44000' });
+  const { rowCount } = await server
+    .superuser('tracking')
+    .query('SELECT 1 FROM location_events WHERE device_id = $1', [forged.deviceId]);
+  expect(rowCount).toBe(0);
+});
+
+test('points that were taken stay as they are', async () => {
+  for (const statement of [
+    `UPDATE location_events SET speed = 1`,
+    `DELETE FROM location_events`,
+    `INSERT INTO pshop.location_events SELECT * FROM location_events`,
+    `INSERT INTO public.location_events SELECT * FROM location_events`,
+  ]) {
+    await expect(mextrack((db) => db.query(statement))).rejects.toMatchObject(denied);
+  }
+});
+
+test('a search_path of its own choice opens nothing', async () => {
+  for (const path of ['public', 'pshop, public', '_timescaledb_internal, public']) {
+    const attempt = mextrack((db) =>
+      withTransaction(db, async (transaction) => {
+        await transaction.query(`SET LOCAL search_path = ${path}`);
+        return transaction.query('SELECT * FROM location_events');
+      }),
+    );
+    await expect(attempt).rejects.toMatchObject(denied);
+  }
+});
+
+test('not even a function that tells what it is shown sees the points of another application', async () => {
+  const superuser = server.superuser('tracking');
+  await superuser.query(`CREATE FUNCTION public.tell(source text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 SET search_path = '' AS
+    $$ BEGIN IF source <> 'mextrack' THEN RAISE EXCEPTION 'saw %', source; END IF; RETURN true; END $$`);
+  await superuser.query(`GRANT EXECUTE ON FUNCTION public.tell TO "${server.role('mextrack_app')}"`);
+  try {
+    const counts = await mextrack(async (db) => [
+      (await db.query('SELECT 1 FROM location_events WHERE tell(app_source) AND device_id = $1', [shared]))
+        .rowCount,
+      (await db.query('SELECT 1 FROM location_hourly WHERE tell(app_source) AND device_id = $1', [shared]))
+        .rowCount,
+    ]);
+    expect(counts).toEqual([4, 4]);
+    // The function does tell: without the wall it raises.
+    await expect(superuser.query('SELECT 1 FROM location_events WHERE tell(app_source)')).rejects.toThrow(
+      'saw',
+    );
+  } finally {
+    await superuser.query('DROP FUNCTION public.tell');
+  }
+});
+
+test('a writer keeps its own row, and neither sees nor makes those of others', async () => {
+  const insert = 'INSERT INTO location_writers (last_batch) VALUES (7) RETURNING id';
+  const { rows } = await mextrack((db) => db.query<{ id: string }>(insert));
+  const id = rows[0]?.id;
+  const change = 'UPDATE location_writers SET last_batch = last_batch + 1 WHERE id = $1';
+  expect((await mextrack((db) => db.query(change, [id]))).rowCount).toBe(1);
+  await pshop(async (db) => {
+    expect((await db.query('SELECT 1 FROM location_writers')).rowCount).toBe(0);
+    expect((await db.query(change, [id])).rowCount).toBe(0);
+    expect((await db.query('DELETE FROM location_writers')).rowCount).toBe(0);
+    const forge = 'INSERT INTO location_writers (role_name) VALUES ($1)';
+    await expect(db.query(forge, [server.role('mextrack_app')])).rejects.toMatchObject(denied);
+  });
+  const takeOver = 'UPDATE location_writers SET role_name = $1';
+  await expect(mextrack((db) => db.query(takeOver, [server.role('pshop_app')]))).rejects.toMatchObject(
+    denied,
+  );
+  expect(
+    (await mextrack((db) => db.query('DELETE FROM location_writers WHERE id = $1', [id]))).rowCount,
+  ).toBe(1);
+});
+
+test('a late hour is noted, and nothing more is said of it', async () => {
+  await mextrack(async (db) => {
+    await db.query("INSERT INTO location_late_hours (hour) VALUES (date_trunc('hour', now()))");
+    for (const statement of [
+      'SELECT hour FROM location_late_hours',
+      'INSERT INTO location_late_hours (hour, created_at) VALUES (now(), now())',
+      'INSERT INTO location_late_hours (hour) VALUES (now()) RETURNING id',
+      'DELETE FROM location_late_hours',
+    ]) {
+      await expect(db.query(statement)).rejects.toMatchObject(denied);
+    }
+  });
+});
+
+test('a device is found by its index, through the wall', async () => {
+  // Half a day of fifty devices, in the order in which they report, a day ago.
+  const devices = Array.from({ length: 50 }, (_, index) => ({
+    deviceId: randomUUID(),
+    appSource: index % 2 === 0 ? 'mextrack' : 'pshop',
+  }));
+  const start = Date.now() - 36 * hour;
+  const events = Array.from({ length: 200 }, (_, index) =>
+    devices.map(({ deviceId, appSource }) =>
+      point(appSource, { deviceId, time: new Date(start + index * 200_000) }),
+    ),
+  ).flat();
+  await mextrack((db) =>
+    recordLocations(
+      db,
+      events.filter(({ appSource }) => appSource === 'mextrack'),
+    ),
+  );
+  await pshop((db) =>
+    recordLocations(
+      db,
+      events.filter(({ appSource }) => appSource === 'pshop'),
+    ),
+  );
+  await server.superuser('tracking').query('ANALYZE location_events');
+  const { text, parameters } = recentLocationsQuery(devices[0]?.deviceId ?? '', { hours: 40 });
+  const plan = await mextrack(async (db) => {
+    // A few thousand rows may be read faster some other way: the question is whether the index serves.
+    await db.query('SET enable_seqscan = off; SET enable_bitmapscan = off');
+    const { rows } = await db.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${text}`, parameters);
+    return rows.map((row) => row['QUERY PLAN']).join('\n');
+  });
+  expect(plan).toMatch(/Index Scan using \S*idx_location_device/);
+  expect(plan).toMatch(/Filter: .*app_source/);
+  expect(plan).not.toMatch(/-> +(Incremental )?Sort|Seq Scan/);
+});
+
+test.each([
+  ['ALTER VIEW mextrack.location_events RESET (security_barrier)', 'is without security_barrier=true'],
+  ['ALTER VIEW pshop.location_events RESET (check_option)', 'is without check_option=cascaded'],
+  [
+    'ALTER TABLE location_writers DISABLE ROW LEVEL SECURITY',
+    'row security of public.location_writers is off',
+  ],
+])('a hole in the wall is found and closed: %s', async (hole, found) => {
+  const superuser = server.superuser('tracking');
+  const matrix = accessMatrix('tracking', server.prefix);
+  await superuser.query(hole);
+  expect(await checkAccess(superuser, matrix)).toEqual([
+    expect.objectContaining({ what: expect.stringContaining(found) }),
+  ]);
+  await applyAccess(superuser, matrix);
+  expect(await checkAccess(superuser, matrix)).toEqual([]);
+});
+
+describeWith(['timescaledb'], 'on TimescaleDB', () => {
+  const internals = async () => {
+    const { rows } = await server.superuser('tracking').query<{ name: string }>(
+      `SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+       WHERE n.nspname = '_timescaledb_internal' AND c.relkind IN ('r', 'v')
+         AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e') ORDER BY 1`,
+    );
+    return rows.map(({ name }) => name);
+  };
+
+  test('the owner of the points runs their jobs, and everything stays in place after them', async () => {
+    const jobs = await server
+      .superuser('tracking')
+      .query(
+        'SELECT DISTINCT owner::text FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL',
+      );
+    expect(jobs.rows).toEqual([{ owner: server.role('atriz_tracking_owner') }]);
+    await server.as('atriz_tracking_owner', 'tracking', async (owner) => {
+      // The policy's window reaches back seven days; the owner refreshes what is older.
+      await refreshContinuousAggregate(owner, 'location_hourly', {
+        from: new Date(Date.now() - 12 * day),
+        to: new Date(Date.now() - hour),
+      });
+      expect(await runPolicies(owner, ['refresh_continuous_aggregate', 'compression', 'retention'])).toBe(4);
+      const compressed = await owner.query(
+        "SELECT 1 FROM timescaledb_information.chunks WHERE hypertable_name = 'location_events' AND is_compressed",
+      );
+      expect(compressed.rowCount).toBeGreaterThan(0);
+    });
+    expect((await mextrack((db) => getHourlyStats(db, shared, { days: 20 }))).length).toBe(4);
+    expect((await mextrack((db) => getRecentLocations(db, shared, { hours: 24 * 20 }))).length).toBe(4);
+    expect(await server.cli('access', 'check', 'tracking')).toMatchObject({ code: 0 });
+  });
+
+  test('chunks, compressed chunks and the materialised hours are closed to the applications', async () => {
+    const names = await internals();
+    for (const kind of [/_hyper_\d+_\d+_chunk/, /compress_hyper_/, /_materialized_hypertable_/]) {
+      expect(names.filter((name) => kind.test(name))).not.toEqual([]);
+    }
+    await mextrack(async (db) => {
+      for (const name of names) {
+        // TimescaleDB lets nobody use the hypertable of the compressed chunks as a table.
+        const refused = { code: name.includes('_compressed_hypertable_') ? /42501|XX000|0A000/ : /42501/ };
+        for (const statement of [`SELECT * FROM ${name} LIMIT 1`, `INSERT INTO ${name} DEFAULT VALUES`]) {
+          await expect(db.query(statement), name).rejects.toMatchObject({
+            code: expect.stringMatching(refused.code),
+          });
+        }
+      }
+    });
+  });
+
+  test('check finds a grant on a chunk, apply takes it back', async () => {
+    const chunk = (await internals()).find(
+      (name) => /_hyper_\d+_\d+_chunk$/.test(name) && !name.includes('compress'),
+    );
+    const app = server.role('mextrack_app');
+    await server.superuser('tracking').query(`GRANT SELECT ON ${chunk} TO "${app}"`);
+    const { code, stderr } = await server.cli('access', 'check', 'tracking');
+    expect(code).toBe(3);
+    expect(stderr).toContain(`${app} has SELECT on TABLE ${chunk}`);
+    expect(await server.cli('access', 'apply', 'tracking')).toMatchObject({ code: 0 });
+    await expect(mextrack((db) => db.query(`SELECT 1 FROM ${chunk}`))).rejects.toMatchObject(denied);
+  });
+
+  test('an application cannot refresh, compress, drop or add a job on what it does not own', async () => {
+    await mextrack(async (db) => {
+      for (const statement of [
+        "SELECT drop_chunks('public.location_events', older_than => now())",
+        "SELECT add_retention_policy('public.location_events', interval '1 hour', if_not_exists => true)",
+        "CALL refresh_continuous_aggregate('public.location_hourly', NULL, NULL)",
+        "SELECT remove_retention_policy('public.location_events')",
+      ]) {
+        await expect(db.query(statement), statement).rejects.toMatchObject(denied);
+      }
+    });
+  });
+});
