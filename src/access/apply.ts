@@ -11,7 +11,7 @@ import { passwordStatement } from './passwords.ts';
 import { verifies } from './verifier.ts';
 
 /** A change was not possible for another reason than a missing right. */
-export class AccessError extends AtrizDatabaseError {
+class AccessError extends AtrizDatabaseError {
   override readonly name = 'AccessError';
 }
 
@@ -104,10 +104,10 @@ async function attempt(db: Transaction, statement: string): Promise<boolean> {
   }
 }
 
-/** Who is no superuser must be a member of a role to give it things. */
+/** Who is no superuser must inherit a role to give it things; that he made it gives him only the right to say so. */
 async function joinOwner(db: Transaction, { owner }: DatabaseAccess): Promise<void> {
   const { rows } = await db.query<{ member: boolean }>(
-    "SELECT pg_has_role(current_user, $1, 'MEMBER') AS member",
+    "SELECT pg_has_role(current_user, $1, 'USAGE') AS member",
     [owner],
   );
   if (!rows[0]?.member) await attempt(db, `GRANT ${quoteIdentifier(owner)} TO CURRENT_USER`);

@@ -18,7 +18,7 @@ export interface Grant {
   readonly grantable: boolean;
 }
 
-export interface OwnedObject {
+interface OwnedObject {
   readonly kind: 'database' | 'schema' | 'relation' | 'routine' | 'type';
   readonly schema: string;
   readonly name: string;
@@ -38,13 +38,13 @@ export interface LiveRelation extends OwnedObject {
   readonly options: readonly string[];
 }
 
-export interface LiveRole {
+interface LiveRole {
   readonly name: string;
   /** Attributes as ALTER ROLE names them, where they are not as they should be. */
   readonly wrongAttributes: readonly string[];
 }
 
-export interface Membership {
+interface Membership {
   readonly role: string;
   readonly member: string;
   readonly grantor: string;

@@ -277,12 +277,10 @@ describeWith(['timescaledb'], 'on TimescaleDB', () => {
     }
     await mextrack(async (db) => {
       for (const name of names) {
-        // TimescaleDB lets nobody use the hypertable of the compressed chunks as a table.
-        const refused = { code: name.includes('_compressed_hypertable_') ? /42501|XX000|0A000/ : /42501/ };
+        // Not tables to anybody: the hypertable of the compressed chunks, and views that take no rows.
+        const code = expect.stringMatching(/_chunk$/.test(name) ? /^42501$/ : /^(42501|XX000|0A000|55000)$/);
         for (const statement of [`SELECT * FROM ${name} LIMIT 1`, `INSERT INTO ${name} DEFAULT VALUES`]) {
-          await expect(db.query(statement), name).rejects.toMatchObject({
-            code: expect.stringMatching(refused.code),
-          });
+          await expect(db.query(statement), name).rejects.toMatchObject({ code });
         }
       }
     });
