@@ -1,8 +1,10 @@
 // Databases with the access matrix applied, and sessions of its roles.
+import { randomUUID } from 'node:crypto';
 import { inject } from 'vitest';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
-import { createDatabasePool, type Pool } from '../../src/index.ts';
+import { createDatabasePool, type Pool, recordLocations } from '../../src/index.ts';
 import { migrate } from '../../src/migrations/index.ts';
+import type { LocationInput } from '../../src/tracking/index.ts';
 import { freshEnvironment, runCli } from './cli.ts';
 import { openPool, serverUrl, uniqueName } from './database.ts';
 import { copyOfFolder } from './migrations.ts';
@@ -88,6 +90,12 @@ export class ArrangedServer {
     const migrated = keys.filter((key) => key !== 'tracking' || this.hasTimescale);
     if (migrated.length > 0) steps.push(['migrate', ...migrated]);
     for (const step of steps) await this.#succeed(step);
+    if (migrated.includes('tracking') && this.enforcesLogins) {
+      // Tests run the jobs when it suits them; background workers would run them at any moment.
+      await this.superuser('tracking').query(
+        'SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL',
+      );
+    }
     if (migrated.length === keys.length) return;
     await migrateStandIn(this.superuser('tracking'));
     await this.#succeed(['access', 'apply', 'tracking']);
@@ -109,4 +117,34 @@ async function migrateStandIn(pool: Pool): Promise<void> {
   folder.write('0003_location_hourly.sql', `CREATE VIEW "location_hourly" AS ${plain};`);
   // Under another key, because the runner asks for tracking's extension first.
   await migrate(pool, 'atriz', { folder: folder.path });
+}
+
+/** A device of Mextrack's alone, and one that both applications write points of. */
+export const trackedDevices = { device: randomUUID(), shared: randomUUID() };
+const userId = randomUUID();
+
+export const point = (appSource: string, overrides: Partial<LocationInput> = {}): LocationInput => ({
+  time: new Date(),
+  deviceId: trackedDevices.device,
+  userId,
+  appSource,
+  latitude: 1,
+  longitude: 2,
+  speed: 50,
+  ...overrides,
+});
+
+/** Both applications write points of now, 2 and 30 hours and 9 days ago, through their own logins. */
+export async function recordBoth(server: ArrangedServer): Promise<void> {
+  const hour = 3_600_000;
+  const now = Date.now();
+  const times = [0, 2, 30, 9 * 24].map((age) => new Date(now - age * hour));
+  const { shared } = trackedDevices;
+  const mextrack = times.flatMap((time) => [
+    point('mextrack', { time }),
+    point('mextrack', { time, deviceId: shared }),
+  ]);
+  const pshop = times.map((time) => point('pshop', { time, deviceId: shared, speed: 99 }));
+  await server.as('mextrack_app', 'tracking', (db) => recordLocations(db, mextrack));
+  await server.as('pshop_app', 'tracking', (db) => recordLocations(db, pshop));
 }
