@@ -81,7 +81,7 @@ const shared: Partial<Record<DatabaseKey, readonly Access[]>> = {
       [`${key}.location_events`, append],
       [`${key}.location_hourly`, read],
       [locationWriters, write],
-      [locationLateHours, [['INSERT', 'hour']]],
+      [locationLateHours, [['INSERT', 'id', 'hour']]],
     ],
     // First its own views; public for the tables of writers and for TimescaleDB's functions.
     settings: { search_path: `${key}, public` },

@@ -130,6 +130,28 @@ test('a writer keeps its own row, and neither sees nor makes those of others', a
   ).toBe(1);
 });
 
+test('points, the number of their batch and their late hours are written in one statement', async () => {
+  const deviceId = randomUUID();
+  const write = `WITH writer AS (
+      UPDATE location_writers SET last_batch = 1 WHERE id = $1 AND last_batch = 0 RETURNING id
+    ), late AS (
+      INSERT INTO location_late_hours (id, hour) SELECT gen_random_uuid(), now() WHERE EXISTS (SELECT FROM writer)
+    )
+    INSERT INTO location_events (time, device_id, user_id, app_source, latitude, longitude)
+    SELECT now(), $2, $2, $3, 1, 2 WHERE EXISTS (SELECT FROM writer)`;
+  await mextrack(async (db) => {
+    const { rows } = await db.query<{ id: string }>(
+      'INSERT INTO location_writers DEFAULT VALUES RETURNING id',
+    );
+    const id = rows[0]?.id;
+    await expect(db.query(write, [id, deviceId, 'pshop'])).rejects.toMatchObject({ code: '44000' });
+    expect((await db.query(write, [id, deviceId, 'mextrack'])).rowCount).toBe(1);
+    expect((await db.query(write, [id, deviceId, 'mextrack'])).rowCount).toBe(0);
+    expect(await getRecentLocations(db, deviceId)).toHaveLength(1);
+    await db.query('DELETE FROM location_writers WHERE id = $1', [id]);
+  });
+});
+
 test('a late hour is noted, and nothing more is said of it', async () => {
   await mextrack(async (db) => {
     await db.query("INSERT INTO location_late_hours (hour) VALUES (date_trunc('hour', now()))");
