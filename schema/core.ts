@@ -190,3 +190,6 @@ export const erasure: readonly ErasureRule[] = [
   deleteRows(userMetadata, userMetadata.userId),
   deleteRows(users, users.id),
 ];
+
+/** Only the auth role and the owner may read these: everybody else is granted the other columns one by one. */
+export const secretColumns = [users.passwordHash, authTokens.tokenHash, loginAttempts.subject] as const;

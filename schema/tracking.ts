@@ -1,6 +1,17 @@
 // atriz_tracking: GPS telemetry on TimescaleDB. Raw points for 30 days, hourly aggregates for a year.
 import { sql } from 'drizzle-orm';
-import { bigint, check, index, jsonb, numeric, pgTable, pgView, uuid, varchar } from 'drizzle-orm/pg-core';
+import {
+  bigint,
+  check,
+  index,
+  jsonb,
+  numeric,
+  pgPolicy,
+  pgTable,
+  pgView,
+  uuid,
+  varchar,
+} from 'drizzle-orm/pg-core';
 import { coreUserId, primaryId, timestamps, timestamptz } from './columns.ts';
 import { deleteRows, type ErasureRule, keepRows } from './erasure.ts';
 
@@ -31,6 +42,12 @@ export const trackingPolicies = {
     materializedOnly: false,
   },
 } as const;
+
+/**
+ * The applications that record points. Each has a schema of its name, whose views location_events
+ * and location_hourly show it its own points and take no others: migration 0008_application_views.
+ */
+export const locationSources = ['mextrack', 'pshop'] as const;
 
 // The hypertable, compression and retention stand in the handwritten migrations.
 // No primary key: a unique index on a hypertable must contain time, and a device may report twice.
@@ -98,7 +115,14 @@ export const locationWriters = pgTable(
     lastBatch: bigint('last_batch', { mode: 'number' }).notNull().default(0),
     ...timestamps(),
   },
-  (table) => [check('check_last_batch', sql`${table.lastBatch} >= 0`)],
+  (table) => [
+    check('check_last_batch', sql`${table.lastBatch} >= 0`),
+    // Row security, which the hypertable cannot have: a plain table needs no view of its own per application.
+    pgPolicy('own_rows', {
+      using: sql`${table.roleName} = CURRENT_USER`,
+      withCheck: sql`${table.roleName} = CURRENT_USER`,
+    }),
+  ],
 );
 export type LocationWriterRow = typeof locationWriters.$inferSelect;
 

@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../src/config.ts';
 import { AtrizDatabaseError } from '../src/errors.ts';
 import { commandLine } from './arguments.ts';
+import { registerAccess } from './commands/access.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerClean } from './commands/clean.ts';
 import { registerCreate } from './commands/create.ts';
@@ -42,6 +43,7 @@ for (const register of [
   registerEraseUser,
   registerPurgeTokens,
   registerCheck,
+  registerAccess,
   registerGenerate,
   registerStudio,
 ]) {

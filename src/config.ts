@@ -164,6 +164,31 @@ export function loadEnvironmentFile(): void {
   dotenv.config({ quiet: true });
 }
 
+/**
+ * What stands before the name of each role of the access matrix: several sets of databases may share a server.
+ * @throws ConfigurationError when it would make names that need quotes, or that PostgreSQL cuts off.
+ */
+export function rolePrefix(env: Environment = process.env): string {
+  const prefix = env.ATRIZ_ROLE_PREFIX ?? '';
+  if (/^([a-z_][a-z0-9_]{0,39})?$/.test(prefix)) return prefix;
+  throw new ConfigurationError(
+    `ATRIZ_ROLE_PREFIX is "${prefix}": it should be up to 40 lower-case letters, digits and underscores, such as staging_.`,
+  );
+}
+
+/** The variable that may hold the password of a role: `mextrack_app` → `MEXTRACK_APP_PASSWORD`. */
+export const rolePasswordVariable = (role: string, env: Environment = process.env): string =>
+  `${role.slice(rolePrefix(env).length).toUpperCase()}_PASSWORD`;
+
+/** @throws ConfigurationError for characters that clients encode differently. */
+export function rolePassword(role: string, env: Environment = process.env): string | undefined {
+  const variable = rolePasswordVariable(role, env);
+  const password = env[variable];
+  if (!password) return undefined;
+  if (/^[\x21-\x7e]+$/.test(password)) return password;
+  throw new ConfigurationError(`${variable} should hold printable ASCII characters without blanks only.`);
+}
+
 export const isProduction = (env: Environment = process.env): boolean =>
   /^prod(uction)?$/i.test(env.NODE_ENV ?? '');
 

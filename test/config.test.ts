@@ -3,8 +3,16 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { applicationKey, databaseUrl, isProduction, selectDatabases } from '../src/config.ts';
+import {
+  applicationKey,
+  databaseUrl,
+  isProduction,
+  rolePassword,
+  rolePrefix,
+  selectDatabases,
+} from '../src/config.ts';
 import { databaseKeys } from '../src/databases.ts';
+import { ConfigurationError } from '../src/errors.ts';
 import { runCli } from './support/cli.ts';
 
 const server = { PGHOST: 'db', PGPORT: '5544', PGUSER: 'me', PGPASSWORD: 'p w' };
@@ -135,4 +143,16 @@ test('applicationKey lists the applications', () => {
 test('selectDatabases keeps the order of the registry', () => {
   expect(selectDatabases([])).toEqual(databaseKeys);
   expect(selectDatabases(['pshop', 'core'])).toEqual(['core', 'pshop']);
+});
+
+test('roles may have a prefix that needs no quotes, and their passwords stand in a variable without it', () => {
+  expect(rolePrefix({})).toBe('');
+  expect(rolePrefix({ ATRIZ_ROLE_PREFIX: 'staging_' })).toBe('staging_');
+  for (const wrong of ['Staging_', '1_', 'a-b', 'a"b', 'x'.repeat(41)]) {
+    expect(() => rolePrefix({ ATRIZ_ROLE_PREFIX: wrong })).toThrow(ConfigurationError);
+  }
+  const env = { ATRIZ_ROLE_PREFIX: 'staging_', MEXTRACK_APP_PASSWORD: 'it works' };
+  expect(rolePassword('staging_pshop_app', env)).toBeUndefined();
+  expect(() => rolePassword('staging_mextrack_app', env)).toThrow('MEXTRACK_APP_PASSWORD should hold');
+  expect(rolePassword('staging_mextrack_app', { ...env, MEXTRACK_APP_PASSWORD: "a'b\\c" })).toBe("a'b\\c");
 });

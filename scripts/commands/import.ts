@@ -11,9 +11,10 @@ import { basename, dirname, extname, resolve } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { SingleBar } from 'cli-progress';
 import { type Command, InvalidArgumentError } from 'commander';
+import { locationSources } from '../../schema/tracking.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
-import { appSources, isUuid } from '../../src/tracking/columns.ts';
+import { isUuid } from '../../src/tracking/columns.ts';
 import { type ImportResult, importLocations } from '../../src/tracking/import.ts';
 import { type LocationDefaults, type LocationFormat, parseLocations } from '../../src/tracking/parse.ts';
 import { formatCount, plural, printJson } from '../output.ts';
@@ -46,9 +47,9 @@ export function registerImport(program: Command): void {
     .command('import')
     .description('load GPS points from a CSV (with a header) or NDJSON file into location_events')
     .argument('<file>', 'columns of location_events by name; all good rows are loaded, or none')
-    .option('--app <name>', `app_source where the file has none: ${appSources.join(', ')}`, (text) => {
-      if (appSources.includes(text)) return text;
-      throw new InvalidArgumentError(`It should be ${appSources.join(', ')}.`);
+    .option('--app <name>', `app_source where the file has none: ${locationSources.join(', ')}`, (text) => {
+      if (locationSources.some((source) => source === text)) return text;
+      throw new InvalidArgumentError(`It should be ${locationSources.join(', ')}.`);
     })
     .option('--device <uuid>', 'device_id where the file has none', parseUuid)
     .option('--user <uuid>', 'user_id where the file has none', parseUuid)

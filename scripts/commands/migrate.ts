@@ -6,6 +6,7 @@ import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { type MigrateOptions, migrate } from '../../src/migrations/index.ts';
 import { printJson } from '../output.ts';
 import { withPool } from '../session.ts';
+import { arrangeAgain } from './create.ts';
 import { registerMigrateDown } from './migrate-down.ts';
 import { registerMigrateRecord } from './migrate-record.ts';
 import { printStatus, type StatusOptions } from './status.ts';
@@ -156,6 +157,7 @@ export async function migrateDatabase(
     const applied = await migrate(pool, key, library);
     if (options.dryRun) for (const { tag } of applied) tell(`${tag}  would be applied`);
     if (applied.length === 0) tell('nothing to do');
+    if (!options.dryRun) await arrangeAgain(pool, key);
     return { key, applied: applied.map(({ tag }) => tag) };
   });
 }

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { confirmDestruction, printJson, refuseProduction } from '../output.ts';
 import { withMaintenance } from '../session.ts';
-import { createDatabase, databaseName, dropDatabase } from './create.ts';
+import { createDatabase, databaseName, dropDatabase, isUnarranged } from './create.ts';
 import { migrateDatabase } from './migrate.ts';
 import { seedDatabase } from './seed.ts';
 
@@ -25,8 +25,9 @@ export function registerReset(program: Command): void {
       for (const key of keys) await withMaintenance(key, (pool) => pool.query('SELECT 1'));
       const results = [];
       for (const key of keys) {
+        const access = !(await isUnarranged(key));
         await dropDatabase(key);
-        await createDatabase(key);
+        await createDatabase(key, { access });
         if (!json) console.log(`${key.padEnd(8)}  dropped and created`);
         const { applied } = await migrateDatabase(key, { json: json ?? false });
         results.push({ key, applied, seeds: await seedDatabase(key, !json) });

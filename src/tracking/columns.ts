@@ -1,6 +1,5 @@
 // The columns of location_events, and what each of them can hold.
 import type { NewLocationEvent } from '../../schema/tracking.ts';
-import { databaseKeys, databases } from '../databases.ts';
 
 /** A GPS point. Degrees, metres, km/h, degrees clockwise from north. */
 export type LocationInput = NewLocationEvent;
@@ -39,9 +38,6 @@ export const locationColumns: readonly LocationColumn[] = [
   { name: 'heading', property: 'heading', type: 'numeric', required: false, range: range(2, 0, 360) },
   { name: 'metadata', property: 'metadata', type: 'jsonb', required: false },
 ];
-
-/** What `app_source` may be: the applications of the registry. */
-export const appSources: readonly string[] = databaseKeys.filter((key) => databases[key].application);
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 export const isUuid = (text: string): boolean => uuid.test(text);

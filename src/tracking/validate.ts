@@ -1,7 +1,7 @@
 // Checks GPS points once, where they enter: what passes is stored as it is, what does not has a reason.
-import { trackingPolicies } from '../../schema/tracking.ts';
+import { locationSources, trackingPolicies } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
-import { appSources, isUuid, type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
+import { isUuid, type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
 import { milliseconds } from './interval.ts';
 
 /** Clocks of devices run ahead a little; what lies further in the future is a wrong clock. Milliseconds. */
@@ -109,7 +109,9 @@ export function checkTime(value: unknown, { oldest, newest }: TimeLimits): strin
 }
 
 export function checkAppSource(value: unknown): string | undefined {
-  return appSources.includes(value as string) ? undefined : `is no application: use ${appSources.join(', ')}`;
+  return locationSources.some((source) => source === value)
+    ? undefined
+    : `is not one of ${locationSources.join(', ')}`;
 }
 
 /** Whether a number fits its DECIMAL column after rounding, as the end of a sentence. */

@@ -43,7 +43,7 @@ describe('from nothing to seeded databases and back', () => {
     expect(JSON.parse(second.stdout)).toMatchObject(keys.map((key) => ({ key, created: false })));
     const pool = openPool('core', urlOf('core'));
     const { rows } = await pool.query(
-      'SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE datname = current_database()',
+      'SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE setrole = 0 AND datname = current_database()',
     );
     expect(rows).toEqual([{ setconfig: ['TimeZone=UTC'] }]);
   });

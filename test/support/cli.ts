@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/package-root.ts';
-import { possibleKeys, serverUrl, uniqueName } from './database.ts';
+import { possibleKeys, serverUrl, uniqueName, uniqueRolePrefix } from './database.ts';
 import { compiledFolder } from './names.ts';
 
 export interface CliResult {
@@ -69,11 +69,10 @@ export function run(
   });
 }
 
-/** The five URL variables, each naming a database that does not exist yet. */
+/** The five URL variables, each naming a database that does not exist yet, and a prefix for its roles. */
 export function freshEnvironment(): Record<string, string> {
-  return Object.fromEntries(
-    possibleKeys().map((key) => [definitionOf(key).urlVariable, serverUrl(key, uniqueName(key))]),
-  );
+  const urls = possibleKeys().map((key) => [definitionOf(key).urlVariable, serverUrl(key, uniqueName(key))]);
+  return { ...Object.fromEntries(urls), ATRIZ_ROLE_PREFIX: uniqueRolePrefix() };
 }
 
 /** The environment for one existing database. */

@@ -22,8 +22,11 @@ export function serverUrl(key: DatabaseKey, database: string): string {
 
 // Registered once, when a test file imports this: inside of a test afterAll would come too late.
 const cleanups: (() => Promise<void>)[] = [];
+const rolePrefixes: string[] = [];
 afterAll(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+  // Once the databases are gone, nothing holds the roles.
+  for (const prefix of rolePrefixes.splice(0)) await dropRoles(prefix);
 });
 
 let counter = 0;
@@ -34,6 +37,26 @@ export function uniqueName(key: DatabaseKey): string {
   const name = `atriz_test_${inject('run')}_${process.pid}_${counter}_${key}`;
   cleanups.push(() => maintain(key, `DROP DATABASE IF EXISTS "${name}" WITH (FORCE)`));
   return name;
+}
+
+/** What the role names of a test begin with: roles are the server's. They are dropped after the file. */
+export function uniqueRolePrefix(): string {
+  counter += 1;
+  const prefix = `atriz_test_${inject('run')}_${process.pid}_${counter}_`;
+  rolePrefixes.push(prefix);
+  return prefix;
+}
+
+/** On the plain server; the embedded tracking server keeps its roles in each database. */
+async function dropRoles(prefix: string): Promise<void> {
+  await maintain(
+    'core',
+    // All at once: one may have made another a member of a third.
+    `DO $$ DECLARE names text; BEGIN
+       SELECT string_agg(quote_ident(rolname), ', ') INTO names FROM pg_roles WHERE starts_with(rolname, '${prefix}');
+       IF names IS NOT NULL THEN EXECUTE 'DROP ROLE ' || names; END IF;
+     END $$`,
+  );
 }
 
 export async function maintain(key: DatabaseKey, text: string): Promise<void> {

@@ -37,17 +37,18 @@ export default async function setup(project: TestProject): Promise<() => Promise
     }
     const left = [...(await leftOver(server.plain, run)), ...(await leftOver(server.tracking, run))];
     await stop();
-    if (left.length > 0) throw new Error(`The tests left databases behind: ${left.join(', ')}.`);
+    if (left.length > 0) throw new Error(`The tests left databases or roles behind: ${left.join(', ')}.`);
   };
 }
 
 async function leftOver(url: string, run: string): Promise<string[]> {
   await using pool = createDatabasePool({ connectionString: url, max: 1 });
-  const { rows } = await pool.query<{ datname: string }>(
-    'SELECT datname FROM pg_database WHERE starts_with(datname, $1)',
+  const { rows } = await pool.query<{ name: string }>(
+    `SELECT datname AS name FROM pg_database WHERE starts_with(datname, $1)
+     UNION ALL SELECT rolname FROM pg_roles WHERE starts_with(rolname, $1)`,
     [`atriz_test_${run}_`],
   );
-  return rows.map(({ datname }) => datname);
+  return rows.map(({ name }) => name);
 }
 
 function compile(): void {

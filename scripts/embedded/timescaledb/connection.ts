@@ -1,5 +1,6 @@
 // A client's socket from its first byte on: startup packet, password, and then its session.
 import type { Socket } from 'node:net';
+import { parseVerifier, type Verifier } from '../../../src/access/verifier.ts';
 import {
   errorResponse,
   type Fields,
@@ -14,7 +15,7 @@ import {
   text,
 } from './messages.ts';
 import { Refusal, shuttingDown } from './refusal.ts';
-import { parseVerifier, ScramExchange, type Verifier } from './scram.ts';
+import { ScramExchange } from './scram.ts';
 import type { TimescaleServer } from './server.ts';
 import { Session } from './session.ts';
 import { parseOptions, reported, SessionSettings } from './settings.ts';

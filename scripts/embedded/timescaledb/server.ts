@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
+import { verifierOf } from '../../../src/access/verifier.ts';
 import { PortTaken } from '../ports.ts';
 import { accept } from './connection.ts';
 import { Database } from './database.ts';
@@ -9,7 +10,6 @@ import type { DatabaseCommand } from './database-commands.ts';
 import { DatabaseFolders } from './folders.ts';
 import { errorResponse } from './messages.ts';
 import { Refusal, shuttingDown } from './refusal.ts';
-import { verifierOf } from './scram.ts';
 import type { Session } from './session.ts';
 import { loadParser } from './sql.ts';
 

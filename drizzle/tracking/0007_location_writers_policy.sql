@@ -1,0 +1,2 @@
+ALTER TABLE "location_writers" ENABLE ROW LEVEL SECURITY;--> statement-breakpoint
+CREATE POLICY "own_rows" ON "location_writers" AS PERMISSIVE FOR ALL TO public USING ("location_writers"."role_name" = CURRENT_USER) WITH CHECK ("location_writers"."role_name" = CURRENT_USER);

@@ -1,0 +1,166 @@
+// Compares the matrix with a live database, in both directions. Each difference comes with the SQL that mends it.
+import { quoteIdentifier } from '../identifiers.ts';
+import type { Database } from '../pool.ts';
+import { type LiveAccess, readAccess } from './catalog.ts';
+import { compareGrants, wantedGrants } from './grants.ts';
+import { type DatabaseAccess, relationName, rolesOf } from './matrix.ts';
+
+/** In this order: nobody owns before there is a role, and a change of owner rewrites the grants. */
+export const stages = ['role', 'owner', 'grant'] as const;
+
+export interface AccessDifference {
+  readonly stage: (typeof stages)[number];
+  /** What is wrong, as a sentence without its full stop. */
+  readonly what: string;
+  /** SQL that mends it. */
+  readonly mend: string;
+}
+
+/** Where a database differs from the matrix, none when it does not. Reads only. */
+export async function checkAccess(db: Database, matrix: DatabaseAccess): Promise<AccessDifference[]> {
+  return compareAccess(matrix, await readAccess(db, matrix));
+}
+
+export function compareAccess(matrix: DatabaseAccess, live: LiveAccess): AccessDifference[] {
+  const staged = (stage: AccessDifference['stage'], changes: readonly Change[]) =>
+    changes.map((change) => ({ stage, ...change }));
+  return [
+    ...staged('role', [...compareRoles(matrix, live), ...compareMemberships(live)]),
+    ...staged('owner', compareOwners(matrix, live)),
+    ...staged('grant', [
+      ...compareGrants(wantedGrants(matrix, live), live.grants, matrix.owner),
+      ...compareSettings(matrix, live),
+      ...compareRowSecurity(matrix, live),
+      ...compareViews(matrix, live),
+      ...comparePaths(live),
+      ...compareJobs(live),
+    ]),
+  ];
+}
+
+type Change = Omit<AccessDifference, 'stage'>;
+
+const exists = (live: LiveAccess, role: string) => live.roles.some(({ name }) => name === role);
+
+function compareRoles(matrix: DatabaseAccess, live: LiveAccess): Change[] {
+  const missing = rolesOf(matrix).filter((role) => !exists(live, role));
+  return [
+    ...missing.map((role) => ({
+      what: `the role ${role} does not exist`,
+      mend: `CREATE ROLE ${quoteIdentifier(role)} LOGIN`,
+    })),
+    ...live.roles
+      .filter(({ wrongAttributes }) => wrongAttributes.length > 0)
+      .map(({ name, wrongAttributes }) => ({
+        what: `the role ${name} should be ${wrongAttributes.join(', ')}`,
+        mend: `ALTER ROLE ${quoteIdentifier(name)} ${wrongAttributes.join(' ')}`,
+      })),
+  ];
+}
+
+function compareMemberships({ memberships }: LiveAccess): Change[] {
+  return memberships.map(({ role, member, grantor }) => ({
+    what: `${member} is a member of ${role}`,
+    mend: `REVOKE ${quoteIdentifier(role)} FROM ${quoteIdentifier(member)} GRANTED BY ${quoteIdentifier(grantor)} CASCADE`,
+  }));
+}
+
+function compareOwners({ owner }: DatabaseAccess, live: LiveAccess): Change[] {
+  return live.objects
+    .filter((object) => object.owner !== owner && !ownedByDatabaseOwner(object))
+    .map(({ target, owner: current, kind, name }) => {
+      const wanted = kind === 'schema' && name === 'public' ? 'pg_database_owner' : owner;
+      return {
+        what: `${target} belongs to ${current} instead of ${wanted}`,
+        mend: `ALTER ${target} OWNER TO ${quoteIdentifier(wanted)}`,
+      };
+    });
+}
+
+// PostgreSQL's own way for the schema public: whoever owns the database is a member.
+const ownedByDatabaseOwner = ({ kind, name, owner }: LiveAccess['objects'][number]) =>
+  kind === 'schema' && name === 'public' && owner === 'pg_database_owner';
+
+function compareSettings({ access }: DatabaseAccess, live: LiveAccess): Change[] {
+  const database = quoteIdentifier(live.database);
+  const wanted = access
+    .filter(({ role }) => exists(live, role))
+    .flatMap(({ role, settings = {} }) =>
+      Object.entries(settings).map(([name, value]) => ({ role, name, value })),
+    );
+  const same = (one: (typeof wanted)[number], other: (typeof wanted)[number]) =>
+    one.role === other.role && one.name === other.name;
+  const alter = (role: string) => `ALTER ROLE ${quoteIdentifier(role)} IN DATABASE ${database}`;
+  const missing = wanted
+    .filter((rule) => live.settings.find((found) => same(rule, found))?.value !== rule.value)
+    .map(({ role, name, value }) => ({
+      what: `${name} of ${role} is not ${value}`,
+      mend: `${alter(role)} SET ${name} = ${value}`,
+    }));
+  const extra = live.settings
+    .filter((found) => !wanted.some((rule) => same(rule, found)))
+    .map(({ role, name, value }) => ({
+      what: `${name} of ${role} is set to ${value}`,
+      mend: `${alter(role)} RESET ${name}`,
+    }));
+  return [...missing, ...extra];
+}
+
+function compareRowSecurity({ rowSecurity }: DatabaseAccess, live: LiveAccess): Change[] {
+  return live.relations
+    .filter(({ relkind }) => relkind === 'r' || relkind === 'p')
+    .flatMap(({ schema, name, target, rowSecurity: found }) => {
+      const wanted = schema === 'public' && rowSecurity.has(name);
+      if (wanted === found) return [];
+      return [
+        {
+          what: `row security of ${schema}.${name} is ${found ? 'on' : 'off'}`,
+          mend: `ALTER ${target} ${wanted ? 'ENABLE' : 'DISABLE'} ROW LEVEL SECURITY`,
+        },
+      ];
+    });
+}
+
+/** A view that a rule names is a wall: it needs its barrier, and its check option where rows go in. */
+function compareViews({ access }: DatabaseAccess, live: LiveAccess): Change[] {
+  const rules = new Map(
+    access.flatMap(({ relations = [] }) =>
+      relations.map(([relation, privileges]) => [relationName(relation), privileges] as const),
+    ),
+  );
+  return live.relations.flatMap(({ schema, name, relkind, target, options }) => {
+    const privileges = rules.get(`${schema}.${name}`);
+    if (!privileges || relkind !== 'v') return [];
+    const wanted = [
+      'security_barrier=true',
+      ...(privileges.includes('INSERT') ? ['check_option=cascaded'] : []),
+    ];
+    const missing = wanted.filter((option) => !options.includes(option));
+    if (missing.length === 0) return [];
+    return [
+      {
+        what: `${schema}.${name} is without ${missing.join(', ')}`,
+        mend: `ALTER ${target} SET (${missing.join(', ')})`,
+      },
+    ];
+  });
+}
+
+function comparePaths({ routines }: LiveAccess): Change[] {
+  return routines
+    .filter(({ searchPath }) => !searchPath)
+    .map(({ schema, target }) => ({
+      what: `${target} runs with the search_path of its caller`,
+      // pg_temp last: a caller's temporary table must not stand before ours.
+      mend: `ALTER ${target} SET search_path = pg_catalog, ${quoteIdentifier(schema)}, pg_temp`,
+    }));
+}
+
+function compareJobs({ jobs, objects }: LiveAccess): Change[] {
+  const owner = objects.find(({ kind }) => kind === 'database')?.owner ?? '';
+  return jobs.map(({ id, owner: current, table }) => ({
+    what: `TimescaleDB's job ${id} runs as ${current} instead of ${owner}`,
+    // ALTER TABLE … OWNER TO leaves the jobs behind, and alter_job cannot move them; it tells the scheduler.
+    mend: `UPDATE ${table} SET owner = '${quoteIdentifier(owner).replaceAll("'", "''")}'::regrole WHERE id = ${id}; SELECT alter_job(${id})`,
+  }));
+}

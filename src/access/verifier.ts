@@ -1,0 +1,51 @@
+// SCRAM-SHA-256 verifiers: what PostgreSQL stores instead of a password, computed here so that no password is sent.
+import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto';
+
+// Written by hand: drivers know the client's side of SCRAM, none makes or reads the stored form.
+export interface Verifier {
+  iterations: number;
+  salt: Buffer;
+  storedKey: Buffer;
+  serverKey: Buffer;
+}
+
+/** PostgreSQL's own count of iterations and length of salt. */
+export function verifierOf(password: string, salt: Buffer = randomBytes(16), iterations = 4096): Verifier {
+  const salted = pbkdf2Sync(password.normalize('NFKC'), salt, iterations, 32, 'sha256');
+  const clientKey = hmac(salted, 'Client Key');
+  return { iterations, salt, storedKey: sha256(clientKey), serverKey: hmac(salted, 'Server Key') };
+}
+
+/** From pg_authid.rolpassword: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>. */
+export function parseVerifier(stored: string): Verifier | undefined {
+  const match = /^SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)$/.exec(stored);
+  if (!match) return undefined;
+  const [, iterations, salt, storedKey, serverKey] = match;
+  return {
+    iterations: Number(iterations),
+    salt: Buffer.from(salt ?? '', 'base64'),
+    storedKey: Buffer.from(storedKey ?? '', 'base64'),
+    serverKey: Buffer.from(serverKey ?? '', 'base64'),
+  };
+}
+
+/** The form that ALTER ROLE … PASSWORD stores as it is. */
+export function formatVerifier({ iterations, salt, storedKey, serverKey }: Verifier): string {
+  const base64 = (bytes: Buffer) => bytes.toString('base64');
+  return `SCRAM-SHA-256$${iterations}:${base64(salt)}$${base64(storedKey)}:${base64(serverKey)}`;
+}
+
+/** Whether what is stored belongs to the password. */
+export function verifies(stored: string | null, password: string): boolean {
+  const verifier = parseVerifier(stored ?? '');
+  if (!verifier) return false;
+  return verifierOf(password, verifier.salt, verifier.iterations).storedKey.equals(verifier.storedKey);
+}
+
+export function hmac(key: Buffer, data: string): Buffer {
+  return createHmac('sha256', key).update(data).digest();
+}
+
+export function sha256(data: Buffer): Buffer {
+  return createHash('sha256').update(data).digest();
+}

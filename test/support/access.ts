@@ -1,0 +1,150 @@
+// Databases with the access matrix applied, and sessions of its roles.
+import { randomUUID } from 'node:crypto';
+import { inject } from 'vitest';
+import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
+import { createDatabasePool, type Pool, recordLocations } from '../../src/index.ts';
+import { migrate } from '../../src/migrations/index.ts';
+import type { LocationInput } from '../../src/tracking/index.ts';
+import { freshEnvironment, runCli } from './cli.ts';
+import { openPool, serverUrl, uniqueName } from './database.ts';
+import { copyOfFolder } from './migrations.ts';
+
+/** Written by hand: the roles that a server with all five databases has. */
+export const roleNames = [
+  'atriz_core_owner',
+  'atriz_tracking_owner',
+  'atriz_db_owner',
+  'mextrack_db_owner',
+  'pshop_db_owner',
+  'atriz_app',
+  'mextrack_app',
+  'pshop_app',
+  'atriz_auth',
+  'atriz_reporting',
+] as const;
+export type RoleName = (typeof roleNames)[number];
+
+const passwordOf = (role: string) => `secret-of-${role}`;
+
+export class ArrangedServer {
+  readonly environment: Record<string, string>;
+
+  constructor() {
+    const passwords = roleNames.map((role) => [`${role.toUpperCase()}_PASSWORD`, passwordOf(role)]);
+    this.environment = { ...freshEnvironment(), ...Object.fromEntries(passwords) };
+    const { urlVariable } = definitionOf('tracking');
+    this.environment[urlVariable] ??= serverUrl('tracking', uniqueName('tracking'));
+  }
+
+  /** Whether tracking is a hypertable; else a plain table of the same shape stands in for it. */
+  get hasTimescale(): boolean {
+    return inject('server').capabilities.includes('timescaledb');
+  }
+
+  /** Whether the tracking server keeps a client to the role that it logged in as. */
+  get enforcesLogins(): boolean {
+    return inject('server').capabilities.includes('concurrent-sessions');
+  }
+
+  cli(...args: string[]) {
+    return runCli(args, this.environment);
+  }
+
+  get prefix(): string {
+    return this.environment.ATRIZ_ROLE_PREFIX ?? '';
+  }
+
+  role(name: RoleName): string {
+    return this.prefix + name;
+  }
+
+  url(key: DatabaseKey): string {
+    return this.environment[definitionOf(key).urlVariable] ?? '';
+  }
+
+  urlAs(key: DatabaseKey, name: RoleName): string {
+    const url = new URL(this.url(key));
+    url.username = this.role(name);
+    url.password = passwordOf(name);
+    return url.href;
+  }
+
+  /** A pool of the superuser's, closed after the file. */
+  superuser(key: DatabaseKey): Pool {
+    return openPool(key, this.url(key), { max: 1 }) as unknown as Pool;
+  }
+
+  /** Runs `work` as a role, through a login of its own. */
+  async as<Result>(name: RoleName, key: DatabaseKey, work: (pool: Pool) => Promise<Result>): Promise<Result> {
+    const pool = createDatabasePool({ connectionString: this.urlAs(key, name), max: 1 });
+    try {
+      return await work(pool);
+    } finally {
+      await pool.close();
+    }
+  }
+
+  /** create, migrate, and once more for what a server without TimescaleDB cannot migrate by itself. */
+  async arrange(keys: readonly DatabaseKey[] = databaseKeys): Promise<void> {
+    const steps = [['create', ...keys]];
+    const migrated = keys.filter((key) => key !== 'tracking' || this.hasTimescale);
+    if (migrated.length > 0) steps.push(['migrate', ...migrated]);
+    for (const step of steps) await this.#succeed(step);
+    if (migrated.includes('tracking') && this.enforcesLogins) {
+      // Tests run the jobs when it suits them; background workers would run them at any moment.
+      await this.superuser('tracking').query(
+        'SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL',
+      );
+    }
+    if (migrated.length === keys.length) return;
+    await migrateStandIn(this.superuser('tracking'));
+    await this.#succeed(['access', 'apply', 'tracking']);
+  }
+
+  async #succeed(args: string[]): Promise<void> {
+    const { code, stdout, stderr } = await this.cli(...args);
+    if (code !== 0) throw new Error(`${args.join(' ')}: ${stdout}${stderr}`);
+  }
+}
+
+/** The migrations of tracking, with plain PostgreSQL in the place of the hypertable and of the aggregate. */
+async function migrateStandIn(pool: Pool): Promise<void> {
+  const folder = copyOfFolder('tracking');
+  folder.write('0000_extension.sql', 'SELECT 1;');
+  folder.write('0002_hypertable.sql', 'SELECT 1;');
+  const select = /SELECT\n[\s\S]*?GROUP BY[^\n]*/.exec(folder.read('0003_location_hourly.sql'))?.[0] ?? '';
+  const plain = select.replace(`time_bucket(INTERVAL '1 hour', "time")`, `date_trunc('hour', "time", 'UTC')`);
+  folder.write('0003_location_hourly.sql', `CREATE VIEW "location_hourly" AS ${plain};`);
+  // Under another key, because the runner asks for tracking's extension first.
+  await migrate(pool, 'atriz', { folder: folder.path });
+}
+
+/** A device of Mextrack's alone, and one that both applications write points of. */
+export const trackedDevices = { device: randomUUID(), shared: randomUUID() };
+const userId = randomUUID();
+
+export const point = (appSource: string, overrides: Partial<LocationInput> = {}): LocationInput => ({
+  time: new Date(),
+  deviceId: trackedDevices.device,
+  userId,
+  appSource,
+  latitude: 1,
+  longitude: 2,
+  speed: 50,
+  ...overrides,
+});
+
+/** Both applications write points of now, 2 and 30 hours and 9 days ago, through their own logins. */
+export async function recordBoth(server: ArrangedServer): Promise<void> {
+  const hour = 3_600_000;
+  const now = Date.now();
+  const times = [0, 2, 30, 9 * 24].map((age) => new Date(now - age * hour));
+  const { shared } = trackedDevices;
+  const mextrack = times.flatMap((time) => [
+    point('mextrack', { time }),
+    point('mextrack', { time, deviceId: shared }),
+  ]);
+  const pshop = times.map((time) => point('pshop', { time, deviceId: shared, speed: 99 }));
+  await server.as('mextrack_app', 'tracking', (db) => recordLocations(db, mextrack));
+  await server.as('pshop_app', 'tracking', (db) => recordLocations(db, pshop));
+}
