@@ -20,18 +20,22 @@ async function emptyEnvironment(keys: readonly DatabaseKey[]): Promise<Record<st
   return Object.assign({}, ...settings) as Record<string, string>;
 }
 
-test('sixteen processes at once over four empty databases: each migration is applied once, all exit 0', async () => {
-  const environment = await emptyEnvironment(plainKeys);
+test('sixteen processes at once over two empty databases: each migration is applied once, all exit 0', async () => {
+  // Two: sixteen times the connections of four databases are more than most servers take.
+  const keys = ['core', 'atriz'] as const;
+  const environment = await emptyEnvironment(keys);
   const runs = await Promise.all(
-    Array.from({ length: 16 }, () => runCli(['migrate', ...plainKeys, '--json'], environment)),
+    Array.from({ length: 16 }, () => runCli(['migrate', ...keys, '--json'], environment)),
   );
-  expect(runs.map(({ code, stderr }) => `${code}${stderr}`)).toEqual(Array(16).fill('0'));
+  expect(runs.map(({ code, stdout, stderr }) => `${code}${stderr}${code === 0 ? '' : stdout}`)).toEqual(
+    Array(16).fill('0'),
+  );
   const applied = runs.flatMap(({ stdout }) =>
     (JSON.parse(stdout) as { key: string; applied: string[] }[]).flatMap(({ key, applied }) =>
       applied.map((tag) => `${key} ${tag}`),
     ),
   );
-  expect(applied.sort()).toEqual(plainKeys.flatMap((key) => allOf(key).map((tag) => `${key} ${tag}`)).sort());
+  expect(applied.sort()).toEqual(keys.flatMap((key) => allOf(key).map((tag) => `${key} ${tag}`)).sort());
 }, 90_000);
 
 describe('a failure', () => {
