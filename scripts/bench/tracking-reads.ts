@@ -16,12 +16,12 @@ export async function benchReads(db: Pool<typeof tracking>, rounds: number): Pro
   // One device with a point every 10 seconds for a day, and a fleet over 30 days.
   const device = benchUuid('device', devices);
   await fill(db, `'${device}'::uuid`, "interval '10 seconds'", "interval '1 day'", 1);
-  await fillFleet(db, 43_200);
+  await fillFleet(db, 2_592);
   const recent = await benchRecent(db, device, rounds);
-  const latest = await benchLatest(db, '300,000 points', rounds);
+  const latest = await benchLatest(db, '1 million points', rounds);
   await db.query('DELETE FROM location_events WHERE device_id <> $1', [device]);
-  await fillFleet(db, 4_320);
-  const tenfold = await benchLatest(db, '3,000,000 points', rounds);
+  await fillFleet(db, 259);
+  const tenfold = await benchLatest(db, '10 million points', rounds);
   return [...recent, ...latest, ...tenfold];
 }
 

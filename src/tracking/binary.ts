@@ -25,7 +25,9 @@ export function* encodeCopy(events: Iterable<LocationInput>): Generator<Uint8Arr
 
 /** Collects rows and gives them away chunk by chunk; a chunk is never written to again. */
 export class CopyEncoder {
-  #buffer = Buffer.allocUnsafe(chunkBytes);
+  #buffer = Buffer.allocUnsafeSlow(chunkBytes);
+  /** Of the same memory: its setters are twice as fast as Buffer's. */
+  #view = new DataView(this.#buffer.buffer);
   #offset = signature.copy(this.#buffer);
 
   /** @returns a chunk when one is full. */
@@ -39,12 +41,12 @@ export class CopyEncoder {
     this.#uuid(event.deviceId);
     this.#uuid(event.userId);
     this.#text(event.appSource);
-    this.#decimal(event.latitude, 8);
-    this.#decimal(event.longitude, 8);
-    this.#decimal(event.accuracy, 2);
-    this.#decimal(event.altitude, 2);
-    this.#decimal(event.speed, 2);
-    this.#decimal(event.heading, 2);
+    this.#degrees(event.latitude);
+    this.#degrees(event.longitude);
+    this.#hundredths(event.accuracy);
+    this.#hundredths(event.altitude);
+    this.#hundredths(event.speed);
+    this.#hundredths(event.heading);
     this.#jsonb(metadata);
     return full;
   }
@@ -56,25 +58,29 @@ export class CopyEncoder {
 
   #take(needed: number): Uint8Array {
     const full = this.#buffer.subarray(0, this.#offset);
-    this.#buffer = Buffer.allocUnsafe(Math.max(chunkBytes, needed));
+    this.#buffer = Buffer.allocUnsafeSlow(Math.max(chunkBytes, needed));
+    this.#view = new DataView(this.#buffer.buffer);
     this.#offset = 0;
     return full;
   }
 
   #int16(value: number): void {
-    this.#offset = this.#buffer.writeInt16BE(value, this.#offset);
+    this.#view.setInt16(this.#offset, value);
+    this.#offset += 2;
   }
 
   #int32(value: number): void {
-    this.#offset = this.#buffer.writeInt32BE(value, this.#offset);
+    this.#view.setInt32(this.#offset, value);
+    this.#offset += 4;
   }
 
   #time(time: Date): void {
-    this.#int32(8);
     const microseconds = (time.getTime() - epoch) * 1000;
     const high = Math.floor(microseconds / 2 ** 32);
+    this.#int32(8);
     this.#int32(high);
-    this.#offset = this.#buffer.writeUInt32BE(microseconds - high * 2 ** 32, this.#offset);
+    this.#view.setUint32(this.#offset, microseconds - high * 2 ** 32);
+    this.#offset += 4;
   }
 
   #uuid(text: string): void {
@@ -82,7 +88,8 @@ export class CopyEncoder {
     for (let index = 0; index < 36; index += 2) {
       if (index === 8 || index === 13 || index === 18 || index === 23) index += 1;
       const byte = (hexDigit(text.charCodeAt(index)) << 4) | hexDigit(text.charCodeAt(index + 1));
-      this.#buffer[this.#offset++] = byte;
+      this.#view.setUint8(this.#offset, byte);
+      this.#offset += 1;
     }
   }
 
@@ -100,33 +107,45 @@ export class CopyEncoder {
     const length = this.#buffer.write(text, this.#offset + 5);
     this.#int32(length + 1);
     // The version of jsonb's format.
-    this.#buffer[this.#offset++] = 1;
-    this.#offset += length;
+    this.#view.setUint8(this.#offset, 1);
+    this.#offset += 1 + length;
   }
 
-  /**
-   * NUMERIC travels as groups of four decimal digits around the point: after it one group holds a
-   * scale of 2, two groups one of 8; before it the columns have at most six digits, two groups.
-   */
-  #decimal(value: number | null | undefined, scale: 2 | 8): void {
+  // NUMERIC travels as groups of four decimal digits around the point: how many, the weight of the
+  // first, the sign, the scale, the groups. Up to 180 degrees fill one group before it and two after.
+  #degrees(value: number): void {
+    const units = Math.round(Math.abs(value) * 1e8);
+    const whole = Math.floor(units / 1e8);
+    const fraction = units - whole * 1e8;
+    const high = Math.floor(fraction / 1e4);
+    this.#int32(14);
+    this.#head(3, 0, value < 0 && units > 0, 8);
+    this.#int16(whole);
+    this.#int16(high);
+    this.#int16(fraction - high * 1e4);
+  }
+
+  /** Up to 999,999.99: two groups before the point, one after. */
+  #hundredths(value: number | null | undefined): void {
     if (value === null || value === undefined) {
       this.#int32(-1);
       return;
     }
-    const units = Math.round(Math.abs(value) * 10 ** scale);
-    const whole = Math.floor(units / 10 ** scale);
-    const fraction = units - whole * 10 ** scale;
-    const groups = whole >= 10_000 ? 2 : whole > 0 ? 1 : 0;
-    const count = groups + (scale === 8 ? 2 : 1);
-    this.#int32(8 + 2 * count);
-    this.#int16(count);
-    this.#int16(groups - 1);
-    this.#int16(value < 0 && units > 0 ? 0x4000 : 0);
+    const units = Math.round(Math.abs(value) * 100);
+    const whole = Math.floor(units / 100);
+    const high = Math.floor(whole / 1e4);
+    this.#int32(14);
+    this.#head(3, 1, value < 0 && units > 0, 2);
+    this.#int16(high);
+    this.#int16(whole - high * 1e4);
+    this.#int16((units - whole * 100) * 100);
+  }
+
+  #head(groups: number, weight: number, isNegative: boolean, scale: number): void {
+    this.#int16(groups);
+    this.#int16(weight);
+    this.#int16(isNegative ? 0x4000 : 0);
     this.#int16(scale);
-    if (groups === 2) this.#int16(Math.floor(whole / 10_000));
-    if (groups > 0) this.#int16(whole % 10_000);
-    if (scale === 8) this.#int16(Math.floor(fraction / 10_000));
-    this.#int16(scale === 8 ? fraction % 10_000 : fraction * 100);
   }
 }
 

@@ -4,12 +4,12 @@ import { copyFrom } from '../copy.ts';
 import { type Database, Pool } from '../pool.ts';
 import { Transaction, withTransaction } from '../transaction.ts';
 import { copyStatement, encodeCopy, toJson } from './binary.ts';
-import { type LocationInput, locationColumns } from './columns.ts';
+import { type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
 import { lateHours, noteLateHours } from './late.ts';
 import { LocationsRejectedError, type RejectedLocation, validateLocations } from './validate.ts';
 
 /** From here on COPY is faster than arrays, its additional round trips included (bench: tracking). */
-export const rowsForCopy = 1_000;
+export const rowsForCopy = 400;
 /** Keeps one statement's memory in the low megabytes. */
 const rowsPerStatement = 5_000;
 
@@ -83,11 +83,24 @@ export async function appendLocations(
   }
 }
 
-/** One array for each column. jsonb as text: an array inside of an array would become a dimension of it. */
-export const arraysOf = (events: readonly LocationInput[]): unknown[][] =>
-  locationColumns.map(({ property, type }) =>
-    events.map((event) => (type === 'jsonb' ? (toJson(event[property]) ?? null) : event[property])),
-  );
+/** One array for each column, as text: a fifth of the time that encoding value by value takes. */
+export const arraysOf = (events: readonly LocationInput[]): string[] =>
+  locationColumns.map((column) => {
+    const encode = encoders[column.type];
+    return `{${events.map((event) => encode(event[column.property])).join(',')}}`;
+  });
+
+// What passed validation needs no quotes, metadata aside.
+const encoders: Readonly<Record<LocationColumn['type'], (value: unknown) => unknown>> = {
+  timestamptz: (value) => (value as Date).toISOString(),
+  uuid: (value) => value,
+  text: (value) => value,
+  numeric: (value) => value ?? 'NULL',
+  jsonb: (value) => {
+    const json = toJson(value);
+    return json === undefined ? 'NULL' : `"${json.replace(/[\\"]/g, '\\$&')}"`;
+  },
+};
 
 /** COPY writes tables only; an application that is kept to its own points writes through a view. */
 export async function takesCopy(db: Database): Promise<boolean> {

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
 import { environmentFor, runCli } from '../support/cli.ts';
-import { emptyDatabase, migratedDatabase, openPool, plainKeys } from '../support/database.ts';
+import { emptyDatabase, migratedDatabase, openPool } from '../support/database.ts';
 import { copyOfProject, tags } from '../support/migrations.ts';
 
 const allOf = (key: DatabaseKey) => tags(readMigrations(key));
