@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../src/config.ts';
 import { commandLine } from './arguments.ts';
 import { benchAuth } from './bench/auth.ts';
+import { benchImport } from './bench/import.ts';
 import { benchMigrate } from './bench/migrate.ts';
 import { benchTracking, type TrackingBenchOptions } from './bench/tracking.ts';
 
@@ -32,4 +33,10 @@ program
   .option('--rounds <count>', 'how often', Number, 3)
   .option('--out <folder>', 'where bench-tracking.json and .svg go; default: here')
   .action((options: TrackingBenchOptions) => benchTracking(options));
+program
+  .command('import')
+  .description('memory while importing many points')
+  .option('--url <url>', 'a server, by the URL of any of its databases; default: that of tracking')
+  .option('--rows <count>', 'points to import', Number, 10_000_000)
+  .action((options: { url?: string; rows: number }) => benchImport(options));
 await program.parseAsync(commandLine());

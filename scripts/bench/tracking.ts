@@ -44,7 +44,7 @@ export async function benchTracking({ url, rows, rounds, out = '.' }: TrackingBe
       connectionString: withDatabase(server, name),
       max: 4,
     });
-    const description = await prepare(db);
+    const description = await prepareTracking(db);
     console.log(`${description}\n`);
     const events = fleetRows({ rows, devices: 1_000 });
     const writes = await benchWrites(db, withDatabase(server, name), events, rounds, folder);
@@ -72,7 +72,7 @@ export async function benchTracking({ url, rows, rounds, out = '.' }: TrackingBe
 }
 
 /** With TimescaleDB where the server has it, else the same tables and indexes without chunks. */
-async function prepare(db: Pool): Promise<string> {
+export async function prepareTracking(db: Pool): Promise<string> {
   const { rows } = await db.query<{ version: string; timescaledb: boolean }>(
     `SELECT current_setting('server_version') AS version,
       EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb') AS timescaledb`,

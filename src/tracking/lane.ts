@@ -267,8 +267,8 @@ export class Lane {
 
 /** Classes of SQLSTATE that pass by themselves: connection, rollback, resources, locks, operator, system, read-only. */
 const passing = ['08', '25', '40', '53', '55', '57', '58', 'XX'];
-/** Classes of values: data, constraints, limits of the program. */
-const values = ['22', '23', '54'];
+/** Classes of values: data, constraints, a view's check option, limits of the program. */
+const values = ['22', '23', '44', '54'];
 
 /** What becomes of a batch: tried again, parted to find the event that does not fit, or refused as a whole. */
 function judge(error: unknown): 'again' | 'unfit' | 'refused' {

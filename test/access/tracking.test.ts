@@ -11,7 +11,14 @@ import {
   recordLocations,
   withTransaction,
 } from '../../src/index.ts';
-import { getLatestLocations, getLocationHistory, getTrack } from '../../src/tracking/index.ts';
+import { rowsForCopy } from '../../src/tracking/events.ts';
+import {
+  createLocationWriter,
+  getLatestLocations,
+  getLocationHistory,
+  getTrack,
+  importLocations,
+} from '../../src/tracking/index.ts';
 import { recentLocationsQuery } from '../../src/tracking/queries.ts';
 import { ArrangedServer, point, recordBoth, trackedDevices } from '../support/access.ts';
 
@@ -61,6 +68,36 @@ test('a point of another application is not taken, alone or in a batch', async (
     .superuser('tracking')
     .query('SELECT 1 FROM location_events WHERE device_id = $1', [forged.deviceId]);
   expect(rowCount).toBe(0);
+});
+
+test('batches, imports and the writer go through the wall as well, late points included', async () => {
+  const deviceId = randomUUID();
+  const track = (count: number, begin: number) =>
+    Array.from({ length: count }, (_, n) =>
+      point('mextrack', { deviceId, time: new Date(begin + n * 1_000) }),
+    );
+  const ten = Date.now() - 10 * day;
+  const stats = await mextrack(async (db) => {
+    // As many as would be a COPY into the table.
+    await recordLocations(db, track(rowsForCopy + 1, Date.now() - hour));
+    const imported = await importLocations(db, track(6_000, ten));
+    const writer = createLocationWriter(db, { connections: 1 });
+    await Promise.all(track(700, Date.now() - 5 * hour).map((event) => writer.write(event)));
+    const forged = writer.write(point('pshop', { deviceId }));
+    await expect(forged).rejects.toMatchObject({ code: '44000' });
+    await writer.close();
+    return { imported: imported.loaded, refreshed: imported.refreshed, ...writer.stats };
+  });
+  expect(stats).toMatchObject({ imported: 6_000, refreshed: [], written: 700, rejected: 1, retries: 0 });
+  const superuser = server.superuser('tracking');
+  const counted = await superuser.query(
+    'SELECT count(*)::int AS n FROM location_events WHERE device_id = $1',
+    [deviceId],
+  );
+  expect(counted.rows[0]?.n).toBe(rowsForCopy + 1 + 6_000 + 700);
+  // Not the owner of the aggregate: the hours are left to db:refresh-late.
+  expect((await superuser.query('SELECT 1 FROM location_late_hours')).rowCount).toBeGreaterThan(1);
+  expect((await superuser.query('SELECT 1 FROM location_writers')).rowCount).toBe(0);
 });
 
 test('points that were taken stay as they are', async () => {
