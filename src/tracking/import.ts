@@ -82,6 +82,7 @@ export async function importLocations(
     return { ...load.result, refreshed: [] };
   }
   const notes = await withTransaction(db, (transaction) => load.into(transaction));
+  if (load.isBehindView) return { ...load.result, refreshed: [] };
   try {
     const refreshed = await refreshHours(db, load.hours);
     await forgetLateHours(db, notes);
@@ -102,6 +103,8 @@ class Load {
   /** Days that end before this are old enough to be compressed. */
   readonly #compressedBefore = Math.floor((Date.now() - milliseconds(compression.after)) / day) * day;
   readonly hours = new Set<number>();
+  /** The role of an application, which owns no aggregate either. */
+  isBehindView = false;
   #oldest = Number.POSITIVE_INFINITY;
   #newest = Number.NEGATIVE_INFINITY;
   #loaded = 0;
@@ -127,7 +130,8 @@ class Load {
 
   /** @returns ids of the late hours that it noted. */
   async into(transaction: Transaction): Promise<string[]> {
-    if (!(await takesCopy(transaction))) await this.#insert(transaction);
+    this.isBehindView = !(await takesCopy(transaction));
+    if (this.isBehindView) await this.#insert(transaction);
     else if (await compressesDirectly(transaction)) await this.#copyByAge(transaction);
     else await copyFrom(transaction, copyStatement, this.#encode());
     const late = new Set([...this.hours].filter((at) => isLate(at)));
