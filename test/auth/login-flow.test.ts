@@ -1,4 +1,4 @@
-// The README's "How an app logs a user in", typed in as it stands: it compiles and runs.
+// A whole life of a login: in, refreshed, out, reset, changed.
 import { expect, test } from 'vitest';
 import {
   authenticate,
