@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../src/config.ts';
 import { commandLine } from './arguments.ts';
 import { benchAuth } from './bench/auth.ts';
+import { benchCapacity } from './bench/capacity.ts';
 import { benchMigrate } from './bench/migrate.ts';
 
 loadEnvironmentFile();
@@ -21,4 +22,12 @@ program
   .option('--rounds <count>', 'logins of each kind', Number, 25)
   .option('--cost <cost>', 'bcrypt cost', Number, 12)
   .action(({ rounds, cost }: { rounds: number; cost: number }) => benchAuth(rounds, cost));
+program
+  .command('capacity')
+  .description(
+    'bytes per GPS point: raw, compressed and per hour, in a scratch database of the tracking server',
+  )
+  .option('--vehicles <count>', 'how many drive', Number, 50)
+  .option('--days <count>', '8 hours a day, a point every 30 seconds', Number, 10)
+  .action(({ vehicles, days }: { vehicles: number; days: number }) => benchCapacity(vehicles, days));
 await program.parseAsync(commandLine());
