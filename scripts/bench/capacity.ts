@@ -17,6 +17,10 @@ export async function benchCapacity(vehicles: number, days: number): Promise<voi
     await migrate(pool, 'tracking');
     const points = await load(pool, vehicles, days);
     const raw = await sizeOf(pool, 'location_events');
+    const { rows: parts } = await pool.query<{ bytes: number }>(
+      "SELECT sum(index_bytes)::float8 AS bytes FROM hypertable_detailed_size('location_events')",
+    );
+    const indexes = parts[0]?.bytes ?? 0;
     const [first, last] = [await edge(pool, 'min'), await edge(pool, 'max')];
     const to = new Date(Math.ceil((last.getTime() + 1) / hour) * hour);
     await refreshContinuousAggregate(pool, 'location_hourly', { from: first, to });
@@ -39,6 +43,7 @@ export async function benchCapacity(vehicles: number, days: number): Promise<voi
       [`${vehicles} vehicles, ${days} days`, 'rows', 'size', 'bytes per row'],
       [
         row('points, raw with indexes', points, raw),
+        row('  of which indexes', points, indexes),
         row('points, compressed', points, compressed),
         row('hours of location_hourly', hours, hourly),
       ],
