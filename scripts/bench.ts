@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../src/config.ts';
 import { commandLine } from './arguments.ts';
 import { benchAuth } from './bench/auth.ts';
+import { benchCapacity } from './bench/capacity.ts';
 import { benchImport } from './bench/import.ts';
 import { benchMigrate } from './bench/migrate.ts';
 import { benchTracking, type TrackingBenchOptions } from './bench/tracking.ts';
@@ -39,4 +40,12 @@ program
   .option('--url <url>', 'a server, by the URL of any of its databases; default: that of tracking')
   .option('--rows <count>', 'points to import', Number, 10_000_000)
   .action((options: { url?: string; rows: number }) => benchImport(options));
+program
+  .command('capacity')
+  .description(
+    'bytes per GPS point: raw, compressed and per hour, in a scratch database of the tracking server',
+  )
+  .option('--vehicles <count>', 'how many drive', Number, 50)
+  .option('--days <count>', '8 hours a day, a point every 30 seconds', Number, 10)
+  .action(({ vehicles, days }: { vehicles: number; days: number }) => benchCapacity(vehicles, days));
 await program.parseAsync(commandLine());

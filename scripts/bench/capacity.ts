@@ -1,0 +1,93 @@
+// Bytes per GPS point: raw with its indexes, compressed, and per row of the hourly aggregate.
+import { randomBytes } from 'node:crypto';
+import { SingleBar } from 'cli-progress';
+import { migrate } from '../../src/migrations/index.ts';
+import type { Pool } from '../../src/pool.ts';
+import { refreshContinuousAggregate } from '../../src/timescale.ts';
+import { recordLocations } from '../../src/tracking/index.ts';
+import { drive } from '../fleet.ts';
+import { formatBytes, formatCount, printTable } from '../output.ts';
+import { withScratchDatabase } from '../session.ts';
+
+const hour = 3_600_000;
+
+/** Lets vehicles drive 8 hours a day, a point every 30 seconds, in a scratch database of the tracking server. */
+export async function benchCapacity(vehicles: number, days: number): Promise<void> {
+  await withScratchDatabase('tracking', `atriz_capacity_${randomBytes(4).toString('hex')}`, async (pool) => {
+    await migrate(pool, 'tracking');
+    const points = await load(pool, vehicles, days);
+    const raw = await sizeOf(pool, 'location_events');
+    const { rows: parts } = await pool.query<{ bytes: number }>(
+      "SELECT sum(index_bytes)::float8 AS bytes FROM hypertable_detailed_size('location_events')",
+    );
+    const indexes = parts[0]?.bytes ?? 0;
+    const [first, last] = [await edge(pool, 'min'), await edge(pool, 'max')];
+    const to = new Date(Math.ceil((last.getTime() + 1) / hour) * hour);
+    await refreshContinuousAggregate(pool, 'location_hourly', { from: first, to });
+    const { rows: aggregates } = await pool.query<{ name: string; hours: number }>(
+      `SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name) AS name,
+         (SELECT count(*)::int FROM location_hourly) AS hours
+       FROM timescaledb_information.continuous_aggregates WHERE view_name = 'location_hourly'`,
+    );
+    const { name = '', hours = 0 } = aggregates[0] ?? {};
+    const hourly = await sizeOf(pool, name);
+    await pool.query("SELECT compress_chunk(chunk, true) FROM show_chunks('location_events') AS chunk");
+    const compressed = await sizeOf(pool, 'location_events');
+    const row = (what: string, rows: number, bytes: number) => [
+      what,
+      formatCount(rows),
+      formatBytes(bytes),
+      (bytes / rows).toFixed(1),
+    ];
+    printTable(
+      [`${vehicles} vehicles, ${days} days`, 'rows', 'size', 'bytes per row'],
+      [
+        row('points, raw with indexes', points, raw),
+        row('  of which indexes', points, indexes),
+        row('points, compressed', points, compressed),
+        row('hours of location_hourly', hours, hourly),
+      ],
+    );
+  });
+}
+
+async function load(pool: Pool, vehicles: number, days: number): Promise<number> {
+  const bar = new SingleBar({
+    format: '{bar} {value} of {total} vehicles',
+    stream: process.stderr,
+    hideCursor: true,
+  });
+  bar.start(vehicles, 0);
+  const end = Math.floor(Date.now() / (24 * hour)) * 24 * hour;
+  let written = 0;
+  try {
+    for (let vehicle = 1; vehicle <= vehicles; vehicle += 1) {
+      const id = String(vehicle).padStart(12, '0');
+      const device = { deviceId: `0e000000-0000-4000-8000-${id}`, userId: `0f000000-0000-4000-8000-${id}` };
+      const shifts = Array.from({ length: days }, (_, day) => {
+        const to = new Date(end - day * 24 * hour);
+        const from = new Date(to.getTime() - 8 * hour + 1);
+        return [...drive({ ...device, appSource: 'mextrack', from, to, seed: vehicle * 1000 + day })];
+      });
+      written += (await recordLocations(pool, shifts.flat())).written;
+      bar.increment();
+    }
+  } finally {
+    bar.stop();
+  }
+  return written;
+}
+
+async function edge(pool: Pool, which: 'min' | 'max'): Promise<Date> {
+  const { rows } = await pool.query<{ at: Date }>(`SELECT ${which}(time) AS at FROM location_events`);
+  return rows[0]?.at ?? new Date();
+}
+
+/** Tables, indexes and TOAST of all chunks, in bytes. */
+async function sizeOf(pool: Pool, hypertable: string): Promise<number> {
+  const { rows } = await pool.query<{ bytes: number }>(
+    'SELECT hypertable_size($1::regclass)::float8 AS bytes',
+    [hypertable],
+  );
+  return rows[0]?.bytes ?? 0;
+}

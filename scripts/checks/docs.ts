@@ -1,0 +1,7 @@
+// Fails when a generated page of docs/ no longer says what the schema and the command line say.
+import { generatePages, stalePages } from '../docs/pages.ts';
+
+const stale = stalePages(await generatePages());
+for (const path of stale) console.error(`${path} is stale: "npm run docs" writes it anew.`);
+if (stale.length > 0) process.exitCode = 1;
+else console.log('The generated pages of docs/ are current.');

@@ -1,0 +1,16 @@
+// Fails when env.example does not name every variable that the settings read, or names another one.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { databaseKeys, databases } from '../../src/databases.ts';
+import { packageRoot } from '../../src/package-root.ts';
+import { environmentProblems } from './variables.ts';
+
+const file = (path: string) => readFileSync(join(packageRoot(), path), 'utf8');
+const problems = environmentProblems(
+  file('env.example'),
+  file('src/config.ts'),
+  databaseKeys.map((key) => databases[key].urlVariable),
+);
+for (const problem of problems) console.error(`env.example: ${problem}`);
+if (problems.length > 0) process.exitCode = 1;
+else console.log('env.example names every variable that is read, and no other.');

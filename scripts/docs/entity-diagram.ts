@@ -1,0 +1,37 @@
+// An ER diagram in Mermaid, which GitHub draws.
+import { databases } from '../../src/databases.ts';
+import type { ColumnFacts, RelationFacts } from './relations.ts';
+
+const people = `"${databases.core.database}.users"`;
+
+// By hand, because the kept library for Drizzle's schema objects, drizzle-dbml-generator, writes DBML: GitHub does
+// not draw it, and it knows no relation across databases.
+
+/** Solid lines are foreign keys; dashed ones span databases, where no foreign key can. */
+export function entityDiagram(relations: readonly RelationFacts[]): string {
+  const lines = relations.flatMap((relation) => [
+    `  ${relation.name} {`,
+    ...relation.columns.map((column) => `    ${attribute(column)}`),
+    '  }',
+  ]);
+  return ['erDiagram', ...lines, ...relations.flatMap(relationships)].join('\n');
+}
+
+function attribute({ name, type, primaryKey, unique, reference }: ColumnFacts): string {
+  const keys = [primaryKey && 'PK', reference && 'FK', unique && 'UK'].filter(Boolean);
+  return [mermaidType(type), name, keys.join(', ')].filter(Boolean).join(' ');
+}
+
+// Mermaid knows no blank and no comma in a type: the tables below the diagram have it in full.
+const mermaidType = (type: string): string => type.replace(/\(.*\)/, '').replaceAll(/[^\w[\]]+/g, '_');
+
+function relationships({ name, columns }: RelationFacts): string[] {
+  return columns.flatMap((column) => {
+    const parent = column.notNull ? '||' : '|o';
+    const child = column.unique || column.primaryKey ? 'o|' : 'o{';
+    if (column.reference) {
+      return [`  ${column.reference.table} ${parent}--${child} ${name} : ${column.name}`];
+    }
+    return column.coreUser ? [`  ${people} ${parent}..${child} ${name} : ${column.name}`] : [];
+  });
+}

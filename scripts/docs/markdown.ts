@@ -1,0 +1,14 @@
+// Tables of Markdown.
+
+/** A pipe inside of a cell would begin the next one. */
+export function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.map(markdownCell).join(' | ')} |`;
+  return [line(head), `|${head.map(() => '---').join('|')}|`, ...rows.map(line)].join('\n');
+}
+
+/** Outside of code, `<` would begin an element. */
+const markdownCell = (text: string): string =>
+  text
+    .replaceAll('\n', ' ')
+    .replaceAll('|', '\\|')
+    .replaceAll(/`[^`]*`|</g, (piece) => (piece === '<' ? '&lt;' : piece));
