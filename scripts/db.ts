@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../src/config.ts';
 import { AtrizDatabaseError } from '../src/errors.ts';
 import { commandLine } from './arguments.ts';
+import { registerBackup } from './commands/backup.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerClean } from './commands/clean.ts';
 import { registerCreate } from './commands/create.ts';
@@ -33,6 +34,7 @@ for (const register of [
   registerClean,
   registerReset,
   registerImport,
+  registerBackup,
   registerCheck,
   registerGenerate,
   registerStudio,
