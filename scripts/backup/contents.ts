@@ -34,7 +34,7 @@ export interface TableContents {
   /** `schema.table`; a continuous aggregate stands here too. */
   readonly name: string;
   readonly rows: number;
-  /** Sum of the hashes of all rows as text: the same for the same rows in any order. */
+  /** Sum of the hashes of all rows: the same for the same rows in any order. */
   readonly checksum: string;
 }
 
@@ -44,6 +44,12 @@ export interface Table {
   /** Its rows stand in other tables: chunks. */
   readonly chunked: boolean;
 }
+
+/** Hashed as they are, four times as fast as their text. An enum's hash, say, is that of a number that a restore changes. */
+const hashable = [
+  ...['bool', 'bpchar', 'bytea', 'date', 'float4', 'float8', 'inet', 'int2', 'int4', 'int8', 'jsonb'],
+  ...['numeric', 'text', 'timestamp', 'timestamptz', 'uuid', 'varchar'],
+];
 
 /** Text of rows must not depend on the server's or the user's settings, nor names on the search path. */
 export async function fixSession(transaction: Transaction): Promise<void> {
@@ -119,9 +125,15 @@ async function hasTimescale(db: Transaction): Promise<boolean> {
 
 async function readTable(db: Transaction, { schema, name, chunked }: Table): Promise<TableContents> {
   const relation = `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
-  // ONLY, because inherited rows are counted where they stand; (t.*), because a column may be called t.
+  const columns = await db.query<{ value: string }>(
+    `SELECT format('t.%I', attname) || CASE WHEN atttypid = ANY ($2::regtype[]) THEN '' ELSE '::text' END AS value
+     FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum`,
+    [relation, hashable],
+  );
+  const row = `ROW(${columns.rows.map(({ value }) => value).join(', ')})`;
+  // ONLY, because inherited rows are counted where they stand.
   const { rows } = await db.query<{ rows: string; checksum: string }>(
-    `SELECT count(*) AS rows, coalesce(sum(hashtextextended((t.*)::text, 0)), 0) AS checksum
+    `SELECT count(*) AS rows, coalesce(sum(hash_record_extended(${row}, 0)), 0) AS checksum
      FROM ${chunked ? '' : 'ONLY '}${relation} AS t`,
   );
   const [found] = rows;

@@ -9,7 +9,6 @@ import { quoteIdentifier } from '../../src/identifiers.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { type Transaction, withTransaction } from '../../src/transaction.ts';
 import { formatBytes } from '../output.ts';
-import { describeFile } from './backups.ts';
 import { runProgram } from './client-program.ts';
 import { type Contents, fixSession, readContents, readServer, readTables, type Table } from './contents.ts';
 import { BackupError } from './errors.ts';
@@ -29,12 +28,18 @@ export interface DumpOptions {
 /** How long pg_dump waits for a lock that, say, a migration holds. It would block others as long. */
 const lockWaitMs = 300_000;
 
+/** What is known of a database when pg_dump has ended. Its files are read once more, for their hashes. */
+export interface Dumped {
+  readonly entry: Omit<DatabaseBackup, 'dump' | 'catalog'>;
+  readonly files: { readonly dump: string; readonly catalog: string };
+}
+
 /** @throws BackupError, ConnectionError or ConfigurationError; the folder is the caller's to remove. */
 export async function dumpDatabase(
   key: DatabaseKey,
   folder: RunFolder,
   options: DumpOptions,
-): Promise<DatabaseBackup> {
+): Promise<Dumped> {
   const started = performance.now();
   const url = directUrl(key);
   const pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 1 });
@@ -49,20 +54,20 @@ export async function dumpDatabase(
       (transaction) => dumpSnapshot(transaction, { key, url, folder, failure, ...options, signal }),
       { isolation: 'repeatable read', readOnly: true },
     );
-    options.progress.stage(key, 'checksum of the file');
+    options.progress.stage(key, 'dumped');
     const { catalog, ...contents } = dumped.contents;
-    await writeDurably(join(folder.path, `${key}.catalog.json`), `${JSON.stringify(catalog, null, 1)}\n`);
-    return {
+    const files = { dump: dumpName(key), catalog: `${key}.catalog.json` };
+    await writeDurably(join(folder.path, files.catalog), `${JSON.stringify(catalog, null, 1)}\n`);
+    const entry = {
       key,
       database: pool.name,
       holds: options.holds,
       pgDump: { version: dumped.programs.version, major: dumped.programs.major },
       databaseBytes: dumped.bytes,
       seconds: (performance.now() - started) / 1000,
-      dump: await describeFile(folder.path, dumpName(key)),
-      catalog: await describeFile(folder.path, `${key}.catalog.json`),
       ...contents,
     };
+    return { entry, files };
   } catch (error) {
     throw describeFailure(key, signal.aborted ? signal.reason : error);
   } finally {

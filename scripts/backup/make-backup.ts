@@ -1,6 +1,7 @@
 // One run: dumps several databases at once into one folder, which becomes a backup when all of them are whole.
 import type { DatabaseKey } from '../../src/databases.ts';
-import type { Backup } from './backups.ts';
+import { withPool } from '../session.ts';
+import { type Backup, describeFile } from './backups.ts';
 import { type DumpOptions, directUrl, dumpDatabase } from './dump.ts';
 import { inParallel } from './interruption.ts';
 import type { DatabaseBackup, Manifest } from './manifest.ts';
@@ -35,9 +36,41 @@ export async function dumpAll(
   { jobs, holds, signal, progress }: Omit<BackupOptions, 'to'>,
 ): Promise<Manifest> {
   const startedAt = new Date().toISOString();
-  const installed = await installedPrograms();
-  const databases = await inParallel(keys, jobs, signal, (key, signal) =>
-    dumpDatabase(key, folder, { holds: holds(key), installed, signal, progress }),
-  );
+  const [installed, sorted] = await Promise.all([installedPrograms(), largestFirst(keys)]);
+  const dumped = await inParallel(sorted, jobs, signal, async (key, signal) => {
+    const { entry, files } = await dumpDatabase(key, folder, {
+      holds: holds(key),
+      installed,
+      signal,
+      progress,
+    });
+    // Hashed while the next database is dumped already.
+    const hashes = Promise.all([
+      describeFile(folder.path, files.dump),
+      describeFile(folder.path, files.catalog),
+    ]);
+    hashes.catch(() => undefined);
+    return { key, entry, hashes };
+  });
+  const databases: DatabaseBackup[] = [];
+  for (const key of keys) {
+    for (const { entry, hashes } of dumped.filter((one) => one.key === key)) {
+      const [dump, catalog] = await hashes;
+      databases.push({ ...entry, dump, catalog });
+    }
+  }
   return { format: 'atriz-backup-1', startedAt, finishedAt: new Date().toISOString(), databases };
+}
+
+/** A run ends when its largest database does, so that one begins first. */
+async function largestFirst(keys: readonly DatabaseKey[]): Promise<DatabaseKey[]> {
+  const sizes = await Promise.all(
+    keys.map((key) =>
+      withPool(key, (pool) =>
+        pool.query<{ bytes: number }>('SELECT pg_database_size(current_database())::float8 AS bytes'),
+      ),
+    ),
+  );
+  const bytes = new Map(keys.map((key, index) => [key, sizes[index]?.rows[0]?.bytes ?? 0]));
+  return keys.toSorted((one, other) => (bytes.get(other) ?? 0) - (bytes.get(one) ?? 0));
 }
