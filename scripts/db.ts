@@ -8,10 +8,12 @@ import { registerBackup } from './commands/backup.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerClean } from './commands/clean.ts';
 import { registerCreate } from './commands/create.ts';
+import { registerDrill } from './commands/drill.ts';
 import { registerGenerate } from './commands/generate.ts';
 import { registerImport } from './commands/import.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerReset } from './commands/reset.ts';
+import { registerRestore } from './commands/restore.ts';
 import { registerSeed } from './commands/seed.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerStudio } from './commands/studio.ts';
@@ -35,6 +37,8 @@ for (const register of [
   registerReset,
   registerImport,
   registerBackup,
+  registerRestore,
+  registerDrill,
   registerCheck,
   registerGenerate,
   registerStudio,

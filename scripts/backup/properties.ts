@@ -44,7 +44,7 @@ export async function readProperties(db: Database): Promise<DatabaseProperties> 
        'settings', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', r.rolname,
             'name', split_part(setting, '=', 1), 'value', substr(setting, strpos(setting, '=') + 1)) ORDER BY r.rolname NULLS FIRST, setting), '[]')
           FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS setting LEFT JOIN pg_roles r ON r.oid = s.setrole
-          WHERE s.setdatabase = d.oid AND setting NOT LIKE 'timescaledb.restoring=%'),
+          WHERE s.setdatabase = d.oid AND split_part(setting, '=', 1) NOT IN ('timescaledb.restoring', 'atriz.unfinished_restore')),
        'grants', CASE WHEN d.datacl IS NOT NULL THEN (
           SELECT coalesce(jsonb_agg(jsonb_build_object('grantee', coalesce(r.rolname, ''), 'privilege', a.privilege_type,
             'grantable', a.is_grantable) ORDER BY r.rolname NULLS FIRST, a.privilege_type), '[]')
