@@ -43,7 +43,7 @@ export function libpqEnvironment(url: DatabaseUrl): Environment {
     PGOPTIONS: undefined,
     PGTARGETSESSIONATTRS: undefined,
     PGCLIENTENCODING: undefined,
-    PGAPPNAME: 'atriz-db',
+    PGAPPNAME: undefined,
     PGHOST: url.hosts.map(({ host }) => host).join(','),
     PGPORT: url.hosts.map(({ port }) => port).join(','),
     PGDATABASE: url.database,

@@ -30,7 +30,7 @@ const fillings: Partial<Record<DatabaseKey, string>> = {
     SELECT 'user' || i || '@example.com', md5(i::text) || md5((i + 1)::text), 'User ' || i FROM generate_series(1, $1::int) i`,
   atriz: `INSERT INTO user_profiles (user_id, display_name, bio)
     SELECT gen_random_uuid(), 'Person ' || i, md5(i::text) || ' ' || md5((i + 1)::text) FROM generate_series(1, $1::int) i`,
-  mextrack: `INSERT INTO drivers (user_id, name, license_number)
+  mextrack: `INSERT INTO drivers (user_id, full_name, license_number)
     SELECT gen_random_uuid(), 'Driver ' || i, md5(i::text) FROM generate_series(1, $1::int) i`,
   pshop: `INSERT INTO products (user_id, sku, name, description, price)
     SELECT gen_random_uuid(), 'sku-' || i, 'Product ' || i, md5(i::text) || md5((i + 1)::text), 1 + i % 1000 FROM generate_series(1, $1::int) i`,
@@ -49,8 +49,10 @@ export async function benchBackup(rounds: number, rows: number): Promise<void> {
       '-p',
       join(packageRoot(), 'tsconfig.build.json'),
     ]);
-    for (const key of databaseKeys.filter((key) => fillings[key]))
-      scratch.push(await createScratch(key, rows));
+    for (const key of databaseKeys.filter((key) => fillings[key])) {
+      scratch.push(await createScratch(key));
+    }
+    for (const one of scratch) one.bytes = await fill(one, rows);
     for (let round = 0; round < rounds; round += 1) {
       times.bare.push(await timed(() => bare(scratch, folder)));
       times.sequential.push(await timed(() => ours(scratch, folder, ['--jobs', '1'])));
@@ -82,10 +84,14 @@ export async function benchBackup(rounds: number, rows: number): Promise<void> {
   );
 }
 
-async function createScratch(key: DatabaseKey, rows: number): Promise<Scratch> {
+async function createScratch(key: DatabaseKey): Promise<Scratch> {
   const name = `atriz_bench_${key}_${randomBytes(4).toString('hex')}`;
   await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`));
-  const url = withDatabase(databaseUrl(key).url, name);
+  return { key, name, url: withDatabase(databaseUrl(key).url, name), bytes: 0 };
+}
+
+/** @returns its size in bytes. */
+async function fill({ key, url }: Scratch, rows: number): Promise<number> {
   await using pool = createDatabasePool({ connectionString: url });
   await migrate(pool, key);
   await pool.query(fillings[key] ?? '', [rows]);
@@ -93,7 +99,7 @@ async function createScratch(key: DatabaseKey, rows: number): Promise<Scratch> {
   const size = await pool.query<{ bytes: number }>(
     'SELECT pg_database_size(current_database())::float8 AS bytes',
   );
-  return { key, name, url, bytes: size.rows[0]?.bytes ?? 0 };
+  return size.rows[0]?.bytes ?? 0;
 }
 
 async function bare(scratch: readonly Scratch[], folder: string): Promise<void> {
