@@ -1,6 +1,9 @@
 // What differs between a backup and what was restored from it. Pure.
+import { isDeepStrictEqual } from 'node:util';
+import { plural } from '../output.ts';
 import type { Contents } from './contents.ts';
 import type { DatabaseBackup } from './manifest.ts';
+import type { DatabaseProperties } from './properties.ts';
 
 type Comparable = Pick<Contents, 'migrations' | 'tables' | 'chunks' | 'extensions'>;
 
@@ -14,7 +17,8 @@ export function compareContents(
   const tables = [...wanted.values()].flatMap(({ name, rows, checksum }) => {
     const other = restored.get(name);
     if (!other) return [`table ${name} is missing`];
-    if (other.rows !== rows) return [`table ${name} has ${other.rows} rows, the backup says ${rows}`];
+    if (other.rows !== rows)
+      return [`table ${name} has ${plural(other.rows, 'row')}, the backup says ${rows}`];
     return other.checksum === checksum
       ? []
       : [`table ${name} has the right number of rows, and other contents`];
@@ -34,6 +38,16 @@ const migrationLine = ({ hash, createdAt }: Contents['migrations'][number]) => `
 const chunkLine = ({ name, chunks, compressed }: Contents['chunks'][number]) =>
   `${name}: ${chunks}, ${compressed} compressed`;
 const nameOf = ({ name }: Contents['extensions'][number]) => name;
+
+/** Owner, locale, settings and grants of the database itself. */
+export function compareProperties(wanted: DatabaseProperties, found: DatabaseProperties): string[] {
+  return (Object.keys(wanted) as (keyof DatabaseProperties)[])
+    .filter((name) => !isDeepStrictEqual(wanted[name], found[name]))
+    .map(
+      (name) =>
+        `database: ${name} is ${JSON.stringify(found[name])}, the backup says ${JSON.stringify(wanted[name])}`,
+    );
+}
 
 /** Each line that only one side has. */
 export function differs(what: string, wanted: readonly string[], found: readonly string[]): string[] {

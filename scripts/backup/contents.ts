@@ -69,9 +69,13 @@ export async function readContents(
   transaction: Transaction,
   key: DatabaseKey,
   tables: readonly Table[],
+  signal: AbortSignal,
 ): Promise<Contents> {
   const rows = [];
-  for (const table of tables) rows.push(await readTable(transaction, table));
+  for (const table of tables) {
+    signal.throwIfAborted();
+    rows.push(await readTable(transaction, table));
+  }
   return {
     server: await readServer(transaction),
     extensions: await readExtensions(transaction),

@@ -1,6 +1,7 @@
 // Dumps one database, and reads what it holds in the very snapshot that pg_dump sees.
 import { chmod, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { databaseUrl } from '../../src/config.ts';
 import { parseDatabaseUrl } from '../../src/database-url.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
@@ -43,11 +44,8 @@ export async function dumpDatabase(
   const started = performance.now();
   const url = directUrl(key);
   const pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 1 });
-  // Our own session may be in the middle of a long count when pg_dump fails: it ends with the pool.
-  const stop = () => void pool.sql.end({ timeout: 0 });
   const failure = new AbortController();
   const signal = AbortSignal.any([options.signal, failure.signal]);
-  signal.addEventListener('abort', stop);
   try {
     const dumped = await withTransaction(
       pool,
@@ -71,7 +69,6 @@ export async function dumpDatabase(
   } catch (error) {
     throw describeFailure(key, signal.aborted ? signal.reason : error);
   } finally {
-    signal.removeEventListener('abort', stop);
     await pool.close();
   }
 }
@@ -100,28 +97,52 @@ async function dumpSnapshot(
   transaction: Transaction,
   options: SnapshotOptions,
 ): Promise<{ contents: Contents; programs: ClientPrograms; bytes: number }> {
-  const { key, holds, installed, failure } = options;
+  const { key, url, holds, installed, failure, signal } = options;
   await refuseSingleSession(transaction);
   const server = await readServer(transaction);
   const programs = requirePgDump(installed, { database: transaction.name, ...server });
   await fixSession(transaction);
   const tables = await readTables(transaction);
-  const { rows } = await transaction.query<{ snapshot: string; bytes: number }>(
-    'SELECT pg_export_snapshot() AS snapshot, pg_database_size(current_database())::float8 AS bytes',
+  const { rows } = await transaction.query<{ snapshot: string; bytes: number; pid: number }>(
+    `SELECT pg_export_snapshot() AS snapshot, pg_backend_pid() AS pid,
+       pg_database_size(current_database())::float8 AS bytes`,
   );
-  const { snapshot = '', bytes = 0 } = rows[0] ?? {};
+  const { snapshot = '', bytes = 0, pid = 0 } = rows[0] ?? {};
   const withRows = tables.filter((table) => holds === 'everything' || isRecord(table));
   const args = [`--snapshot=${snapshot}`, ...(holds === 'structure' ? withoutRows(tables) : [])];
-  const abort = (error: unknown) => {
-    failure.abort(error);
-    throw error;
-  };
-  const [contents] = await Promise.all([
-    // The transaction must outlive pg_dump's start, and it does: both are awaited.
-    readContents(transaction, key, withRows).catch(abort),
-    runPgDump(programs, args, options).catch(abort),
-  ]);
-  return { contents, programs, bytes };
+  const fail = (error: unknown) => failure.abort(error);
+  const running = { over: false };
+  const cancel = () => void cancelQueries(url, pid, running);
+  signal.addEventListener('abort', cancel);
+  try {
+    // pg_dump reads the same snapshot, which lives as long as this transaction.
+    const reading = readContents(transaction, key, withRows, signal);
+    const dumping = runPgDump(programs, args, options);
+    reading.catch(fail);
+    dumping.catch(fail);
+    const [contents] = await Promise.allSettled([reading, dumping]);
+    signal.throwIfAborted();
+    if (contents.status === 'rejected') throw contents.reason;
+    return { contents: contents.value, programs, bytes };
+  } finally {
+    running.over = true;
+    signal.removeEventListener('abort', cancel);
+  }
+}
+
+// When pg_dump has failed, our own session may be in the middle of a long count, or wait for a lock.
+async function cancelQueries(url: string, pid: number, running: { over: boolean }): Promise<void> {
+  const pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 1 });
+  try {
+    while (!running.over) {
+      await pool.query('SELECT pg_cancel_backend($1)', [pid]);
+      await sleep(100);
+    }
+  } catch {
+    // A server that takes no connections is ending the session by itself.
+  } finally {
+    await pool.close();
+  }
 }
 
 /** The record of migrations belongs to the structure: without it they would be applied again. */

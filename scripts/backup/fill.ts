@@ -46,7 +46,7 @@ export async function fillDatabase(
 export async function readRestored(
   url: string,
   key: DatabaseKey,
-  holds: DatabaseBackup['holds'],
+  { holds, signal }: { holds: DatabaseBackup['holds']; signal: AbortSignal },
 ): Promise<Contents> {
   return inSession(url, (pool) =>
     withTransaction(
@@ -55,7 +55,7 @@ export async function readRestored(
         await fixSession(transaction);
         const tables = await readTables(transaction);
         const counted = holds === 'everything' ? tables : tables.filter(({ schema }) => schema === 'drizzle');
-        return readContents(transaction, key, counted);
+        return readContents(transaction, key, counted, signal);
       },
       { isolation: 'repeatable read', readOnly: true },
     ),

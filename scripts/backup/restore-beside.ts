@@ -49,7 +49,7 @@ export async function restoreBeside(
     const restored = performance.now();
     progress.stage(key, 'comparing');
     signal.throwIfAborted();
-    const contents = await readRestored(beside.url, key, backup.holds);
+    const contents = await readRestored(beside.url, key, { holds: backup.holds, signal });
     signal.throwIfAborted();
     progress.stage(key, 'restored');
     const compared = performance.now();

@@ -41,11 +41,15 @@ export async function startRun(parent: string): Promise<RunFolder> {
   const existed = existsSync(parent);
   await mkdir(parent, { recursive: true, mode: 0o700 });
   await removeLeftovers(parent);
+  const owner: Owner = { ...(await describeProcess(process.pid)), host: hostname(), children: [] };
   const path = join(parent, `${prefix}${process.pid}-${randomBytes(4).toString('hex')}`);
   // Dumps hold password hashes: nobody else may look into them.
   await mkdir(path, { mode: 0o700 });
-  const owner: Owner = { ...(await describeProcess(process.pid)), host: hostname(), children: [] };
-  const remember = () => writeFile(join(path, ownerName), JSON.stringify(owner));
+  // Renamed into place, so that a kill never leaves half of it.
+  const remember = async () => {
+    await writeFile(join(path, `${ownerName}.new`), JSON.stringify(owner));
+    await rename(join(path, `${ownerName}.new`), join(path, ownerName));
+  };
   await remember();
   return {
     path,
@@ -54,13 +58,13 @@ export async function startRun(parent: string): Promise<RunFolder> {
       await remember();
     },
     async complete(manifest) {
-      await rm(join(path, ownerName));
       await writeDurably(join(path, manifestName), `${JSON.stringify(manifest, null, 2)}\n`);
       await syncFolder(path);
-      const name = manifest.startedAt.replaceAll(':', '-');
-      await rename(path, join(parent, name));
+      const folder = join(parent, manifest.startedAt.replaceAll(':', '-'));
+      await rename(path, folder);
+      await rm(join(folder, ownerName));
       await syncFolder(parent);
-      return join(parent, name);
+      return folder;
     },
     async discard() {
       await rm(path, { recursive: true, force: true });

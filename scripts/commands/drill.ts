@@ -6,7 +6,7 @@ import type { DatabaseKey } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { findBackup, readCatalogLines } from '../backup/backups.ts';
 import { openMaintenance } from '../backup/beside.ts';
-import { compareContents, differs } from '../backup/compare.ts';
+import { compareContents, compareProperties, differs } from '../backup/compare.ts';
 import { directUrl } from '../backup/dump.ts';
 import { BackupError } from '../backup/errors.ts';
 import { checkFit } from '../backup/fit.ts';
@@ -158,19 +158,18 @@ async function drillOne(
 async function findDifferences(
   folder: string,
   backup: DatabaseBackup,
-  { contents, beside }: Restored,
+  { contents }: Restored,
 ): Promise<string[]> {
-  const properties = (of: Pick<DatabaseBackup, 'properties'>) =>
-    Object.entries(of.properties).map(([name, value]) => `${name} ${JSON.stringify(value)}`);
   // Another major version writes the same view or constraint in other words.
   const catalog =
     contents.server.major === backup.server.major
       ? differs('catalog', await readCatalogLines(folder, backup), contents.catalog)
       : [];
-  const named = differs('database', properties(backup), properties(contents));
-  return [...compareContents(backup, contents), ...catalog, ...named].map((line) =>
-    line.replaceAll(beside.name, backup.database),
-  );
+  return [
+    ...compareContents(backup, contents),
+    ...catalog,
+    ...compareProperties(backup.properties, contents.properties),
+  ];
 }
 
 function report(outcomes: readonly Outcome[]): void {

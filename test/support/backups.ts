@@ -13,9 +13,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
 import type { Manifest } from '../../scripts/backup/manifest.ts';
+import { choosePgDump, installedPrograms } from '../../scripts/backup/programs.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { createDatabasePool } from '../../src/pool.ts';
-import { serverUrl } from './database.ts';
+import { migratedDatabase, serverUrl } from './database.ts';
 
 const folders: string[] = [];
 afterAll(() => {
@@ -55,4 +56,27 @@ export async function databasesBeside(key: DatabaseKey, name: string): Promise<s
     [`${name}_`, name],
   );
   return rows.map(({ datname }) => datname);
+}
+
+/** A migrated core whose users are wide enough that a dump takes a moment: pseudo-random text does not compress. */
+export async function filledCore(): Promise<string> {
+  const url = await migratedDatabase('core');
+  await using pool = createDatabasePool({ connectionString: url, max: 1 });
+  await pool.query(
+    `INSERT INTO users (email, password_hash, name)
+     SELECT 'user' || i || '@example.com', string_agg(md5((i * 50 + j)::text), ''), 'User ' || i
+     FROM generate_series(1, 4000) i, generate_series(1, 40) j GROUP BY i`,
+  );
+  return url;
+}
+
+/** A folder for PG_BIN with the real pg_dump for a server, which runs after a few words of shell. */
+export async function wrappedPgDump(url: string, before: string): Promise<string> {
+  await using pool = createDatabasePool({ connectionString: url, max: 1 });
+  const { rows } = await pool.query<{ major: number }>(
+    "SELECT current_setting('server_version_num')::int / 10000 AS major",
+  );
+  const programs = choosePgDump(await installedPrograms(), rows[0]?.major ?? 0);
+  const real = join(programs?.folder ?? '', 'pg_dump');
+  return programFolder('pg_dump', `[ "$1" = --version ] || { ${before}\n}\nexec "${real}" "$@"`);
 }
