@@ -30,7 +30,7 @@ export interface Contents {
   readonly catalog: readonly string[];
 }
 
-export interface TableContents {
+interface TableContents {
   /** `schema.table`; a continuous aggregate stands here too. */
   readonly name: string;
   readonly rows: number;
