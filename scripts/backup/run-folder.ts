@@ -11,7 +11,7 @@ import { type Manifest, manifestName } from './manifest.ts';
 const prefix = '.incomplete-';
 const ownerName = 'run.json';
 
-/** A run without a living owner that we can ask about is given up after a day, hours after its last write. */
+/** A run whose owner we cannot ask about is given up a day after its last write. */
 const foreignAgeMs = 24 * 3600 * 1000;
 
 interface Process {
@@ -45,10 +45,14 @@ export async function startRun(parent: string): Promise<RunFolder> {
   const path = join(parent, `${prefix}${process.pid}-${randomBytes(4).toString('hex')}`);
   // Dumps hold password hashes: nobody else may look into them.
   await mkdir(path, { mode: 0o700 });
-  // Renamed into place, so that a kill never leaves half of it.
-  const remember = async () => {
-    await writeFile(join(path, `${ownerName}.new`), JSON.stringify(owner));
-    await rename(join(path, `${ownerName}.new`), join(path, ownerName));
+  let remembered = Promise.resolve();
+  // Renamed into place, so that a kill never leaves half of it; one after another, as dumps start at once.
+  const remember = () => {
+    remembered = remembered.then(async () => {
+      await writeFile(join(path, `${ownerName}.new`), JSON.stringify(owner));
+      await rename(join(path, `${ownerName}.new`), join(path, ownerName));
+    });
+    return remembered;
   };
   await remember();
   return {
@@ -67,6 +71,7 @@ export async function startRun(parent: string): Promise<RunFolder> {
       return folder;
     },
     async discard() {
+      await remembered.catch(() => undefined);
       await rm(path, { recursive: true, force: true });
       if (!existed) await rmdir(parent).catch(() => undefined);
     },
