@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../src/config.ts';
 import { commandLine } from './arguments.ts';
 import { benchAuth } from './bench/auth.ts';
+import { benchBackup } from './bench/backup.ts';
 import { benchCapacity } from './bench/capacity.ts';
 import { benchImport } from './bench/import.ts';
 import { benchMigrate } from './bench/migrate.ts';
@@ -48,4 +49,10 @@ program
   .option('--vehicles <count>', 'how many drive', Number, 50)
   .option('--days <count>', '8 hours a day, a point every 30 seconds', Number, 10)
   .action(({ vehicles, days }: { vehicles: number; days: number }) => benchCapacity(vehicles, days));
+program
+  .command('backup')
+  .description('four filled databases into one folder, against bare pg_dump -Fc one after another')
+  .option('--rounds <count>', 'how often', Number, 3)
+  .option('--rows <count>', 'in each database', Number, 500_000)
+  .action(({ rounds, rows }: { rounds: number; rows: number }) => benchBackup(rounds, rows));
 await program.parseAsync(commandLine());

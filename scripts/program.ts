@@ -1,9 +1,11 @@
 // The commands of @atriz/database: db.ts runs them, docs/commands.md is generated from them.
 import { Command } from 'commander';
 import { registerAccess } from './commands/access.ts';
+import { registerBackup } from './commands/backup.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerClean } from './commands/clean.ts';
 import { registerCreate } from './commands/create.ts';
+import { registerDrill } from './commands/drill.ts';
 import { registerEraseUser } from './commands/erase-user.ts';
 import { registerGenerate } from './commands/generate.ts';
 import { registerImport } from './commands/import.ts';
@@ -12,6 +14,7 @@ import { registerPurgeTokens } from './commands/purge-tokens.ts';
 import { registerReferences } from './commands/references.ts';
 import { registerRefreshLate } from './commands/refresh-late.ts';
 import { registerReset } from './commands/reset.ts';
+import { registerRestore } from './commands/restore.ts';
 import { registerSeed } from './commands/seed.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerStudio } from './commands/studio.ts';
@@ -48,6 +51,9 @@ export function buildProgram(): Command {
     registerReferences,
     registerEraseUser,
     registerPurgeTokens,
+    registerBackup,
+    registerRestore,
+    registerDrill,
     registerCheck,
     registerGenerate,
     registerStudio,

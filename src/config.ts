@@ -1,7 +1,7 @@
 // The only reader of process.env: settings are parsed here once and passed on as typed values.
 import { existsSync, readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
-import { resolve } from 'node:path';
+import { delimiter, resolve } from 'node:path';
 import dotenv from 'dotenv';
 import { formatDatabaseUrl, isPort, maskPassword, parseDatabaseUrl } from './database-url.ts';
 import { type DatabaseKey, databaseKeys, databases, definitionOf, isDatabaseKey } from './databases.ts';
@@ -195,6 +195,12 @@ export const isProduction = (env: Environment = process.env): boolean =>
 /** The name that `PGAPPNAME` gives to this process's connections. */
 export const applicationName = (env: Environment = process.env): string | undefined =>
   env.PGAPPNAME || undefined;
+
+/** Where PostgreSQL's client programs may be: `PG_BIN` alone where it is set, else the PATH. */
+export function programFolders(env: Environment = process.env): { folders: string[]; only: boolean } {
+  if (env.PG_BIN) return { folders: [resolve(env.PG_BIN)], only: true };
+  return { folders: (env.PATH ?? '').split(delimiter).filter((folder) => folder !== ''), only: false };
+}
 
 /** The environment for a program that we start, with some variables set. */
 export const childEnvironment = (variables: Environment): NodeJS.ProcessEnv => ({

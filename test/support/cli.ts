@@ -1,5 +1,5 @@
 // Runs the command line as an operator does, in a process of its own.
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/package-root.ts';
@@ -13,7 +13,11 @@ export interface CliResult {
 }
 
 /** Only what a process needs to run: nothing of the developer's own settings may decide a test. */
-const bareEnvironment = { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '' };
+const bareEnvironment = {
+  PATH: process.env.PATH ?? '',
+  HOME: process.env.HOME ?? '',
+  ...(process.env.PG_BIN && { PG_BIN: process.env.PG_BIN }),
+};
 
 interface CliOptions {
   cwd?: string;
@@ -33,6 +37,15 @@ export function runCli(
   return run(process.execPath, [join(script, 'scripts', 'db.js'), ...args], environment, cwd ?? root);
 }
 
+/** Starts the command line and lets the test decide when it ends. */
+export function startCli(
+  args: readonly string[],
+  environment: Readonly<Record<string, string>>,
+): { child: ChildProcess; ended: Promise<CliResult> } {
+  const script = join(packageRoot(), compiledFolder, 'scripts', 'db.js');
+  return start(process.execPath, [script, ...args], environment, packageRoot());
+}
+
 /** Runs a TypeScript file of the project. */
 export function runSource(
   script: string,
@@ -50,12 +63,21 @@ export function run(
   environment: Readonly<Record<string, string>>,
   cwd: string,
 ): Promise<CliResult> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
-      cwd,
-      env: { ...bareEnvironment, ...environment },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+  return start(program, args, environment, cwd).ended;
+}
+
+function start(
+  program: string,
+  args: readonly string[],
+  environment: Readonly<Record<string, string>>,
+  cwd: string,
+): { child: ChildProcess; ended: Promise<CliResult> } {
+  const child = spawn(program, args, {
+    cwd,
+    env: { ...bareEnvironment, ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const ended = new Promise<CliResult>((resolve, reject) => {
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -67,6 +89,7 @@ export function run(
     child.once('error', reject);
     child.once('close', (code) => resolve({ code, stdout, stderr }));
   });
+  return { child, ended };
 }
 
 /** The five URL variables, each naming a database that does not exist yet, and a prefix for its roles. */

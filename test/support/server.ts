@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GenericContainer, getContainerRuntimeClient, Wait } from 'testcontainers';
+import { choosePgDump, installedPrograms } from '../../scripts/backup/programs.ts';
 import { startCluster } from '../../scripts/embedded/cluster.ts';
 import { withDatabase } from '../../src/database-url.ts';
 import { createDatabasePool } from '../../src/pool.ts';
@@ -14,6 +15,7 @@ export const capabilities = {
   'concurrent-sessions': 'the embedded tracking server has one session, which clients take in turns',
   'background-workers': 'the embedded tracking server has no background workers',
   psql: 'psql is not on the PATH',
+  pg_dump: 'no pg_dump that is installed fits the server of the plain databases',
 } as const;
 export type Capability = keyof typeof capabilities;
 
@@ -65,7 +67,7 @@ async function startEmbedded() {
     kind: 'embedded' as const,
     plain: `${cluster.servers.plain}/postgres`,
     tracking: `${cluster.servers.timescaledb}/postgres`,
-    capabilities: ['timescaledb' as const, ...programs()],
+    capabilities: ['timescaledb' as const, ...(await programs(`${cluster.servers.plain}/postgres`))],
     stop: async () => {
       await cluster.stop();
       rmSync(folder, { recursive: true, force: true });
@@ -101,16 +103,23 @@ async function findServer(url: string, kind: 'docker' | 'url', stop: () => Promi
   const maintenance = withDatabase(url, 'postgres');
   await using pool = createDatabasePool({ connectionString: maintenance });
   const { rowCount } = await pool.query("SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'");
-  const found: Capability[] = ['concurrent-sessions', 'background-workers', ...programs()];
+  const found: Capability[] = ['concurrent-sessions', 'background-workers', ...(await programs(maintenance))];
   if (rowCount > 0) found.push('timescaledb');
   return { kind, plain: maintenance, tracking: maintenance, capabilities: found, stop };
 }
 
-function programs(): Capability[] {
+async function programs(plain: string): Promise<Capability[]> {
+  const found: Capability[] = [];
   try {
     execFileSync('psql', ['--version'], { stdio: 'ignore' });
-    return ['psql'];
+    found.push('psql');
   } catch {
-    return [];
+    // Not there: tests that need it say so.
   }
+  await using pool = createDatabasePool({ connectionString: plain, max: 1 });
+  const { rows } = await pool.query<{ major: number }>(
+    "SELECT current_setting('server_version_num')::int / 10000 AS major",
+  );
+  if (choosePgDump(await installedPrograms(), rows[0]?.major ?? 0)) found.push('pg_dump');
+  return found;
 }

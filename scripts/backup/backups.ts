@@ -1,0 +1,130 @@
+// The backups in a folder: which are complete, whether their files are what the manifest says, which may go.
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { BackupError } from './errors.ts';
+import {
+  type BackupFile,
+  type DatabaseBackup,
+  type Manifest,
+  manifestName,
+  parseManifest,
+} from './manifest.ts';
+import { isIncomplete } from './run-folder.ts';
+
+export interface Backup {
+  readonly folder: string;
+  readonly manifest: Manifest;
+}
+
+export interface DamagedBackup {
+  readonly folder: string;
+  readonly reason: string;
+}
+
+const namePattern = /^\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}Z$/;
+
+/** Those of `parent`, newest first. A folder that is no backup at all is passed over. */
+export async function listBackups(parent: string): Promise<{ backups: Backup[]; damaged: DamagedBackup[] }> {
+  const names = await readdir(parent).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  const backups: Backup[] = [];
+  const damaged: DamagedBackup[] = [];
+  for (const name of names
+    .filter((name) => namePattern.test(name))
+    .sort()
+    .reverse()) {
+    const folder = join(parent, name);
+    try {
+      const backup = await readBackup(folder);
+      await checkSizes(backup);
+      backups.push(backup);
+    } catch (error) {
+      if (!(error instanceof BackupError)) throw error;
+      damaged.push({ folder, reason: error.message });
+    }
+  }
+  return { backups, damaged };
+}
+
+/** @param from a backup's folder, or `latest`: the newest of `parent`. */
+export async function findBackup(from: string, parent: string): Promise<Backup> {
+  if (from !== 'latest') return readBackup(resolve(from));
+  const { backups } = await listBackups(parent);
+  const [newest] = backups;
+  if (newest) return newest;
+  throw new BackupError(
+    `There is no backup in ${parent}: make one with "npm run db:backup", or name its folder.`,
+  );
+}
+
+async function readBackup(folder: string): Promise<Backup> {
+  const path = join(folder, manifestName);
+  if (isIncomplete(basename(folder))) {
+    throw new BackupError(`${folder} is what a run left that never finished: it is no backup.`);
+  }
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (!['ENOENT', 'ENOTDIR'].includes(error.code ?? '')) throw error;
+    throw new BackupError(`${folder} is no backup: it has no ${manifestName}.`);
+  });
+  return { folder, manifest: parseManifest(text, path) };
+}
+
+const filesOf = ({ dump, catalog }: DatabaseBackup): BackupFile[] => [dump, catalog];
+
+async function checkSizes({ folder, manifest }: Backup): Promise<void> {
+  for (const file of manifest.databases.flatMap(filesOf)) await checkSize(folder, file);
+}
+
+async function checkSize(folder: string, { name, bytes }: BackupFile): Promise<void> {
+  const path = join(folder, name);
+  const found = await stat(path).then(
+    ({ size }) => size,
+    () => undefined,
+  );
+  if (found === undefined) throw new BackupError(`${path} is missing: the backup is damaged.`);
+  if (found !== bytes) {
+    throw new BackupError(
+      `${path} has ${found} bytes, its manifest says ${bytes}: the backup is damaged, take another one.`,
+    );
+  }
+}
+
+/** @throws BackupError unless the files of this database are, byte for byte, those that were written. */
+export async function checkFiles(folder: string, database: DatabaseBackup): Promise<void> {
+  for (const file of filesOf(database)) {
+    await checkSize(folder, file);
+    const path = join(folder, file.name);
+    if ((await sha256(path)) !== file.sha256) {
+      throw new BackupError(
+        `${path} is not what was written (its SHA-256 differs): the backup is damaged, take another one.`,
+      );
+    }
+  }
+}
+
+export async function readCatalogLines(folder: string, { catalog }: DatabaseBackup): Promise<string[]> {
+  return JSON.parse(await readFile(join(folder, catalog.name), 'utf8')) as string[];
+}
+
+export async function describeFile(folder: string, name: string): Promise<BackupFile> {
+  const path = join(folder, name);
+  return { name, bytes: (await stat(path)).size, sha256: await sha256(path) };
+}
+
+async function sha256(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
+  return hash.digest('hex');
+}
+
+/** Removes a backup so that no half of it is ever listed. */
+export async function removeBackup({ folder }: Backup): Promise<void> {
+  const aside = join(folder, '..', `.removed-${basename(folder)}`);
+  await rename(folder, aside);
+  await rm(aside, { recursive: true, force: true });
+}

@@ -1,0 +1,93 @@
+// A new database beside the real one, into which a backup is restored. What a killed restore left is dropped.
+import { randomBytes } from 'node:crypto';
+import { databaseUrl } from '../../src/config.ts';
+import { withDatabase } from '../../src/database-url.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { sqlState } from '../../src/errors.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
+import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { createStatement, type DatabaseProperties, quoteLiteral } from './properties.ts';
+
+/** A setting that it has until it takes the real one's place. */
+export const unfinishedMark = 'atriz.unfinished_restore';
+
+export interface Beside {
+  readonly name: string;
+  readonly url: string;
+  /** Drops it, with whoever is connected. */
+  drop(): Promise<void>;
+}
+
+/** A connection to the server's maintenance database that stays, because it holds locks. */
+export function openMaintenance(key: DatabaseKey): Pool {
+  return createDatabasePool({
+    connectionString: withDatabase(databaseUrl(key).url, 'postgres'),
+    applicationName: 'atriz-db',
+    max: 1,
+    idleTimeoutMs: 0,
+    maxLifetimeMs: 0,
+  });
+}
+
+/**
+ * Creates `<name>_restore_<random>`. `maintenance` holds a lock on its name from before it exists, by
+ * which others know that it is alive.
+ */
+export async function createBeside(
+  key: DatabaseKey,
+  maintenance: Pool,
+  name: string,
+  properties: DatabaseProperties,
+  onWarning: (text: string) => void,
+): Promise<Beside> {
+  await dropLeftovers(maintenance, name);
+  const beside = fitName(name, `_restore_${randomBytes(4).toString('hex')}`);
+  await maintenance.query('SELECT pg_advisory_lock(hashtextextended($1, 0))', [lockName(beside)]);
+  try {
+    await maintenance.query(createStatement(beside, properties));
+  } catch (error) {
+    // The locale of another operating system. Indexes are built anew, so only the order of texts may differ.
+    if (!['22023', '42704', '42809'].includes(sqlState(error) ?? '')) throw error;
+    await maintenance.query(
+      `CREATE DATABASE ${quoteIdentifier(beside)} TEMPLATE template0 ENCODING ${quoteLiteral(properties.encoding)}`,
+    );
+    onWarning(
+      `The server does not know the locale of the backup, ${properties.locale ?? properties.collate}: its own is used, and texts may sort differently.`,
+    );
+  }
+  await maintenance.query(`ALTER DATABASE ${quoteIdentifier(beside)} SET ${unfinishedMark} TO 'yes'`);
+  return {
+    name: beside,
+    url: withDatabase(databaseUrl(key).url, beside),
+    drop: async () => {
+      await maintenance.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(beside)} WITH (FORCE)`);
+    },
+  };
+}
+
+/** A name with its end, cut in the middle where PostgreSQL's 63 bytes would cut the end. */
+export function fitName(name: string, suffix: string): string {
+  let head = name;
+  while (Buffer.byteLength(head + suffix) > 63) head = [...head].slice(0, -1).join('');
+  return head + suffix;
+}
+
+const lockName = (name: string) => `atriz-db restore ${name}`;
+
+async function dropLeftovers(maintenance: Pool, name: string): Promise<void> {
+  const head = fitName(name, '_restore_00000000').slice(0, -8);
+  const { rows } = await maintenance.query<{ name: string }>(
+    `SELECT datname AS name FROM pg_database d JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
+     WHERE starts_with(datname, $1) AND datname ~ '_restore_[0-9a-f]{8}$' AND $2 = ANY (s.setconfig)`,
+    [head, `${unfinishedMark}=yes`],
+  );
+  for (const { name } of rows) {
+    const { rows } = await maintenance.query<{ locked: boolean }>(
+      'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS locked',
+      [lockName(name)],
+    );
+    if (!rows[0]?.locked) continue;
+    await maintenance.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
+    await maintenance.query('SELECT pg_advisory_unlock(hashtextextended($1, 0))', [lockName(name)]);
+  }
+}

@@ -1,0 +1,59 @@
+// What differs between a backup and what was restored from it. Pure.
+import { isDeepStrictEqual } from 'node:util';
+import { plural } from '../output.ts';
+import type { Contents } from './contents.ts';
+import type { DatabaseBackup } from './manifest.ts';
+import type { DatabaseProperties } from './properties.ts';
+
+type Comparable = Pick<Contents, 'migrations' | 'tables' | 'chunks' | 'extensions'>;
+
+/** Sentences; none when tables, rows, checksums, migrations and chunks are the same. */
+export function compareContents(
+  backup: Comparable & Pick<DatabaseBackup, 'holds'>,
+  found: Comparable,
+): string[] {
+  const wanted = new Map(backup.tables.map((table) => [table.name, table]));
+  const restored = new Map(found.tables.map((table) => [table.name, table]));
+  const tables = [...wanted.values()].flatMap(({ name, rows, checksum }) => {
+    const other = restored.get(name);
+    if (!other) return [`table ${name} is missing`];
+    if (other.rows !== rows)
+      return [`table ${name} has ${plural(other.rows, 'row')}, the backup says ${rows}`];
+    return other.checksum === checksum
+      ? []
+      : [`table ${name} has the right number of rows, and other contents`];
+  });
+  // Without rows, only the record of migrations was counted.
+  const extra = [...restored.keys()].filter((name) => !wanted.has(name) && backup.holds === 'everything');
+  return [
+    ...tables,
+    ...extra.map((name) => `table ${name} is not in the backup`),
+    ...differs('migrations', backup.migrations.map(migrationLine), found.migrations.map(migrationLine)),
+    ...differs('chunks', backup.chunks.map(chunkLine), found.chunks.map(chunkLine)),
+    ...differs('extensions', backup.extensions.map(nameOf), found.extensions.map(nameOf)),
+  ];
+}
+
+const migrationLine = ({ hash, createdAt }: Contents['migrations'][number]) => `${createdAt} ${hash}`;
+const chunkLine = ({ name, chunks, compressed }: Contents['chunks'][number]) =>
+  `${name}: ${chunks}, ${compressed} compressed`;
+const nameOf = ({ name }: Contents['extensions'][number]) => name;
+
+/** Owner, locale, settings and grants of the database itself. */
+export function compareProperties(wanted: DatabaseProperties, found: DatabaseProperties): string[] {
+  return (Object.keys(wanted) as (keyof DatabaseProperties)[])
+    .filter((name) => !isDeepStrictEqual(wanted[name], found[name]))
+    .map(
+      (name) =>
+        `database: ${name} is ${JSON.stringify(found[name])}, the backup says ${JSON.stringify(wanted[name])}`,
+    );
+}
+
+/** Each line that only one side has. */
+export function differs(what: string, wanted: readonly string[], found: readonly string[]): string[] {
+  const [inWanted, inFound] = [new Set(wanted), new Set(found)];
+  return [
+    ...wanted.filter((line) => !inFound.has(line)).map((line) => `${what}: not restored: ${line}`),
+    ...found.filter((line) => !inWanted.has(line)).map((line) => `${what}: not in the backup: ${line}`),
+  ];
+}

@@ -1,0 +1,211 @@
+// What a database holds, in a form in which a backup and what was restored from it can be compared.
+import type { DatabaseKey } from '../../src/databases.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
+import { readApplied } from '../../src/migrations/applied.ts';
+import { readCatalog } from '../../src/migrations/catalog.ts';
+import { migrationsTable, readFolder } from '../../src/migrations/journal.ts';
+import type { Transaction } from '../../src/transaction.ts';
+import { type DatabaseProperties, readProperties } from './properties.ts';
+
+export interface Contents {
+  readonly server: { readonly version: string; readonly major: number };
+  readonly extensions: readonly { readonly name: string; readonly version: string }[];
+  /** `tag` is null where no file of this checkout belongs to it. */
+  readonly migrations: readonly {
+    readonly tag: string | null;
+    readonly hash: string;
+    readonly createdAt: number;
+  }[];
+  readonly tables: readonly TableContents[];
+  /** Of each hypertable and continuous aggregate. */
+  readonly chunks: readonly {
+    readonly name: string;
+    readonly chunks: number;
+    readonly compressed: number;
+  }[];
+  /** Whoever owns something here or was granted something. */
+  readonly roles: readonly string[];
+  readonly properties: DatabaseProperties;
+  /** Lines of `readCatalog`, and one for each relation's grants. */
+  readonly catalog: readonly string[];
+}
+
+interface TableContents {
+  /** `schema.table`; a continuous aggregate stands here too. */
+  readonly name: string;
+  readonly rows: number;
+  /** Sum of the hashes of all rows: the same for the same rows in any order. */
+  readonly checksum: string;
+}
+
+export interface Table {
+  readonly schema: string;
+  readonly name: string;
+  /** Its rows stand in other tables: chunks. */
+  readonly chunked: boolean;
+}
+
+/** Hashed as they are, four times as fast as their text. An enum's hash, say, is that of a number that a restore changes. */
+const hashable = [
+  ...['bool', 'bpchar', 'bytea', 'date', 'float4', 'float8', 'inet', 'int2', 'int4', 'int8', 'jsonb'],
+  ...['numeric', 'text', 'timestamp', 'timestamptz', 'uuid', 'varchar'],
+];
+
+/** Text of rows must not depend on the server's or the user's settings, nor names on the search path. */
+export async function fixSession(transaction: Transaction): Promise<void> {
+  // Not one server worker more than pg_dump itself takes: applications are at work.
+  await transaction.query(
+    `SELECT set_config(name, value, true) FROM (VALUES ('search_path', 'pg_catalog'), ('DateStyle', 'ISO'),
+       ('IntervalStyle', 'postgres'), ('extra_float_digits', '1'), ('bytea_output', 'hex'), ('lc_monetary', 'C'),
+       ('xmlbinary', 'base64'), ('row_security', 'off'), ('statement_timeout', '0'), ('lock_timeout', '0'),
+       ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'),
+       ('max_parallel_workers_per_gather', '0')) AS s (name, value)
+     WHERE EXISTS (SELECT 1 FROM pg_settings p WHERE lower(p.name) = lower(s.name))`,
+  );
+}
+
+/** Reads everything in the transaction's snapshot, after `fixSession`. */
+export async function readContents(
+  transaction: Transaction,
+  key: DatabaseKey,
+  tables: readonly Table[],
+  signal: AbortSignal,
+): Promise<Contents> {
+  const rows = [];
+  for (const table of tables) {
+    signal.throwIfAborted();
+    rows.push(await readTable(transaction, table));
+  }
+  return {
+    server: await readServer(transaction),
+    extensions: await readExtensions(transaction),
+    migrations: await readMigrationState(transaction, key),
+    tables: rows,
+    chunks: await readChunks(transaction),
+    roles: await readRoles(transaction),
+    properties: await readProperties(transaction),
+    catalog: await readLines(transaction),
+  };
+}
+
+export async function readServer(db: Transaction): Promise<Contents['server']> {
+  const { rows } = await db.query<Contents['server']>(
+    `SELECT split_part(current_setting('server_version'), ' ', 1) AS version, current_setting('server_version_num')::int / 10000 AS major`,
+  );
+  return rows[0] as Contents['server'];
+}
+
+/** Tables whose rows are dumped one by one. An extension's own tables are its business. */
+export async function readTables(db: Transaction): Promise<Table[]> {
+  const { rows } = await db.query<{ schema: string; name: string }>(
+    `SELECT n.nspname AS schema, c.relname AS name
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema'
+       AND n.nspname !~ '^(pg_|_timescaledb|timescaledb_|toolkit_)'
+       AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+     ORDER BY 1, 2`,
+  );
+  const chunked = await readChunked(db);
+  const names = new Set(chunked.map(({ schema, name }) => `${schema}.${name}`));
+  const plain = rows.filter(({ schema, name }) => !names.has(`${schema}.${name}`));
+  return [...plain.map((table) => ({ ...table, chunked: false })), ...chunked];
+}
+
+async function readChunked(db: Transaction): Promise<Table[]> {
+  if (!(await hasTimescale(db))) return [];
+  const { rows } = await db.query<Table>(
+    `SELECT hypertable_schema AS schema, hypertable_name AS name, true AS chunked FROM timescaledb_information.hypertables
+     WHERE hypertable_schema !~ '^_timescaledb'
+     UNION SELECT view_schema, view_name, true FROM timescaledb_information.continuous_aggregates
+     ORDER BY 1, 2`,
+  );
+  return rows;
+}
+
+async function hasTimescale(db: Transaction): Promise<boolean> {
+  const { rowCount } = await db.query("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'");
+  return rowCount > 0;
+}
+
+async function readTable(db: Transaction, { schema, name, chunked }: Table): Promise<TableContents> {
+  const relation = `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
+  const columns = await db.query<{ value: string }>(
+    `SELECT format('t.%I', attname) || CASE WHEN atttypid = ANY ($2::regtype[]) THEN '' ELSE '::text' END AS value
+     FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum`,
+    [relation, hashable],
+  );
+  const row = `ROW(${columns.rows.map(({ value }) => value).join(', ')})`;
+  // ONLY, because inherited rows are counted where they stand.
+  const { rows } = await db.query<{ rows: string; checksum: string }>(
+    `SELECT count(*) AS rows, coalesce(sum(hash_record_extended(${row}, 0)), 0) AS checksum
+     FROM ${chunked ? '' : 'ONLY '}${relation} AS t`,
+  );
+  const [found] = rows;
+  return { name: `${schema}.${name}`, rows: Number(found?.rows), checksum: String(found?.checksum) };
+}
+
+async function readExtensions(db: Transaction): Promise<Contents['extensions']> {
+  const { rows } = await db.query<{ name: string; version: string }>(
+    "SELECT extname AS name, extversion AS version FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY 1",
+  );
+  return rows;
+}
+
+async function readMigrationState(db: Transaction, key: DatabaseKey): Promise<Contents['migrations']> {
+  const { rows } = await db.query<{ found: boolean }>('SELECT to_regclass($1) IS NOT NULL AS found', [
+    migrationsTable,
+  ]);
+  if (!rows[0]?.found) return [];
+  const tags = new Map(readFolder(key).migrations.map(({ when, tag }) => [when, tag]));
+  const applied = await readApplied(db);
+  return applied
+    .map(({ hash, createdAt }) => ({ tag: tags.get(createdAt) ?? null, hash, createdAt }))
+    .sort((one, other) => one.createdAt - other.createdAt);
+}
+
+async function readChunks(db: Transaction): Promise<Contents['chunks']> {
+  if (!(await hasTimescale(db))) return [];
+  const { rows } = await db.query<Contents['chunks'][number]>(
+    `SELECT coalesce(a.view_schema || '.' || a.view_name, c.hypertable_schema || '.' || c.hypertable_name) AS name,
+       count(*)::int AS chunks, (count(*) FILTER (WHERE c.is_compressed))::int AS compressed
+     FROM timescaledb_information.chunks c
+     LEFT JOIN timescaledb_information.continuous_aggregates a
+       ON (a.materialization_hypertable_schema, a.materialization_hypertable_name) = (c.hypertable_schema, c.hypertable_name)
+     GROUP BY 1 ORDER BY 1`,
+  );
+  return rows;
+}
+
+// pg_shdepend holds every owner and grantee but the bootstrap superuser, who is pinned.
+async function readRoles(db: Transaction): Promise<string[]> {
+  const { rows } = await db.query<{ name: string }>(
+    `SELECT r.rolname::text AS name FROM pg_roles r WHERE r.rolname !~ '^pg_' AND r.oid IN (
+       SELECT s.refobjid FROM pg_shdepend s JOIN pg_database d ON d.datname = current_database()
+       WHERE s.refclassid = 'pg_authid'::regclass
+         AND (s.dbid = d.oid OR (s.classid = 'pg_database'::regclass AND s.objid = d.oid))
+       UNION SELECT datdba FROM pg_database WHERE datname = current_database()
+       UNION SELECT relowner FROM pg_class
+       UNION SELECT setrole FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database())
+     ORDER BY 1`,
+  );
+  return rows.map(({ name }) => name);
+}
+
+// A grant that says no more than the default is not dumped, and a broken index is built anew.
+async function readLines(db: Transaction): Promise<string[]> {
+  const lines = (await readCatalog(db))
+    .filter((line) => !line.startsWith('grant '))
+    .map((line) => (line.startsWith('index ') ? line.replace(/ invalid$/, '') : line));
+  const { rows } = await db.query<{ line: string }>(
+    `SELECT format('grant %s.%s: %s', n.nspname, c.relname, string_agg(format('%s=%s%s', coalesce(r.rolname, 'PUBLIC'),
+         a.privilege_type, CASE WHEN a.is_grantable THEN '*' END), ' ' ORDER BY r.rolname, a.privilege_type)) AS line
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     CROSS JOIN aclexplode(coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) a
+     LEFT JOIN pg_roles r ON r.oid = a.grantee
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname <> 'information_schema'
+       AND n.nspname !~ '^(pg_|_timescaledb|timescaledb_|toolkit_)'
+       AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+     GROUP BY n.nspname, c.relname`,
+  );
+  return [...lines, ...rows.map(({ line }) => line)].sort();
+}

@@ -1,0 +1,206 @@
+// Dumps one database, and reads what it holds in the very snapshot that pg_dump sees.
+import { chmod, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { databaseUrl } from '../../src/config.ts';
+import { parseDatabaseUrl } from '../../src/database-url.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
+import { createDatabasePool } from '../../src/pool.ts';
+import { type Transaction, withTransaction } from '../../src/transaction.ts';
+import { formatBytes } from '../output.ts';
+import { runProgram } from './client-program.ts';
+import { type Contents, fixSession, readContents, readServer, readTables, type Table } from './contents.ts';
+import { BackupError } from './errors.ts';
+import { libpqEnvironment } from './libpq-environment.ts';
+import type { DatabaseBackup } from './manifest.ts';
+import { type ClientPrograms, requirePgDump } from './programs.ts';
+import type { Progress } from './progress.ts';
+import { type RunFolder, writeDurably } from './run-folder.ts';
+
+export interface DumpOptions {
+  readonly holds: DatabaseBackup['holds'];
+  readonly installed: readonly ClientPrograms[];
+  readonly signal: AbortSignal;
+  readonly progress: Progress;
+}
+
+/** How long pg_dump waits for a lock that, say, a migration holds. It would block others as long. */
+const lockWaitMs = 300_000;
+
+/** What is known of a database when pg_dump has ended. Its files are read once more, for their hashes. */
+export interface Dumped {
+  readonly entry: Omit<DatabaseBackup, 'dump' | 'catalog'>;
+  readonly files: { readonly dump: string; readonly catalog: string };
+}
+
+/** @throws BackupError, ConnectionError or ConfigurationError; the folder is the caller's to remove. */
+export async function dumpDatabase(
+  key: DatabaseKey,
+  folder: RunFolder,
+  options: DumpOptions,
+): Promise<Dumped> {
+  const started = performance.now();
+  const url = directUrl(key);
+  const pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 1 });
+  const failure = new AbortController();
+  const signal = AbortSignal.any([options.signal, failure.signal]);
+  try {
+    const dumped = await withTransaction(
+      pool,
+      (transaction) => dumpSnapshot(transaction, { key, url, folder, failure, ...options, signal }),
+      { isolation: 'repeatable read', readOnly: true },
+    );
+    options.progress.stage(key, 'dumped');
+    const { catalog, ...contents } = dumped.contents;
+    const files = { dump: dumpName(key), catalog: `${key}.catalog.json` };
+    await writeDurably(join(folder.path, files.catalog), `${JSON.stringify(catalog, null, 1)}\n`);
+    const entry = {
+      key,
+      database: pool.name,
+      holds: options.holds,
+      pgDump: { version: dumped.programs.version, major: dumped.programs.major },
+      databaseBytes: dumped.bytes,
+      seconds: (performance.now() - started) / 1000,
+      ...contents,
+    };
+    return { entry, files };
+  } catch (error) {
+    throw describeFailure(key, signal.aborted ? signal.reason : error);
+  } finally {
+    await pool.close();
+  }
+}
+
+const dumpName = (key: DatabaseKey) => `${key}.dump`;
+
+/** @throws ConfigurationError behind a proxy: pg_dump and the snapshot need sessions of their own. */
+export function directUrl(key: DatabaseKey): string {
+  const { url, origin } = databaseUrl(key);
+  if (['true', '1'].includes(parseDatabaseUrl(url, origin).parameters.get('pgbouncer') ?? '')) {
+    throw new ConfigurationError(
+      `${origin} leads through a transaction-pooling proxy (pgbouncer=true): backups and restores need the server's own URL.`,
+    );
+  }
+  return url;
+}
+
+interface SnapshotOptions extends DumpOptions {
+  readonly key: DatabaseKey;
+  readonly url: string;
+  readonly folder: RunFolder;
+  readonly failure: AbortController;
+}
+
+async function dumpSnapshot(
+  transaction: Transaction,
+  options: SnapshotOptions,
+): Promise<{ contents: Contents; programs: ClientPrograms; bytes: number }> {
+  const { key, url, holds, installed, failure, signal } = options;
+  await refuseSingleSession(transaction);
+  const server = await readServer(transaction);
+  const programs = requirePgDump(installed, { database: transaction.name, ...server });
+  await fixSession(transaction);
+  const tables = await readTables(transaction);
+  const { rows } = await transaction.query<{ snapshot: string; bytes: number; pid: number }>(
+    `SELECT pg_export_snapshot() AS snapshot, pg_backend_pid() AS pid,
+       pg_database_size(current_database())::float8 AS bytes`,
+  );
+  const { snapshot = '', bytes = 0, pid = 0 } = rows[0] ?? {};
+  const withRows = tables.filter((table) => holds === 'everything' || isRecord(table));
+  const args = [`--snapshot=${snapshot}`, ...(holds === 'structure' ? withoutRows(tables) : [])];
+  const fail = (error: unknown) => failure.abort(error);
+  const running = { over: false };
+  const cancel = () => void cancelQueries(url, pid, running);
+  signal.addEventListener('abort', cancel);
+  try {
+    // pg_dump reads the same snapshot, which lives as long as this transaction.
+    const reading = readContents(transaction, key, withRows, signal);
+    const dumping = runPgDump(programs, args, options);
+    reading.catch(fail);
+    dumping.catch(fail);
+    const [contents] = await Promise.allSettled([reading, dumping]);
+    signal.throwIfAborted();
+    if (contents.status === 'rejected') throw contents.reason;
+    return { contents: contents.value, programs, bytes };
+  } finally {
+    running.over = true;
+    signal.removeEventListener('abort', cancel);
+  }
+}
+
+// When pg_dump has failed, our own session may be in the middle of a long count, or wait for a lock.
+async function cancelQueries(url: string, pid: number, running: { over: boolean }): Promise<void> {
+  const pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 1 });
+  try {
+    while (!running.over) {
+      await pool.query('SELECT pg_cancel_backend($1)', [pid]);
+      await sleep(100);
+    }
+  } catch {
+    // A server that takes no connections is ending the session by itself.
+  } finally {
+    await pool.close();
+  }
+}
+
+/** The record of migrations belongs to the structure: without it they would be applied again. */
+const isRecord = ({ schema }: Table) => schema === 'drizzle';
+
+function withoutRows(tables: readonly Table[]): string[] {
+  const own = tables
+    .filter((table) => !isRecord(table))
+    .map(({ schema, name }) => `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`);
+  // TimescaleDB's catalog is dumped, or hypertables would come back as plain tables; its chunks stay empty.
+  const chunks = ['_timescaledb_internal._hyper_*', '_timescaledb_internal.compress_hyper_*'];
+  return [...own, ...chunks].map((pattern) => `--exclude-table-data=${pattern}`);
+}
+
+async function runPgDump(
+  programs: ClientPrograms,
+  args: readonly string[],
+  { key, url, folder, signal, progress }: SnapshotOptions,
+): Promise<void> {
+  const path = join(folder.path, dumpName(key));
+  const timer = setInterval(() => {
+    stat(path).then(
+      ({ size }) => progress.stage(key, `dumping, ${formatBytes(size)}`),
+      () => undefined,
+    );
+  }, 250);
+  try {
+    await runProgram(
+      join(programs.folder, 'pg_dump'),
+      ['--format=custom', `--file=${path}`, '--no-password', `--lock-wait-timeout=${lockWaitMs}`, ...args],
+      {
+        environment: libpqEnvironment(parseDatabaseUrl(url, databaseUrl(key).origin)),
+        signal,
+        onStart: (pid) => folder.addChild(pid),
+      },
+    );
+    await chmod(path, 0o600);
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+// The embedded tracking server takes its clients in turns: pg_dump would wait for us, and we for it.
+async function refuseSingleSession(transaction: Transaction): Promise<void> {
+  const { rows } = await transaction.query<{ version: string }>('SELECT version()');
+  if (!/emscripten|emcc|wasm/i.test(rows[0]?.version ?? '')) return;
+  throw new BackupError(
+    `${transaction.name} is on the embedded tracking server, which has one session, and pg_dump needs a second one: ` +
+      'it is for development, and backups need a server of your own.',
+  );
+}
+
+function describeFailure(key: DatabaseKey, error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof AtrizDatabaseError) {
+    return error instanceof BackupError && !error.message.startsWith(key)
+      ? new BackupError(`${key}: ${error.message}`, { cause: error })
+      : error;
+  }
+  const { code } = error as NodeJS.ErrnoException;
+  return code ? new BackupError(`${key}: ${error.message} (${code}).`, { cause: error }) : error;
+}

@@ -1,0 +1,107 @@
+// Restores a dump into an empty database and proves that all of it arrived.
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { parseDatabaseUrl } from '../../src/database-url.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { withTransaction } from '../../src/transaction.ts';
+import { runProgram } from './client-program.ts';
+import { type Contents, fixSession, readContents, readTables } from './contents.ts';
+import { libpqEnvironment } from './libpq-environment.ts';
+import type { DatabaseBackup } from './manifest.ts';
+import type { ClientPrograms } from './programs.ts';
+import { applyProperties, quoteLiteral } from './properties.ts';
+
+export interface FillOptions {
+  readonly programs: ClientPrograms;
+  readonly withRoles: boolean;
+  readonly jobs?: number | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** Runs pg_restore, between what TimescaleDB asks for where it is enabled, then applies the database's properties. */
+export async function fillDatabase(
+  url: string,
+  folder: string,
+  backup: DatabaseBackup,
+  options: FillOptions,
+): Promise<void> {
+  const timescale = backup.extensions.find(({ name }) => name === 'timescaledb');
+  if (timescale) {
+    await inSession(url, async (pool) => {
+      await pool.query(`CREATE EXTENSION timescaledb VERSION ${quoteLiteral(timescale.version)} CASCADE`);
+      await pool.query('SELECT timescaledb_pre_restore()');
+    });
+  }
+  await runPgRestore(url, folder, backup, options, timescale !== undefined);
+  if (timescale) await inSession(url, finishTimescale);
+  await inSession(url, async (pool) => {
+    // A dump has no statistics: without them the first queries would be planned blindly.
+    await pool.query('ANALYZE');
+    await applyProperties(pool, backup.properties, options);
+  });
+}
+
+/** What the database holds now, read as a backup reads it. */
+export async function readRestored(
+  url: string,
+  key: DatabaseKey,
+  { holds, signal }: { holds: DatabaseBackup['holds']; signal: AbortSignal },
+): Promise<Contents> {
+  return inSession(url, (pool) =>
+    withTransaction(
+      pool,
+      async (transaction) => {
+        await fixSession(transaction);
+        const tables = await readTables(transaction);
+        const counted = holds === 'everything' ? tables : tables.filter(({ schema }) => schema === 'drizzle');
+        return readContents(transaction, key, counted, signal);
+      },
+      { isolation: 'repeatable read', readOnly: true },
+    ),
+  );
+}
+
+// Jobs would refresh, compress and drop what is still to be compared. Their scheduler waits for the end
+// of the transaction that starts it, and is stopped before; whoever keeps the database starts it.
+async function finishTimescale(pool: Pool): Promise<void> {
+  await withTransaction(pool, async (transaction) => {
+    await transaction.query('SELECT timescaledb_post_restore()');
+    await transaction.query('SELECT _timescaledb_functions.stop_background_workers()');
+  });
+}
+
+async function runPgRestore(
+  url: string,
+  folder: string,
+  backup: DatabaseBackup,
+  { programs, withRoles, jobs, signal }: FillOptions,
+  serial: boolean,
+): Promise<void> {
+  const target = parseDatabaseUrl(url, 'the database beside');
+  await runProgram(
+    join(programs.folder, 'pg_restore'),
+    [
+      // A conninfo, because a bare name that holds "=" would be read as one.
+      `--dbname=dbname='${target.database.replace(/['\\]/g, '\\$&')}'`,
+      '--exit-on-error',
+      '--no-password',
+      // Several jobs do not restore TimescaleDB's catalog correctly, says its documentation.
+      `--jobs=${serial ? 1 : jobs || availableParallelism()}`,
+      ...(withRoles ? [] : ['--no-owner', '--no-privileges']),
+      join(folder, backup.dump.name),
+    ],
+    { environment: libpqEnvironment(target), signal },
+  );
+}
+
+/** TimescaleDB's jobs run again. For whoever keeps a restored database. */
+export async function startJobs(url: string, { extensions }: DatabaseBackup): Promise<void> {
+  if (!extensions.some(({ name }) => name === 'timescaledb')) return;
+  await inSession(url, (pool) => pool.query('SELECT _timescaledb_functions.start_background_workers()'));
+}
+
+export async function inSession<Result>(url: string, work: (pool: Pool) => Promise<Result>): Promise<Result> {
+  await using pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 1 });
+  return await work(pool);
+}

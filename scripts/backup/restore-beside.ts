@@ -1,0 +1,76 @@
+// Restores one database of a backup beside the real one: whole, or dropped again.
+import type { DatabaseKey } from '../../src/databases.ts';
+import { AtrizDatabaseError } from '../../src/errors.ts';
+import type { Pool } from '../../src/pool.ts';
+import { type Beside, createBeside } from './beside.ts';
+import type { Contents } from './contents.ts';
+import { BackupError } from './errors.ts';
+import { fillDatabase, readRestored } from './fill.ts';
+import type { DatabaseBackup } from './manifest.ts';
+import type { ClientPrograms } from './programs.ts';
+import type { Progress } from './progress.ts';
+
+export interface RestoreOptions {
+  /** Folder of the backup. */
+  readonly folder: string;
+  readonly programs: ClientPrograms;
+  readonly withRoles: boolean;
+  readonly jobs?: number | undefined;
+  readonly signal: AbortSignal;
+  readonly progress: Progress;
+  readonly onWarning: (text: string) => void;
+}
+
+export interface Restored {
+  readonly beside: Beside;
+  /** What it holds now. */
+  readonly contents: Contents;
+  readonly restoreSeconds: number;
+  readonly compareSeconds: number;
+}
+
+/**
+ * @param name of the real database, which gives the new one its name.
+ * @throws BackupError with the words of pg_restore; the new database is dropped then.
+ */
+export async function restoreBeside(
+  key: DatabaseKey,
+  backup: DatabaseBackup,
+  { maintenance, name }: { maintenance: Pool; name: string },
+  options: RestoreOptions,
+): Promise<Restored> {
+  const { folder, progress, signal } = options;
+  signal.throwIfAborted();
+  progress.stage(key, 'restoring');
+  const started = performance.now();
+  const beside = await createBeside(key, maintenance, name, backup.properties, options.onWarning);
+  try {
+    await fillDatabase(beside.url, folder, backup, options);
+    const restored = performance.now();
+    progress.stage(key, 'comparing');
+    signal.throwIfAborted();
+    const contents = await readRestored(beside.url, key, { holds: backup.holds, signal });
+    signal.throwIfAborted();
+    progress.stage(key, 'restored');
+    const compared = performance.now();
+    return {
+      beside,
+      contents,
+      restoreSeconds: (restored - started) / 1000,
+      compareSeconds: (compared - restored) / 1000,
+    };
+  } catch (error) {
+    await beside.drop();
+    if (signal.aborted) throw signal.reason;
+    throw describeFailure(key, error);
+  }
+}
+
+function describeFailure(key: DatabaseKey, error: unknown): unknown {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const isOurs = error instanceof AtrizDatabaseError && !(error instanceof BackupError);
+  if (isOurs || (!(error instanceof BackupError) && !code)) return error;
+  return new BackupError(`${key} could not be restored, and what was there is as it was: ${message}`, {
+    cause: error,
+  });
+}

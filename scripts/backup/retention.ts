@@ -1,0 +1,46 @@
+// Which backups --keep-daily and --keep-weekly let go. Pure: no file is touched.
+import type { Backup } from './backups.ts';
+
+export interface Retention {
+  /** Of so many days that have a backup, the newest one. */
+  readonly daily: number;
+  /** The same for weeks, which begin on Monday, UTC. */
+  readonly weekly: number;
+}
+
+/**
+ * Counted for each database, because a daily backup without tracking must not push out the weekly one
+ * that holds it, nor one without rows one with them. The newest of each is always kept.
+ */
+export function outdated<B extends Pick<Backup, 'manifest'>>(
+  backups: readonly B[],
+  { daily, weekly }: Retention,
+): B[] {
+  const kept = new Set<B>();
+  for (const what of new Set(backups.flatMap(subjects))) {
+    const having = backups.filter((backup) => subjects(backup).includes(what)).sort(newestFirst);
+    for (const backup of having.slice(0, 1)) kept.add(backup);
+    for (const backup of newestOfEach(having, dayOf).slice(0, daily)) kept.add(backup);
+    for (const backup of newestOfEach(having, weekOf).slice(0, weekly)) kept.add(backup);
+  }
+  return backups.filter((backup) => !kept.has(backup));
+}
+
+const subjects = ({ manifest }: Pick<Backup, 'manifest'>): string[] =>
+  manifest.databases.map(({ key, database, holds }) => `${key} ${database} ${holds}`);
+
+const timeOf = ({ manifest }: Pick<Backup, 'manifest'>): number => Date.parse(manifest.startedAt);
+const newestFirst = (one: Pick<Backup, 'manifest'>, other: Pick<Backup, 'manifest'>) =>
+  timeOf(other) - timeOf(one);
+
+function newestOfEach<B>(sorted: readonly B[], period: (backup: B) => number): B[] {
+  return sorted.filter((backup, index) => {
+    const before = sorted[index - 1];
+    return before === undefined || period(before) !== period(backup);
+  });
+}
+
+const day = 24 * 3600 * 1000;
+const dayOf = (backup: Pick<Backup, 'manifest'>): number => Math.floor(timeOf(backup) / day);
+// Day 0 of the epoch was a Thursday.
+const weekOf = (backup: Pick<Backup, 'manifest'>): number => Math.floor((dayOf(backup) + 3) / 7);

@@ -1,0 +1,153 @@
+// The folder of one run: written aside under a dot, renamed when complete. What a killed run left is removed.
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { isAlive } from '../../src/config.ts';
+import { startMark } from '../embedded/processes.ts';
+import { type Manifest, manifestName } from './manifest.ts';
+
+const prefix = '.incomplete-';
+const ownerName = 'run.json';
+
+/** A run whose owner we cannot ask about is given up a day after its last write. */
+const foreignAgeMs = 24 * 3600 * 1000;
+
+interface Process {
+  pid: number;
+  /** Differs between two processes that were given the same pid. */
+  mark: string | null;
+}
+
+interface Owner extends Process {
+  host: string;
+  /** pg_dump's, which outlives an owner that is killed. */
+  children: Process[];
+}
+
+export interface RunFolder {
+  readonly path: string;
+  /** Remembers a program of this run, so that a later one can end it. */
+  addChild(pid: number): Promise<void>;
+  /** Writes the manifest and makes all of it a backup, durably. @returns the backup's folder. */
+  complete(manifest: Manifest): Promise<string>;
+  /** Removes what is not complete; does nothing afterwards. */
+  discard(): Promise<void>;
+}
+
+/** Starts a run in `parent`, which is made where it is missing. */
+export async function startRun(parent: string): Promise<RunFolder> {
+  const existed = existsSync(parent);
+  await mkdir(parent, { recursive: true, mode: 0o700 });
+  await removeLeftovers(parent);
+  const owner: Owner = { ...(await describeProcess(process.pid)), host: hostname(), children: [] };
+  const path = join(parent, `${prefix}${process.pid}-${randomBytes(4).toString('hex')}`);
+  // Dumps hold password hashes: nobody else may look into them.
+  await mkdir(path, { mode: 0o700 });
+  let remembered = Promise.resolve();
+  // Renamed into place, so that a kill never leaves half of it; one after another, as dumps start at once.
+  const remember = () => {
+    remembered = remembered.then(async () => {
+      await writeFile(join(path, `${ownerName}.new`), JSON.stringify(owner));
+      await rename(join(path, `${ownerName}.new`), join(path, ownerName));
+    });
+    return remembered;
+  };
+  await remember();
+  return {
+    path,
+    async addChild(pid) {
+      owner.children.push(await describeProcess(pid));
+      await remember();
+    },
+    async complete(manifest) {
+      await writeDurably(join(path, manifestName), `${JSON.stringify(manifest, null, 2)}\n`);
+      await syncFolder(path);
+      const folder = join(parent, manifest.startedAt.replaceAll(':', '-'));
+      await rename(path, folder);
+      await rm(join(folder, ownerName));
+      await syncFolder(parent);
+      return folder;
+    },
+    async discard() {
+      await remembered.catch(() => undefined);
+      await rm(path, { recursive: true, force: true });
+      if (!existed) await rmdir(parent).catch(() => undefined);
+    },
+  };
+}
+
+/** Whether a folder's name says that its run never finished. */
+export const isIncomplete = (name: string): boolean => name.startsWith(prefix);
+
+async function removeLeftovers(parent: string): Promise<void> {
+  for (const name of await readdir(parent)) {
+    if (!isIncomplete(name)) continue;
+    const path = join(parent, name);
+    const owner = await readOwner(path);
+    if (!(await isLeftOver(path, owner))) continue;
+    for (const child of owner?.host === hostname() ? owner.children : []) {
+      if (await isRunning(child)) process.kill(child.pid, 'SIGTERM');
+    }
+    await rm(path, { recursive: true, force: true });
+  }
+}
+
+async function isLeftOver(path: string, owner: Owner | undefined): Promise<boolean> {
+  if (owner?.host === hostname()) return !(await isRunning(owner));
+  // Of another host on a shared disk, or killed in the instant before it said whose it is.
+  return Date.now() - (await lastChange(path)) > (owner ? foreignAgeMs : 60_000);
+}
+
+async function isRunning({ pid, mark }: Process): Promise<boolean> {
+  if (!isAlive(pid)) return false;
+  const now = await startMark(pid);
+  return now === undefined || mark === null || now === mark;
+}
+
+const describeProcess = async (pid: number): Promise<Process> => ({
+  pid,
+  mark: (await startMark(pid)) ?? null,
+});
+
+async function readOwner(path: string): Promise<Owner | undefined> {
+  try {
+    return JSON.parse(await readFile(join(path, ownerName), 'utf8')) as Owner;
+  } catch {
+    // Not written yet, half written, or a run that was about to be renamed.
+    return undefined;
+  }
+}
+
+async function lastChange(path: string): Promise<number> {
+  const files = await readdir(path).catch(() => []);
+  const times = [path, ...files.map((name) => join(path, name))].map((file) =>
+    stat(file).then(
+      ({ mtimeMs }) => mtimeMs,
+      () => 0,
+    ),
+  );
+  return Math.max(...(await Promise.all(times)));
+}
+
+export async function writeDurably(path: string, text: string): Promise<void> {
+  const file = await open(path, 'w', 0o600);
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  // Windows opens no folders; its file system keeps the order by itself.
+  if (process.platform === 'win32') return;
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}

@@ -1,0 +1,74 @@
+// Puts the restored database in the place of the old one, in one transaction.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { sqlState } from '../../src/errors.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
+import type { Pool } from '../../src/pool.ts';
+import { withTransaction } from '../../src/transaction.ts';
+import { unfinishedMark } from './beside.ts';
+import { BackupError } from './errors.ts';
+
+export interface SwapOptions {
+  /** Ends the sessions of others. */
+  readonly force: boolean;
+}
+
+const client = "backend_type IN ('client backend', 'walsender')";
+
+/** More would flood a terminal. */
+const sessionsShown = 10;
+
+/** @throws BackupError listing who is connected, unless they may be ended. */
+export async function refuseSessions(maintenance: Pool, name: string, { force }: SwapOptions): Promise<void> {
+  if (force) return;
+  const { rows } = await maintenance.query<{ session: string }>(
+    `SELECT format('%s  %s  %s  %s  %s', pid, usename, coalesce(nullif(application_name, ''), '-'),
+       coalesce(host(client_addr), 'socket'), state) AS session
+     FROM pg_stat_activity WHERE datname = $1 AND ${client} ORDER BY pid`,
+    [name],
+  );
+  if (rows.length === 0) return;
+  const shown = rows.slice(0, sessionsShown).map(({ session }) => `  ${session}`);
+  const more = rows.length > sessionsShown ? `\n  and ${rows.length - sessionsShown} more` : '';
+  throw new BackupError(
+    `${name} is in use, so it was not replaced:\n${shown.join('\n')}${more}\n` +
+      'Stop the applications, or take --force, which ends these sessions.',
+  );
+}
+
+/**
+ * Renames `name` to `keptAs` where it exists, and `beside` to `name`: both or neither. PostgreSQL
+ * locks the old database first, so that no session can begin while those that are there go.
+ */
+export async function swapDatabases(
+  maintenance: Pool,
+  { name, beside, keptAs }: { name: string; beside: string; keptAs: string | undefined },
+  { force }: SwapOptions,
+): Promise<void> {
+  let swapped = false;
+  const renaming = withTransaction(maintenance, async (transaction) => {
+    if (keptAs !== undefined) {
+      await transaction.query(`ALTER DATABASE ${quoteIdentifier(name)} RENAME TO ${quoteIdentifier(keptAs)}`);
+    }
+    await transaction.query(`ALTER DATABASE ${quoteIdentifier(beside)} RESET ${unfinishedMark}`);
+    await transaction.query(`ALTER DATABASE ${quoteIdentifier(beside)} RENAME TO ${quoteIdentifier(name)}`);
+  }).finally(() => {
+    swapped = true;
+  });
+  // RENAME waits 5 seconds for other sessions. The server's own, such as TimescaleDB's scheduler, always give way.
+  await using other = maintenance.dedicated();
+  const ending = (async () => {
+    while (!swapped) {
+      await other.query(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = ANY ($1) AND (NOT ${client} OR $2)`,
+        [[name, beside], force],
+      );
+      await sleep(50);
+    }
+  })();
+  const [renamed, ended] = await Promise.allSettled([renaming, ending]);
+  if (renamed.status === 'fulfilled') return;
+  // 55006 object_in_use: somebody came after the last look.
+  if (sqlState(renamed.reason) === '55006') await refuseSessions(maintenance, name, { force });
+  throw ended.status === 'rejected' ? ended.reason : renamed.reason;
+}

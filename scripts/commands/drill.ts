@@ -1,0 +1,193 @@
+// drill: backup, restore beside, compare, drop. The proof that backups work, with its time and size.
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { selectDatabases } from '../../src/config.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { ConfigurationError } from '../../src/errors.ts';
+import { findBackup, readCatalogLines } from '../backup/backups.ts';
+import { openMaintenance } from '../backup/beside.ts';
+import { compareContents, compareProperties, differs } from '../backup/compare.ts';
+import { directUrl } from '../backup/dump.ts';
+import { BackupError } from '../backup/errors.ts';
+import { checkFit } from '../backup/fit.ts';
+import { interruptible } from '../backup/interruption.ts';
+import { dumpAll } from '../backup/make-backup.ts';
+import { type DatabaseBackup, isKnown, rowsOf } from '../backup/manifest.ts';
+import { installedPrograms } from '../backup/programs.ts';
+import { type Progress, showProgress } from '../backup/progress.ts';
+import { type Restored, restoreBeside } from '../backup/restore-beside.ts';
+import { startRun } from '../backup/run-folder.ts';
+import { formatBytes, formatCount, printJson, printTable } from '../output.ts';
+import { defaultFolder, selectForBackup } from './backup.ts';
+import { databaseName } from './create.ts';
+
+interface DrillOptions {
+  from?: string;
+  to: string;
+  includeTracking?: boolean;
+  json?: boolean;
+}
+
+interface Outcome {
+  key: DatabaseKey;
+  /** Why the backup does not work; empty when it does. */
+  problems: string[];
+  rows: number;
+  databaseBytes: number;
+  backupBytes: number;
+  backupSeconds: number;
+  restoreSeconds: number | null;
+  compareSeconds: number | null;
+}
+
+export function registerDrill(program: Command): void {
+  program
+    .command('drill')
+    .description('prove backups: dump, restore beside, compare, drop; exit 3 when something differs')
+    .argument('[database...]', 'which; default: core and the applications, or all that --from holds')
+    .option('--from <backup>', 'a backup that exists, or "latest": compare with what its manifest says')
+    .option('--to <folder>', 'where backups are, or the dumps stand meanwhile', defaultFolder)
+    .option('--include-tracking', 'tracking too')
+    .option('--json', 'print JSON')
+    .action(drill);
+}
+
+async function drill(names: string[], options: DrillOptions): Promise<void> {
+  const outcomes = await interruptible('The drill', async (signal) => {
+    using progress = showProgress();
+    return await (options.from === undefined
+      ? drillNew(selectForBackup(names, options), options, { signal, progress })
+      : drillExisting(options.from, names, options, { signal, progress }));
+  });
+  if (options.json) printJson(outcomes);
+  else report(outcomes);
+  if (outcomes.some(({ problems }) => problems.length > 0)) process.exitCode = 3;
+}
+
+interface Running {
+  readonly signal: AbortSignal;
+  readonly progress: Progress;
+}
+
+/** The dumps stand in a run's folder that never becomes a backup. */
+async function drillNew(
+  keys: readonly DatabaseKey[],
+  { to }: DrillOptions,
+  running: Running,
+): Promise<Outcome[]> {
+  for (const key of keys) directUrl(key);
+  const folder = await startRun(resolve(to));
+  try {
+    const { databases } = await dumpAll(keys, folder, { jobs: 1, holds: () => 'everything', ...running });
+    return await drillAll(folder.path, databases, running);
+  } finally {
+    await folder.discard();
+  }
+}
+
+async function drillExisting(
+  from: string,
+  names: readonly string[],
+  { to }: DrillOptions,
+  running: Running,
+): Promise<Outcome[]> {
+  const { folder, manifest } = await findBackup(from, resolve(to));
+  const named = selectDatabases(names);
+  const held = manifest.databases.filter(isKnown);
+  const missing = named.filter((key) => names.length > 0 && !held.some((one) => one.key === key));
+  if (missing.length > 0) throw new ConfigurationError(`${folder} does not hold ${missing.join(', ')}.`);
+  return drillAll(
+    folder,
+    held.filter(({ key }) => named.some((one) => one === key)),
+    running,
+  );
+}
+
+async function drillAll(
+  folder: string,
+  databases: readonly DatabaseBackup[],
+  running: Running,
+): Promise<Outcome[]> {
+  const outcomes: Outcome[] = [];
+  for (const backup of databases) {
+    const key = backup.key as DatabaseKey;
+    outcomes.push({
+      key,
+      rows: rowsOf(backup),
+      databaseBytes: backup.databaseBytes,
+      backupBytes: backup.dump.bytes,
+      backupSeconds: backup.seconds,
+      ...(await drillOne(key, folder, backup, running)),
+    });
+  }
+  return outcomes;
+}
+
+/** What cannot be restored is a finding; what cannot be reached is a failure of the drill. */
+async function drillOne(
+  key: DatabaseKey,
+  folder: string,
+  backup: DatabaseBackup,
+  running: Running,
+): Promise<Pick<Outcome, 'problems' | 'restoreSeconds' | 'compareSeconds'>> {
+  const maintenance = openMaintenance(key);
+  try {
+    const options = { withRoles: true, installed: await installedPrograms(), ...running };
+    const programs = await checkFit(folder, backup, maintenance, options);
+    const warnings: string[] = [];
+    const restored = await restoreBeside(
+      key,
+      backup,
+      { maintenance, name: databaseName(key) },
+      { ...options, folder, programs, onWarning: (text) => warnings.push(text) },
+    );
+    try {
+      const problems = [...warnings, ...(await findDifferences(folder, backup, restored))];
+      return { problems, restoreSeconds: restored.restoreSeconds, compareSeconds: restored.compareSeconds };
+    } finally {
+      await restored.beside.drop();
+    }
+  } catch (error) {
+    if (!(error instanceof BackupError) || running.signal.aborted) throw error;
+    return { problems: [error.message], restoreSeconds: null, compareSeconds: null };
+  } finally {
+    await maintenance.close();
+  }
+}
+
+async function findDifferences(
+  folder: string,
+  backup: DatabaseBackup,
+  { contents }: Restored,
+): Promise<string[]> {
+  // Another major version writes the same view or constraint in other words.
+  const catalog =
+    contents.server.major === backup.server.major
+      ? differs('catalog', await readCatalogLines(folder, backup), contents.catalog)
+      : [];
+  return [
+    ...compareContents(backup, contents),
+    ...catalog,
+    ...compareProperties(backup.properties, contents.properties),
+  ];
+}
+
+function report(outcomes: readonly Outcome[]): void {
+  const seconds = (value: number | null) => (value === null ? '-' : `${value.toFixed(1)} s`);
+  printTable(
+    ['database', 'rows', 'size', 'backup', 'dumped in', 'restored in', 'compared in', 'result'],
+    outcomes.map((outcome) => [
+      outcome.key,
+      formatCount(outcome.rows),
+      formatBytes(outcome.databaseBytes),
+      formatBytes(outcome.backupBytes),
+      seconds(outcome.backupSeconds),
+      seconds(outcome.restoreSeconds),
+      seconds(outcome.compareSeconds),
+      outcome.problems.length === 0 ? 'the same' : 'DIFFERS',
+    ]),
+  );
+  for (const { key, problems } of outcomes) {
+    for (const problem of problems) console.error(`${key.padEnd(8)}  ${problem}`);
+  }
+}

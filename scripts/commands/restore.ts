@@ -1,0 +1,231 @@
+// restore: a checked backup into new databases, which take the place of the old ones when they are whole.
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { isProduction, selectDatabases } from '../../src/config.ts';
+import { withDatabase } from '../../src/database-url.ts';
+import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
+import { ConfigurationError } from '../../src/errors.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
+import { getMigrationStatus } from '../../src/migrations/index.ts';
+import type { Pool } from '../../src/pool.ts';
+import { type Backup, findBackup } from '../backup/backups.ts';
+import { fitName, openMaintenance } from '../backup/beside.ts';
+import { compareContents } from '../backup/compare.ts';
+import { directUrl } from '../backup/dump.ts';
+import { BackupError } from '../backup/errors.ts';
+import { inSession, startJobs } from '../backup/fill.ts';
+import { checkFit } from '../backup/fit.ts';
+import { interruptible } from '../backup/interruption.ts';
+import { type DatabaseBackup, rowsOf } from '../backup/manifest.ts';
+import { type ClientPrograms, installedPrograms } from '../backup/programs.ts';
+import { type Progress, showProgress } from '../backup/progress.ts';
+import { type Restored, restoreBeside } from '../backup/restore-beside.ts';
+import { refuseSessions, swapDatabases } from '../backup/swap.ts';
+import { confirmDestruction, plural, printJson } from '../output.ts';
+import { defaultFolder } from './backup.ts';
+import { databaseName } from './create.ts';
+import { wholeNumber } from './migrate.ts';
+
+interface RestoreCommandOptions {
+  in: string;
+  into?: string;
+  force?: boolean;
+  dropOld?: boolean;
+  roles: boolean;
+  jobs?: number;
+  yes?: boolean;
+  json?: boolean;
+}
+
+export function registerRestore(program: Command): void {
+  program
+    .command('restore')
+    .description('restore a backup into new databases, then swap them with the old ones')
+    .argument('<from>', 'the folder of a backup, or "latest"')
+    .argument('[database...]', 'which; default: all that the backup holds')
+    .option('--in <folder>', 'where "latest" looks', defaultFolder)
+    .option('--into <name>', 'into a database of this name, beside the old one; name one database')
+    .option('--force', 'end the sessions that use the old databases')
+    .option('--drop-old', 'drop the old databases instead of keeping them under another name')
+    .option('--no-roles', 'leave owners and grants out: all belongs to the connecting user')
+    .option('--jobs <count>', 'tables and indexes at once (default: one for each processor)', wholeNumber)
+    .option('--yes', 'do not ask')
+    .option('--json', 'print JSON')
+    .action(restore);
+}
+
+/** One database that is to be restored. */
+interface Target {
+  readonly key: DatabaseKey;
+  readonly backup: DatabaseBackup;
+  readonly name: string;
+  readonly exists: boolean;
+  readonly maintenance: Pool;
+  readonly programs: ClientPrograms;
+}
+
+interface Outcome {
+  key: DatabaseKey;
+  database: string;
+  rows: number;
+  seconds: number;
+  /** What the old database is called now. */
+  keptAs: string | null;
+  pending: string[];
+}
+
+async function restore(from: string, names: string[], options: RestoreCommandOptions): Promise<void> {
+  if (isProduction() && !options.yes) {
+    throw new ConfigurationError('NODE_ENV is "production": restore replaces databases, so it needs --yes.');
+  }
+  const backup = await findBackup(from, resolve(options.in));
+  const entries = selectEntries(backup, names, options);
+  const pools: Pool[] = [];
+  try {
+    const targets = await prepare(backup, entries, pools, options);
+    const replaced = targets.filter(({ exists }) => exists).map(({ name }) => name);
+    if (replaced.length > 0) {
+      const fate = options.dropOld ? 'dropped' : 'kept under another name';
+      await confirmDestruction(
+        `${replaced.join(', ')} will be replaced by the backup of ${backup.manifest.startedAt} and ${fate}.`,
+        options.yes,
+      );
+    }
+    const outcomes = await interruptible('The restore', async (signal) => {
+      using progress = showProgress();
+      return await restoreAll(backup.folder, targets, { ...options, signal, progress });
+    });
+    if (options.json) printJson({ folder: backup.folder, databases: outcomes });
+    else for (const outcome of outcomes) report(outcome);
+  } finally {
+    for (const pool of pools) await pool.close();
+  }
+}
+
+function selectEntries(
+  { folder, manifest }: Backup,
+  names: readonly string[],
+  { into }: RestoreCommandOptions,
+): { key: DatabaseKey; backup: DatabaseBackup }[] {
+  const named = selectDatabases(names);
+  const missing = named.filter(
+    (key) => names.length > 0 && !manifest.databases.some((one) => one.key === key),
+  );
+  if (missing.length > 0) throw new BackupError(`${folder} does not hold ${missing.join(', ')}.`);
+  const entries = databaseKeys.flatMap((key) =>
+    manifest.databases
+      .filter((one) => one.key === key && named.includes(key))
+      .map((backup) => ({ key, backup })),
+  );
+  if (into !== undefined && entries.length !== 1) {
+    throw new ConfigurationError(
+      '--into is the name of one database: name exactly one that is to be restored.',
+    );
+  }
+  return entries;
+}
+
+/** Checks everything that can be checked before the first database is created. */
+async function prepare(
+  { folder }: Backup,
+  entries: readonly { key: DatabaseKey; backup: DatabaseBackup }[],
+  pools: Pool[],
+  { into, force = false, roles }: RestoreCommandOptions,
+): Promise<Target[]> {
+  const installed = await installedPrograms();
+  const targets: Target[] = [];
+  for (const { key, backup } of entries) {
+    directUrl(key);
+    const maintenance = openMaintenance(key);
+    pools.push(maintenance);
+    const { signal } = new AbortController();
+    const programs = await checkFit(folder, backup, maintenance, { installed, withRoles: roles, signal });
+    const name = into ?? databaseName(key);
+    const { rowCount } = await maintenance.query('SELECT 1 FROM pg_database WHERE datname = $1', [name]);
+    const exists = rowCount > 0;
+    if (exists && into !== undefined) {
+      throw new ConfigurationError(
+        `--into is "${into}", and that database exists already: choose another name.`,
+      );
+    }
+    if (exists) await refuseSessions(maintenance, name, { force });
+    targets.push({ key, backup, name, exists, maintenance, programs });
+  }
+  return targets;
+}
+
+type Running = RestoreCommandOptions & { signal: AbortSignal; progress: Progress };
+
+/** All are restored before the first one is swapped: they belong to one moment. */
+async function restoreAll(folder: string, targets: readonly Target[], options: Running): Promise<Outcome[]> {
+  const waiting: { target: Target; restored: Restored }[] = [];
+  const outcomes: Outcome[] = [];
+  try {
+    for (const target of targets) {
+      const restored = await restoreBeside(target.key, target.backup, target, {
+        folder,
+        programs: target.programs,
+        withRoles: options.roles,
+        jobs: options.jobs,
+        signal: options.signal,
+        progress: options.progress,
+        onWarning: (text) => console.error(`${target.key.padEnd(8)}  ${text}`),
+      });
+      waiting.push({ target, restored });
+      refuseDifferences(target, restored);
+    }
+    const force = options.force ?? false;
+    for (const { target } of waiting) await refuseSessions(target.maintenance, target.name, { force });
+    options.signal.throwIfAborted();
+    for (let next = waiting[0]; next; next = waiting[0]) {
+      outcomes.push(await replace(next.target, next.restored, options));
+      waiting.shift();
+    }
+    return outcomes;
+  } catch (error) {
+    for (const { restored } of waiting) await restored.beside.drop();
+    // Somebody must know that not all of them are of one moment now.
+    for (const { key } of outcomes) console.error(`${key.padEnd(8)}  was replaced before this:`);
+    throw error;
+  }
+}
+
+// The manifest is believed no more than the dump: both say what there should be.
+function refuseDifferences({ key, backup }: Target, { contents }: Restored): void {
+  const differences = compareContents(backup, contents);
+  if (differences.length === 0) return;
+  throw new BackupError(
+    `${key}: what was restored is not what the manifest says, so it was dropped and nothing was replaced:\n  ${differences.join('\n  ')}`,
+  );
+}
+
+async function replace(target: Target, restored: Restored, options: Running): Promise<Outcome> {
+  const { key, backup, name, exists, maintenance } = target;
+  const moment = new Date().toISOString().replace(/[-:]|\.\d+Z/g, '');
+  const keptAs = exists ? fitName(name, `_before_${moment}`) : undefined;
+  await swapDatabases(
+    maintenance,
+    { name, beside: restored.beside.name, keptAs },
+    { force: options.force ?? false },
+  );
+  const dropped = keptAs !== undefined && options.dropOld === true;
+  if (dropped) await maintenance.query(`DROP DATABASE ${quoteIdentifier(keptAs)} WITH (FORCE)`);
+  const url = withDatabase(restored.beside.url, name);
+  await startJobs(url, backup);
+  const { pending } = await inSession(url, (pool) => getMigrationStatus(pool, key));
+  return {
+    key,
+    database: name,
+    rows: rowsOf(backup),
+    seconds: restored.restoreSeconds + restored.compareSeconds,
+    keptAs: dropped ? null : (keptAs ?? null),
+    pending: pending.map(({ tag }) => tag),
+  };
+}
+
+function report({ key, database, rows, seconds, keptAs, pending }: Outcome): void {
+  const tell = (text: string) => console.log(`${key.padEnd(8)}  ${text}`);
+  tell(`${database} restored, ${plural(rows, 'row')} in ${seconds.toFixed(1)} s`);
+  if (keptAs !== null) tell(`the old one is kept: DROP DATABASE ${quoteIdentifier(keptAs)}; drops it`);
+  if (pending.length > 0) tell(`pending ${pending.join(', ')}: "npm run db:migrate:${key}" applies them`);
+}
