@@ -16,6 +16,7 @@ import { libpqEnvironment } from '../backup/libpq-environment.ts';
 import { installedPrograms, requirePgDump } from '../backup/programs.ts';
 import { formatBytes, formatCount, printTable } from '../output.ts';
 import { withMaintenance } from '../session.ts';
+import { median, timed } from './timing.ts';
 
 interface Scratch {
   key: DatabaseKey;
@@ -131,15 +132,4 @@ async function ours(scratch: readonly Scratch[], folder: string, options: readon
       env: childEnvironment(settings),
     },
   );
-}
-
-async function timed(work: () => Promise<void>): Promise<number> {
-  const start = performance.now();
-  await work();
-  return performance.now() - start;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((one, other) => one - other);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }

@@ -11,6 +11,7 @@ import { createDatabasePool } from '../../src/pool.ts';
 import { kitArguments } from '../drizzle-kit-process.ts';
 import { printTable } from '../output.ts';
 import { withMaintenance } from '../session.ts';
+import { median, timed } from './timing.ts';
 
 const run = promisify(execFile);
 
@@ -115,15 +116,4 @@ async function kit(scratch: readonly Scratch[]): Promise<void> {
       env: childEnvironment({ ...settings(scratch), APP: key }),
     });
   }
-}
-
-async function timed(work: () => Promise<void>): Promise<number> {
-  const start = performance.now();
-  await work();
-  return performance.now() - start;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((one, other) => one - other);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }

@@ -34,8 +34,3 @@ export function fleetRows({ rows, devices }: { rows: number; devices: number }):
   }
   return events;
 }
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((one, other) => one - other);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
-}

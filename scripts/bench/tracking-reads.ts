@@ -5,7 +5,8 @@ import { locationEvents } from '../../schema/tracking.ts';
 import type { Pool } from '../../src/pool.ts';
 import { getHourlyStats, getLatestLocations, getRecentLocations } from '../../src/tracking/index.ts';
 import { recentLocationsQuery } from '../../src/tracking/queries.ts';
-import { benchUuid, median } from './rows.ts';
+import { benchUuid } from './rows.ts';
+import { median } from './timing.ts';
 import type { Measure } from './tracking.ts';
 
 const devices = 1_000;

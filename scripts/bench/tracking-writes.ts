@@ -16,7 +16,7 @@ import {
   type LocationInput,
   recordLocations,
 } from '../../src/tracking/index.ts';
-import { median } from './rows.ts';
+import { median } from './timing.ts';
 import type { Measure } from './tracking.ts';
 
 interface Way {

@@ -15,21 +15,7 @@ import {
 } from '../../src/tracking/index.ts';
 import { recentLocationsQuery } from '../../src/tracking/queries.ts';
 import { describeWith, testPool } from '../support/database.ts';
-
-const hour = 3_600_000;
-const day = 24 * hour;
-
-function point(overrides: Partial<LocationInput> = {}): LocationInput {
-  return {
-    time: new Date(),
-    deviceId: randomUUID(),
-    userId: randomUUID(),
-    appSource: 'mextrack',
-    latitude: 45.12345678,
-    longitude: -179.87654321,
-    ...overrides,
-  };
-}
+import { day, hour, point } from '../support/tracking-points.ts';
 
 describeWith(['timescaledb'], 'tracking', () => {
   let db: Awaited<ReturnType<typeof testPool<'tracking'>>>;
