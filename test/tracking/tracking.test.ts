@@ -8,7 +8,6 @@ import { insertLocations } from '../../src/tracking/events.ts';
 import {
   getHourlyStats,
   getRecentLocations,
-  type LocationInput,
   LocationsRejectedError,
   recordLocation,
   recordLocations,
