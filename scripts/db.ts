@@ -7,6 +7,8 @@ import { commandLine } from './arguments.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerClean } from './commands/clean.ts';
 import { registerCreate } from './commands/create.ts';
+import { registerDeploy } from './commands/deploy.ts';
+import { registerDoctor } from './commands/doctor.ts';
 import { registerEraseUser } from './commands/erase-user.ts';
 import { registerGenerate } from './commands/generate.ts';
 import { registerImport } from './commands/import.ts';
@@ -42,6 +44,8 @@ for (const register of [
   registerEraseUser,
   registerPurgeTokens,
   registerCheck,
+  registerDoctor,
+  registerDeploy,
   registerGenerate,
   registerStudio,
 ]) {
