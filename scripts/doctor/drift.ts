@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { sqlState, TimescaleMissingError } from '../../src/errors.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
 import { readCatalog } from '../../src/migrations/catalog.ts';
 import { getMigrationStatus, migrate } from '../../src/migrations/index.ts';
 import type { MigrationState } from '../../src/migrations/state.ts';
@@ -46,11 +47,16 @@ async function findDrift(db: Pool, key: DatabaseKey): Promise<Found[]> {
     return [
       warning(
         `drift was not checked, because this role may not make a scratch database (${(failure as Error).message})`,
-        'ALTER ROLE CURRENT_USER CREATEDB',
-        'as a superuser, with the name of the role in place of CURRENT_USER; or run the doctor as such a role',
+        `ALTER ROLE ${quoteIdentifier(await roleOf(db))} CREATEDB`,
+        'or run the doctor as another role',
       ),
     ];
   }
+}
+
+async function roleOf(db: Pool): Promise<string> {
+  const { rows } = await db.query<{ role: string }>('SELECT current_user AS role');
+  return rows[0]?.role ?? '';
 }
 
 /** The scratch database gets what is applied here, so that pending migrations are no drift. */

@@ -75,7 +75,7 @@ async function findDuplicates(db: Pool): Promise<Found[]> {
        pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid)
      HAVING count(*) > 1
        AND count(*) > count(*) FILTER (WHERE EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conindid = i.indexrelid))
-     ORDER BY 1`,
+     ORDER BY 1, 2`,
   );
   return rows.flatMap(({ relation, names: [kept, ...doubles] }) =>
     doubles.map((double) =>

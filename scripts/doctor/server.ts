@@ -93,24 +93,24 @@ export function isOlder(version: string, than: string): boolean {
 }
 
 async function findConnections(db: Pool, _key: DatabaseKey, { connections }: Thresholds): Promise<Found[]> {
-  const { rows } = await db.query<{ used: number; most: number; top: string | null }>(
+  const { rows } = await db.query<{ used: number; most: number; limit: number; top: string | null }>(
     `WITH sessions AS (
        SELECT application_name, usename FROM pg_stat_activity WHERE backend_type = 'client backend'
      )
-     SELECT (SELECT count(*) FROM sessions)::int AS used,
+     SELECT (SELECT count(*) FROM sessions)::int AS used, current_setting('max_connections')::int AS "limit",
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS most,
        (SELECT string_agg(text, ', ') FROM (
           SELECT count(*) || ' of ' || coalesce(nullif(application_name, ''), usename, 'others') AS text
           FROM sessions GROUP BY application_name, usename ORDER BY count(*) DESC LIMIT 3) AS most_of_them) AS top`,
   );
-  const { used = 0, most = 1, top } = rows[0] ?? {};
+  const { used = 0, most = 1, limit = 1, top } = rows[0] ?? {};
   const share = used / most;
   if (share < connections.warnAt) return [];
   const found = share < connections.errorAt ? warning : error;
   return [
     found(
       `${used} of ${most} connections of the server are in use: ${top}`,
-      `ALTER SYSTEM SET max_connections = ${(most + 3) * 2}`,
+      `ALTER SYSTEM SET max_connections = ${limit * 2}`,
       'and restart the server; better: lower max of the pools, or put PgBouncer in front',
     ),
   ];
