@@ -5,7 +5,7 @@ import { checkHealth, createDatabasePool, type Pool } from '../src/index.ts';
 import { emptyDatabase, migratedDatabase, openPool, serverUrl, uniqueName } from './support/database.ts';
 
 const url = await migratedDatabase('atriz');
-const db = openPool('atriz', url) as unknown as Pool;
+const db = openPool('atriz', url);
 const healthy = {
   isReachable: true,
   isMigrated: true,
@@ -19,7 +19,7 @@ const only = async (pool: Pool, timeout?: number) =>
 
 test('one pool, or several under the names that they were given', async () => {
   expect(await checkHealth(db)).toEqual({ isHealthy: true, databases: { atriz: healthy } });
-  const core = openPool('core', await migratedDatabase('core'), { max: 3 }) as unknown as Pool;
+  const core = openPool('core', await migratedDatabase('core'), { max: 3 });
   expect(await checkHealth({ users: core, app: db })).toEqual({
     isHealthy: true,
     databases: { users: { ...healthy, pool: { ...healthy.pool, max: 3 } }, app: healthy },
@@ -27,13 +27,13 @@ test('one pool, or several under the names that they were given', async () => {
 });
 
 test('a database that is not migrated is not healthy, and one without a key is only asked whether it answers', async () => {
-  const empty = openPool('pshop', await emptyDatabase('pshop')) as unknown as Pool;
+  const empty = openPool('pshop', await emptyDatabase('pshop'));
   expect(await checkHealth({ empty, db })).toMatchObject({
     isHealthy: false,
     databases: { empty: { isReachable: true, isMigrated: false }, db: healthy },
   });
   await using other = createDatabasePool({ connectionString: url });
-  expect(await checkHealth(other as unknown as Pool)).toMatchObject({
+  expect(await checkHealth(other)).toMatchObject({
     isHealthy: true,
     databases: { [other.name]: { isReachable: true, isMigrated: null } },
   });
@@ -46,7 +46,7 @@ test('a role that may not read the migrations hears that the database answers', 
     const asRole = new URL(url);
     [asRole.username, asRole.password] = [role, 'x'];
     await using pool = createDatabasePool({ database: 'atriz', connectionString: asRole.href });
-    expect(await checkHealth(pool as unknown as Pool)).toMatchObject({
+    expect(await checkHealth(pool)).toMatchObject({
       isHealthy: true,
       databases: { atriz: { isReachable: true, isMigrated: null } },
     });
@@ -61,8 +61,8 @@ test('a server or a database that is not there is said without its password', as
   });
   await using missing = createDatabasePool({ connectionString: serverUrl('atriz', uniqueName('atriz')) });
   const health = await checkHealth({
-    nowhere: nowhere as unknown as Pool,
-    missing: missing as unknown as Pool,
+    nowhere: nowhere,
+    missing: missing,
   });
   expect(health).toMatchObject({
     isHealthy: false,
@@ -82,7 +82,7 @@ test('a server or a database that is not there is said without its password', as
 test('a closed pool is not healthy', async () => {
   const closed = createDatabasePool({ database: 'atriz', connectionString: url });
   await closed.close();
-  expect(await only(closed as unknown as Pool)).toMatchObject({
+  expect(await only(closed)).toMatchObject({
     isReachable: false,
     error: expect.any(String),
   });
@@ -90,7 +90,7 @@ test('a closed pool is not healthy', async () => {
 
 test('a pool whose connections are all taken: the timeout holds, the use is told, and nothing piles up', async () => {
   await using small = createDatabasePool({ database: 'atriz', connectionString: url, max: 2 });
-  const pool = small as unknown as Pool;
+  const pool = small;
   let release: () => void = () => undefined;
   const held = new Promise<void>((resolve) => {
     release = resolve;
@@ -128,7 +128,7 @@ describe('a server that accepts and says nothing', () => {
     const hung = createDatabasePool({
       database: 'core',
       connectionString: `postgresql://postgres@127.0.0.1:${port}/atriz_core`,
-    }) as unknown as Pool;
+    });
     // Without the timeout, the answer would be CONNECT_TIMEOUT after ten seconds.
     expect(await checkHealth({ hung, db }, { timeout: 100 })).toMatchObject({
       isHealthy: false,

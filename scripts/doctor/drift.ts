@@ -92,7 +92,7 @@ async function relationsOfPolicies(db: Pool, key: DatabaseKey): Promise<Readonly
 const isOfTimescale = (kind: string) => ['hypertable', 'aggregate', 'relation'].includes(kind);
 
 /** What differs, without what only follows from something that is named already. */
-export function compareCatalogs(wanted: readonly string[], found: readonly string[]): Difference[] {
+function compareCatalogs(wanted: readonly string[], found: readonly string[]): Difference[] {
   const [before, now] = [byObject(wanted), byObject(found)];
   const differences = [...new Set([...before.keys(), ...now.keys()])]
     .filter((object) => before.get(object) !== now.get(object))

@@ -82,8 +82,8 @@ describe('indexes', () => {
     await db.query('CREATE INDEX ON visits (user_id) WHERE id > 0');
     await db.query('CREATE INDEX twin_of_key ON visits (id)');
     expect((await find('duplicate-indexes')).map(({ mend }) => mend)).toEqual([
-      'DROP INDEX CONCURRENTLY twin',
       'DROP INDEX CONCURRENTLY twin_of_key',
+      'DROP INDEX CONCURRENTLY twin',
     ]);
     expect(await mended('duplicate-indexes')).toEqual([]);
   });
@@ -230,7 +230,7 @@ describe('on a server of its own', () => {
       await server.crashAndRestart();
       await using own = open();
       const look = (name: string, thresholds?: Parameters<typeof examine>[3]) =>
-        examine(own as unknown as Pool, 'core', name, thresholds);
+        examine(own, 'core', name, thresholds);
       expect(await look('connections')).toEqual([]);
       const sessions = Array.from({ length: 11 }, () => own.dedicated());
       await Promise.all(sessions.map((session) => session.query('SELECT 1')));
