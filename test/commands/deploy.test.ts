@@ -1,11 +1,14 @@
 // deploy: doctor, backup, migrate, doctor again; it stops at the first thing that is wrong, and says what was done.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Pool } from '../../src/pool.ts';
 import { runCli } from '../support/cli.ts';
 import { patient } from '../support/doctor.ts';
 import { copyOfProject } from '../support/migrations.ts';
+
+// Each test runs the command line several times, on a machine that may be busy.
+vi.setConfig({ testTimeout: 90_000 });
 
 interface Report {
   ok: boolean;

@@ -1,13 +1,16 @@
 // The checks of the doctor that every PostgreSQL knows: each finding provoked, its mend applied, and gone.
 import { randomUUID } from 'node:crypto';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { isOlder } from '../../scripts/doctor/server.ts';
 import { defaultThresholds } from '../../scripts/doctor/thresholds.ts';
-import { createDatabasePool, type Pool } from '../../src/index.ts';
+import { createDatabasePool } from '../../src/index.ts';
 import { runCli } from '../support/cli.ts';
 import { applyMends, doctor, examine, patient } from '../support/doctor.ts';
 import { failure } from '../support/failure.ts';
 import { startOwnServer } from '../support/own-server.ts';
+
+// Each test runs the command line several times, on a machine that may be busy.
+vi.setConfig({ testTimeout: 90_000 });
 
 const { db, environment } = await patient('core');
 const find = (name: string, thresholds?: Parameters<typeof examine>[3]) =>
@@ -180,7 +183,7 @@ test('rows of people whom core does not know', async () => {
   });
   await app.db.query('DELETE FROM user_preferences');
   expect((await doctor(app.environment, 'atriz')).code).toBe(0);
-}, 60_000);
+});
 
 describe('transactions', () => {
   const at = (seconds: number) => ({

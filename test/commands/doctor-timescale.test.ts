@@ -1,5 +1,5 @@
 // The checks of the doctor about TimescaleDB: each finding provoked, its mend applied, and gone.
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { defaultThresholds } from '../../scripts/doctor/thresholds.ts';
 import type { Pool } from '../../src/index.ts';
 import { insertLocations } from '../../src/tracking/events.ts';
@@ -7,6 +7,9 @@ import { runCli } from '../support/cli.ts';
 import { describeWith } from '../support/database.ts';
 import { applyMends, doctor, examine, patient } from '../support/doctor.ts';
 import { day, point } from '../support/tracking-points.ts';
+
+// Each test runs the command line several times, on a machine that may be busy.
+vi.setConfig({ testTimeout: 90_000 });
 
 describeWith(['timescaledb'], 'the doctor', () => {
   let db: Pool;
@@ -61,7 +64,7 @@ describeWith(['timescaledb'], 'the doctor', () => {
     ]);
     await applyMends(db, findings);
     expect(await doctor(environment, 'tracking')).toEqual({ code: 0, findings: [] });
-  }, 60_000);
+  });
 
   test('finds a job that is switched off, and one that failed', async () => {
     await db.query(

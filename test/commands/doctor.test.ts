@@ -1,9 +1,12 @@
 // doctor: a healthy set reports nothing; what is wrong is named with its mend, exit 3 on errors.
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { Pool } from '../../src/pool.ts';
 import { environmentFor, freshEnvironment, runCli } from '../support/cli.ts';
 import { migratedDatabase, possibleKeys, serverUrl, uniqueName } from '../support/database.ts';
 import { applyMends, doctor, patient } from '../support/doctor.ts';
+
+// Each test runs the command line several times, on a machine that may be busy.
+vi.setConfig({ testTimeout: 90_000 });
 
 const without = (database: string) => ({ ...environmentFor('core', serverUrl('core', database)) });
 
@@ -13,7 +16,7 @@ test('a set that was created, migrated and seeded reports nothing, exit 0', asyn
     expect(await runCli([command, ...possibleKeys()], environment)).toMatchObject({ code: 0 });
   }
   expect(await doctor(environment, ...possibleKeys())).toEqual({ code: 0, findings: [] });
-}, 60_000);
+});
 
 test('a database that is not there and a server that does not answer are findings; the others are examined', async () => {
   const environment = {

@@ -21,12 +21,14 @@ export async function doctor(environment: Record<string, string>, ...args: strin
   return { code, findings: findings.filter(({ check }) => check !== 'connections') };
 }
 
-/** A migrated database and what names it and core; its sessions are in UTC whatever the machine has. */
+/** A migrated database and what names it and core; their sessions are in UTC whatever the machine has. */
 export async function patient(key: DatabaseKey): Promise<{ db: Pool; environment: Record<string, string> }> {
   const core = await migratedDatabase('core');
   const url = key === 'core' ? core : await migratedDatabase(key);
   const db = openPool(key, url) as unknown as Pool;
-  await db.query(`ALTER DATABASE "${db.name}" SET timezone TO 'UTC'`);
+  for (const pool of new Set([openPool('core', core), db])) {
+    await pool.query(`ALTER DATABASE "${pool.name}" SET timezone TO 'UTC'`);
+  }
   return { db, environment: { ...environmentFor('core', core), ...environmentFor(key, url) } };
 }
 
