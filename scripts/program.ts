@@ -5,6 +5,8 @@ import { registerBackup } from './commands/backup.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerClean } from './commands/clean.ts';
 import { registerCreate } from './commands/create.ts';
+import { registerDeploy } from './commands/deploy.ts';
+import { registerDoctor } from './commands/doctor.ts';
 import { registerDrill } from './commands/drill.ts';
 import { registerEraseUser } from './commands/erase-user.ts';
 import { registerGenerate } from './commands/generate.ts';
@@ -54,6 +56,8 @@ export function buildProgram(): Command {
     registerBackup,
     registerRestore,
     registerDrill,
+    registerDoctor,
+    registerDeploy,
     registerCheck,
     registerGenerate,
     registerStudio,

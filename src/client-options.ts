@@ -8,6 +8,9 @@ import { tcpSocket } from './socket.ts';
 
 type ClientOptions = postgres.Options<Record<string, postgres.PostgresType>>;
 
+/** Connections of a pool, where its options name no other number. */
+export const defaultMax = 10;
+
 export interface DatabasePoolOptions {
   /** `postgresql://user:password@host:5432/database?sslmode=require`. Several hosts fail over. */
   connectionString?: string | undefined;
@@ -89,7 +92,7 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
     ssl:
       options.ssl ??
       sslOptions(url.sslMode, { rootCertificate: sslrootcert, certificate: sslcert, key: sslkey }),
-    max: options.max ?? 10,
+    max: options.max ?? defaultMax,
     connect_timeout: connectTimeoutMs / 1000,
     ...(idleTimeoutMs > 0 && { idle_timeout: idleTimeoutMs / 1000 }),
     ...(options.maxLifetimeMs !== undefined && { max_lifetime: options.maxLifetimeMs / 1000 || null }),

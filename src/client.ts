@@ -31,6 +31,11 @@ export class Client {
     this.sql = this.#proxy();
   }
 
+  /** Queries, transactions and reservations that were begun and are not over, waiting ones too. */
+  get running(): number {
+    return [this.#current, ...this.#retired].reduce((sum, generation) => sum + generation.running, 0);
+  }
+
   /** Waits up to `timeoutMs` for running queries, then closes every connection. */
   async close(timeoutMs: number): Promise<void> {
     await Promise.all([this.#current, ...this.#retired].map((generation) => generation.end(timeoutMs)));
@@ -133,6 +138,10 @@ class Generation {
     // A query that is never awaited never runs: this one only shows where queries go.
     this.handler = (sql.unsafe('') as unknown as RunningQuery).handler;
     this.begin = sql.begin as unknown as Begin;
+  }
+
+  get running(): number {
+    return this.#running;
   }
 
   get isEnding(): boolean {

@@ -2,7 +2,8 @@
 
 export { type DatabaseDefinition, type DatabaseKey, databaseKeys, databases } from './databases.ts';
 export * from './errors.ts';
-export type { Database, DatabasePoolOptions, QueryResult } from './pool.ts';
+export { checkHealth, type DatabaseHealth, type Health, type HealthOptions } from './health.ts';
+export type { Database, DatabasePoolOptions, PoolUse, QueryResult } from './pool.ts';
 export { createDatabasePool, Pool } from './pool.ts';
 export type { SeedFunction } from './seed.ts';
 export {

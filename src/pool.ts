@@ -2,7 +2,7 @@
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
 import { Client } from './client.ts';
-import { clientOptions, type DatabasePoolOptions, isProxied } from './client-options.ts';
+import { clientOptions, type DatabasePoolOptions, defaultMax, isProxied } from './client-options.ts';
 import { databaseUrl, useUtc } from './config.ts';
 import { type Address, describeConnectionError, isDriverError } from './connection-error.ts';
 import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
@@ -12,6 +12,15 @@ import { createOrm, type DrizzleSchema, relationalSchema, type Schema, type SqlT
 import { encodeParameter, unknownType } from './parameters.ts';
 
 export type { DatabasePoolOptions } from './client-options.ts';
+
+export interface PoolUse {
+  /** Connections that run a query or a transaction. */
+  readonly inUse: number;
+  /** Most connections at once. */
+  readonly max: number;
+  /** Queries and transactions beyond that number, which take turns. */
+  readonly waiting: number;
+}
 
 export interface QueryResult<Row> {
   rows: Row[];
@@ -85,6 +94,13 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   /** What `withTransaction`, the TimescaleDB functions and seeds take. The pool itself. */
   get pool(): this {
     return this;
+  }
+
+  /** How much of the pool is in use at this moment. */
+  get use(): PoolUse {
+    const { running } = this.#client;
+    const max = this.#options.max ?? defaultMax;
+    return { inUse: Math.min(running, max), max, waiting: Math.max(running - max, 0) };
   }
 
   /** Whether a transaction-pooling proxy stands between, so that nothing may rely on a session. */

@@ -1,0 +1,174 @@
+// deploy: the checklist of a deployment as one command, which stops at the first thing that is wrong.
+import type { Command } from 'commander';
+import { selectDatabases } from '../../src/config.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { AtrizDatabaseError } from '../../src/errors.ts';
+import { getMigrationStatus } from '../../src/migrations/index.ts';
+import { backupBefore } from '../backup-before.ts';
+import type { Finding } from '../doctor/finding.ts';
+import { pendingCheck } from '../doctor/migrations.ts';
+import { printFindings, summary } from '../doctor/report.ts';
+import { type DoctorReport, hasErrors, runDoctor } from '../doctor/run.ts';
+import { plural, printJson } from '../output.ts';
+import { withPool } from '../session.ts';
+import { migrateDatabase } from './migrate.ts';
+
+interface DeployOptions {
+  dryRun?: boolean;
+  json?: boolean;
+}
+
+/** What a step came to. One with an exit code ends the deployment. */
+interface Outcome {
+  readonly status: 'done' | 'not needed' | 'failed' | 'not started';
+  /** A sentence for people. */
+  readonly result: string;
+  readonly findings?: readonly (Finding & { database: DatabaseKey })[];
+  readonly migrations?: Readonly<Partial<Record<DatabaseKey, readonly string[]>>>;
+  readonly exitCode?: 1 | 2 | 3;
+}
+
+interface Deployment {
+  readonly keys: readonly DatabaseKey[];
+  readonly options: DeployOptions;
+  /** Tags by database, known once the doctor has been there; databases without any are left out. */
+  readonly pending: Map<DatabaseKey, readonly string[]>;
+}
+
+interface Step {
+  readonly name: string;
+  /** Runs in a dry run too, because it changes nothing. */
+  readonly looksOnly?: boolean;
+  readonly run: (deployment: Deployment) => Promise<Outcome>;
+}
+
+/** The guide's checklist, in order. */
+const steps: readonly Step[] = [
+  { name: 'doctor', looksOnly: true, run: examine },
+  { name: 'backup', run: backUp },
+  { name: 'migrate', run: migrateInOrder },
+  { name: 'doctor again', run: examineAgain },
+];
+
+export function registerDeploy(program: Command): void {
+  program
+    .command('deploy')
+    .description('examine, back up, migrate in order, examine again; stops at the first thing that is wrong')
+    .argument('[database...]', 'which; default: all')
+    .option('--dry-run', 'examine, and show what would be applied; changes nothing')
+    .option('--json', 'print JSON')
+    .action(deploy);
+}
+
+type Reported = { readonly step: string } & Omit<Outcome, 'exitCode'>;
+
+async function deploy(names: string[], options: DeployOptions): Promise<void> {
+  const deployment: Deployment = { keys: selectDatabases(names), options, pending: new Map() };
+  const report: Reported[] = [];
+  let failure: { step: string; exitCode: number } | undefined;
+  for (const { name, looksOnly, run } of steps) {
+    const isDue = !failure && (looksOnly || !options.dryRun);
+    const { exitCode, ...outcome } = isDue
+      ? await run(deployment).catch(failed)
+      : notStarted(name, failure ? `${failure.step} failed` : 'dry run', deployment);
+    if (exitCode !== undefined) failure = { step: name, exitCode };
+    const reported = { step: name, ...outcome };
+    report.push(reported);
+    if (!options.json) print(reported);
+  }
+  if (options.json) {
+    const pending = Object.fromEntries(deployment.pending);
+    printJson({ ok: failure === undefined, dryRun: options.dryRun ?? false, pending, steps: report });
+  }
+  if (failure) process.exitCode = failure.exitCode;
+}
+
+function print({ step, status, result, findings = [] }: Reported): void {
+  const line = `${step.padEnd(12)}  ${status.padEnd(11)}  ${result}`;
+  if (status === 'failed') console.error(line);
+  else console.log(line);
+  printFindings(findings.map((finding) => ({ ...finding, check: `${finding.database} ${finding.check}` })));
+}
+
+function notStarted(step: string, why: string, { pending }: Deployment): Outcome {
+  const due = step === 'migrate' && pending.size > 0 ? `; ${listOf(pending)} would be applied` : '';
+  return { status: 'not started', result: why + due };
+}
+
+const listOf = (tags: ReadonlyMap<DatabaseKey, readonly string[]>) =>
+  [...tags].map(([key, names]) => `${key} ${names.join(', ')}`).join('; ');
+
+/** A failure that has a message of its own ends a step; anything else is a defect of ours. */
+function failed(error: unknown): Outcome {
+  const known = error instanceof AtrizDatabaseError;
+  if (!known && !(error as NodeJS.ErrnoException).code) throw error;
+  return { status: 'failed', result: (error as Error).message, exitCode: known ? error.exitCode : 1 };
+}
+
+/** Pending migrations are what a deployment is for; every other error of the doctor stops it. */
+async function examine({ keys, pending }: Deployment): Promise<Outcome> {
+  const reports = await runDoctor(keys);
+  const others = reports.map((report) => ({
+    ...report,
+    findings: report.findings.filter(({ check }) => check !== pendingCheck),
+  }));
+  for (const { key, findings } of reports) {
+    if (!findings.some(({ check }) => check === pendingCheck)) continue;
+    const state = await withPool(key, (pool) => getMigrationStatus(pool, key));
+    pending.set(
+      key,
+      state.pending.map(({ tag }) => tag),
+    );
+  }
+  return judge(others);
+}
+
+async function examineAgain({ keys, pending }: Deployment): Promise<Outcome> {
+  return pending.size === 0 ? nothingToDo : judge(await runDoctor(keys));
+}
+
+const nothingToDo: Outcome = { status: 'not needed', result: 'nothing is pending' };
+
+function judge(reports: readonly DoctorReport[]): Outcome {
+  const findings = reports.flatMap(({ key, findings }) =>
+    findings.map((finding) => ({ database: key, ...finding })),
+  );
+  const result = findings.length === 0 ? `${plural(reports.length, 'database')} healthy` : summary(findings);
+  if (!hasErrors(reports)) return { status: 'done', result, findings };
+  return { status: 'failed', result, findings, exitCode: 3 };
+}
+
+/** Of what will be migrated: nothing happens to the others. */
+async function backUp({ pending }: Deployment): Promise<Outcome> {
+  if (pending.size === 0) return nothingToDo;
+  return { status: 'done', result: await backupBefore([...pending.keys()]) };
+}
+
+/** One database after the other: what stands when one fails is plain to say. */
+async function migrateInOrder({ pending, options }: Deployment): Promise<Outcome> {
+  if (pending.size === 0) return nothingToDo;
+  const migrations = new Map<DatabaseKey, string[]>();
+  try {
+    for (const key of pending.keys()) {
+      const applied: string[] = [];
+      migrations.set(key, applied);
+      await migrateDatabase(key, { json: options.json ?? false }, (tag) => applied.push(tag));
+    }
+    return {
+      status: 'done',
+      result: `${listOf(migrations)} applied`,
+      migrations: Object.fromEntries(migrations),
+    };
+  } catch (error) {
+    const outcome = failed(error);
+    const applied = new Map([...migrations].filter(([, tags]) => tags.length > 0));
+    const left = new Map(
+      [...pending].map(
+        ([key, tags]) => [key, tags.filter((tag) => !migrations.get(key)?.includes(tag))] as const,
+      ),
+    );
+    const missing = new Map([...left].filter(([, tags]) => tags.length > 0));
+    const result = `${outcome.result}\n${applied.size > 0 ? listOf(applied) : 'nothing'} applied; ${listOf(missing)} not`;
+    return { ...outcome, result, migrations: Object.fromEntries(applied) };
+  }
+}

@@ -1,0 +1,176 @@
+// The SQL that takes a change by hand back, or says where to write it down.
+import type { DatabaseKey } from '../../src/databases.ts';
+import type { Difference } from './drift.ts';
+
+/** A mend and a note: SQL where the object can be made from its definition, else the way into a migration. */
+export function mendDrift(difference: Difference, key: DatabaseKey): [mend: string, note?: string] {
+  const { kind, wanted, found } = difference;
+  const keep = `npm run migrate:create -- ${key} <name>`;
+  if (kind === 'grant') return [mendGrant(difference)];
+  if (wanted === undefined) {
+    const drop = dropOf(difference);
+    return drop
+      ? [drop, `to keep it, write it into a migration: ${keep}`]
+      : [keep, 'and write it down there'];
+  }
+  const restored = found === undefined ? createOf(difference) : alterOf(difference);
+  return restored
+    ? [restored]
+    : [keep, 'and write it down there, or make it by hand what the migrations say'];
+}
+
+/** The parts of a quoted name: `public."a.b".c` has three. */
+const partsOf = (name: string) => name.match(/("(?:[^"]|"")*"|[^.])+/g) ?? [name];
+const last = (name: string) => partsOf(name).at(-1) ?? name;
+const parent = (name: string) => partsOf(name).slice(0, -1).join('.');
+
+const kindsOfRelation = [
+  ['table', 'TABLE'],
+  ['partitioned table', 'TABLE'],
+  ['foreign table', 'FOREIGN TABLE'],
+  ['sequence', 'SEQUENCE'],
+  ['materialized view', 'MATERIALIZED VIEW'],
+  ['view', 'VIEW'],
+] as const;
+
+function dropOf({ kind, name, found = '' }: Difference): string | undefined {
+  switch (kind) {
+    case 'column':
+    case 'constraint':
+      return `ALTER TABLE ${parent(name)} DROP ${kind.toUpperCase()} ${last(name)}`;
+    case 'trigger':
+    case 'rule':
+      return `DROP ${kind.toUpperCase()} ${last(name)} ON ${parent(name)}`;
+    case 'rowpolicy':
+      return `DROP POLICY ${last(name)} ON ${parent(name)}`;
+    case 'function':
+      return `DROP ROUTINE ${name}`;
+    case 'eventtrigger':
+      return `DROP EVENT TRIGGER ${name}`;
+    case 'index':
+    case 'type':
+    case 'statistics':
+    case 'extension':
+    case 'schema':
+      return `DROP ${kind.toUpperCase()} ${name}`;
+    case 'relation': {
+      const entry = kindsOfRelation.find(([words]) => found.startsWith(words));
+      return entry && `DROP ${entry[1]} ${name}`;
+    }
+    default:
+      return undefined;
+  }
+}
+
+function createOf({ kind, name, wanted = '' }: Difference): string | undefined {
+  switch (kind) {
+    case 'column':
+      return /(^| )(identity [ad]|generated)( |$)/.test(wanted)
+        ? undefined
+        : `ALTER TABLE ${parent(name)} ADD COLUMN ${last(name)} ${wanted}`;
+    case 'constraint':
+      return `ALTER TABLE ${parent(name)} ADD CONSTRAINT ${last(name)} ${wanted}`;
+    case 'index':
+    case 'statistics':
+      return wanted;
+    case 'trigger':
+      return statementOfTrigger(wanted);
+    case 'function':
+      return /^[\s\S]*\$function\$/.exec(wanted)?.[0];
+    default:
+      return undefined;
+  }
+}
+
+function alterOf(difference: Difference): string | undefined {
+  const { kind, name, wanted = '', found = '' } = difference;
+  switch (kind) {
+    case 'column':
+      return alterColumn(name, columnOf(wanted), columnOf(found));
+    case 'function':
+      return createOf(difference);
+    case 'trigger':
+      return alterTrigger(name, wanted, found);
+    case 'index':
+    case 'constraint':
+      return [dropOf(difference), createOf(difference)].join('; ');
+    case 'relation': {
+      const [should, is] = [wanted, found].map((text) => / row security/.test(text));
+      return should === is
+        ? undefined
+        : `ALTER TABLE ${name} ${should ? 'ENABLE' : 'DISABLE'} ROW LEVEL SECURITY`;
+    }
+    default:
+      return undefined;
+  }
+}
+
+interface Column {
+  readonly type: string;
+  readonly isRequired: boolean;
+  readonly value: string | undefined;
+}
+
+function columnOf(definition: string): Column {
+  const [, type = '', required, value] =
+    /^(.*?)( not null)?(?: identity .)?(?: generated)?(?: default (.*))?$/s.exec(definition) ?? [];
+  return { type, isRequired: required !== undefined, value };
+}
+
+function alterColumn(name: string, wanted: Column, found: Column): string {
+  const column = `ALTER COLUMN ${last(name)}`;
+  const changes = [
+    wanted.type !== found.type && `${column} TYPE ${wanted.type} USING ${last(name)}::${wanted.type}`,
+    wanted.isRequired !== found.isRequired && `${column} ${wanted.isRequired ? 'SET' : 'DROP'} NOT NULL`,
+    wanted.value !== found.value &&
+      `${column} ${wanted.value === undefined ? 'DROP DEFAULT' : `SET DEFAULT ${wanted.value}`}`,
+  ];
+  return `ALTER TABLE ${parent(name)} ${changes.filter(Boolean).join(', ')}`;
+}
+
+/** A line ends with how the trigger is enabled: O as usual, D not, R and A on replicas. */
+const triggerLine = /^(.*\)) ([ODRA])(?: .*)?$/s;
+const statementOfTrigger = (line: string) => triggerLine.exec(line)?.[1];
+const enabled: Readonly<Record<string, string>> = {
+  O: 'ENABLE',
+  D: 'DISABLE',
+  R: 'ENABLE REPLICA',
+  A: 'ENABLE ALWAYS',
+};
+
+function alterTrigger(name: string, wanted: string, found: string): string | undefined {
+  const [should, is] = [triggerLine.exec(wanted), triggerLine.exec(found)];
+  if (should?.[1] === is?.[1]) {
+    return `ALTER TABLE ${parent(name)} ${enabled[should?.[2] ?? 'O']} TRIGGER ${last(name)}`;
+  }
+  return `DROP TRIGGER ${last(name)} ON ${parent(name)}; ${should?.[1]}`;
+}
+
+/** `reporting on TABLE public.users`: SELECT, UPDATE. A column's privileges are granted on its table. */
+function mendGrant({ name, wanted, found }: Difference): string {
+  const [, grantee = '', kind = '', object = ''] = /^(.*) on ([A-Z]+) (.*)$/s.exec(name) ?? [];
+  const role = grantee === 'OWNER' ? 'CURRENT_USER' : grantee;
+  const list = (text: string | undefined) => (text ? text.split(', ') : []);
+  const surplus = list(found).filter((privilege) => !list(wanted).includes(privilege));
+  const lacking = list(wanted).filter((privilege) => !list(found).includes(privilege));
+  if (grantee.endsWith(' by default')) {
+    const who = grantee.replace(/ by default$/, '');
+    const change = (verb: string, privileges: string[], to: string) =>
+      privileges.length > 0 &&
+      `ALTER DEFAULT PRIVILEGES ${inSchema(object)}${verb} ${privileges.join(', ')} ON ${kind} ${to} ${who}`;
+    return [change('REVOKE', surplus, 'FROM'), change('GRANT', lacking, 'TO')].filter(Boolean).join('; ');
+  }
+  const isColumn = kind === 'COLUMN';
+  const target = isColumn ? `TABLE ${parent(object)}` : `${kind} ${object}`;
+  const columns = isColumn ? ` (${last(object)})` : '';
+  const bare = (privileges: string[]) =>
+    privileges.map((privilege) => privilege.replace(' with grant option', '') + columns).join(', ');
+  return [
+    surplus.length > 0 && `REVOKE ${bare(surplus)} ON ${target} FROM ${role}`,
+    lacking.length > 0 && `GRANT ${bare(lacking)} ON ${target} TO ${role}`,
+  ]
+    .filter(Boolean)
+    .join('; ');
+}
+
+const inSchema = (text: string) => (text ? `${text} ` : '');

@@ -1,0 +1,58 @@
+// Findings about migrations: what is recorded in the database against the files of this checkout.
+import type { DatabaseKey } from '../../src/databases.ts';
+import { getMigrationStatus } from '../../src/migrations/index.ts';
+import type { Pool } from '../../src/pool.ts';
+import { type Check, error, type Found, warning } from './finding.ts';
+
+/** Pending migrations stand apart: they are no reason not to deploy. */
+export const pendingCheck = 'pending-migrations';
+
+export const migrationChecks: readonly Check[] = [
+  { name: pendingCheck, looksAt: 'migrations that are not applied', run: findPending },
+  {
+    name: 'migrations',
+    looksAt: 'migrations that were edited, are out of order, or have no file',
+    run: findWrong,
+  },
+];
+
+async function findPending(db: Pool, key: DatabaseKey): Promise<Found[]> {
+  const { pending, outOfOrder } = await getMigrationStatus(db, key);
+  const due = pending.filter((migration) => !outOfOrder.includes(migration)).map(({ tag }) => tag);
+  if (due.length === 0) return [];
+  return [error(`${due.join(', ')} not applied`, `npm run db:migrate -- ${key}`)];
+}
+
+async function findWrong(db: Pool, key: DatabaseKey): Promise<Found[]> {
+  const { edited, outOfOrder, orphaned, problems } = await getMigrationStatus(db, key);
+  const late = outOfOrder.map(({ tag }) => tag).join(', ');
+  return [
+    ...problems.map((problem) =>
+      error(`the folder is not sound: ${problem}`, `npm run db:check -- ${key} --offline`),
+    ),
+    ...edited.map(({ migration: { tag, path } }) =>
+      error(
+        `${tag} was edited after it was applied: new databases become something else than this one`,
+        `npm run migrate -- repair ${key}`,
+        `that accepts what it says now; better: restore ${path} from version control`,
+      ),
+    ),
+    ...(late
+      ? [
+          error(
+            `${late} not applied, and older than the latest that is: drizzle-kit would pass over it for good`,
+            `npm run db:migrate -- ${key} --allow-out-of-order`,
+          ),
+        ]
+      : []),
+    ...(orphaned.length > 0
+      ? [
+          warning(
+            `${orphaned.length} applied without a file: this checkout is older than the database`,
+            'npm install @atriz/database@latest',
+            'in a checkout: git pull',
+          ),
+        ]
+      : []),
+  ];
+}

@@ -1,0 +1,41 @@
+// Findings about what operators run beside the databases: access and backups.
+import { resolve } from 'node:path';
+import { checkAccess } from '../../src/access/check.ts';
+import { isProduction } from '../../src/config.ts';
+import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import type { Pool } from '../../src/pool.ts';
+import { isArranged, matrixOf } from '../access.ts';
+import { listBackups } from '../backup/backups.ts';
+import { defaultFolder } from '../commands/backup.ts';
+import { type Check, error, type Found } from './finding.ts';
+import type { Thresholds } from './thresholds.ts';
+
+export const operationChecks: readonly Check[] = [
+  { name: 'access', looksAt: 'roles and grants against the access matrix', run: findAccess },
+  { name: 'backups', looksAt: 'the age of the newest backup', run: findOldBackups },
+];
+
+/** A database that was made without roles is not the matrix's to judge. */
+async function findAccess(db: Pool, key: DatabaseKey): Promise<Found[]> {
+  if (!(await isArranged(db, key))) return [];
+  const differences = await checkAccess(db, matrixOf(key));
+  return differences.map(({ what, mend }) =>
+    error(what, mend, `all of them: npm run db:access -- apply ${key}`),
+  );
+}
+
+/** Of ./backups. Where nobody makes backups, only production is told. */
+async function findOldBackups(_: Pool, key: DatabaseKey, { backups: limits }: Thresholds): Promise<Found[]> {
+  const { every, critical } = definitionOf(key).backup;
+  const { backups } = await listBackups(resolve(defaultFolder));
+  if (!critical || (backups.length === 0 && !isProduction())) return [];
+  const newest = backups.find(({ manifest }) => manifest.databases.some((database) => database.key === key));
+  const mend = `npm run db:backup -- ${key}`;
+  const note = 'backups elsewhere (--to) are not looked at: list those with db:backup -- --list --to FOLDER';
+  if (!newest)
+    return [error(`${definitionOf(key).database} has no backup in ./${defaultFolder}`, mend, note)];
+  const age = (Date.now() - Date.parse(newest.manifest.startedAt)) / 1000;
+  if (age <= limits[every]) return [];
+  const hours = Math.floor(age / 3600);
+  return [error(`the newest backup of ${definitionOf(key).database} is ${hours} hours old`, mend, note)];
+}

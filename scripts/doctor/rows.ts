@@ -1,0 +1,75 @@
+// Findings about rows: dead ones, tokens that are over, people whom core does not know.
+import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { NotMigratedError } from '../../src/migrations/index.ts';
+import type { Pool } from '../../src/pool.ts';
+import { findOrphans } from '../../src/references/orphans.ts';
+import { formatCount, plural } from '../output.ts';
+import { withPool } from '../session.ts';
+import { type Check, error, type Found, warning } from './finding.ts';
+import { hasRelation } from './relations.ts';
+import type { Thresholds } from './thresholds.ts';
+
+export const rowChecks: readonly Check[] = [
+  { name: 'bloat', looksAt: 'dead rows that autovacuum has not removed', run: findBloat },
+  { name: 'tokens', looksAt: 'expired tokens', run: findExpiredTokens },
+  { name: 'orphans', looksAt: 'rows whose person does not exist in atriz_core', run: findStrangers },
+];
+
+async function findBloat(db: Pool, _key: DatabaseKey, { bloat }: Thresholds): Promise<Found[]> {
+  const { rows } = await db.query<{ relation: string; live: number; dead: number; vacuumed: Date | null }>(
+    `SELECT relid::regclass::text AS relation, n_live_tup::float8 AS live, n_dead_tup::float8 AS dead,
+       greatest(last_vacuum, last_autovacuum) AS vacuumed
+     FROM pg_stat_user_tables
+     WHERE n_dead_tup >= $1::float8 AND n_dead_tup >= $2::float8 * (n_live_tup + n_dead_tup)
+     ORDER BY n_dead_tup DESC`,
+    [bloat.deadRows, bloat.deadShare],
+  );
+  return rows.map(({ relation, live, dead, vacuumed }) =>
+    warning(
+      `${relation} has ${formatCount(dead)} dead rows beside ${formatCount(live)} living ones, ` +
+        `${vacuumed ? `vacuumed last at ${vacuumed.toISOString()}` : 'never vacuumed'}`,
+      `VACUUM (ANALYZE) ${relation}`,
+    ),
+  );
+}
+
+/** Counts what purge-tokens deletes: a rotated token stays as long as its family lives. */
+async function findExpiredTokens(db: Pool, key: DatabaseKey, { tokens }: Thresholds): Promise<Found[]> {
+  if (!('authTokens' in definitionOf(key).schema) || !(await hasRelation(db, 'auth_tokens'))) return [];
+  const { rows } = await db.query<{ expired: number }>(
+    `SELECT count(*)::float8 AS expired FROM (
+       SELECT 1 FROM auth_tokens t WHERE t.expires_at <= now() AND (t.family_id IS NULL OR NOT EXISTS (
+         SELECT FROM auth_tokens AS live WHERE live.family_id = t.family_id AND live.expires_at > now()))
+       LIMIT $1::bigint + 1) AS capped`,
+    [tokens.expired],
+  );
+  const expired = rows[0]?.expired ?? 0;
+  if (expired <= tokens.expired) return [];
+  return [
+    warning(
+      `more than ${plural(tokens.expired, 'token')} are over and still here`,
+      'npm run db:purge-tokens',
+      'every hour or so, from a schedule',
+    ),
+  ];
+}
+
+async function findStrangers(db: Pool, key: DatabaseKey): Promise<Found[]> {
+  if (key === 'core') return [];
+  try {
+    const reports = await withPool('core', (core) => findOrphans(core, db, { key, samples: 1 }));
+    return reports
+      .filter(({ orphans }) => orphans > 0)
+      .map(({ relation, column, orphans, rows, samples }) =>
+        error(
+          `${plural(rows, 'row')} of ${relation}.${column} ${rows === 1 ? 'names' : 'name'} ${plural(orphans, 'user')} whom atriz_core does not know`,
+          `npm run db:erase-user -- ${samples[0]?.userId}`,
+          orphans > 1 ? `all of them: npm run db:references -- ${key} --samples ${orphans}` : undefined,
+        ),
+      );
+  } catch (failure) {
+    // Said by the checks of migrations already, for core or for this database.
+    if (failure instanceof NotMigratedError) return [];
+    throw failure;
+  }
+}

@@ -1,0 +1,108 @@
+// Runs the checks over databases, one after the other: a doctor should not be a load.
+import { SingleBar } from 'cli-progress';
+import { databaseUrl } from '../../src/config.ts';
+import { parseDatabaseUrl } from '../../src/database-url.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { AtrizDatabaseError, ConnectionError, sqlState } from '../../src/errors.ts';
+import type { Pool } from '../../src/pool.ts';
+import { databaseName } from '../commands/create.ts';
+import { withPool } from '../session.ts';
+import { checks } from './checks.ts';
+import type { Check, Finding } from './finding.ts';
+import { defaultThresholds } from './thresholds.ts';
+
+export interface DoctorReport {
+  readonly key: DatabaseKey;
+  readonly database: string;
+  readonly findings: readonly Finding[];
+}
+
+/** Examines these databases, in the registry's order. Reads only, a scratch database for drift aside. */
+export async function runDoctor(keys: readonly DatabaseKey[]): Promise<DoctorReport[]> {
+  const bar = new SingleBar({
+    format: '{bar} {database} | {check}',
+    stream: process.stderr,
+    hideCursor: true,
+    clearOnComplete: true,
+  });
+  bar.start(keys.length * checks.length, 0, { database: '', check: '' });
+  try {
+    const reports: DoctorReport[] = [];
+    const servers = new Set<string>();
+    for (const [index, key] of keys.entries()) {
+      const server = serverOf(key);
+      const due = checks.filter(({ ofServer }) => !ofServer || !servers.has(server));
+      servers.add(server);
+      const onCheck = ({ name }: Check, done: number) =>
+        bar.update(index * checks.length + done, { database: key, check: name });
+      reports.push({ key, database: databaseName(key), findings: await examine(key, due, onCheck) });
+    }
+    return reports;
+  } finally {
+    bar.stop();
+  }
+}
+
+export const hasErrors = (reports: readonly DoctorReport[]): boolean =>
+  reports.some(({ findings }) => findings.some(({ severity }) => severity === 'error'));
+
+const serverOf = (key: DatabaseKey): string => {
+  const { url, origin } = databaseUrl(key);
+  return parseDatabaseUrl(url, origin)
+    .hosts.map(({ host, port }) => `${host}:${port}`)
+    .join();
+};
+
+async function examine(
+  key: DatabaseKey,
+  due: readonly Check[],
+  onCheck: (check: Check, done: number) => void,
+): Promise<Finding[]> {
+  try {
+    return await withPool(key, async (pool) => {
+      await pool.query('SELECT 1');
+      const findings: Finding[] = [];
+      for (const [index, check] of due.entries()) {
+        onCheck(check, index);
+        findings.push(...(await runCheck(check, pool, key)));
+      }
+      return findings;
+    });
+  } catch (failure) {
+    if (!(failure instanceof ConnectionError)) throw failure;
+    return [unreachable(key, failure)];
+  }
+}
+
+async function runCheck(check: Check, pool: Pool, key: DatabaseKey): Promise<Finding[]> {
+  try {
+    const found = await check.run(pool, key, defaultThresholds);
+    return found.map((finding) => ({ check: check.name, ...finding }));
+  } catch (failure) {
+    // A mistake in a query of ours must not pass for a finding.
+    if (!(failure instanceof AtrizDatabaseError) && !mayHappen.has(sqlState(failure) ?? '')) throw failure;
+    return [notChecked(check, key, failure as Error)];
+  }
+}
+
+/** insufficient_privilege, query_canceled, lock_not_available, out_of_memory, too_many_connections, disk_full. */
+const mayHappen: ReadonlySet<string> = new Set(['42501', '57014', '55P03', '53200', '53300', '53100']);
+
+const notChecked = ({ name }: Check, key: DatabaseKey, failure: Error): Finding => ({
+  check: name,
+  severity: 'warning',
+  reason: `${name} was not checked: ${failure.message}`,
+  ...(sqlState(failure) === '42501'
+    ? {
+        mend: 'GRANT pg_monitor, pg_read_all_data TO CURRENT_USER',
+        note: 'as a superuser, with the name of the role',
+      }
+    : { mend: `npm run db:doctor -- ${key}`, note: 'again, once that is mended' }),
+});
+
+const unreachable = (key: DatabaseKey, failure: ConnectionError): Finding => ({
+  check: 'connection',
+  severity: 'error',
+  reason: failure.message.replace(/\.$/, ''),
+  mend: failure.code === '3D000' ? `npm run db:create -- ${key}` : `npm run db:status -- ${key}`,
+});

@@ -1,0 +1,163 @@
+// Findings about the server and its sessions: time zone, extensions, connections, transactions.
+import postgres from 'postgres';
+import { clientOptions } from '../../src/client-options.ts';
+import { databaseUrl } from '../../src/config.ts';
+import { parseDatabaseUrl } from '../../src/database-url.ts';
+import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
+import type { Pool } from '../../src/pool.ts';
+import { formatCount } from '../output.ts';
+import { type Check, error, type Found, warning } from './finding.ts';
+import type { Thresholds } from './thresholds.ts';
+
+export const serverChecks: readonly Check[] = [
+  { name: 'time-zone', looksAt: 'the time zone of sessions that ask for none', run: findTimeZone },
+  { name: 'extensions', looksAt: 'versions of extensions, and those that are missing', run: findExtensions },
+  {
+    name: 'connections',
+    looksAt: 'connections in use, against the limit',
+    ofServer: true,
+    run: findConnections,
+  },
+  { name: 'transactions', looksAt: 'long, idle and prepared transactions', run: findTransactions },
+  { name: 'wraparound', looksAt: 'the age of transaction ids', run: findWraparound },
+];
+
+/** This package's sessions ask for UTC. psql, a report or another driver takes what the server gives. */
+async function findTimeZone(db: Pool, key: DatabaseKey): Promise<Found[]> {
+  const { url, origin } = databaseUrl(key);
+  const options = clientOptions({ max: 1, applicationName: 'atriz-db' }, parseDatabaseUrl(url, origin));
+  const { TimeZone: _, ...connection } = { TimeZone: '', ...options.connection };
+  const sql = postgres({ ...options, connection });
+  try {
+    const [row] = await sql<{ zone: string; source: string; role: string }[]>`
+      SELECT setting AS zone, source, current_user AS role FROM pg_settings WHERE name = 'TimeZone'`;
+    if (!row || /^(Etc\/)?(UTC|UCT|GMT|GMT[+-]?0|Universal|Zulu|Greenwich)$/i.test(row.zone)) return [];
+    const role = `ALTER ROLE ${quoteIdentifier(row.role)}`;
+    const mends: Readonly<Record<string, string>> = {
+      user: `${role} RESET timezone`,
+      'database user': `${role} IN DATABASE ${quoteIdentifier(db.name)} RESET timezone`,
+    };
+    return [
+      error(
+        `sessions that ask for no time zone get ${row.zone}: days begin elsewhere there than in the applications`,
+        mends[row.source] ?? `ALTER DATABASE ${quoteIdentifier(db.name)} SET timezone TO 'UTC'`,
+      ),
+    ];
+  } finally {
+    await sql.end({ timeout: 1 });
+  }
+}
+
+async function findExtensions(db: Pool, key: DatabaseKey, { oldestExtension }: Thresholds): Promise<Found[]> {
+  const { rows } = await db.query<{ name: string; offered: string; installed: string | null }>(
+    `SELECT name, default_version AS offered, installed_version AS installed FROM pg_available_extensions
+     WHERE installed_version IS NOT NULL OR name = ANY($1)`,
+    [definitionOf(key).extensions],
+  );
+  const missing = definitionOf(key)
+    .extensions.filter((name) => !rows.some((row) => row.name === name))
+    .map((name) =>
+      error(`the server offers no ${name}`, `npm run dev, or a server with ${name}: the README says which`),
+    );
+  const old = rows.flatMap(({ name, offered, installed }) => {
+    const update = `ALTER EXTENSION ${quoteIdentifier(name)} UPDATE`;
+    const oldest = oldestExtension[name];
+    if (oldest !== undefined && isOlder(installed ?? offered, oldest)) {
+      const first = isOlder(offered, oldest)
+        ? `install ${name} ${oldest} or newer on the server first`
+        : undefined;
+      return [
+        error(`${name} is ${installed ?? offered}: this package needs ${oldest} or newer`, update, first),
+      ];
+    }
+    if (installed === null || !isOlder(installed, offered)) return [];
+    const note = name === 'timescaledb' ? 'as the first statement of its session: psql -X' : undefined;
+    return [
+      warning(`${name} is ${installed} in this database, the server has ${offered} by now`, update, note),
+    ];
+  });
+  return [...missing, ...old];
+}
+
+/** Compares numbers part by part: 2.9 is older than 2.23. */
+export function isOlder(version: string, than: string): boolean {
+  const [one, other] = [version, than].map((text) => (text.match(/\d+/g) ?? []).map(Number)) as [
+    number[],
+    number[],
+  ];
+  for (const [index, part] of other.entries()) {
+    if ((one[index] ?? 0) !== part) return (one[index] ?? 0) < part;
+  }
+  return false;
+}
+
+async function findConnections(db: Pool, _key: DatabaseKey, { connections }: Thresholds): Promise<Found[]> {
+  const { rows } = await db.query<{ used: number; most: number; limit: number; top: string | null }>(
+    `WITH sessions AS (
+       SELECT application_name, usename FROM pg_stat_activity WHERE backend_type = 'client backend'
+     )
+     SELECT (SELECT count(*) FROM sessions)::int AS used, current_setting('max_connections')::int AS "limit",
+       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS most,
+       (SELECT string_agg(text, ', ') FROM (
+          SELECT count(*) || ' of ' || coalesce(nullif(application_name, ''), usename, 'others') AS text
+          FROM sessions GROUP BY application_name, usename ORDER BY count(*) DESC LIMIT 3) AS most_of_them) AS top`,
+  );
+  const { used = 0, most = 1, limit = 1, top } = rows[0] ?? {};
+  const share = used / most;
+  if (share < connections.warnAt) return [];
+  const found = share < connections.errorAt ? warning : error;
+  return [
+    found(
+      `${used} of ${most} connections of the server are in use: ${top}`,
+      `ALTER SYSTEM SET max_connections = ${limit * 2}`,
+      'and restart the server; better: lower max of the pools, or put PgBouncer in front',
+    ),
+  ];
+}
+
+/** A role without pg_read_all_stats sees no others' transactions, so that there is nothing to report. */
+async function findTransactions(db: Pool, _key: DatabaseKey, { transactions }: Thresholds): Promise<Found[]> {
+  const { rows } = await db.query<{ id: string; what: string; minutes: number; isPrepared: boolean }>(
+    `SELECT pid::text AS id, concat(state, ' of ', usename, ' (', coalesce(nullif(application_name, ''), 'no application name'), ')') AS what,
+       extract(epoch FROM now() - CASE WHEN state LIKE 'idle%' THEN state_change ELSE xact_start END)::float8 / 60 AS minutes,
+       false AS "isPrepared"
+     FROM pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND xact_start IS NOT NULL
+       AND CASE WHEN state LIKE 'idle%' THEN state_change < now() - make_interval(secs => $1)
+         ELSE xact_start < now() - make_interval(secs => $2) END
+     UNION ALL
+     SELECT gid, concat('of ', owner), extract(epoch FROM now() - prepared)::float8 / 60, true FROM pg_prepared_xacts
+     WHERE database = current_database() AND prepared < now() - make_interval(secs => $3)`,
+    [transactions.idleFor, transactions.activeFor, transactions.preparedFor],
+  );
+  return rows.map(({ id, what, minutes, isPrepared }) =>
+    isPrepared
+      ? warning(
+          `the prepared transaction ${id} ${what} is open for ${Math.round(minutes)} minutes: VACUUM waits for it, and so do its locks`,
+          `ROLLBACK PREPARED '${id.replaceAll("'", "''")}'`,
+        )
+      : warning(
+          `a transaction is open for ${Math.round(minutes)} minutes, ${what}: VACUUM removes nothing that it may see`,
+          `SELECT pg_terminate_backend(${id})`,
+        ),
+  );
+}
+
+async function findWraparound(db: Pool, _key: DatabaseKey, { wraparound }: Thresholds): Promise<Found[]> {
+  // 2147483647 is the age of ids that never age, as on a server that was built frozen.
+  const { rows } = await db.query<{ age: number }>(
+    `SELECT greatest(age(datfrozenxid), mxid_age(datminmxid)) AS age FROM pg_database
+     WHERE datname = current_database() AND age(datfrozenxid) < 2147483647 AND mxid_age(datminmxid) < 2147483647`,
+  );
+  const age = rows[0]?.age ?? 0;
+  if (age < wraparound.warnAt) return [];
+  const found = age < wraparound.errorAt ? warning : error;
+  return [
+    found(
+      `the oldest transaction id is ${formatCount(age)} transactions old: the server stops writing at 2,146,000,000`,
+      'VACUUM (FREEZE)',
+      'end first what is old in pg_stat_activity, pg_prepared_xacts and pg_replication_slots',
+    ),
+  ];
+}

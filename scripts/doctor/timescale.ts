@@ -1,0 +1,183 @@
+// Findings about TimescaleDB: policies, jobs, the hourly aggregate, chunks and their compression.
+import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { TimescaleMissingError } from '../../src/errors.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
+import { getMigrationStatus } from '../../src/migrations/index.ts';
+import type { Pool } from '../../src/pool.ts';
+import { comparePolicies } from '../../src/tracking/policies.ts';
+import { formatBytes, plural } from '../output.ts';
+import { type Check, error, type Found, warning } from './finding.ts';
+import { mendPolicy } from './policy-mend.ts';
+import { hasRelation } from './relations.ts';
+import type { Thresholds } from './thresholds.ts';
+
+export const timescaleChecks: readonly Check[] = (
+  [
+    ['policies', 'policies, against their declaration beside the schema', findPolicies],
+    ['jobs', 'jobs that failed, are overdue or switched off', findJobs],
+    ['aggregate', 'hours that the aggregate lacks', findStaleAggregate],
+    ['late-hours', 'late points that nobody brought into the aggregate', findLateHours],
+    ['chunks', 'chunks that should be compressed', findUncompressed],
+    ['compression', 'chunks that compress poorly', findPoorCompression],
+  ] as const
+).map(([name, looksAt, run]) => ({ name, looksAt, run: whereEnabled(run) }));
+
+/** Without TimescaleDB there is nothing to ask; that it is missing is said by others. */
+function whereEnabled(run: Check['run']): Check['run'] {
+  return async (db, key, thresholds) => {
+    if (!definitionOf(key).extensions.includes('timescaledb')) return [];
+    const { rowCount } = await db.query("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'");
+    return rowCount === 0 ? [] : run(db, key, thresholds);
+  };
+}
+
+/** The declaration belongs to the newest migration: until that is applied, a difference is no surprise. */
+async function findPolicies(db: Pool, key: DatabaseKey): Promise<Found[]> {
+  const { pending } = await getMigrationStatus(db, key);
+  if (pending.length > 0) return [];
+  try {
+    const differences = await comparePolicies(db);
+    return differences.map((difference) => {
+      const { relation, setting, declared, found } = difference;
+      return error(
+        `${setting} of ${relation} is ${found ?? 'not set'}, declared is ${declared ?? 'nothing'}`,
+        mendPolicy(difference),
+      );
+    });
+  } catch (failure) {
+    if (failure instanceof TimescaleMissingError) return [];
+    throw failure;
+  }
+}
+
+interface Job {
+  id: number;
+  name: string;
+  scheduled: boolean;
+  failure: string | null;
+  overdue: number | null;
+}
+
+/**
+ * Whoever has no scheduler keeps no record of runs: on the embedded cluster, `npm run dev` runs the
+ * jobs by itself, and only what they leave undone tells whether it does.
+ */
+async function findJobs(db: Pool, _key: DatabaseKey, { jobs }: Thresholds): Promise<Found[]> {
+  const { rows } = await db.query<Job>(
+    `SELECT j.job_id AS id, j.proc_name || coalesce(' of ' || c.view_name, ' of ' || j.hypertable_name, '') AS name, j.scheduled,
+       CASE WHEN s.last_run_status = 'Failed' THEN coalesce((
+         SELECT e.err_message FROM timescaledb_information.job_errors e
+         WHERE e.job_id = j.job_id ORDER BY e.start_time DESC LIMIT 1), 'no message was kept') END AS failure,
+       CASE WHEN j.scheduled AND current_setting('timescaledb.max_background_workers', true) IS NOT NULL
+           AND isfinite(s.next_start) AND s.next_start < now() - make_interval(secs => $1)
+         THEN extract(epoch FROM now() - s.next_start)::float8 / 60 END AS overdue
+     FROM timescaledb_information.jobs j
+     LEFT JOIN timescaledb_information.job_stats s USING (job_id)
+     LEFT JOIN timescaledb_information.continuous_aggregates c ON c.materialization_hypertable_name = j.hypertable_name
+     WHERE j.hypertable_name IS NOT NULL
+     ORDER BY j.job_id`,
+    [jobs.overdueBy],
+  );
+  return rows.flatMap(({ id, name, scheduled, failure, overdue }) => [
+    ...(failure === null ? [] : [error(`the job ${id}, ${name}, failed: ${failure}`, `CALL run_job(${id})`)]),
+    ...(overdue === null
+      ? []
+      : [
+          error(
+            `the job ${id}, ${name}, is overdue for ${plural(Math.round(overdue), 'minute')}: the scheduler does not get to it`,
+            'SELECT _timescaledb_functions.start_background_workers()',
+            'and look whether timescaledb.max_background_workers and max_worker_processes are large enough',
+          ),
+        ]),
+    ...(scheduled
+      ? []
+      : [warning(`the job ${id}, ${name}, is switched off`, `SELECT alter_job(${id}, scheduled => true)`)]),
+  ]);
+}
+
+/** Points that are older than anything that the policy should leave, and newer than what it refreshed last. */
+async function findStaleAggregate(db: Pool, _key: DatabaseKey, { aggregate }: Thresholds): Promise<Found[]> {
+  const { rows: views } = await db.query<{ schema: string; name: string }>(
+    `SELECT materialization_hypertable_schema AS schema, materialization_hypertable_name AS name
+     FROM timescaledb_information.continuous_aggregates WHERE view_name = 'location_hourly'`,
+  );
+  const [view] = views;
+  if (!view) return [];
+  const storage = `${quoteIdentifier(view.schema)}.${quoteIdentifier(view.name)}`;
+  const { rows } = await db.query<{ until: Date | null; since: Date; to: Date }>(
+    `WITH refreshed AS (SELECT max(hour) + interval '1 hour' AS until FROM ${storage})
+     SELECT until, coalesce(until, (SELECT date_trunc('hour', min(time)) FROM location_events)) AS since,
+       date_trunc('hour', now() - interval '1 hour') AS to
+     FROM refreshed
+     WHERE EXISTS (SELECT 1 FROM location_events
+       WHERE time >= coalesce(until, '-infinity') AND time < now() - make_interval(secs => $1))`,
+    [aggregate.behindBy],
+  );
+  const [stale] = rows;
+  if (!stale) return [];
+  const { until, since, to } = stale;
+  return [
+    error(
+      `location_hourly has ${until ? `nothing after ${until.toISOString()}` : 'nothing'}, although there are points: ` +
+        'the raw retention will drop them before they are summarised',
+      `CALL refresh_continuous_aggregate('location_hourly', '${since.toISOString()}', '${to.toISOString()}')`,
+    ),
+  ];
+}
+
+async function findLateHours(db: Pool, _key: DatabaseKey, { aggregate }: Thresholds): Promise<Found[]> {
+  if (!(await hasRelation(db, 'location_late_hours'))) return [];
+  const { rows } = await db.query<{ hours: number; oldest: Date | null }>(
+    `SELECT count(DISTINCT hour)::int AS hours, min(created_at) AS oldest FROM location_late_hours
+     WHERE created_at < now() - make_interval(secs => $1)`,
+    [aggregate.lateHoursFor],
+  );
+  const { hours = 0, oldest } = rows[0] ?? {};
+  if (hours === 0) return [];
+  return [
+    warning(
+      `${plural(hours, 'hour')} with late points ${hours === 1 ? 'waits' : 'wait'} for the aggregate since ${oldest?.toISOString()}`,
+      'npm run db:refresh-late',
+      'every hour or so, from a schedule',
+    ),
+  ];
+}
+
+async function findUncompressed(db: Pool, _key: DatabaseKey, { chunks }: Thresholds): Promise<Found[]> {
+  const { rows } = await db.query<{ job: number; relation: string; count: number; oldest: Date }>(
+    `SELECT j.job_id AS job, j.hypertable_name AS relation, count(*)::int AS count, min(c.range_start) AS oldest
+     FROM timescaledb_information.jobs j
+     JOIN timescaledb_information.chunks c USING (hypertable_schema, hypertable_name)
+     WHERE j.proc_name = 'policy_compression' AND NOT c.is_compressed
+       AND c.range_end < now() - (j.config ->> 'compress_after')::interval - make_interval(secs => $1)
+     GROUP BY j.job_id, j.hypertable_name`,
+    [chunks.uncompressedFor],
+  );
+  return rows.map(({ job, relation, count, oldest }) =>
+    warning(
+      `${plural(count, 'chunk')} of ${relation} should be compressed by now, the oldest of ${oldest.toISOString().slice(0, 10)}`,
+      `CALL run_job(${job})`,
+    ),
+  );
+}
+
+async function findPoorCompression(db: Pool, _key: DatabaseKey, { chunks }: Thresholds): Promise<Found[]> {
+  const { rows } = await db.query<{ relation: string; count: number; before: number; after: number }>(
+    `SELECT h.hypertable_name AS relation, count(*)::int AS count,
+       sum(s.before_compression_total_bytes)::float8 AS before, sum(s.after_compression_total_bytes)::float8 AS after
+     FROM timescaledb_information.hypertables h,
+       LATERAL chunk_compression_stats(format('%I.%I', h.hypertable_schema, h.hypertable_name)::regclass) AS s
+     WHERE h.compression_enabled AND s.before_compression_total_bytes >= $1
+       AND s.before_compression_total_bytes < $2 * s.after_compression_total_bytes
+     GROUP BY h.hypertable_schema, h.hypertable_name`,
+    [chunks.ratioFrom, chunks.ratio],
+  );
+  return rows.map(({ relation, count, before, after }) =>
+    warning(
+      `${plural(count, 'chunk')} of ${relation} went from ${formatBytes(before)} to ${formatBytes(after)} only: ` +
+        'batches are small, as after late points, or segments are',
+      `SELECT compress_chunk(format('%I.%I', chunk_schema, chunk_name)::regclass, recompress => true) ` +
+        `FROM chunk_compression_stats('${relation}') WHERE before_compression_total_bytes < ${chunks.ratio} * after_compression_total_bytes`,
+    ),
+  );
+}

@@ -1,0 +1,138 @@
+// For health endpoints of applications: whether each database answers and is migrated, and how full its pool is.
+import type { DatabaseKey } from './databases.ts';
+import { ConnectionError, sqlState } from './errors.ts';
+import { readApplied } from './migrations/applied.ts';
+import { type MigrationsFolder, readFolder } from './migrations/journal.ts';
+import { compareMigrations } from './migrations/state.ts';
+import { Pool, type PoolUse } from './pool.ts';
+
+export interface HealthOptions {
+  /** Longest wait for all answers, in milliseconds. Default 2,000. */
+  timeout?: number | undefined;
+}
+
+export interface DatabaseHealth {
+  readonly isReachable: boolean;
+  /** Whether every migration of this package is applied as it stands; null where that cannot be known. */
+  readonly isMigrated: boolean | null;
+  /** From the question to the answer in milliseconds, the wait for a connection included; null without one. */
+  readonly latencyMs: number | null;
+  /** When the question was asked, itself aside. */
+  readonly pool: PoolUse;
+  /** Why it is not reachable, without passwords. Names hosts: for logs, not for strangers. */
+  readonly error: string | null;
+}
+
+export interface Health {
+  /** Every database is reachable, and none is known not to be migrated. */
+  readonly isHealthy: boolean;
+  /** By the names that were given, or by the pool's own. */
+  readonly databases: Readonly<Record<string, DatabaseHealth>>;
+}
+
+interface Answer {
+  readonly isMigrated: boolean | null;
+  readonly latencyMs: number;
+}
+
+interface Probe {
+  readonly startedAt: number;
+  readonly answer: Promise<Answer>;
+}
+
+/** A probe on a connection that died without a word may never end: the next one is due after this. */
+const abandonAfterMs = 30_000;
+
+// At most one probe waits on a pool: a database that hangs must not gather a question from every request.
+const probes = new WeakMap<Pool, Probe>();
+// Files do not change under a process that was started from them.
+const folders = new Map<DatabaseKey, MigrationsFolder>();
+
+/**
+ * Asks each database one question, in one round trip, side by side. Never throws, and answers within
+ * `timeout` whatever the servers do. Pools without a key of the registry are only asked whether they answer.
+ */
+export async function checkHealth(
+  db: Pool | Readonly<Record<string, Pool>>,
+  { timeout = 2_000 }: HealthOptions = {},
+): Promise<Health> {
+  const pools: [string, Pool][] = db instanceof Pool ? [[db.key ?? db.name, db]] : Object.entries(db);
+  const results = await Promise.all(
+    pools.map(async ([name, pool]) => [name, await checkPool(pool, timeout)] as const),
+  );
+  return {
+    isHealthy: results.every(([, { isReachable, isMigrated }]) => isReachable && isMigrated !== false),
+    databases: Object.fromEntries(results),
+  };
+}
+
+async function checkPool(pool: Pool, timeout: number): Promise<DatabaseHealth> {
+  const use = pool.use;
+  let timer: NodeJS.Timeout | undefined;
+  const tooLate = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(tooLateMessage(pool, use, timeout))), timeout);
+  });
+  try {
+    const answer = await Promise.race([probe(pool), tooLate]);
+    return { isReachable: true, ...answer, pool: use, error: null };
+  } catch (error) {
+    return {
+      isReachable: false,
+      isMigrated: null,
+      latencyMs: null,
+      pool: use,
+      error: error instanceof Error ? error.message : String(error),
+    };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+const tooLateMessage = ({ name }: Pool, { inUse, max, waiting }: PoolUse, timeout: number): string =>
+  inUse === max
+    ? `${name}: all ${max} connections of the pool are in use and ${waiting} more wait, still after ${timeout} ms.`
+    : `${name}: no answer came within ${timeout} ms.`;
+
+function probe(pool: Pool): Promise<Answer> {
+  const running = probes.get(pool);
+  if (running && performance.now() - running.startedAt < abandonAfterMs) return running.answer;
+  const startedAt = performance.now();
+  const answer = ask(pool, startedAt);
+  const own = { startedAt, answer };
+  probes.set(pool, own);
+  const forget = () => {
+    if (probes.get(pool) === own) probes.delete(pool);
+  };
+  // Also marks the rejection as handled: everybody who asked may have gone.
+  answer.then(forget, forget);
+  return answer;
+}
+
+async function ask(pool: Pool, startedAt: number): Promise<Answer> {
+  const isMigrated = await askMigrated(pool);
+  return { isMigrated, latencyMs: Math.round((performance.now() - startedAt) * 10) / 10 };
+}
+
+/** What was applied is one small table: the question whether the server answers costs nothing beside it. */
+async function askMigrated(pool: Pool): Promise<boolean | null> {
+  const { key } = pool;
+  if (key === undefined) {
+    await pool.query('SELECT 1');
+    return null;
+  }
+  try {
+    const { migrations, problems } = folderOf(key);
+    const { pending, edited } = compareMigrations(migrations, await readApplied(pool));
+    return pending.length + edited.length + problems.length === 0;
+  } catch (error) {
+    // 42501 insufficient_privilege: the application's role may not read that table. It answered, though.
+    if (sqlState(error) === '42501' && !(error instanceof ConnectionError)) return null;
+    throw error;
+  }
+}
+
+function folderOf(key: DatabaseKey): MigrationsFolder {
+  const folder = folders.get(key) ?? readFolder(key);
+  folders.set(key, folder);
+  return folder;
+}

@@ -1,0 +1,124 @@
+// deploy: doctor, backup, migrate, doctor again; it stops at the first thing that is wrong, and says what was done.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
+import type { Pool } from '../../src/pool.ts';
+import { runCli } from '../support/cli.ts';
+import { patient } from '../support/doctor.ts';
+import { copyOfProject } from '../support/migrations.ts';
+
+// Each test runs the command line several times, on a machine that may be busy.
+vi.setConfig({ testTimeout: 90_000 });
+
+interface Report {
+  ok: boolean;
+  dryRun: boolean;
+  pending: Record<string, string[]>;
+  steps: { step: string; status: string; result: string; migrations?: Record<string, string[]> }[];
+}
+
+describe('a deployment', () => {
+  const project = copyOfProject();
+  const folder = project.folder('atriz');
+  const good = folder.nextTag('good');
+  let db: Pool;
+  let environment: Record<string, string>;
+  beforeAll(async () => {
+    ({ db, environment } = await patient('atriz'));
+    folder.add(good, 'CREATE TABLE good (id int PRIMARY KEY);', { down: 'DROP TABLE good;' });
+    backup(`return keys.join() + ' are in ./backups'`);
+  });
+
+  /** A backup that does what the test says. */
+  const backup = (body: string) =>
+    writeFileSync(
+      join(project.root, 'scripts', 'backup-before.ts'),
+      `import { AtrizDatabaseError } from '../src/errors.ts';
+       export const backupBefore = async (keys: readonly string[]): Promise<string> => { ${body}; throw new AtrizDatabaseError('not reached'); };`,
+    );
+  const run = (...args: string[]) =>
+    runCli(
+      ['deploy', 'core', 'atriz', ...args],
+      { ...environment, NODE_ENV: 'production' },
+      { root: project.root, fromSource: true },
+    );
+  const deploy = async (...args: string[]) => {
+    const { code, stdout, stderr } = await run(...args, '--json');
+    if (stderr) throw new Error(stderr);
+    const report = JSON.parse(stdout) as Report;
+    return { code, report, steps: report.steps.map(({ step, status }) => `${step}: ${status}`) };
+  };
+  const resultOf = ({ steps }: Report, name: string) => steps.find(({ step }) => step === name)?.result;
+  const exists = async (name: string) =>
+    (await db.query('SELECT to_regclass($1) IS NOT NULL AS found', [name])).rows[0]?.found;
+
+  test('in a dry run shows what is pending, and changes nothing', async () => {
+    const { code, report, steps } = await deploy('--dry-run');
+    expect({ code, steps, pending: report.pending }).toEqual({
+      code: 0,
+      steps: ['doctor: done', 'backup: not started', 'migrate: not started', 'doctor again: not started'],
+      pending: { atriz: [good] },
+    });
+    expect(resultOf(report, 'migrate')).toBe(`dry run; atriz ${good} would be applied`);
+    expect(await exists('good')).toBe(false);
+  });
+
+  test('does nothing when the doctor finds an error', async () => {
+    await db.query('ALTER TABLE user_profiles ADD COLUMN by_hand int');
+    const { code, steps } = await deploy();
+    expect({ code, steps }).toEqual({
+      code: 3,
+      steps: ['doctor: failed', 'backup: not started', 'migrate: not started', 'doctor again: not started'],
+    });
+    const { stdout, stderr } = await run();
+    expect(stderr).toMatch(/^doctor +failed +1 error, 0 warnings$/m);
+    expect(stdout).toContain('ALTER TABLE public.user_profiles DROP COLUMN by_hand');
+    expect(stdout).toContain(`migrate       not started  doctor failed; atriz ${good} would be applied`);
+    await db.query('ALTER TABLE user_profiles DROP COLUMN by_hand');
+    expect(await exists('good')).toBe(false);
+  });
+
+  test('does not migrate without its backup', async () => {
+    backup(`throw new AtrizDatabaseError('The disk is full: make room.')`);
+    const { code, report, steps } = await deploy();
+    expect({ code, steps }).toEqual({
+      code: 1,
+      steps: ['doctor: done', 'backup: failed', 'migrate: not started', 'doctor again: not started'],
+    });
+    expect(resultOf(report, 'backup')).toBe('The disk is full: make room.');
+    expect(await exists('good')).toBe(false);
+    backup(`return keys.join() + ' in ./backups'`);
+  });
+
+  test('under NODE_ENV=production backs up what will change, migrates it and looks again', async () => {
+    const { code, report, steps } = await deploy();
+    expect({ code, steps }).toEqual({
+      code: 0,
+      steps: ['doctor: done', 'backup: done', 'migrate: done', 'doctor again: done'],
+    });
+    expect(resultOf(report, 'backup')).toBe('atriz in ./backups');
+    expect(await exists('good')).toBe(true);
+  });
+
+  test('has nothing to do when nothing is pending', async () => {
+    const { code, steps } = await deploy();
+    expect({ code, steps }).toEqual({
+      code: 0,
+      steps: ['doctor: done', 'backup: not needed', 'migrate: not needed', 'doctor again: not needed'],
+    });
+  });
+
+  test('says what was applied and what was not when a migration fails', async () => {
+    folder.add('0003_better', 'CREATE TABLE better (id int PRIMARY KEY);');
+    folder.add('0004_bad', 'CREATE TABLE good (id int);');
+    folder.add('0005_late', 'CREATE TABLE late (id int);');
+    const { code, report, steps } = await deploy();
+    expect({ code, steps }).toEqual({
+      code: 1,
+      steps: ['doctor: done', 'backup: done', 'migrate: failed', 'doctor again: not started'],
+    });
+    expect(resultOf(report, 'migrate')).toMatch(
+      /already exists[\s\S]*atriz 0003_better applied; atriz 0004_bad, 0005_late not$/,
+    );
+  });
+});

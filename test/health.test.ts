@@ -1,0 +1,143 @@
+// checkHealth: what health endpoints ask; it never throws, and never waits longer than it was told.
+import { createServer, type Socket } from 'node:net';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { checkHealth, createDatabasePool, type Pool } from '../src/index.ts';
+import { emptyDatabase, migratedDatabase, openPool, serverUrl, uniqueName } from './support/database.ts';
+
+const url = await migratedDatabase('atriz');
+const db = openPool('atriz', url);
+const healthy = {
+  isReachable: true,
+  isMigrated: true,
+  latencyMs: expect.any(Number),
+  pool: { inUse: 0, max: 10, waiting: 0 },
+  error: null,
+};
+/** The one database of an answer. */
+const only = async (pool: Pool, timeout?: number) =>
+  Object.values((await checkHealth(pool, { timeout })).databases)[0];
+
+test('one pool, or several under the names that they were given', async () => {
+  expect(await checkHealth(db)).toEqual({ isHealthy: true, databases: { atriz: healthy } });
+  const core = openPool('core', await migratedDatabase('core'), { max: 3 });
+  expect(await checkHealth({ users: core, app: db })).toEqual({
+    isHealthy: true,
+    databases: { users: { ...healthy, pool: { ...healthy.pool, max: 3 } }, app: healthy },
+  });
+});
+
+test('a database that is not migrated is not healthy, and one without a key is only asked whether it answers', async () => {
+  const empty = openPool('pshop', await emptyDatabase('pshop'));
+  expect(await checkHealth({ empty, db })).toMatchObject({
+    isHealthy: false,
+    databases: { empty: { isReachable: true, isMigrated: false }, db: healthy },
+  });
+  await using other = createDatabasePool({ connectionString: url });
+  expect(await checkHealth(other)).toMatchObject({
+    isHealthy: true,
+    databases: { [other.name]: { isReachable: true, isMigrated: null } },
+  });
+});
+
+test('a role that may not read the migrations hears that the database answers', async () => {
+  const role = uniqueName('atriz').replace('atriz_test', 'health');
+  await db.query(`CREATE ROLE "${role}" LOGIN PASSWORD 'x'`);
+  try {
+    const asRole = new URL(url);
+    [asRole.username, asRole.password] = [role, 'x'];
+    await using pool = createDatabasePool({ database: 'atriz', connectionString: asRole.href });
+    expect(await checkHealth(pool)).toMatchObject({
+      isHealthy: true,
+      databases: { atriz: { isReachable: true, isMigrated: null } },
+    });
+  } finally {
+    await db.query(`DROP ROLE "${role}"`);
+  }
+});
+
+test('a server or a database that is not there is said without its password', async () => {
+  await using nowhere = createDatabasePool({
+    connectionString: 'postgresql://a:secret@127.0.0.1:1/atriz_db',
+  });
+  await using missing = createDatabasePool({ connectionString: serverUrl('atriz', uniqueName('atriz')) });
+  const health = await checkHealth({
+    nowhere: nowhere,
+    missing: missing,
+  });
+  expect(health).toMatchObject({
+    isHealthy: false,
+    databases: {
+      nowhere: {
+        isReachable: false,
+        isMigrated: null,
+        latencyMs: null,
+        error: expect.stringContaining('no server answers'),
+      },
+      missing: { isReachable: false, error: expect.stringContaining('does not exist') },
+    },
+  });
+  expect(JSON.stringify(health)).not.toContain('secret');
+});
+
+test('a closed pool is not healthy', async () => {
+  const closed = createDatabasePool({ database: 'atriz', connectionString: url });
+  await closed.close();
+  expect(await only(closed)).toMatchObject({
+    isReachable: false,
+    error: expect.any(String),
+  });
+});
+
+test('a pool whose connections are all taken: the timeout holds, the use is told, and nothing piles up', async () => {
+  await using small = createDatabasePool({ database: 'atriz', connectionString: url, max: 2 });
+  const pool = small;
+  let release: () => void = () => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const transactions = [1, 2, 3].map(() => pool.begin('', async () => await held));
+  const use = { inUse: 2, max: 2, waiting: 1 };
+  expect(await only(pool, 50)).toMatchObject({
+    isReachable: false,
+    pool: use,
+    error: expect.stringContaining('all 2 connections of the pool are in use and 1 more wait'),
+  });
+  // The first question still waits; the others wait for the same answer.
+  await Promise.all([only(pool, 10), only(pool, 10), only(pool, 10)]);
+  expect(pool.use).toEqual({ ...use, waiting: 2 });
+  release();
+  await Promise.all(transactions);
+  expect(await only(pool)).toMatchObject({ isReachable: true, isMigrated: true });
+  expect(pool.use).toEqual({ inUse: 0, max: 2, waiting: 0 });
+});
+
+describe('a server that accepts and says nothing', () => {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+  });
+  beforeAll(() => new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve)));
+  afterAll(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+
+  test('is not waited for longer than the timeout, beside one that answers', async () => {
+    const { port } = server.address() as { port: number };
+    const hung = createDatabasePool({
+      database: 'core',
+      connectionString: `postgresql://postgres@127.0.0.1:${port}/atriz_core`,
+    });
+    // Without the timeout, the answer would be CONNECT_TIMEOUT after ten seconds.
+    expect(await checkHealth({ hung, db }, { timeout: 100 })).toMatchObject({
+      isHealthy: false,
+      databases: {
+        hung: { isReachable: false, error: 'atriz_core: no answer came within 100 ms.' },
+        db: { isReachable: true },
+      },
+    });
+    for (const socket of sockets) socket.destroy();
+    await hung.close();
+  });
+});
