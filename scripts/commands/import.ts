@@ -178,6 +178,7 @@ function openRejects(path: string, header: string | undefined): WriteStream {
 }
 
 function report({
+  refreshError,
   loaded,
   rejectedCount,
   rejected,
@@ -192,6 +193,11 @@ function report({
     console.log(
       `${plural(olderThanRetention, 'point')} older than the retention of raw points: the retention job ` +
         'will drop them when it runs next, and their hours are not kept. --shift-to-now moves them to the present.',
+    );
+  }
+  if (refreshError) {
+    console.error(
+      `The points are stored, but location_hourly was not refreshed: ${(refreshError as Error).message}. Run "npm run db:refresh-late".`,
     );
   }
   if (rejectedCount === 0) return;

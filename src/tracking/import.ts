@@ -4,7 +4,7 @@ import { copyFrom } from '../copy.ts';
 import { sqlState } from '../errors.ts';
 import { type Database, Pool } from '../pool.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
-import { CopyEncoder, copyStatement } from './binary.ts';
+import { CopyEncoder, copyStatement, encodeCopy } from './binary.ts';
 import type { LocationInput } from './columns.ts';
 import { appendLocations, takesCopy } from './events.ts';
 import { milliseconds } from './interval.ts';
@@ -55,6 +55,8 @@ export interface ImportResult {
   compressed: number;
   /** Ranges of `location_hourly` that were refreshed. The rest is the refresh policy's, or a later `refreshLateLocations`'. */
   refreshed: LateRefresh['ranges'];
+  /** Why the refresh failed; the late hours are left to `refreshLateLocations`, the others to the policy. */
+  refreshError?: unknown;
 }
 
 const hour = 3_600_000;
@@ -83,16 +85,18 @@ export async function importLocations(
   }
   const notes = await withTransaction(db, (transaction) => load.into(transaction));
   if (load.isBehindView) return { ...load.result, refreshed: [] };
+  // The points are there: whatever happens to the refresh, a second import would double them.
   try {
     const refreshed = await refreshHours(db, load.hours);
     await forgetLateHours(db, notes);
     return { ...load.result, refreshed };
-  } catch (error) {
-    // 42501: not the owner. Undefined function or schema: no TimescaleDB, hence no aggregate.
-    if (!['42501', '42883', '3F000'].includes(sqlState(error) ?? '')) throw error;
-    return { ...load.result, refreshed: [] };
+  } catch (refreshError) {
+    return { ...load.result, refreshed: [], ...(isExpected(refreshError) ? {} : { refreshError }) };
   }
 }
+
+// 42501: not the owner. Undefined function, or no such schema: no TimescaleDB, hence no aggregate.
+const isExpected = (error: unknown) => ['42501', '42883', '3F000'].includes(sqlState(error) ?? '');
 
 /** One run: reads, checks, counts. */
 class Load {
@@ -161,7 +165,7 @@ class Load {
       await transaction.query("SELECT set_config('timescaledb.enable_direct_compress_copy', $1, true)", [
         compressed ? 'on' : 'off',
       ]);
-      await appendLocations(transaction, events);
+      await copyFrom(transaction, copyStatement, encodeCopy(events));
       if (compressed) this.#compressed += events.length;
     };
     for await (const events of this.#events()) {
@@ -176,8 +180,11 @@ class Load {
       }
       this.#options.onProgress?.(this.#loaded);
     }
-    await flush(old, true);
     await flush(recent, false);
+    await flush(old, true);
+    await transaction.query("SELECT set_config('timescaledb.enable_direct_compress_copy', $1, true)", [
+      'off',
+    ]);
   }
 
   /** Through a view, which takes no COPY. */

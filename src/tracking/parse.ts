@@ -30,6 +30,7 @@ export async function* parseLocations(
   defaults: LocationDefaults = {},
   onHeader?: (header: string) => void,
 ): AsyncGenerator<ParsedLine[]> {
+  checkDefaults(defaults);
   const fallbacks = locationColumns.map(({ property }) => defaults[property as keyof LocationDefaults]);
   let readRow: ((text: string) => LocationInput) | undefined =
     format === 'ndjson' ? (text) => toEvent(jsonCells(text), fallbacks) : undefined;
@@ -50,6 +51,15 @@ export async function* parseLocations(
     }
     if (parsed.length > 0) yield parsed;
   }
+}
+
+function checkDefaults({ deviceId, userId, appSource }: LocationDefaults): void {
+  for (const [name, value] of Object.entries({ deviceId, userId })) {
+    if (value !== undefined && !isUuid(value))
+      throw new ValidationError(`${name} is "${value}": use a uuid.`);
+  }
+  const reason = appSource === undefined ? undefined : checkAppSource(appSource);
+  if (reason !== undefined) throw new ValidationError(`appSource ${reason}.`);
 }
 
 // A point begins with no blank: only then the whole line is looked at.
@@ -140,7 +150,8 @@ function splitCsv(text: string): string[] {
   // The general parser costs ten times as much, and only quotes need it.
   if (!text.includes('"')) return text.split(',');
   try {
-    const [cells] = parseCsv(text) as string[][];
+    // By itself it would take a carriage return for the end of the record, and drop what follows.
+    const [cells] = parseCsv(text, { record_delimiter: '\n' }) as string[][];
     return cells ?? [];
   } catch {
     throw new Unfit('has a quote that does not close, or text after one');
@@ -205,7 +216,8 @@ function readValue(column: LocationColumn, value: unknown): unknown {
 
 function readNumber(column: LocationColumn, value: unknown): number {
   const { name, range } = column;
-  const number = typeof value === 'number' ? value : toNumber(String(value).trim());
+  const number =
+    typeof value === 'number' ? value : typeof value === 'string' ? toNumber(value.trim()) : Number.NaN;
   if (!Number.isFinite(number)) throw new Unfit(`${name} is not a number: ${shorten(String(value).trim())}`);
   const rounded = range ? roundTo(range.scale, number) : number;
   if (range && (rounded < range.min || rounded > range.max)) {

@@ -80,7 +80,8 @@ export function checkLocation(event: unknown, times: TimeLimits): LocationInput 
     named('metadata', isAbsent(given.metadata) ? undefined : checkMetadata(given.metadata));
   if (reason !== undefined) return reason;
   const checked = {
-    time: given.time as Date,
+    // Copies: the caller may go on to change his.
+    time: new Date(given.time as Date),
     deviceId: given.deviceId as string,
     userId: given.userId as string,
     appSource: given.appSource as string,
@@ -90,7 +91,7 @@ export function checkLocation(event: unknown, times: TimeLimits): LocationInput 
     altitude: readNumber(altitude, given.altitude),
     speed: readNumber(speed, given.speed),
     heading: readNumber(heading, given.heading),
-    metadata: (given.metadata ?? null) as LocationInput['metadata'],
+    metadata: isAbsent(given.metadata) ? null : JSON.parse(JSON.stringify(given.metadata)),
   };
   return firstUnfit(checked, given) ?? (checked as LocationInput);
 }
@@ -177,8 +178,9 @@ export function roundTo(scale: number, value: number): number {
 
 export function checkMetadata(value: unknown): string | undefined {
   try {
+    if (!isPlainObject(value)) return 'is no JSON object';
     const text = JSON.stringify(value);
-    if (typeof value !== 'object' || Array.isArray(value) || text === undefined) return 'is no JSON object';
+    if (!text?.startsWith('{')) return 'is no JSON object';
     if (text.length > maxDepth && depthOf(text) > maxDepth) return `is nested more than ${maxDepth} deep`;
     // JSON may escape a NUL character; jsonb cannot hold one. A lone surrogate is no character either.
     return /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/i.test(text)
@@ -187,6 +189,13 @@ export function checkMetadata(value: unknown): string | undefined {
   } catch {
     return 'cannot be written as JSON';
   }
+}
+
+/** A Map or an Error would become {}, a Date a string. */
+function isPlainObject(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || prototype === Object.prototype;
 }
 
 function depthOf(json: string): number {

@@ -14,7 +14,7 @@ export interface LocationWriterOptions {
   batchSize?: number;
   /** How long an event waits for others to share its batch, in milliseconds. Default 20. */
   maxWaitMs?: number;
-  /** Events in memory; beyond it `write` refuses. Default 250,000, at most about 200 MB. */
+  /** Events in memory; beyond it `write` refuses. Default 250,000: about 200 MB, and what their metadata take. */
   maxPending?: number;
   /** Pause before a batch is tried again, in milliseconds: doubled from `min` to `max`. Default 100 and 10,000. */
   retryDelayMs?: { min: number; max: number };
@@ -67,8 +67,8 @@ export interface LocationWriter {
   /** Writes without waiting for company; resolves when everything accepted before it is settled. */
   flush(): Promise<void>;
   /**
-   * Accepts nothing more, drains, and gives its connections back. Events that a server out of reach
-   * kept from being stored for `timeoutMs` (default 30,000) are rejected.
+   * Accepts nothing more, drains, and gives its connections back. Events for which no answer comes in
+   * `timeoutMs` (default 30,000) are rejected; those of the attempt under way may be stored all the same.
    * @throws LocationWriterClosedError that says how many were.
    */
   close(options?: { timeoutMs?: number }): Promise<void>;
@@ -80,7 +80,8 @@ export interface LocationWriter {
  * Creates a writer; the first event opens its connections. A batch is one transaction that also moves
  * the number of its connection in `location_writers`. When the answer to a COMMIT is lost, the batch
  * is sent again with the same number, and the server skips it if that number was reached: exactly
- * once, for one update of one small row per batch.
+ * once, for one update of one small row per batch. What is left of an attempt without an answer is
+ * ended on the server first (`pg_terminate_backend`, which a role may do to its own sessions).
  * @throws ValidationError for an option out of range.
  */
 export function createLocationWriter(db: Pool, options: LocationWriterOptions = {}): LocationWriter {
@@ -114,18 +115,18 @@ class PooledWriter implements LocationWriter {
         this.#counts.batches += 1;
         this.#counts.written += batch.events;
         this.#settled();
-        options.onBatch?.(batch);
+        this.#tell(() => options.onBatch?.(batch));
       },
       onRetry: (retry) => {
         this.#counts.retries += 1;
         this.#lastError = retry.error;
-        options.onRetry?.(retry);
+        this.#tell(() => options.onRetry?.(retry));
       },
       onReject: (event, error) => {
         this.#counts.failed += 1;
         this.#lastError = error;
         this.#settled();
-        this.#onReject?.(event, error);
+        this.#tell(() => options.onReject?.(event, error));
       },
     };
     this.#lanes = Array.from({ length: checked.connections }, () => new Lane(db, lane));
@@ -159,7 +160,7 @@ class PooledWriter implements LocationWriter {
       return this.#refuse(event, new LocationsRejectedError([{ index: 0, reason: checked }]));
     }
     this.#counts.accepted += 1;
-    return this.#laneOf(checked.deviceId).add(checked);
+    return this.#handled(this.#laneOf(checked.deviceId).add(checked));
   }
 
   async ready(): Promise<void> {
@@ -173,13 +174,16 @@ class PooledWriter implements LocationWriter {
   }
 
   close({ timeoutMs = 30_000 } = {}): Promise<void> {
+    checkNumber('timeoutMs', timeoutMs, 0);
     this.#closing ??= this.#drain(timeoutMs);
     return this.#closing;
   }
 
   async #drain(timeoutMs: number): Promise<void> {
     const failedBefore = this.#counts.failed;
-    const lost = new LocationWriterClosedError('The writer was closed before the server could be reached.');
+    const lost = new LocationWriterClosedError(
+      'The writer was closed before the server answered: the event may be stored or not.',
+    );
     const deadline = setTimeout(() => {
       for (const lane of this.#lanes) lane.giveUp(lost);
     }, timeoutMs);
@@ -192,7 +196,7 @@ class PooledWriter implements LocationWriter {
     const count = this.#lanes.some((lane) => lane.gaveUp) ? this.#counts.failed - failedBefore : 0;
     if (count > 0) {
       throw new LocationWriterClosedError(
-        `${count} events were not stored: no answer of the server in ${timeoutMs} ms.`,
+        `${count} events were not confirmed: no answer of the server in ${timeoutMs} ms.`,
       );
     }
   }
@@ -203,8 +207,23 @@ class PooledWriter implements LocationWriter {
 
   #refuse(event: LocationInput, error: AtrizDatabaseError): Promise<never> {
     this.#counts.refused += 1;
-    this.#onReject?.(event, error);
-    return Promise.reject(error);
+    this.#tell(() => this.#onReject?.(event, error));
+    return this.#handled(Promise.reject(error));
+  }
+
+  /** Who has a hook hears of rejections there: a promise that nobody awaits must not end the process. */
+  #handled<Result>(promise: Promise<Result>): Promise<Result> {
+    if (this.#onReject) promise.catch(() => undefined);
+    return promise;
+  }
+
+  /** A hook of metrics may fail; the writer may not. */
+  #tell(hook: () => void): void {
+    try {
+      hook();
+    } catch (error) {
+      this.#lastError = error;
+    }
   }
 
   /** A device always has the same connection: that keeps its events in order. */
@@ -227,12 +246,16 @@ function checkOptions(options: LocationWriterOptions) {
   for (const name of Object.keys(defaults) as (keyof typeof defaults)[]) {
     numbers[name] = options[name] ?? defaults[name];
   }
-  const all = { ...numbers, 'retryDelayMs.min': retryDelayMs.min, 'retryDelayMs.max': retryDelayMs.max };
-  for (const [name, value] of Object.entries(all)) {
-    const least = name === 'maxWaitMs' ? 0 : 1;
-    if (!Number.isSafeInteger(value) || value < least) {
-      throw new ValidationError(`${name} is ${value}: use a whole number from ${least}.`);
-    }
-  }
+  for (const [name, value] of Object.entries(numbers)) checkNumber(name, value, name === 'maxWaitMs' ? 0 : 1);
+  checkNumber('retryDelayMs.min', retryDelayMs.min, 1);
+  checkNumber('retryDelayMs.max', retryDelayMs.max, retryDelayMs.min);
   return { ...numbers, retryDelayMs };
+}
+
+/** The most that a timer of Node waits, about 24 days. */
+const longest = 2 ** 31 - 1;
+
+function checkNumber(name: string, value: number, least: number): void {
+  if (Number.isSafeInteger(value) && value >= least && value <= longest) return;
+  throw new ValidationError(`${name} is ${value}: use a whole number from ${least} to ${longest}.`);
 }

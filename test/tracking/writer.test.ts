@@ -138,7 +138,7 @@ describe('createLocationWriter', () => {
     });
     const attempts = track(3).map((event) => failure(writer.write(event)));
     const closed = await failure(writer.close({ timeoutMs: 400 }));
-    expect(String(closed)).toContain('3 events were not stored');
+    expect(String(closed)).toContain('3 events were not confirmed');
     for (const error of await Promise.all(attempts)) expect(error).toBeInstanceOf(LocationWriterClosedError);
     expect(retries.slice(0, 4)).toEqual([5, 10, 20, 40]);
     expect(writer.stats.lastError).toBeDefined();
