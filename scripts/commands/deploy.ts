@@ -7,6 +7,7 @@ import { getMigrationStatus } from '../../src/migrations/index.ts';
 import { backupBefore } from '../backup-before.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { pendingCheck } from '../doctor/migrations.ts';
+import { backupCheck } from '../doctor/operations.ts';
 import { printFindings, summary } from '../doctor/report.ts';
 import { type DoctorReport, hasErrors, runDoctor } from '../doctor/run.ts';
 import { plural, printJson } from '../output.ts';
@@ -105,13 +106,10 @@ function failed(error: unknown): Outcome {
   return { status: 'failed', result: (error as Error).message, exitCode: known ? error.exitCode : 1 };
 }
 
-/** Pending migrations are what a deployment is for; every other error of the doctor stops it. */
+/** Pending migrations and backups are what a deployment is for; every other error of the doctor stops it. */
 async function examine({ keys, pending }: Deployment): Promise<Outcome> {
   const reports = await runDoctor(keys);
-  const others = reports.map((report) => ({
-    ...report,
-    findings: report.findings.filter(({ check }) => check !== pendingCheck),
-  }));
+  const others = without(reports, [pendingCheck, backupCheck]);
   for (const { key, findings } of reports) {
     if (!findings.some(({ check }) => check === pendingCheck)) continue;
     const state = await withPool(key, (pool) => getMigrationStatus(pool, key));
@@ -124,8 +122,14 @@ async function examine({ keys, pending }: Deployment): Promise<Outcome> {
 }
 
 async function examineAgain({ keys, pending }: Deployment): Promise<Outcome> {
-  return pending.size === 0 ? nothingToDo : judge(await runDoctor(keys));
+  return pending.size === 0 ? nothingToDo : judge(without(await runDoctor(keys), [backupCheck]));
 }
+
+const without = (reports: readonly DoctorReport[], checks: readonly string[]): DoctorReport[] =>
+  reports.map((report) => ({
+    ...report,
+    findings: report.findings.filter(({ check }) => !checks.includes(check)),
+  }));
 
 const nothingToDo: Outcome = { status: 'not needed', result: 'nothing is pending' };
 

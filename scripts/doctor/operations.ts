@@ -10,9 +10,11 @@ import { defaultFolder } from '../commands/backup.ts';
 import { type Check, error, type Found } from './finding.ts';
 import type { Thresholds } from './thresholds.ts';
 
+export const backupCheck = 'backups';
+
 export const operationChecks: readonly Check[] = [
   { name: 'access', looksAt: 'roles and grants against the access matrix', run: findAccess },
-  { name: 'backups', looksAt: 'the age of the newest backup', run: findOldBackups },
+  { name: backupCheck, looksAt: 'the age of the newest backup', run: findOldBackups },
 ];
 
 /** A database that was made without roles is not the matrix's to judge. */
