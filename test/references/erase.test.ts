@@ -139,6 +139,13 @@ describeWith(['timescaledb'], 'erasing a person', () => {
           pools.atriz.query("INSERT INTO user_preferences (user_id, key, value) VALUES ($1, 'late', '1')", [
             userId,
           ]),
+          // Hangs on her order only: nothing leads to it once the order is anonymous.
+          pools.pshop
+            .query(
+              "INSERT INTO deliveries (order_id, address) SELECT id, 'late street' FROM orders WHERE user_id = $1",
+              [userId],
+            )
+            .then(({ rowCount }) => expect(rowCount).toBe(1)),
           expect(requireUser(pools.core, userId)).rejects.toMatchObject({ reason: 'inactive' }),
           expect(
             pools.core.query('SELECT 1 FROM auth_tokens WHERE user_id = $1 AND revoked_at IS NULL', [userId]),
@@ -154,6 +161,9 @@ describeWith(['timescaledb'], 'erasing a person', () => {
       userId,
     ]);
     expect(rowCount).toBe(0);
+    expect((await pools.pshop.query("SELECT 1 FROM deliveries WHERE address = 'late street'")).rowCount).toBe(
+      0,
+    );
   });
 
   test('gives up on a service that goes on writing, and leaves the row in core', async () => {
