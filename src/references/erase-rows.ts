@@ -169,4 +169,4 @@ const belongsTo = ({ column, through }: Person, userId: string): SQL =>
   through ? hangsOn({ column, through }, eq(through.person, userId)) : eq(column, userId);
 
 const hangsOn = ({ column, through }: Required<Person>, isTheirs: SQL): SQL =>
-  sql`${column} IN (SELECT ${through.key} FROM ${through.key.table} WHERE ${isTheirs})`;
+  sql`${column} IN (SELECT ${through.as ?? through.key} FROM ${through.key.table} WHERE ${isTheirs})`;

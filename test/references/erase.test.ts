@@ -62,6 +62,8 @@ describeWith(['timescaledb'], 'erasing a person', () => {
       'pshop deliveries anonymise 1',
       'pshop orders anonymise 1',
       'pshop products anonymise 1',
+      'core login_attempts delete 1',
+      'core login_attempts delete 1',
       'core auth_tokens delete 1',
       'core user_roles delete 1',
       'core user_metadata delete 1',
@@ -244,7 +246,7 @@ describeWith(['timescaledb'], 'erasing a person', () => {
     expect(done.stdout).toContain(`User ${userId} is erased`);
     const again = await cli('erase-user', userId, '--yes', '--json');
     expect(again).toMatchObject({ code: 0, stderr: '' });
-    expect(JSON.parse(again.stdout)).toMatchObject({ userId, rows: 0 });
+    expect(JSON.parse(again.stdout)).toMatchObject({ userId, rows: 0, dryRun: false });
     expect(await cli('erase-user', email, '--yes')).toMatchObject({
       code: 1,
       stdout: '',
