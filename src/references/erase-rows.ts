@@ -12,7 +12,7 @@ import { type ChunkRange, quoteStorage, readChunks, readStorage, type Storage } 
 export type ActiveRule = Exclude<ErasureRule, { action: 'keep' }>;
 
 /** Told of every statement, before its transaction commits. */
-export type OnRows = (rule: ActiveRule, rows: number) => void;
+type OnRows = (rule: ActiveRule, rows: number) => void;
 
 export const activeRules = (key: DatabaseKey): ActiveRule[] =>
   erasureRules(key).filter((rule): rule is ActiveRule => rule.action !== 'keep');

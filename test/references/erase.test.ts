@@ -204,6 +204,9 @@ describeWith(['timescaledb'], 'erasing a person', () => {
     for (const graceMs of [-1, Number.NaN]) {
       await expect(eraseUser(pools, randomUUID(), { graceMs })).rejects.toThrow(ValidationError);
     }
+    for (const lockTimeoutMs of [0, 0.5, 2 ** 31, Number.NaN]) {
+      await expect(eraseUser(pools, randomUUID(), { lockTimeoutMs })).rejects.toThrow(ValidationError);
+    }
     expect(await eraseUser(pools, randomUUID(), none)).toMatchObject({ rows: 0 });
     expect(await rowsLeft(pools, bystander)).toEqual(before);
   });
