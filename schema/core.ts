@@ -6,6 +6,7 @@ import {
   index,
   inet,
   jsonb,
+  type PgColumn,
   pgEnum,
   pgTable,
   text,
@@ -79,16 +80,22 @@ export const authTokens = pgTable(
 export type AuthToken = typeof authTokens.$inferSelect;
 export type NewAuthToken = typeof authTokens.$inferInsert;
 
+/** An e-mail as login_attempts knows it: its SHA-256. */
+const loginSubjectOf = (email: PgColumn) => sql`encode(sha256(convert_to(${email}, 'UTF8')), 'hex')`;
+
 export const loginSubject = pgEnum('login_subject', ['address', 'account', 'known_address']);
 
 // A counter for each subject instead of a row for each attempt: one row is locked while it is counted,
-// so the limit holds however many attempts come at once, and a flood fills no table.
+// so the limit holds however many attempts come at once. An e-mail that nobody has gets a row too, so
+// that it cannot be told apart; the limit of the address bounds how many, the purge removes them.
 export const loginAttempts = pgTable(
   'login_attempts',
   {
     id: primaryId(),
     subjectType: loginSubject('subject_type').notNull(),
     subject: varchar('subject', { length: 64 }).notNull(),
+    /** Of a known address: the subject of its account, so that both go with the person. */
+    account: varchar('account', { length: 64 }),
     forgivenAt: timestamptz('forgiven_at').notNull(),
     expiresAt: timestamptz('expires_at').notNull(),
     userAgent: text('user_agent'),
@@ -99,11 +106,14 @@ export const loginAttempts = pgTable(
     unique('login_attempts_subject_key').on(table.subjectType, table.subject),
     // Serves the purge: WHERE expires_at < now().
     index('idx_login_attempts_expires').on(table.expiresAt),
+    // Serves a reset password and an erasure: WHERE account = $1.
+    index('idx_login_attempts_account').on(table.account).where(sql`${table.account} IS NOT NULL`),
     // An e-mail in plain text can never get in.
     check(
       'check_login_subject',
       sql`${table.subjectType} = 'address' OR ${table.subject} ~ '^[0-9a-f]{64}$'`,
     ),
+    check('check_login_account', sql`${table.account} ~ '^[0-9a-f]{64}$'`),
   ],
 );
 export type LoginAttempt = typeof loginAttempts.$inferSelect;
@@ -184,7 +194,13 @@ export const userMetadataRelations = relations(userMetadata, ({ one }) => ({
 
 export const erasure: readonly ErasureRule[] = [
   keepRows(roles, 'names of roles, the same for everybody'),
-  keepRows(loginAttempts, 'hashes of e-mails, and addresses; both go with db:purge-tokens'),
+  // Counters of whole addresses stay: they name no account, and db:purge-tokens removes them in minutes.
+  deleteRows(loginAttempts, loginAttempts.subject, {
+    through: { key: users.email, as: loginSubjectOf(users.email), person: users.id },
+  }),
+  deleteRows(loginAttempts, loginAttempts.account, {
+    through: { key: users.email, as: loginSubjectOf(users.email), person: users.id },
+  }),
   deleteRows(authTokens, authTokens.userId),
   deleteRows(userRoles, userRoles.userId),
   deleteRows(userMetadata, userMetadata.userId),
@@ -192,4 +208,9 @@ export const erasure: readonly ErasureRule[] = [
 ];
 
 /** Only the auth role and the owner may read these: everybody else is granted the other columns one by one. */
-export const secretColumns = [users.passwordHash, authTokens.tokenHash, loginAttempts.subject] as const;
+export const secretColumns = [
+  users.passwordHash,
+  authTokens.tokenHash,
+  loginAttempts.subject,
+  loginAttempts.account,
+] as const;

@@ -8,10 +8,13 @@ export const erasedUserId = '00000000-0000-0000-0000-000000000000';
 /** The column stays as it is. */
 export const keep = Symbol('keep');
 
-/** What says whose row it is: a column of its own, or `person` of the row that the column points to. */
+/**
+ * What says whose row it is: a column of its own, or `person` of the row that the column points to.
+ * It points by `key`, or by what `as` makes of it.
+ */
 export interface Person {
   readonly column: PgColumn;
-  readonly through?: { readonly key: PgColumn; readonly person: PgColumn };
+  readonly through?: { readonly key: PgColumn; readonly as?: SQL; readonly person: PgColumn };
 }
 
 /** A relation has one rule for each way in which its rows can belong to a person. */

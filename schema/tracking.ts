@@ -128,12 +128,21 @@ export type LocationWriterRow = typeof locationWriters.$inferSelect;
 
 // Hours that got points after the refresh policy had left them behind; refreshLateLocations empties it.
 // No unique hour: writers would then wait for each other.
-export const locationLateHours = pgTable('location_late_hours', {
-  id: primaryId(),
-  /** Begin of the hour, in UTC. */
-  hour: timestamptz('hour').notNull(),
-  ...timestamps(),
-});
+export const locationLateHours = pgTable(
+  'location_late_hours',
+  {
+    id: primaryId(),
+    /** Begin of the hour, in UTC. */
+    hour: timestamptz('hour').notNull(),
+    ...timestamps(),
+  },
+  (table) => [
+    check(
+      'check_late_hour',
+      sql`${table.hour} = date_trunc('hour', ${table.hour}, 'UTC') AND isfinite(${table.hour})`,
+    ),
+  ],
+);
 export type LocationLateHour = typeof locationLateHours.$inferSelect;
 
 export const erasure: readonly ErasureRule[] = [

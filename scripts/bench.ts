@@ -7,6 +7,7 @@ import { benchBackup } from './bench/backup.ts';
 import { benchCapacity } from './bench/capacity.ts';
 import { benchImport } from './bench/import.ts';
 import { benchMigrate } from './bench/migrate.ts';
+import { benchReferences } from './bench/references.ts';
 import { benchTracking, type TrackingBenchOptions } from './bench/tracking.ts';
 
 loadEnvironmentFile();
@@ -55,4 +56,10 @@ program
   .option('--rounds <count>', 'how often', Number, 3)
   .option('--rows <count>', 'in each database', Number, 500_000)
   .action(({ rounds, rows }: { rounds: number; rows: number }) => benchBackup(rounds, rows));
+program
+  .command('references')
+  .description('time and memory of looking for rows whose user does not exist, in scratch databases')
+  .option('--people <count>', 'in core, each with a row in pshop', Number, 1_000_000)
+  .option('--rounds <count>', 'how often', Number, 3)
+  .action(({ people, rounds }: { people: number; rounds: number }) => benchReferences(people, rounds));
 await program.parseAsync(commandLine());

@@ -38,7 +38,8 @@ async function eraseUserCommand(user: string, options: EraseUserOptions): Promis
   const report = await withPools(databaseKeys, async (pools) => {
     const userId = user.includes('@') ? await findByEmail(pools.core, user) : user;
     const planned = await eraseUser(pools, userId, { dryRun: true });
-    if (dryRun || planned.rows === 0) return planned;
+    if (dryRun) return planned;
+    if (planned.rows === 0) return { ...planned, dryRun: false };
     if (!json && !yes) printRows(planned);
     const what = `${plural(planned.rows, 'row')} of user ${planned.userId} will be deleted or anonymised for good.`;
     await confirmDestruction(what, yes);

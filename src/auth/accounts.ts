@@ -12,7 +12,7 @@ import {
 } from './arguments.ts';
 import { type AuthenticateOptions, checkPassword, type LoginFailure, type Origin } from './authenticate.ts';
 import { EmailTakenError } from './errors.ts';
-import { forgiveAttempt } from './login-attempts.ts';
+import { forgetFailures, forgiveAttempt } from './login-attempts.ts';
 import { hashPassword, requirePassword } from './passwords.ts';
 import { revokeTokens } from './revoke.ts';
 import { assignRole } from './roles.ts';
@@ -123,7 +123,7 @@ export async function setPassword(
 
 /**
  * Sets a new password for whoever holds a `password_reset` token, and revokes all tokens of the user.
- * The token is used up with the change or not at all.
+ * Failed logins of the account are forgotten: nobody is limited for guesses of the old password. The token is used up with the change or not at all.
  * @throws TokenError, ValidationError for a password that `hashPassword` refuses.
  */
 export async function resetPassword(
@@ -139,7 +139,9 @@ export async function resetPassword(
   return await withTransaction(coreDb, async (transaction) => {
     const { userId } = await consumeToken(transaction, token, 'password_reset');
     await replacePassword(transaction, userId, passwordHash);
-    return await readUser(transaction, userId);
+    const user = await readUser(transaction, userId);
+    await forgetFailures(transaction, user.email);
+    return user;
   });
 }
 

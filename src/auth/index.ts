@@ -32,6 +32,7 @@ export {
   issueToken,
   type NewTokenOptions,
   type OneTimeTokenType,
+  type PresentedToken,
   type Token,
   type TokenType,
   tokenLifetimesMs,

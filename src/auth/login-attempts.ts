@@ -12,7 +12,9 @@ export interface LoginLimit {
 export interface LoginLimits {
   /**
    * For each e-mail, whether somebody has it or not. An address from which the account has logged in
-   * is counted apart, so that strangers cannot lock its owner out there.
+   * is counted apart, so that strangers cannot lock its owner out there. An attempt counts until its
+   * password was found right: more logins at once than `failures`, from a new address, are limited
+   * even if all are right.
    */
   account: LoginLimit;
   /** For each address (IPv6: /64 network) over all e-mails. Many people may share one. */
@@ -36,7 +38,6 @@ export interface CountedAttempt {
   account: string;
   known: string | null;
   countedAs: 'account' | 'known_address';
-  userAgent: string | null;
 }
 
 export type Counted = { attempt: CountedAttempt } | { retryAfterMs: number };
@@ -75,7 +76,7 @@ export async function countAttempt(
   { email, address, userAgent }: Attempter,
   limits: LoginLimits,
 ): Promise<Counted> {
-  const account = createHash('sha256').update(email).digest('hex');
+  const account = accountOf(email);
   const { rows } = await db.query<{
     address: string | null;
     known: string | null;
@@ -94,7 +95,7 @@ export async function countAttempt(
   const [row] = rows;
   if (row?.countedAs) {
     const { countedAs, known } = row;
-    return { attempt: { address: row.address, account, known, countedAs, userAgent } };
+    return { attempt: { address: row.address, account, known, countedAs } };
   }
   const limit = row?.limitedType === 'address' ? limits.address : limits.account;
   const wait = await db.query<{ ms: number }>(
@@ -108,7 +109,7 @@ export async function countAttempt(
 /** Takes a counted failure back, since the password was right, and remembers the address. */
 export async function forgiveAttempt(
   db: Database,
-  { address, account, known, countedAs, userAgent }: CountedAttempt,
+  { address, account, known, countedAs }: CountedAttempt,
   limits: LoginLimits,
 ): Promise<void> {
   await db.query(forgiveSql, [
@@ -119,14 +120,30 @@ export async function forgiveAttempt(
     countedAs,
     known,
     limits.knownAddressMs,
-    userAgent,
   ]);
 }
+
+/**
+ * Forgets the failures of an account, those at its known addresses included: for a password that is
+ * new, guesses of the old one mean nothing. The counters of addresses stay.
+ */
+export async function forgetFailures(db: Database, email: string): Promise<void> {
+  const account = accountOf(email);
+  // The order of the locks is that of forgiveSql.
+  await db.query("DELETE FROM login_attempts WHERE subject_type = 'account' AND subject = $1", [account]);
+  await db.query(
+    'UPDATE login_attempts SET forgiven_at = clock_timestamp() WHERE account = $1 AND forgiven_at > clock_timestamp()',
+    [account],
+  );
+}
+
+/** The subject of an account, as the erasure in the schema computes it too. */
+const accountOf = (email: string): string => createHash('sha256').update(email).digest('hex');
 
 // EXCLUDED.forgiven_at is one step from now. A row that is not updated is not returned: limited.
 const countOne = (type: string, subject: string, step: string, window: string, from: string) =>
   `INSERT INTO login_attempts AS counter (subject_type, subject, forgiven_at, expires_at, user_agent)
-   SELECT ${type}, ${subject}, next, next, $3
+   SELECT ${type}, ${subject}, next, next, CASE WHEN ${type} = 'known_address' THEN NULL ELSE $3 END
    FROM ${from}, LATERAL (SELECT clock_timestamp() + ${step} * interval '1 ms' AS next) AS clock
    ON CONFLICT (subject_type, subject) DO UPDATE SET
      forgiven_at = greatest(counter.forgiven_at + ${step} * interval '1 ms', EXCLUDED.forgiven_at),
@@ -165,10 +182,10 @@ WITH address AS (
   WHERE subject_type = 'account' AND subject = $3 AND $5 = 'account' AND (SELECT count(*) FROM address) >= 0
   RETURNING id
 )
-INSERT INTO login_attempts AS counter (subject_type, subject, forgiven_at, expires_at, user_agent)
-SELECT 'known_address', $6, clock_timestamp(), clock_timestamp() + $7::float8 * interval '1 ms', $8
+INSERT INTO login_attempts AS counter (subject_type, subject, account, forgiven_at, expires_at)
+SELECT 'known_address', $6, $3, clock_timestamp(), clock_timestamp() + $7::float8 * interval '1 ms'
 WHERE $1 IS NOT NULL AND (SELECT count(*) FROM account) >= 0
 ON CONFLICT (subject_type, subject) DO UPDATE SET
   forgiven_at = counter.forgiven_at - CASE $5 WHEN 'known_address' THEN $4::float8 ELSE 0 END * interval '1 ms',
   expires_at = greatest(counter.expires_at, EXCLUDED.expires_at),
-  user_agent = EXCLUDED.user_agent`;
+  account = EXCLUDED.account, user_agent = NULL`;

@@ -2,21 +2,30 @@
 import { tokenType } from '../../schema/core.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 import { requireFields, requireOneOf, requireUuid } from './arguments.ts';
-import { type CoreDatabase, findToken, lockUser, type Token, type TokenType } from './tokens.ts';
+import {
+  type CoreDatabase,
+  findToken,
+  lockUser,
+  type PresentedToken,
+  type Token,
+  type TokenType,
+} from './tokens.ts';
 
 /**
  * Logs out: revokes a token, and the whole login that it belongs to. Revoking what is unknown or
  * revoked already is no error, and changes nothing.
  * @returns how many tokens were revoked.
- * @throws ValidationError for what is no string.
+ * @throws ValidationError for what is no token.
  */
-export async function revokeToken(coreDb: CoreDatabase, token: string): Promise<number> {
+export async function revokeToken(coreDb: CoreDatabase, token: PresentedToken): Promise<number> {
   const found = await findToken(coreDb, token);
   return found ? await revokeFamily(coreDb, found) : 0;
 }
 
 /**
- * Revokes all tokens of a user, or those of one type. A rotation at the same moment is waited for or
+ * Revokes all tokens of a user, or those of one type; with `refresh` the access tokens of these logins
+ * too. Deactivating a user is no revocation: tokens are refused while it lasts, and those that have not
+ * expired are good again afterwards. To end them for good, call this as well. A rotation at the same moment is waited for or
  * comes too late: none survives.
  * @returns how many were revoked.
  * @throws UserReferenceError for an unknown user, ValidationError for other arguments.
@@ -43,7 +52,8 @@ export async function revokeTokens(
 ): Promise<number> {
   const { rowCount } = await transaction.query(
     `UPDATE auth_tokens SET revoked_at = clock_timestamp()
-     WHERE user_id = $1 AND revoked_at IS NULL AND ($2::token_type IS NULL OR token_type = $2)`,
+     WHERE user_id = $1 AND revoked_at IS NULL AND ($2::token_type IS NULL OR token_type = $2
+       OR ($2 = 'refresh' AND token_type = 'access' AND family_id IS NOT NULL))`,
     [userId, type],
   );
   return rowCount;

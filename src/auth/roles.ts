@@ -12,11 +12,23 @@ import { rolesOf } from './users.ts';
  */
 export async function assignRole(coreDb: Database, userId: string, role: string): Promise<boolean> {
   const ids = await findIds(coreDb, userId, role);
-  const { rowCount } = await coreDb.query(
-    'INSERT INTO user_roles (user_id, role_id) VALUES ($1, $2) ON CONFLICT (user_id, role_id) DO NOTHING',
-    [ids.userId, ids.roleId],
-  );
-  return rowCount > 0;
+  try {
+    const { rowCount } = await coreDb.query(
+      'INSERT INTO user_roles (user_id, role_id) VALUES ($1, $2) ON CONFLICT (user_id, role_id) DO NOTHING',
+      [ids.userId, ids.roleId],
+    );
+    return rowCount > 0;
+  } catch (error) {
+    throw asDeleted(error, ids.userId, role);
+  }
+}
+
+// Deleted by somebody else between the two statements.
+function asDeleted(error: unknown, userId: string, role: string): unknown {
+  const { constraint_name: constraint } = error as { constraint_name?: string };
+  if (constraint === 'user_roles_user_id_users_id_fk') return new UserReferenceError(userId, 'unknown');
+  if (constraint === 'user_roles_role_id_roles_id_fk') return new UnknownRoleError(role);
+  return error;
 }
 
 /**

@@ -46,10 +46,19 @@ export interface Token {
   expiresAt: Date;
 }
 
-/** A token as its owner gets it. `token` is nowhere else: the database knows only its hash. */
+/**
+ * A token as its owner gets it, which is nowhere else: the database knows only its hash. Of a token
+ * with a jti, `token` is the jti, which opens nothing by itself: present it as `{ jti }`.
+ */
 export interface IssuedToken extends Token {
   token: string;
 }
+
+/**
+ * The secret itself, or the `jti` of a JWT whose signature the application has verified. A jti is no
+ * secret: it stands in logs. A string is therefore never taken for one.
+ */
+export type PresentedToken = string | { readonly jti: string };
 
 export interface VerifiedToken extends Token {
   /** Names of the user's roles now, sorted. */
@@ -59,7 +68,7 @@ export interface VerifiedToken extends Token {
 export interface NewTokenOptions extends Origin {
   /** 1 millisecond to 366 days. Default: `tokenLifetimesMs` of the type. */
   lifetimeMs?: number;
-  /** The `jti` of a JWT that the application signs, 16 to 255 visible ASCII characters: it is the token then. */
+  /** The `jti` of a JWT that the application signs, 16 to 255 visible ASCII characters. See `PresentedToken`. */
   jti?: string;
 }
 
@@ -115,10 +124,14 @@ async function insertOwned(
 
 /**
  * Checks a token, on every request: one indexed query, nothing is changed. Ask the primary: a replica
- * learns late of a revocation.
- * @throws TokenError with the reason, ValidationError for what is no string and for an unknown type.
+ * learns late of a revocation. Whoever is deactivated is refused, and let in again when activated.
+ * @throws TokenError with the reason, ValidationError for what is no token and for an unknown type.
  */
-export async function verifyToken(coreDb: Database, token: string, type: TokenType): Promise<VerifiedToken> {
+export async function verifyToken(
+  coreDb: Database,
+  token: PresentedToken,
+  type: TokenType,
+): Promise<VerifiedToken> {
   const wanted = requireOneOf(type, 'type', tokenType.enumValues);
   const found = await findToken(coreDb, token);
   const failure = failureOf(found, wanted);
@@ -130,9 +143,13 @@ export async function verifyToken(coreDb: Database, token: string, type: TokenTy
 /**
  * Uses a one-time token up. Of any number of attempts at once, one succeeds. Inside of a transaction
  * that is rolled back it is not used.
- * @throws TokenError with the reason, ValidationError for what is no string or no one-time type.
+ * @throws TokenError with the reason, ValidationError for what is no token or no one-time type.
  */
-export async function consumeToken(coreDb: Database, token: string, type: OneTimeTokenType): Promise<Token> {
+export async function consumeToken(
+  coreDb: Database,
+  token: PresentedToken,
+  type: OneTimeTokenType,
+): Promise<Token> {
   requireOneOf(type, 'type', oneTimeTypes);
   const { rows } = await coreDb.query<Token>(
     `WITH ${presented('$1', '$2')}
@@ -184,7 +201,13 @@ export function parseNewToken(type: TokenType, options: NewTokenOptions): NewTok
   const lifetime = requireInteger(lifetimeMs ?? tokenLifetimesMs[type], 'lifetimeMs', 1, maxLifetimeMs);
   return {
     token,
-    parameters: [hashToken(token), type, lifetime, parseAddress(ipAddress), parseUserAgent(userAgent)],
+    parameters: [
+      hashToken(jti === undefined ? token : { jti: token }),
+      type,
+      lifetime,
+      parseAddress(ipAddress),
+      parseUserAgent(userAgent),
+    ],
   };
 }
 
@@ -227,8 +250,8 @@ export interface FoundToken extends Token {
   roles: string[];
 }
 
-/** @throws ValidationError for what is no string. */
-export async function findToken(coreDb: Database, token: string): Promise<FoundToken | undefined> {
+/** @throws ValidationError for what is no token. */
+export async function findToken(coreDb: Database, token: PresentedToken): Promise<FoundToken | undefined> {
   const { rows } = await coreDb.query<FoundToken>(
     `SELECT ${tokenColumns('token')}, token.revoked_at IS NOT NULL AS revoked,
        (extract(epoch FROM clock_timestamp() - token.used_at) * 1000)::float8 AS "usedMsAgo",
@@ -248,10 +271,17 @@ export function failureOf(found: FoundToken | undefined, type: TokenType): Token
   return found.active ? undefined : 'inactive user';
 }
 
-/** What token_hash holds. Null matches nothing: text that was never issued need not be looked for. */
-export function hashToken(token: string): string | null {
-  const text = requireString(token, 'token');
-  return isPossibleToken(text) ? createHash('sha256').update(text).digest('hex') : null;
+/**
+ * What token_hash holds. Null matches nothing: text that was never issued need not be looked for. The
+ * prefix of a jti has a space, which no token has: neither can pass for the other.
+ */
+export function hashToken(token: PresentedToken): string | null {
+  const isJti = typeof token === 'object' && token !== null;
+  const text = isJti ? requireString(token.jti, 'jti') : requireString(token, 'token');
+  if (!isPossibleToken(text)) return null;
+  return createHash('sha256')
+    .update(isJti ? `jti ${text}` : text)
+    .digest('hex');
 }
 
 const isPossibleToken = (text: string): boolean => /^[\x21-\x7e]{16,255}$/.test(text);

@@ -5,8 +5,7 @@ import { type DatabaseKey, databaseKeys } from '../databases.ts';
 import { AtrizDatabaseError, ValidationError } from '../errors.ts';
 import { assertMigrated } from '../migrations/guard.ts';
 import type { Pool } from '../pool.ts';
-import { withTransaction } from '../transaction.ts';
-import { type ActiveRule, activeRules, countRows, eraseRows } from './erase-rows.ts';
+import { type ActiveRule, activeRules, countRows, eraseRows, withLockTimeout } from './erase-rows.ts';
 import { parseUserId } from './require.ts';
 import { nameOf } from './schema.ts';
 import { defaultTtlMs } from './user-check.ts';
@@ -45,32 +44,40 @@ export interface EraseOptions {
    * `ttlMs` of a `createUserCheck`. What they write meanwhile is erased too. Default 60,000.
    */
   graceMs?: number | undefined;
+  /** How long a statement may wait for rows and tables that others hold, in milliseconds. Default 60,000. */
+  lockTimeoutMs?: number | undefined;
   /** Called for each step, inside of its transaction. An error thrown here ends the erasure there. */
   onProgress?: ((progress: ErasureProgress) => void) | undefined;
 }
 
 /** A person who still writes after that many passes was not kept out. */
 const maxPasses = 10;
+/** PostgreSQL's own bound of lock_timeout. */
+const maxLockTimeoutMs = 2 ** 31 - 1;
 
 /**
  * Carries out the rules that each schema file has in `erasure`. First the person is deactivated and
  * her tokens revoked, so that nothing new is written; her row in atriz_core goes last, and so marks an
- * erasure that was interrupted. Every step may be repeated: run it again after a crash, and it
+ * erasure that was interrupted. Services get `graceMs` to notice before anything is deleted. Every step may be repeated: run it again after a crash, and it
  * finishes; run it once more, and it reports no rows. Works by id when the row in core is gone already.
  * @param pools one of each database; their roles may change the tables, and own the aggregate.
  * @throws ValidationError for what is no uuid, or is `erasedUserId`; NotMigratedError or ConnectionError
- * for a database that is not ready, before anything changes.
+ * for a database that is not ready, before anything changes; AtrizDatabaseError when others hold the
+ * person's rows for too long.
  */
 export async function eraseUser(
   pools: Readonly<Record<DatabaseKey, Pool>>,
   userId: string,
-  { dryRun = false, graceMs = defaultTtlMs, onProgress }: EraseOptions = {},
+  { dryRun = false, graceMs = defaultTtlMs, lockTimeoutMs = 60_000, onProgress }: EraseOptions = {},
 ): Promise<ErasureReport> {
   const id = parseUserId(userId);
   if (id === erasedUserId) {
     throw new ValidationError(`${id} stands for people who are erased already: it is nobody's id.`);
   }
   if (!(graceMs >= 0)) throw new ValidationError(`graceMs is ${graceMs}: use milliseconds from 0.`);
+  if (!(Number.isInteger(lockTimeoutMs) && lockTimeoutMs > 0 && lockTimeoutMs <= maxLockTimeoutMs)) {
+    throw new ValidationError(`lockTimeoutMs is ${lockTimeoutMs}: use whole milliseconds from 1.`);
+  }
   for (const key of databaseKeys) await assertMigrated(pools[key], key);
   const tally = new Tally();
   if (dryRun) {
@@ -81,16 +88,17 @@ export async function eraseUser(
   const pass = async (keys: readonly DatabaseKey[]) => {
     const before = tally.rows;
     for (const key of keys) {
-      await eraseRows(pools[key], key, id, (rule, rows) => {
+      const onRows = (rule: ActiveRule, rows: number) => {
         tally.add(key, rule, rows);
         onProgress?.({ step: 'rows', ...describe(key, rule), rows });
-      });
+      };
+      await eraseRows(pools[key], key, id, { onRows, lockTimeoutMs });
     }
     return tally.rows - before;
   };
   const others = databaseKeys.filter((key) => key !== 'core');
-  const milliseconds = await lockOut(pools.core, id, graceMs, onProgress);
-  await pass(others);
+  const milliseconds = await lockOut(pools.core, id, { graceMs, lockTimeoutMs, onProgress });
+  // Before the first pass: anonymising a row cuts what hangs on it off from the person.
   if (milliseconds > 0) {
     onProgress?.({ step: 'wait', milliseconds });
     await sleep(milliseconds);
@@ -111,10 +119,13 @@ export async function eraseUser(
 async function lockOut(
   core: Pool,
   userId: string,
-  graceMs: number,
-  onProgress: EraseOptions['onProgress'],
+  {
+    graceMs,
+    lockTimeoutMs,
+    onProgress,
+  }: { graceMs: number; lockTimeoutMs: number; onProgress: EraseOptions['onProgress'] },
 ): Promise<number> {
-  return withTransaction(core, async (transaction) => {
+  return withLockTimeout(core, lockTimeoutMs, async (transaction) => {
     await transaction.query('UPDATE users SET is_active = false WHERE id = $1 AND is_active', [userId]);
     await transaction.query(
       'UPDATE auth_tokens SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL',

@@ -22,7 +22,7 @@ export async function requireUser(coreDb: Database, userId: string): Promise<str
 /**
  * `requireUser` for a batch, in one round trip; none for an empty batch. An id may occur many times.
  * @returns the ids, normalised, in the order given.
- * @throws UserReferencesError naming every id that fails, once, with its reason.
+ * @throws UserReferencesError naming every id that fails, once, with its reason; ValidationError for no array.
  */
 export async function requireUsers(coreDb: Database, userIds: readonly string[]): Promise<string[]> {
   return acceptActive(userIds, (ids) => readStandings(coreDb, ids));
@@ -33,7 +33,8 @@ export async function acceptActive(
   userIds: readonly string[],
   ask: (ids: readonly string[]) => Promise<ReadonlyMap<string, Standing>>,
 ): Promise<string[]> {
-  const ids = userIds.map((userId) => (isUuid(userId) ? normalise(userId) : undefined));
+  if (!Array.isArray(userIds)) throw new ValidationError('userIds is no list: pass an array of user ids.');
+  const ids = userIds.map((userId) => (isUserId(userId) ? normalise(userId) : undefined));
   const standings = await ask([...new Set(ids.filter((id) => id !== undefined))]);
   const failures = new Map<string, UserReferencesError['failures'][number]['reason']>();
   const accepted = ids.map((id, index) => {
@@ -48,7 +49,7 @@ export async function acceptActive(
 
 /** @throws ValidationError for what is no uuid. */
 export function parseUserId(userId: string): string {
-  if (!isUuid(userId)) {
+  if (!isUserId(userId)) {
     throw new ValidationError(`User id "${String(userId).slice(0, 100)}" is not a uuid.`);
   }
   return normalise(userId);
@@ -66,5 +67,8 @@ export async function readStandings(
   );
   return new Map(rows.map(({ id, is_active }) => [id, is_active ? 'active' : 'inactive']));
 }
+
+// A list of one uuid reads like a uuid.
+const isUserId = (userId: unknown): userId is string => typeof userId === 'string' && isUuid(userId);
 
 const normalise = (userId: string) => userId.toLowerCase();

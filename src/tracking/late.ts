@@ -57,7 +57,8 @@ export interface LateRefresh {
 
 /**
  * Refreshes the hours of `location_hourly` that got points after the refresh policy had left them
- * behind, and nothing else; never where raw points may have been dropped. Safe to run at any time and
+ * behind, and nothing else; never where raw points may have been dropped. Notes of hours that have not
+ * come are deleted without a refresh. Safe to run at any time and
  * more than once: an hour stays noted until its refresh is done. Run it every hour or so.
  * @throws ValidationError or TimescaleMissingError where there is no continuous aggregate.
  */
@@ -70,7 +71,8 @@ export async function refreshLateLocations(
   );
   const oldest = Date.now() - refreshable;
   const tooOld = rows.filter(({ hour }) => hour.getTime() < oldest).map(({ hour }) => hour);
-  const noted = rows.filter(({ hour }) => hour.getTime() >= oldest);
+  // No writer notes an hour that has not come, but a row may be inserted by hand: there is nothing to refresh.
+  const noted = rows.filter(({ hour }) => hour.getTime() >= oldest && hour.getTime() <= Date.now());
   const ranges = rangesOf(noted.map(({ hour }) => hour.getTime()));
   for (const [index, range] of ranges.entries()) {
     await refreshWhenFree(db, range);

@@ -19,7 +19,7 @@ import {
 } from '../../src/auth/index.ts';
 import { UserReferenceError, ValidationError, withTransaction } from '../../src/index.ts';
 import { testPool } from '../support/database.ts';
-import { addToken, addUser, cost, failure, fingerprint, password } from './support.ts';
+import { addToken, addUser, blockedStatement, cost, failure, fingerprint, password } from './support.ts';
 
 const db = await testPool('core');
 await db.query("INSERT INTO roles (name) VALUES ('driver'), ('admin')");
@@ -139,4 +139,22 @@ test('an unknown role or user is an error by name', async () => {
     await expect(call(db, randomUUID(), 'driver')).rejects.toThrow(UserReferenceError);
   }
   await expect(getUserRoles(db, randomUUID())).rejects.toThrow(UserReferenceError);
+});
+
+test('a user or a role that is deleted while it is given is unknown', async () => {
+  await db.query("INSERT INTO roles (name) VALUES ('short-lived')");
+  const kept = await addUser(db);
+  const gone = await addUser(db);
+  for (const [user, deletion, error] of [
+    [gone, `DELETE FROM users WHERE id = '${gone.id}'`, UserReferenceError],
+    [kept, "DELETE FROM roles WHERE name = 'short-lived'", UnknownRoleError],
+  ] as const) {
+    let assigned: Promise<unknown> = Promise.resolve();
+    await withTransaction(db, async (transaction) => {
+      await transaction.query(deletion);
+      assigned = failure(assignRole(db, user.id, 'short-lived'));
+      await blockedStatement(db, 'INSERT INTO user_roles');
+    });
+    expect(await assigned).toBeInstanceOf(error);
+  }
 });

@@ -1,10 +1,13 @@
 // Limits of failed logins: per account, per address, under concurrency, and never for good.
 import { expect, test } from 'vitest';
 import { parseAddress } from '../../src/auth/arguments.ts';
-import { authenticate, changePassword } from '../../src/auth/index.ts';
+import { authenticate, changePassword, resetPassword } from '../../src/auth/index.ts';
 import { countAttempt, forgiveAttempt, parseLimits } from '../../src/auth/login-attempts.ts';
+import type { Pool } from '../../src/pool.ts';
+import { eraseRows } from '../../src/references/erase-rows.ts';
+import { nameOf } from '../../src/references/schema.ts';
 import { testPool } from '../support/database.ts';
-import { addUser, cost, password } from './support.ts';
+import { addToken, addUser, cost, password } from './support.ts';
 
 const db = await testPool('core');
 const quarter = 15 * 60_000;
@@ -151,4 +154,42 @@ test('a limit that does not divide the window still allows all of its failures',
   const counted = [];
   for (let count = 0; count < 8; count += 1) counted.push(await countAttempt(db, attempter, odd));
   expect(counted.filter((one) => 'attempt' in one)).toHaveLength(7);
+});
+
+test('a password that was reset by mail frees its owner, from strangers’ guesses and her own', async () => {
+  const user = await addUser(db);
+  const [home, stranger] = ['198.51.100.7', '203.0.113.7'];
+  expect(await outcome(user.email, home, password)).toBe('in');
+  for (let failure = 0; failure < 4; failure += 1) await outcome(user.email, stranger);
+  for (let failure = 0; failure < 3; failure += 1) await outcome(user.email, home);
+  expect(await outcome(user.email)).toBe('limited');
+  expect(await outcome(user.email, home)).toBe('limited');
+  await resetPassword(db, (await addToken(db, user)).token, password, { cost });
+  expect(await outcome(user.email, undefined, password)).toBe('in');
+  expect(await outcome(user.email, home, password)).toBe('in');
+  // Still known: strangers cannot lock her out at home again.
+  for (let failure = 0; failure < 4; failure += 1) await outcome(user.email);
+  expect(await outcome(user.email, home, password)).toBe('in');
+});
+
+test('an erasure finds what a login left: the counter and the known address, which keeps no user agent', async () => {
+  const user = await addUser(db);
+  await authenticate(db, { email: user.email, password: 'wrong', userAgent: 'her browser' }, { cost });
+  const credentials = { email: user.email, password, ipAddress: '198.51.100.8', userAgent: 'her phone' };
+  for (let login = 0; login < 2; login += 1) {
+    expect(await authenticate(db, credentials, { cost })).toMatchObject({ ok: true });
+  }
+  const { rows } = await db.query<{ user_agent: string | null }>(
+    "SELECT user_agent FROM login_attempts WHERE subject_type = 'known_address' AND account = encode(sha256($1), 'hex')",
+    [Buffer.from(user.email)],
+  );
+  expect(rows).toEqual([{ user_agent: null }]);
+  const erased: string[] = [];
+  await eraseRows(db as unknown as Pool, 'core', user.id, {
+    lockTimeoutMs: 10_000,
+    onRows: ({ relation, column }, count) => {
+      if (nameOf(relation) === 'login_attempts') erased.push(`${column.name} ${count}`);
+    },
+  });
+  expect(erased).toEqual(['subject 1', 'account 1']);
 });

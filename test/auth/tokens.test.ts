@@ -127,15 +127,30 @@ test('access and refresh tokens are not consumed', async () => {
   }
 });
 
-test('the jti of a JWT is a token like any other', async () => {
+test('the jti of a JWT opens what it was stored for when it is presented as one, and nothing as a bearer token', async () => {
   const user = await addUser(db);
   const jti = randomUUID();
   const issued = await issueToken(db, { userId: user.id, type: 'access', jti });
   expect(issued.token).toBe(jti);
-  expect(await verifyToken(db, jti, 'access')).toMatchObject({ userId: user.id });
+  expect(await verifyToken(db, { jti }, 'access')).toMatchObject({ userId: user.id });
+  expect(await reason(verifyToken(db, jti, 'access'))).toBe('unknown');
   await expect(issueToken(db, { userId: user.id, type: 'access', jti })).rejects.toThrow(/stored before/);
-  await revokeToken(db, jti);
-  expect(await reason(verifyToken(db, jti, 'access'))).toBe('revoked');
+  const secret = await addToken(db, user, { type: 'access' });
+  expect(await reason(verifyToken(db, { jti: secret.token }, 'access'))).toBe('unknown');
+  expect(await revokeToken(db, jti)).toBe(0);
+  expect(await revokeToken(db, { jti })).toBe(1);
+  expect(await reason(verifyToken(db, { jti }, 'access'))).toBe('revoked');
+  await expect(verifyToken(db, {} as never, 'access')).rejects.toThrow(ValidationError);
+});
+
+test('revoking the refresh tokens ends the access tokens of the same logins, and no others', async () => {
+  const user = await addUser(db);
+  const { familyId } = await addToken(db, user, { type: 'refresh' });
+  const ofLogin = await addToken(db, user, { type: 'access', familyId });
+  const alone = await addToken(db, user, { type: 'access' });
+  expect(await revokeUserTokens(db, user.id, { type: 'refresh' })).toBe(2);
+  expect(await reason(verifyToken(db, ofLogin.token, 'access'))).toBe('revoked');
+  expect(await verifyToken(db, alone.token, 'access')).toMatchObject({ id: alone.id });
 });
 
 test('revokeToken ends the token alone or its whole login, and is no error a second time', async () => {

@@ -33,6 +33,12 @@ const rowsOf: Record<Exclude<DatabaseKey, 'tracking'>, string> = {
       SELECT id('0e'), 'person' || n || '@example.com', 'x', 'Person' FROM people;
     INSERT INTO auth_tokens (id, user_id, token_type, token_hash, expires_at, ip_address)
       SELECT id('10'), id('0e'), 'refresh', lpad(n::text, 64, 'a'), now() + interval '1 day', '10.0.0.1' FROM people;
+    INSERT INTO login_attempts (id, subject_type, subject, forgiven_at, expires_at, user_agent)
+      SELECT id('1f'), 'account', account, now(), now() + interval '1 hour', 'her browser'
+      FROM people, encode(sha256(convert_to('person' || n || '@example.com', 'UTF8')), 'hex') AS account;
+    INSERT INTO login_attempts (id, subject_type, subject, account, forgiven_at, expires_at)
+      SELECT id('20'), 'known_address', encode(sha256(convert_to(subject || ' 10.0.0.1', 'UTF8')), 'hex'), subject,
+        now(), now() + interval '90 days' FROM people JOIN login_attempts ON login_attempts.id = id('1f');
     INSERT INTO user_roles (id, user_id, role_id)
       SELECT id('11'), id('0e'), '0a000000-0000-4000-8000-00000000ffff' FROM people;
     INSERT INTO user_metadata (id, user_id, key) SELECT id('12'), id('0e'), 'shoe size' FROM people;`,

@@ -51,6 +51,14 @@ describe('requireUsers', () => {
     expect(await requireUsers(db, [])).toEqual([]);
   });
 
+  test('refuses what is no array, with a typed error', async () => {
+    for (const wrong of [null, undefined, 'x', 7, {}]) {
+      await expect(requireUsers(db, wrong as never)).rejects.toThrow(ValidationError);
+    }
+    await expect(requireUser(db, [randomUUID()] as never)).rejects.toThrow(ValidationError);
+    await expect(requireUsers(db, [null, 7, [randomUUID()]] as never)).rejects.toThrow(UserReferencesError);
+  });
+
   test('names everybody who fails, once, with the reason of each', async () => {
     const [active, inactive, unknown] = [await newUser(), await newUser(false), randomUUID()];
     const failure = await requireUsers(db, [

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { beforeAll, expect, test } from 'vitest';
 import { runPolicies } from '../../scripts/jobs.ts';
+import { sqlState } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
 import { insertLocations } from '../../src/tracking/events.ts';
 import {
@@ -105,6 +106,17 @@ describeWith(['timescaledb'], 'late points', () => {
     const { ranges, tooOld } = await refreshLateLocations(db);
     expect({ ranges, tooOld }).toEqual({ ranges: [], tooOld: [at(31 * day, 0)] });
     expect(await counts(deviceId)).toEqual([2]);
+    expect(await noted()).toEqual([]);
+  });
+
+  test('a note is a whole hour, and one of an hour that has not come refreshes nothing', async () => {
+    const note = (time: string) =>
+      db.query(`INSERT INTO location_late_hours (hour) VALUES (${time})`).then(() => 'noted', sqlState);
+    expect(await note("'infinity'")).toBe('23514');
+    expect(await note("'-infinity'")).toBe('23514');
+    expect(await note("date_trunc('hour', now()) + interval '1 minute'")).toBe('23514');
+    expect(await note("date_trunc('hour', now()) + interval '10 years'")).toBe('noted');
+    expect(await refreshLateLocations(db)).toEqual({ ranges: [], tooOld: [] });
     expect(await noted()).toEqual([]);
   });
 

@@ -1,0 +1,77 @@
+// References: how long findOrphans takes for many people, in how much memory.
+import { randomBytes } from 'node:crypto';
+import { databaseUrl } from '../../src/config.ts';
+import { withDatabase } from '../../src/database-url.ts';
+import { migrate } from '../../src/migrations/index.ts';
+import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { findOrphans } from '../../src/references/index.ts';
+import { formatBytes, formatCount, printTable } from '../output.ts';
+import { withScratchDatabase } from '../session.ts';
+import { median, timed } from './timing.ts';
+
+/** People in core and in pshop alike; every thousandth is in pshop only. */
+export async function benchReferences(people: number, rounds: number): Promise<void> {
+  await withScratch('core', (core) =>
+    withScratch('pshop', async (pshop) => {
+      await core.query(
+        `INSERT INTO users (id, email, password_hash, name)
+         SELECT ${id}, 'person' || n || '@example.com', '!', 'Bench' FROM generate_series(1, $1::int) AS n
+         WHERE n % 1000 <> 0`,
+        [people],
+      );
+      await pshop.query(
+        `INSERT INTO orders (user_id, subtotal, total) SELECT ${id}, 1, 1 FROM generate_series(1, $1::int) AS n`,
+        [people],
+      );
+      for (const pool of [core, pshop]) await pool.query('VACUUM ANALYZE');
+      await benchScan(core, pshop, rounds);
+    }),
+  );
+}
+
+// As random as real ids are, and the same in both databases.
+const id = 'md5(n::text)::uuid';
+
+async function benchScan(core: Pool, pshop: Pool, rounds: number): Promise<void> {
+  const times: number[] = [];
+  const before = process.memoryUsage.rss();
+  let peak = before;
+  let found: string[] = [];
+  for (let round = 0; round < rounds; round += 1) {
+    times.push(
+      await timed(async () => {
+        const reports = await findOrphans(core, pshop, {
+          key: 'pshop',
+          onProgress: () => {
+            peak = Math.max(peak, process.memoryUsage.rss());
+          },
+        });
+        found = reports
+          .filter(({ users }) => users > 0)
+          .map(({ users, orphans }) => `${formatCount(users)} people, ${formatCount(orphans)} orphans`);
+      }),
+    );
+  }
+  printTable(
+    ['findOrphans', 'median', 'fastest', 'slowest', 'RSS before', 'highest RSS'],
+    [
+      [
+        found.join('; '),
+        ...[median(times), Math.min(...times), Math.max(...times)].map(
+          (time) => `${(time / 1000).toFixed(1)} s`,
+        ),
+        formatBytes(before),
+        formatBytes(peak),
+      ],
+    ],
+  );
+}
+
+async function withScratch(key: 'core' | 'pshop', work: (pool: Pool) => Promise<void>): Promise<void> {
+  const name = `atriz_bench_references_${key}_${randomBytes(4).toString('hex')}`;
+  await withScratchDatabase(key, name, async (pool) => {
+    await migrate(pool, key);
+    await using db = createDatabasePool({ connectionString: withDatabase(databaseUrl(key).url, name) });
+    await work(db);
+  });
+}
