@@ -1,5 +1,5 @@
 // Reads who may do what from the live catalog: owners, grants, default privileges, roles, memberships.
-import type { Database } from '../pool.ts';
+import type { Transaction } from '../transaction.ts';
 import { type DatabaseAccess, rolesOf } from './matrix.ts';
 
 /** A privilege that somebody other than the owner has. */
@@ -50,6 +50,14 @@ interface Membership {
   readonly grantor: string;
 }
 
+interface LiveJob {
+  readonly id: number;
+  readonly owner: string;
+  readonly table: string;
+  /** Calls the extension's alter_job, which changes nothing and tells the scheduler. */
+  readonly tell: string;
+}
+
 export interface LiveAccess {
   readonly database: string;
   readonly objects: readonly OwnedObject[];
@@ -62,7 +70,7 @@ export interface LiveAccess {
   /** Settings of roles in this database that decide what their names and statements mean. */
   readonly settings: readonly { role: string; name: string; value: string }[];
   /** TimescaleDB's jobs on our relations whose owner is not that of the relation. */
-  readonly jobs: readonly { id: number; owner: string; table: string }[];
+  readonly jobs: readonly LiveJob[];
 }
 
 // Extensions' objects are theirs to grant; TimescaleDB's schemas are looked at apart.
@@ -81,8 +89,8 @@ const ownRoutines = `
   FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace WHERE ${notOfExtension('pg_proc', 'p.oid')}`;
 const own = `WITH schemas AS (${ownSchemas}), relations AS (${ownRelations}), routines AS (${ownRoutines})`;
 
-/** Everything that the matrix speaks of, as it is. Reads only. */
-export async function readAccess(db: Database, matrix: DatabaseAccess): Promise<LiveAccess> {
+/** Everything that the matrix speaks of, as it is. Reads only, in a transaction of `withCatalogPath`. */
+export async function readAccess(db: Transaction, matrix: DatabaseAccess): Promise<LiveAccess> {
   const roles = rolesOf(matrix);
   const [about] = await rows<Pick<LiveAccess, 'database'> & Flags>(
     db,
@@ -121,7 +129,7 @@ interface Flags {
 }
 
 async function rows<Row extends object>(
-  db: Database,
+  db: Transaction,
   text: string,
   parameters: readonly unknown[] = [],
 ): Promise<Row[]> {
@@ -225,9 +233,18 @@ const settingsQuery = `
   WHERE r.rolname = ANY ($1::text[])
     AND split_part(entry, '=', 1) IN ('search_path', 'default_transaction_read_only', 'role', 'row_security')`;
 
+// With all of its arguments the call can mean no other function of that name, whoever made it.
+const tellQuery = `
+  SELECT format('%I.alter_job(%%s%s)', n.nspname, string_agg(format(', NULL::%s', format_type(a.type, NULL)), '' ORDER BY a.position))
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (type, position)
+  WHERE p.proname = 'alter_job' AND a.position > 1 AND EXISTS (
+    SELECT 1 FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid AND x.extname = 'timescaledb'
+    WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')
+  GROUP BY p.oid, n.nspname LIMIT 1`;
+
 const jobsQuery = (jobsInCatalog: boolean) => {
   const table = `_timescaledb_${jobsInCatalog ? 'catalog' : 'config'}.bgw_job`;
-  return `SELECT j.id, j.owner::text, '${table}' AS table
+  return `SELECT j.id, j.owner::text, '${table}' AS table, format((${tellQuery}), j.id) AS tell
     FROM ${table} j JOIN _timescaledb_catalog.hypertable h ON h.id = j.hypertable_id
     JOIN pg_class c ON c.oid = format('%I.%I', h.schema_name, h.table_name)::regclass
     WHERE j.owner <> c.relowner::regrole ORDER BY 1`;

@@ -1,7 +1,9 @@
 // Compares the matrix with a live database, in both directions. Each difference comes with the SQL that mends it.
 import { quoteIdentifier } from '../identifiers.ts';
-import type { Database } from '../pool.ts';
+import type { Pool } from '../pool.ts';
+import type { Transaction } from '../transaction.ts';
 import { type LiveAccess, readAccess } from './catalog.ts';
+import { withCatalogPath } from './catalog-path.ts';
 import { compareGrants, wantedGrants } from './grants.ts';
 import { type DatabaseAccess, relationName, rolesOf } from './matrix.ts';
 
@@ -14,11 +16,15 @@ export interface AccessDifference {
   readonly what: string;
   /** SQL that mends it. */
   readonly mend: string;
+  /** Who loses something by that: a role, or PUBLIC. */
+  readonly loser?: string;
 }
 
 /** Where a database differs from the matrix, none when it does not. Reads only. */
-export async function checkAccess(db: Database, matrix: DatabaseAccess): Promise<AccessDifference[]> {
-  return compareAccess(matrix, await readAccess(db, matrix));
+export function checkAccess(db: Pool, matrix: DatabaseAccess): Promise<AccessDifference[]> {
+  const compare = async (transaction: Transaction) =>
+    compareAccess(matrix, await readAccess(transaction, matrix));
+  return withCatalogPath(db, compare, { readOnly: true });
 }
 
 export function compareAccess(matrix: DatabaseAccess, live: LiveAccess): AccessDifference[] {
@@ -62,6 +68,7 @@ function compareMemberships({ memberships }: LiveAccess): Change[] {
   return memberships.map(({ role, member, grantor }) => ({
     what: `${member} is a member of ${role}`,
     mend: `REVOKE ${quoteIdentifier(role)} FROM ${quoteIdentifier(member)} GRANTED BY ${quoteIdentifier(grantor)} CASCADE`,
+    loser: member,
   }));
 }
 
@@ -158,9 +165,9 @@ function comparePaths({ routines }: LiveAccess): Change[] {
 
 function compareJobs({ jobs, objects }: LiveAccess): Change[] {
   const owner = objects.find(({ kind }) => kind === 'database')?.owner ?? '';
-  return jobs.map(({ id, owner: current, table }) => ({
+  return jobs.map(({ id, owner: current, table, tell }) => ({
     what: `TimescaleDB's job ${id} runs as ${current} instead of ${owner}`,
     // ALTER TABLE … OWNER TO leaves the jobs behind, and alter_job cannot move them; it tells the scheduler.
-    mend: `UPDATE ${table} SET owner = '${quoteIdentifier(owner).replaceAll("'", "''")}'::regrole WHERE id = ${id}; SELECT alter_job(${id})`,
+    mend: `UPDATE ${table} SET owner = '${quoteIdentifier(owner).replaceAll("'", "''")}'::regrole WHERE id = ${id}; SELECT ${tell}`,
   }));
 }
