@@ -11,6 +11,12 @@ import { plural } from './output.ts';
 
 export const matrixOf = (key: DatabaseKey): DatabaseAccess => accessMatrix(key, rolePrefix());
 
+/**
+ * With what sessions that look at grants begin: the driver asks for types as soon as it is connected, and the
+ * owner of a database may give its sessions another search_path.
+ */
+export const catalogOnly = { search_path: 'pg_catalog, pg_temp' };
+
 /** Applies the matrix, with the passwords that the environment holds. */
 export const applyMatrix = (pool: Pool, key: DatabaseKey, options: ApplyOptions = {}): Promise<Applied> =>
   applyAccess(pool, matrixOf(key), { passwordOf: (role) => rolePassword(role), ...options });

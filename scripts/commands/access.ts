@@ -14,7 +14,7 @@ import { rolePassword, rolePasswordVariable, selectDatabases } from '../../src/c
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
-import { applyMatrix, describeRefused, matrixOf } from '../access.ts';
+import { applyMatrix, catalogOnly, describeRefused, matrixOf } from '../access.ts';
 import { plural, printJson, printTable } from '../output.ts';
 import { withPool, withPools } from '../session.ts';
 
@@ -71,7 +71,11 @@ async function apply(names: string[], { json, dryRun }: ApplyCommandOptions): Pr
   };
   try {
     for (const key of keys) {
-      const applied = await withPool(key, (pool) => applyMatrix(pool, key, { generatePassword: generate }));
+      const applied = await withPool(
+        key,
+        (pool) => applyMatrix(pool, key, { generatePassword: generate }),
+        catalogOnly,
+      );
       for (const role of applied.passwords) {
         const password = made.get(role);
         if (password !== undefined) generated.set(role, password);
@@ -90,7 +94,7 @@ async function apply(names: string[], { json, dryRun }: ApplyCommandOptions): Pr
 async function plan(keys: readonly DatabaseKey[], json: boolean | undefined): Promise<void> {
   const results = [];
   for (const key of keys) {
-    const due = await withPool(key, (pool) => planAccess(pool, matrixOf(key)));
+    const due = await withPool(key, (pool) => planAccess(pool, matrixOf(key)), catalogOnly);
     results.push({ key, statements: due.map(({ mend }) => mend) });
     if (!json) for (const { mend } of due) console.log(`${key.padEnd(8)}  ${mend};`);
   }
@@ -122,7 +126,7 @@ function printPasswords(passwords: ReadonlyMap<string, string>): void {
 async function check(names: string[], { json }: Options): Promise<void> {
   const results: { key: DatabaseKey; differences: AccessDifference[] }[] = [];
   for (const key of selectDatabases(names)) {
-    const differences = await withPool(key, (pool) => checkAccess(pool, matrixOf(key)));
+    const differences = await withPool(key, (pool) => checkAccess(pool, matrixOf(key)), catalogOnly);
     results.push({ key, differences });
     if (json) continue;
     if (differences.length === 0) console.log(`${key.padEnd(8)}  as the matrix says`);
@@ -168,16 +172,20 @@ async function rotate(role: string, { json }: Options): Promise<void> {
   const sessions = new Map<string, OldSession>();
   let isSet = false;
   try {
-    await withPools(keys, async (pools) => {
-      // All of them first: a database that cannot be reached must not leave the servers with two passwords.
-      for (const pool of await oneOfEachServer(keys, pools, role)) {
-        await rotatePassword(pool, role, password);
-        isSet = true;
-        for (const session of await openSessions(pool, role)) {
-          sessions.set(`${session.pid} ${session.since?.toISOString()}`, session);
+    await withPools(
+      keys,
+      async (pools) => {
+        // All of them first: a database that cannot be reached must not leave the servers with two passwords.
+        for (const pool of await oneOfEachServer(keys, pools, role)) {
+          await rotatePassword(pool, role, password);
+          isSet = true;
+          for (const session of await openSessions(pool, role)) {
+            sessions.set(`${session.pid} ${session.since?.toISOString()}`, session);
+          }
         }
-      }
-    });
+      },
+      catalogOnly,
+    );
   } finally {
     if (isSet) printRotated(role, given === undefined ? password : undefined, [...sessions.values()], json);
   }

@@ -9,7 +9,7 @@ import { ConnectionError, sqlState } from '../../src/errors.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
 import type { Transaction } from '../../src/transaction.ts';
-import { applyMatrix, arrangeMade, describeRefused, isArranged, unarranged } from '../access.ts';
+import { applyMatrix, arrangeMade, catalogOnly, describeRefused, isArranged, unarranged } from '../access.ts';
 import { printJson } from '../output.ts';
 import { withMaintenance, withPool } from '../session.ts';
 
@@ -49,10 +49,14 @@ export const databaseName = (key: DatabaseKey): string => {
 export async function createDatabase(key: DatabaseKey, { access }: { access: boolean }): Promise<boolean> {
   // Asking the database itself needs no right to look into the maintenance database.
   const created = !(await exists(key)) && (await createEmpty(key));
-  await withPool(key, async (pool) => {
-    if (created || (await isHalfMade(pool))) await finish(pool, key, access);
-    else if (access && !(await isArranged(pool, key))) console.error(unarranged(key));
-  });
+  await withPool(
+    key,
+    async (pool) => {
+      if (created || (await isHalfMade(pool))) await finish(pool, key, access);
+      else if (access && !(await isArranged(pool, key))) console.error(unarranged(key));
+    },
+    catalogOnly,
+  );
   return created;
 }
 
@@ -107,12 +111,12 @@ function tellRefused(key: DatabaseKey, applied: Applied): void {
 
 /** Whether a database that exists was left out of the matrix, so that a new one in its place should be. */
 export async function isUnarranged(key: DatabaseKey): Promise<boolean> {
-  return (await exists(key)) && !(await withPool(key, (pool) => isArranged(pool, key)));
+  return (await exists(key)) && !(await withPool(key, (pool) => isArranged(pool, key), catalogOnly));
 }
 
 async function exists(key: DatabaseKey): Promise<boolean> {
   try {
-    await withPool(key, (pool) => pool.query('SELECT 1'));
+    await withPool(key, (pool) => pool.query('SELECT 1'), catalogOnly);
     return true;
   } catch (error) {
     if (error instanceof ConnectionError && error.code === '3D000') return false;
