@@ -6,6 +6,7 @@ import { type LiveAccess, readAccess } from './catalog.ts';
 import { withCatalogPath } from './catalog-path.ts';
 import { compareGrants, wantedGrants } from './grants.ts';
 import { type DatabaseAccess, relationName, rolesOf } from './matrix.ts';
+import { compareFilters, comparePolicies } from './wall.ts';
 
 /** In this order: nobody owns before there is a role, and a change of owner rewrites the grants. */
 export const stages = ['role', 'owner', 'grant'] as const;
@@ -38,6 +39,8 @@ export function compareAccess(matrix: DatabaseAccess, live: LiveAccess): AccessD
       ...compareSettings(matrix, live),
       ...compareRowSecurity(matrix, live),
       ...compareViews(matrix, live),
+      ...comparePolicies(matrix, live),
+      ...compareFilters(live),
       ...comparePaths(live),
       ...compareJobs(live),
     ]),
@@ -98,19 +101,29 @@ function compareSettings({ access }: DatabaseAccess, live: LiveAccess): Change[]
   const same = (one: (typeof wanted)[number], other: (typeof wanted)[number]) =>
     one.role === other.role && one.name === other.name;
   const alter = (role: string) => `ALTER ROLE ${quoteIdentifier(role)} IN DATABASE ${database}`;
+  const own = live.settings.filter(({ here, role }) => here && role !== '');
   const missing = wanted
-    .filter((rule) => live.settings.find((found) => same(rule, found))?.value !== rule.value)
+    .filter((rule) => own.find((found) => same(rule, found))?.value !== rule.value)
     .map(({ role, name, value }) => ({
       what: `${name} of ${role} is not ${value}`,
       mend: `${alter(role)} SET ${name} = ${value}`,
     }));
-  const extra = live.settings
+  const extra = own
     .filter((found) => !wanted.some((rule) => same(rule, found)))
     .map(({ role, name, value }) => ({
       what: `${name} of ${role} is set to ${value}`,
       mend: `${alter(role)} RESET ${name}`,
     }));
-  return [...missing, ...extra];
+  const wider = live.settings
+    .filter((found) => !own.includes(found))
+    .map(({ role, here, name, value }) => ({
+      what: `${name} of ${role === '' ? 'all roles' : role} is set to ${value}${here ? '' : ' in all databases'}`,
+      mend: here
+        ? `ALTER DATABASE ${database} RESET ${name}`
+        : `ALTER ROLE ${role === '' ? 'ALL' : quoteIdentifier(role)} RESET ${name}`,
+      loser: role === '' ? 'PUBLIC' : role,
+    }));
+  return [...missing, ...extra, ...wider];
 }
 
 function compareRowSecurity({ rowSecurity }: DatabaseAccess, live: LiveAccess): Change[] {
