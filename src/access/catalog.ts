@@ -51,7 +51,7 @@ interface Membership {
   readonly grantor: string;
 }
 
-export interface LiveSetting {
+interface LiveSetting {
   /** Empty for all roles. */
   readonly role: string;
   /** In this database only; else in all of them. */
