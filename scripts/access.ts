@@ -1,24 +1,56 @@
 // The access matrix with the settings of the environment: for the command access, and for create and migrate.
 import { type Applied, type ApplyOptions, applyAccess } from '../src/access/apply.ts';
-import { accessMatrix, type DatabaseAccess } from '../src/access/matrix.ts';
+import { withCatalogPath } from '../src/access/catalog-path.ts';
+import type { AccessDifference } from '../src/access/check.ts';
+import { accessMatrix, type DatabaseAccess, rolesOf } from '../src/access/matrix.ts';
 import { rolePassword, rolePrefix } from '../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../src/databases.ts';
-import type { Database, Pool } from '../src/pool.ts';
+import type { Pool } from '../src/pool.ts';
+import type { Transaction } from '../src/transaction.ts';
 import { plural } from './output.ts';
 
 export const matrixOf = (key: DatabaseKey): DatabaseAccess => accessMatrix(key, rolePrefix());
+
+/**
+ * With what sessions that look at grants begin: the driver asks for types as soon as it is connected, and the
+ * owner of a database may give its sessions another search_path.
+ */
+export const catalogOnly = { search_path: 'pg_catalog, pg_temp' };
 
 /** Applies the matrix, with the passwords that the environment holds. */
 export const applyMatrix = (pool: Pool, key: DatabaseKey, options: ApplyOptions = {}): Promise<Applied> =>
   applyAccess(pool, matrixOf(key), { passwordOf: (role) => rolePassword(role), ...options });
 
-/** Whether the database is the matrix's to arrange: once it was applied, its owner role owns the database. */
-export async function isArranged(db: Database, key: DatabaseKey): Promise<boolean> {
-  const { rows } = await db.query<{ owner: string }>(
-    'SELECT pg_get_userbyid(datdba)::text AS owner FROM pg_database WHERE datname = current_database()',
-  );
-  return rows[0]?.owner === matrixOf(key).owner;
+/**
+ * After migrations: what they made gets its owner and its grants. Nobody outside of the matrix loses what a
+ * person gave him; that is for "access apply", which says so.
+ */
+export function arrangeMade(pool: Pool, key: DatabaseKey): Promise<Applied> {
+  const matrix = matrixOf(key);
+  const only = ({ stage, mend, loser }: AccessDifference) => {
+    if (stage === 'role') return mend.startsWith('CREATE ROLE');
+    // PostgreSQL itself lets PUBLIC execute what a superuser's migration makes.
+    if (loser === 'PUBLIC') return mend.startsWith('REVOKE EXECUTE ON ROUTINE');
+    return loser === undefined || rolesOf(matrix).includes(loser);
+  };
+  // No passwords: who migrates as the owner may not set those of the others.
+  return applyAccess(pool, matrix, { only });
 }
+
+/** Whether the database is the matrix's to arrange: once it was applied, its owner role owns the database. */
+export function isArranged(db: Pool, key: DatabaseKey): Promise<boolean> {
+  const read = async (transaction: Transaction) => {
+    const { rows } = await transaction.query<{ owner: string }>(
+      'SELECT pg_get_userbyid(datdba)::text AS owner FROM pg_database WHERE datname = current_database()',
+    );
+    return rows[0]?.owner === matrixOf(key).owner;
+  };
+  return withCatalogPath(db, read, { readOnly: true });
+}
+
+/** For a database that exists and that the matrix was not applied to. */
+export const unarranged = (key: DatabaseKey): string =>
+  `${definitionOf(key).database}: its access is not arranged: npm run db:access -- apply ${key}`;
 
 /** A sentence about what was left undone, undefined when nothing was. */
 export function describeRefused(key: DatabaseKey, { refused }: Applied): string | undefined {

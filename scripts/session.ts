@@ -1,17 +1,23 @@
 // What every command does with a database: open a small pool, use it, close it.
+
+import { isProxied } from '../src/client-options.ts';
 import { databaseUrl } from '../src/config.ts';
-import { withDatabase } from '../src/database-url.ts';
+import { parseDatabaseUrl, withDatabase } from '../src/database-url.ts';
 import { type DatabaseKey, definitionOf } from '../src/databases.ts';
 import { ConnectionError } from '../src/errors.ts';
 import { createDatabasePool, type Pool } from '../src/pool.ts';
+
+/** Settings with which a session begins, e.g. `{ search_path: 'pg_catalog' }`. */
+type Settings = Readonly<Record<string, string>>;
 
 /** Runs `work` with a pool of one database, closed afterwards whatever happens. */
 export async function withPool<Result>(
   key: DatabaseKey,
   work: (pool: Pool) => Promise<Result>,
+  settings: Settings = {},
 ): Promise<Result> {
   await using pool = createDatabasePool({
-    connectionString: databaseUrl(key).url,
+    connectionString: withSettings(databaseUrl(key), settings),
     schema: definitionOf(key).schema,
     applicationName: 'atriz-db',
     max: 2,
@@ -23,11 +29,18 @@ export async function withPool<Result>(
 export async function withPools<Key extends DatabaseKey, Result>(
   keys: readonly Key[],
   work: (pools: Readonly<Record<Key, Pool>>) => Promise<Result>,
+  settings: Settings = {},
   open: Partial<Record<Key, Pool>> = {},
 ): Promise<Result> {
   const [key, ...rest] = keys;
   if (key === undefined) return work(open as Record<Key, Pool>);
-  return withPool(key, (pool) => withPools(rest, work, { ...open, [key]: pool }));
+  return withPool(key, (pool) => withPools(rest, work, settings, { ...open, [key]: pool }), settings);
+}
+
+/** As parameters of the URL, unless a proxy stands between: it refuses those that it does not track. */
+function withSettings({ url, origin }: { url: string; origin: string }, settings: Settings): string {
+  if (Object.keys(settings).length === 0 || isProxied({}, parseDatabaseUrl(url, origin))) return url;
+  return `${url}${url.includes('?') ? '&' : '?'}${new URLSearchParams(settings)}`;
 }
 
 /** Runs `work` on the server's maintenance database, from which databases are created and dropped. */

@@ -1,14 +1,22 @@
 // access: who may do what in which database; applies the matrix, checks it, shows it, rotates passwords.
 import type { Command } from 'commander';
+import { type Applied, planAccess } from '../../src/access/apply.ts';
 import { type AccessDifference, checkAccess } from '../../src/access/check.ts';
 import { rolesOf } from '../../src/access/matrix.ts';
-import { generatePassword, type OldSession, rotatePassword } from '../../src/access/passwords.ts';
+import {
+  generatePassword,
+  type OldSession,
+  openSessions,
+  rotatePassword,
+  serverOf,
+} from '../../src/access/passwords.ts';
 import { rolePassword, rolePasswordVariable, selectDatabases } from '../../src/config.ts';
-import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
+import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
-import { applyMatrix, describeRefused, matrixOf } from '../access.ts';
+import type { Pool } from '../../src/pool.ts';
+import { applyMatrix, catalogOnly, describeRefused, matrixOf } from '../access.ts';
 import { plural, printJson, printTable } from '../output.ts';
-import { withPool } from '../session.ts';
+import { withPool, withPools } from '../session.ts';
 
 interface Options {
   json?: boolean;
@@ -45,36 +53,68 @@ export function registerAccess(program: Command): void {
     .action(rotate);
 }
 
-async function apply(names: string[], { json, dryRun }: Options & { dryRun?: boolean }): Promise<void> {
-  const results = [];
-  const passwords = new Map<string, string>();
+interface ApplyCommandOptions extends Options {
+  dryRun?: boolean;
+}
+
+async function apply(names: string[], { json, dryRun }: ApplyCommandOptions): Promise<void> {
+  const keys = selectDatabases(names);
+  if (dryRun) return plan(keys, json);
+  const results: object[] = [];
   // The same role on two servers gets the same password.
+  const made = new Map<string, string>();
+  const generated = new Map<string, string>();
   const generate = (role: string) => {
-    const password = passwords.get(role) ?? generatePassword();
-    passwords.set(role, password);
+    const password = made.get(role) ?? generatePassword();
+    made.set(role, password);
     return password;
   };
-  for (const key of selectDatabases(names)) {
-    if (dryRun) {
-      const due = await withPool(key, (pool) => checkAccess(pool, matrixOf(key)));
-      results.push({ key, statements: due.map(({ mend }) => mend) });
-      if (!json) for (const { mend } of due) console.log(`${key.padEnd(8)}  ${mend};`);
-      continue;
+  try {
+    for (const key of keys) {
+      const applied = await withPool(
+        key,
+        (pool) => applyMatrix(pool, key, { generatePassword: generate }),
+        catalogOnly,
+      );
+      for (const role of applied.passwords) {
+        const password = made.get(role);
+        if (password !== undefined) generated.set(role, password);
+      }
+      results.push({ key, ...applied });
+      if (applied.refused.length > 0) process.exitCode = 3;
+      if (!json) printApplied(key, applied);
     }
-    const applied = await withPool(key, (pool) => applyMatrix(pool, key, { generatePassword: generate }));
-    const refused = describeRefused(key, applied);
-    results.push({ key, ...applied });
-    if (refused) process.exitCode = 3;
-    if (json) continue;
-    const done = [
-      ...applied.changes.map(({ mend }) => mend),
-      ...applied.passwords.map((role) => `password of ${role}`),
-    ];
-    console.log(`${key.padEnd(8)}  ${done.length === 0 ? 'nothing to do' : plural(done.length, 'change')}`);
-    if (refused) console.error(refused);
+  } finally {
+    // Also when a later database fails: what was set is known to nobody else.
+    if (json) printJson({ databases: results, generated: Object.fromEntries(generated) });
+    else printPasswords(generated);
   }
-  if (json) printJson({ databases: results, generated: Object.fromEntries(passwords) });
-  else printPasswords(passwords);
+}
+
+async function plan(keys: readonly DatabaseKey[], json: boolean | undefined): Promise<void> {
+  const results = [];
+  for (const key of keys) {
+    const due = await withPool(key, (pool) => planAccess(pool, matrixOf(key)), catalogOnly);
+    results.push({ key, statements: due.map(({ mend }) => mend) });
+    if (!json) for (const { mend } of due) console.log(`${key.padEnd(8)}  ${mend};`);
+  }
+  if (json) printJson({ databases: results, generated: {} });
+}
+
+function printApplied(key: DatabaseKey, applied: Applied): void {
+  const { changes, passwords } = applied;
+  const count = changes.length + passwords.length;
+  console.log(`${key.padEnd(8)}  ${count === 0 ? 'nothing to do' : plural(count, 'change')}`);
+  const known = rolesOf(matrixOf(key));
+  for (const { mend, loser, stage } of changes) {
+    // What a person gave to, or gets from, roles that the matrix does not know.
+    if (stage === 'owner' && mend.startsWith('GRANT ')) console.log(`${key.padEnd(8)}  ${mend};`);
+    if (loser !== undefined && loser !== 'PUBLIC' && !known.includes(loser)) {
+      console.log(`${key.padEnd(8)}  ${mend};`);
+    }
+  }
+  const refused = describeRefused(key, applied);
+  if (refused) console.error(refused);
 }
 
 function printPasswords(passwords: ReadonlyMap<string, string>): void {
@@ -86,7 +126,7 @@ function printPasswords(passwords: ReadonlyMap<string, string>): void {
 async function check(names: string[], { json }: Options): Promise<void> {
   const results: { key: DatabaseKey; differences: AccessDifference[] }[] = [];
   for (const key of selectDatabases(names)) {
-    const differences = await withPool(key, (pool) => checkAccess(pool, matrixOf(key)));
+    const differences = await withPool(key, (pool) => checkAccess(pool, matrixOf(key)), catalogOnly);
     results.push({ key, differences });
     if (json) continue;
     if (differences.length === 0) console.log(`${key.padEnd(8)}  as the matrix says`);
@@ -130,28 +170,69 @@ async function rotate(role: string, { json }: Options): Promise<void> {
   const given = rolePassword(role);
   const password = given ?? generatePassword();
   const sessions = new Map<string, OldSession>();
-  // Its databases may stand on several servers: each of those knows the role by itself.
-  for (const key of keys) {
-    const found = await withPool(key, (pool) => rotatePassword(pool, role, password));
-    for (const session of found) sessions.set(`${session.pid} ${session.since.toISOString()}`, session);
+  let isSet = false;
+  try {
+    await withPools(
+      keys,
+      async (pools) => {
+        // All of them first: a database that cannot be reached must not leave the servers with two passwords.
+        for (const pool of await oneOfEachServer(keys, pools, role)) {
+          await rotatePassword(pool, role, password);
+          isSet = true;
+          for (const session of await openSessions(pool, role)) {
+            sessions.set(`${session.pid} ${session.since?.toISOString()}`, session);
+          }
+        }
+      },
+      catalogOnly,
+    );
+  } finally {
+    if (isSet) printRotated(role, given === undefined ? password : undefined, [...sessions.values()], json);
   }
-  const old = [...sessions.values()];
+}
+
+/** The databases of a role may stand on several servers: each of those knows the role by itself. */
+async function oneOfEachServer(
+  keys: readonly DatabaseKey[],
+  pools: Readonly<Record<DatabaseKey, Pool>>,
+  role: string,
+): Promise<Pool[]> {
+  const servers = new Map<string, Pool>();
+  for (const key of keys) {
+    const server = await serverOf(pools[key], role);
+    if (server === undefined) {
+      throw new ConfigurationError(
+        `The server of ${definitionOf(key).database} has no role ${role}: ` +
+          `run "npm run db:access -- apply ${key}". No password was changed.`,
+      );
+    }
+    servers.set(server, pools[key]);
+  }
+  return [...servers.values()];
+}
+
+function printRotated(
+  role: string,
+  made: string | undefined,
+  sessions: readonly OldSession[],
+  json: boolean | undefined,
+): void {
   if (json) {
-    printJson({ role, ...(given ? {} : { password }), sessions: old });
+    printJson({ role, ...(made === undefined ? {} : { password: made }), sessions });
     return;
   }
-  if (given) console.log(`${role} has the password that ${rolePasswordVariable(role)} holds.`);
-  else printPasswords(new Map([[role, password]]));
-  if (old.length === 0) return;
+  if (made === undefined) console.log(`${role} has the password that ${rolePasswordVariable(role)} holds.`);
+  else printPasswords(new Map([[role, made]]));
+  if (sessions.length === 0) return;
   console.log('\nOpen sessions of the role, which go on. SELECT pg_terminate_backend(pid) ends one:');
   printTable(
     ['pid', 'database', 'application', 'address', 'since (UTC)'],
-    old.map(({ pid, database, application, address, since }) => [
+    sessions.map(({ pid, database, application, address, since }) => [
       pid,
       database,
       application,
       address ?? 'local',
-      since.toISOString().slice(0, 19),
+      since?.toISOString().slice(0, 19) ?? 'unknown',
     ]),
   );
 }

@@ -1,13 +1,15 @@
 // create: makes the databases that do not exist yet.
 import type { Command } from 'commander';
-import { type Applied, applyAccess } from '../../src/access/apply.ts';
+import type { Applied } from '../../src/access/apply.ts';
+import { withCatalogPath } from '../../src/access/catalog-path.ts';
 import { databaseUrl, selectDatabases } from '../../src/config.ts';
 import { parseDatabaseUrl } from '../../src/database-url.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { ConnectionError, sqlState } from '../../src/errors.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
-import { applyMatrix, describeRefused, isArranged, matrixOf } from '../access.ts';
+import type { Transaction } from '../../src/transaction.ts';
+import { applyMatrix, arrangeMade, catalogOnly, describeRefused, isArranged, unarranged } from '../access.ts';
 import { printJson } from '../output.ts';
 import { withMaintenance, withPool } from '../session.ts';
 
@@ -40,31 +42,65 @@ export const databaseName = (key: DatabaseKey): string => {
   return parseDatabaseUrl(url, origin).database;
 };
 
-/** Creates one database where it is missing, with roles and grants unless `access` is false. @returns whether it was missing. */
+/**
+ * Creates one database where it is missing, with roles and grants unless `access` is false, and finishes one
+ * that a create left half made. @returns whether it was missing.
+ */
 export async function createDatabase(key: DatabaseKey, { access }: { access: boolean }): Promise<boolean> {
   // Asking the database itself needs no right to look into the maintenance database.
-  if (await exists(key)) return false;
+  const created = !(await exists(key)) && (await createEmpty(key));
+  await withPool(
+    key,
+    async (pool) => {
+      if (created || (await isHalfMade(pool))) await finish(pool, key, access);
+      else if (access && !(await isArranged(pool, key))) console.error(unarranged(key));
+    },
+    catalogOnly,
+  );
+  return created;
+}
+
+// A comment that only create writes, between its first and its last step.
+const halfMade = 'Being created. "npm run db:create" finishes it.';
+
+async function createEmpty(key: DatabaseKey): Promise<boolean> {
   const name = quoteIdentifier(databaseName(key));
   try {
-    await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE ${name} ENCODING 'UTF8'`));
+    await withMaintenance(key, async (pool) => {
+      await pool.query(`CREATE DATABASE ${name} ENCODING 'UTF8'`);
+      await pool.query(`COMMENT ON DATABASE ${name} IS '${halfMade}'`);
+    });
+    return true;
   } catch (error) {
     // 42P04 duplicate_database: another process was faster.
     if (sqlState(error) === '42P04') return false;
     throw error;
   }
-  await withPool(key, async (pool) => {
-    await pool.query(`ALTER DATABASE ${name} SET timezone TO 'UTC'`);
-    const { holds } = definitionOf(key);
-    await pool.query(`COMMENT ON DATABASE ${name} IS '${holds.replaceAll("'", "''")}'`);
-    if (access) tellRefused(key, await applyMatrix(pool, key));
-  });
-  return true;
 }
 
-/** After migrations: what they made gets its owner and its grants, where the matrix was applied before. */
+function isHalfMade(pool: Pool): Promise<boolean> {
+  const read = async (transaction: Transaction) => {
+    const { rowCount } = await transaction.query(
+      `SELECT FROM pg_database WHERE datname = current_database() AND shobj_description(oid, 'pg_database') = $1`,
+      [halfMade],
+    );
+    return rowCount > 0;
+  };
+  return withCatalogPath(pool, read, { readOnly: true });
+}
+
+async function finish(pool: Pool, key: DatabaseKey, access: boolean): Promise<void> {
+  const name = quoteIdentifier(databaseName(key));
+  await pool.query(`ALTER DATABASE ${name} SET timezone TO 'UTC'`);
+  if (access) tellRefused(key, await applyMatrix(pool, key));
+  const { holds } = definitionOf(key);
+  await pool.query(`COMMENT ON DATABASE ${name} IS '${holds.replaceAll("'", "''")}'`);
+}
+
+/** After migrations, where the matrix was applied before; else a line says that it was not. */
 export async function arrangeAgain(pool: Pool, key: DatabaseKey): Promise<void> {
-  // No passwords: who migrates as the owner may not set those of the others.
-  if (await isArranged(pool, key)) tellRefused(key, await applyAccess(pool, matrixOf(key)));
+  if (await isArranged(pool, key)) tellRefused(key, await arrangeMade(pool, key));
+  else console.error(unarranged(key));
 }
 
 /** Without the right to apply the matrix, the database is there all the same: told, not failed. */
@@ -75,12 +111,12 @@ function tellRefused(key: DatabaseKey, applied: Applied): void {
 
 /** Whether a database that exists was left out of the matrix, so that a new one in its place should be. */
 export async function isUnarranged(key: DatabaseKey): Promise<boolean> {
-  return (await exists(key)) && !(await withPool(key, (pool) => isArranged(pool, key)));
+  return (await exists(key)) && !(await withPool(key, (pool) => isArranged(pool, key), catalogOnly));
 }
 
 async function exists(key: DatabaseKey): Promise<boolean> {
   try {
-    await withPool(key, (pool) => pool.query('SELECT 1'));
+    await withPool(key, (pool) => pool.query('SELECT 1'), catalogOnly);
     return true;
   } catch (error) {
     if (error instanceof ConnectionError && error.code === '3D000') return false;

@@ -2,9 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AtrizDatabaseError, sqlState } from '../errors.ts';
 import { quoteIdentifier } from '../identifiers.ts';
-import type { Database, Pool } from '../pool.ts';
+import type { Pool } from '../pool.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 import { readAccess } from './catalog.ts';
+import { withCatalogPath } from './catalog-path.ts';
 import { type AccessDifference, compareAccess, stages } from './check.ts';
 import { type DatabaseAccess, rolesOf } from './matrix.ts';
 import { passwordStatement } from './passwords.ts';
@@ -20,6 +21,8 @@ export interface ApplyOptions {
   passwordOf?: (role: string) => string | undefined;
   /** Makes a password for a role that has none and that `passwordOf` knows none for. */
   generatePassword?: (role: string) => string;
+  /** The differences to mend; default: all. */
+  only?: (difference: AccessDifference) => boolean;
 }
 
 export interface Applied {
@@ -31,7 +34,8 @@ export interface Applied {
 }
 
 /**
- * Applies the matrix to one database. A second call changes nothing.
+ * Applies the matrix to one database. A second call changes nothing, except that who may not read
+ * pg_authid sets the passwords of `passwordOf` again: he cannot see that they are set.
  * @throws AccessError naming the statement that failed: nothing was changed.
  */
 export async function applyAccess(
@@ -41,12 +45,23 @@ export async function applyAccess(
 ): Promise<Applied> {
   for (let attempt = 0; ; attempt += 1) {
     try {
-      return await withTransaction(db, (transaction) => applyOnce(transaction, matrix, options));
+      return await withCatalogPath(db, (transaction) => applyOnce(transaction, matrix, options));
     } catch (error) {
       if (attempt >= 5 || !isCollision(error)) throw error;
       await sleep(50 + Math.random() * 200);
     }
   }
+}
+
+/** What `applyAccess` would change, passwords aside. Reads only. */
+export function planAccess(db: Pool, matrix: DatabaseAccess): Promise<AccessDifference[]> {
+  const plan = async (transaction: Transaction) => {
+    const due = compareAccess(matrix, await readAccess(transaction, matrix));
+    const joins = await joining(transaction, matrix, due);
+    const roles = due.filter(({ stage }) => stage === 'role');
+    return [...roles, ...joins, ...due.filter(({ stage }) => stage !== 'role')];
+  };
+  return withCatalogPath(db, plan, { readOnly: true });
 }
 
 // Roles are the server's: two databases may be worked on at once. XX000 is "tuple concurrently updated",
@@ -55,30 +70,39 @@ const isCollision = (error: unknown) =>
   ['40001', '40P01', 'XX000', '42710', '23505'].includes(sqlState(error) ?? '');
 
 async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: ApplyOptions): Promise<Applied> {
-  const changes: AccessDifference[] = [];
+  const { only = () => true } = options;
+  const read = async () => compareAccess(matrix, await readAccess(db, matrix)).filter(only);
+  // By their SQL: what a second round tries again is one change.
+  const changes = new Map<string, AccessDifference>();
   const refused = new Map<string, AccessDifference>();
-  const run = async (stage: AccessDifference['stage']) => {
-    const due = compareAccess(matrix, await readAccess(db, matrix)).filter(
-      (difference) => difference.stage === stage && !refused.has(difference.mend),
-    );
+  const run = async (due: readonly AccessDifference[]) => {
     for (const difference of due) {
-      if (await attempt(db, difference.mend)) changes.push(difference);
-      else refused.set(difference.mend, difference);
+      const done = await attempt(db, difference.mend);
+      (done ? changes : refused).set(difference.mend, difference);
     }
     return due.length;
   };
+  const untried = async (stage: AccessDifference['stage']) =>
+    (await read()).filter((due) => due.stage === stage && !refused.has(due.mend));
   for (const stage of stages) {
     // Again: revoking a privilege on a table takes those on its columns along.
-    for (let round = 0; round < 3 && (await run(stage)) > 0; round += 1);
+    for (let round = 0; round < 3 && (await run(await untried(stage))) > 0; round += 1);
     if (stage === 'role') {
       if ([...refused.values()].some(({ mend }) => mend.startsWith('CREATE ROLE'))) break;
-      await joinOwner(db, matrix);
+      for (const join of await joining(db, matrix, await read())) {
+        if (await attempt(db, join.mend)) changes.set(join.mend, join);
+      }
     }
+  }
+  // GRANT and REVOKE without the right to do so only warn.
+  for (const left of await read()) {
+    changes.delete(left.mend);
+    refused.set(left.mend, left);
   }
   const passwords = refused.size > 0 ? [] : await wantedPasswords(db, matrix, options);
   const set: string[] = [];
   for (const { role, statement } of passwords) {
-    if (await attempt(db, statement)) set.push(role);
+    if (await attempt(db, statement, `the password of ${role}`)) set.push(role);
     else
       refused.set(role, {
         stage: 'role',
@@ -86,11 +110,11 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
         mend: `\\password ${role}`,
       });
   }
-  return { changes, refused: [...refused.values()], passwords: set };
+  return { changes: [...changes.values()], refused: [...refused.values()], passwords: set };
 }
 
-/** Runs a statement. @returns false where the connected role may not. */
-async function attempt(db: Transaction, statement: string): Promise<boolean> {
+/** Runs a statement, which messages call `name`. @returns false where the connected role may not. */
+async function attempt(db: Transaction, statement: string, name = statement): Promise<boolean> {
   try {
     await withTransaction(db, (savepoint) => savepoint.query(statement));
     return true;
@@ -98,19 +122,35 @@ async function attempt(db: Transaction, statement: string): Promise<boolean> {
     if (sqlState(error) === '42501') return false;
     if (isCollision(error)) throw error;
     throw new AccessError(
-      `${db.name}: ${(error as Error).message}, at: ${statement}. Nothing of it was changed.`,
-      { cause: error },
+      `${db.name}: ${(error as Error).message}, at: ${name}. Nothing of it was changed.`,
+      {
+        cause: error,
+      },
     );
   }
 }
 
 /** Who is no superuser must inherit a role to give it things; that he made it gives him only the right to say so. */
-async function joinOwner(db: Transaction, { owner }: DatabaseAccess): Promise<void> {
-  const { rows } = await db.query<{ member: boolean }>(
-    "SELECT pg_has_role(current_user, $1, 'USAGE') AS member",
+async function joining(
+  db: Transaction,
+  { owner }: DatabaseAccess,
+  due: readonly AccessDifference[],
+): Promise<AccessDifference[]> {
+  if (due.every(({ stage }) => stage === 'role')) return [];
+  const { rows } = await db.query<{ me: string; member: boolean }>(
+    `SELECT current_user AS me, coalesce((SELECT rolsuper FROM pg_roles WHERE rolname = current_user), false) OR coalesce(
+       (SELECT pg_has_role(current_user, oid, 'USAGE') FROM pg_roles WHERE rolname = $1), false) AS member`,
     [owner],
   );
-  if (!rows[0]?.member) await attempt(db, `GRANT ${quoteIdentifier(owner)} TO CURRENT_USER`);
+  const [about] = rows;
+  if (!about || about.member) return [];
+  return [
+    {
+      stage: 'owner',
+      what: `${about.me} has to be a member of ${owner}, and stays one, to give it things`,
+      mend: `GRANT ${quoteIdentifier(owner)} TO ${quoteIdentifier(about.me)}`,
+    },
+  ];
 }
 
 async function wantedPasswords(
@@ -132,7 +172,7 @@ async function wantedPasswords(
 
 /** What the server stores; undefined where only a superuser may look. */
 async function readVerifiers(
-  db: Database,
+  db: Transaction,
   roles: readonly string[],
 ): Promise<ReadonlyMap<string, string | null> | undefined> {
   const allowed = await db.query<{ allowed: boolean }>(

@@ -1,6 +1,7 @@
 // Reads who may do what from the live catalog: owners, grants, default privileges, roles, memberships.
-import type { Database } from '../pool.ts';
-import { type DatabaseAccess, rolesOf } from './matrix.ts';
+import type { Transaction } from '../transaction.ts';
+import { type DatabaseAccess, relationName, rolesOf } from './matrix.ts';
+import { type LivePolicy, type LiveView, policiesQuery, viewsQuery } from './wall.ts';
 
 /** A privilege that somebody other than the owner has. */
 export interface Grant {
@@ -50,6 +51,23 @@ interface Membership {
   readonly grantor: string;
 }
 
+interface LiveSetting {
+  /** Empty for all roles. */
+  readonly role: string;
+  /** In this database only; else in all of them. */
+  readonly here: boolean;
+  readonly name: string;
+  readonly value: string;
+}
+
+interface LiveJob {
+  readonly id: number;
+  readonly owner: string;
+  readonly table: string;
+  /** Calls the extension's alter_job, which changes nothing and tells the scheduler. */
+  readonly tell: string;
+}
+
 export interface LiveAccess {
   readonly database: string;
   readonly objects: readonly OwnedObject[];
@@ -59,10 +77,13 @@ export interface LiveAccess {
   readonly grants: readonly Grant[];
   readonly roles: readonly LiveRole[];
   readonly memberships: readonly Membership[];
-  /** Settings of roles in this database that decide what their names and statements mean. */
-  readonly settings: readonly { role: string; name: string; value: string }[];
+  /** Settings that decide what their names and statements mean. */
+  readonly settings: readonly LiveSetting[];
+  readonly policies: readonly LivePolicy[];
+  /** Views outside of the schema public. */
+  readonly views: readonly LiveView[];
   /** TimescaleDB's jobs on our relations whose owner is not that of the relation. */
-  readonly jobs: readonly { id: number; owner: string; table: string }[];
+  readonly jobs: readonly LiveJob[];
 }
 
 // Extensions' objects are theirs to grant; TimescaleDB's schemas are looked at apart.
@@ -81,8 +102,8 @@ const ownRoutines = `
   FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace WHERE ${notOfExtension('pg_proc', 'p.oid')}`;
 const own = `WITH schemas AS (${ownSchemas}), relations AS (${ownRelations}), routines AS (${ownRoutines})`;
 
-/** Everything that the matrix speaks of, as it is. Reads only. */
-export async function readAccess(db: Database, matrix: DatabaseAccess): Promise<LiveAccess> {
+/** Everything that the matrix speaks of, as it is. Reads only, in a transaction of `withCatalogPath`. */
+export async function readAccess(db: Transaction, matrix: DatabaseAccess): Promise<LiveAccess> {
   const roles = rolesOf(matrix);
   const [about] = await rows<Pick<LiveAccess, 'database'> & Flags>(
     db,
@@ -105,11 +126,14 @@ export async function readAccess(db: Database, matrix: DatabaseAccess): Promise<
     grants: [
       ...(await rows<Grant>(db, grantsQuery)),
       ...(await rows<Grant>(db, defaultsQuery, [matrix.owner])),
+      ...(await rows<Grant>(db, systemGrantsQuery, [['PUBLIC', ...roles]])),
       ...(timescale ? await rows<Grant>(db, chunkGrantsQuery, [readersOf(matrix)]) : []),
     ],
     roles: await rows<LiveRole>(db, rolesQuery, [roles]),
     memberships: await rows<Membership>(db, membershipsQuery, [roles]),
-    settings: await rows<LiveAccess['settings'][number]>(db, settingsQuery, [roles]),
+    settings: await rows<LiveSetting>(db, settingsQuery, [roles]),
+    policies: await rows<LivePolicy>(db, policiesQuery),
+    views: await rows<LiveView>(db, viewsQuery, [namedSchemas(matrix)]),
     jobs: timescale ? await rows<LiveAccess['jobs'][number]>(db, jobsQuery(jobsInCatalog)) : [],
   };
 }
@@ -121,7 +145,7 @@ interface Flags {
 }
 
 async function rows<Row extends object>(
-  db: Database,
+  db: Transaction,
   text: string,
   parameters: readonly unknown[] = [],
 ): Promise<Row[]> {
@@ -135,6 +159,12 @@ const ownsItself = ({ relkind, options }: LiveRelation) =>
 // Chunks inherit the grants of their hypertable: who reads every table reads them too.
 const readersOf = ({ access }: DatabaseAccess) =>
   access.filter(({ everyTable }) => everyTable?.includes('SELECT')).map(({ role }) => role);
+
+const namedSchemas = ({ access }: DatabaseAccess) => [
+  ...new Set(
+    access.flatMap(({ relations = [] }) => relations.map(([one]) => relationName(one).split('.')[0])),
+  ),
+];
 
 const relationsQuery = (aggregates: string) => `${own}
   SELECT 'relation' AS kind, c.nspname AS schema, c.relname AS name, c.relkind::text AS relkind,
@@ -188,6 +218,23 @@ const chunkGrantsQuery = `
     ${exploded('a.attacl', 'c.relowner')}
   WHERE n.nspname = '_timescaledb_internal' AND ${notOfExtension('pg_class', 'c.oid')}`;
 
+// What initdb and extensions gave stands in pg_init_privs, or is the default: here is what came later.
+const systemGrantsQuery = `
+  SELECT '' AS "laterOf", '' AS "inSchema", o.target, o.column, g.*
+  FROM (
+    SELECT 'pg_proc'::regclass::oid AS class, oid, 0 AS sub, '' AS "column", proacl AS acl, proowner AS owner, acldefault('f', proowner) AS initial,
+      'ROUTINE pg_catalog.' || quote_ident(proname) || '(' || pg_get_function_identity_arguments(oid) || ')' AS target
+    FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proacl IS NOT NULL
+    UNION ALL SELECT 'pg_class'::regclass, oid, 0, '', relacl, relowner, NULL, format('TABLE pg_catalog.%I', relname)
+    FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relacl IS NOT NULL
+    UNION ALL SELECT 'pg_class'::regclass, c.oid, a.attnum, a.attname, a.attacl, c.relowner, NULL, format('TABLE pg_catalog.%I', c.relname)
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+    WHERE c.relnamespace = 'pg_catalog'::regnamespace AND a.attacl IS NOT NULL
+  ) AS o LEFT JOIN pg_init_privs i ON (i.classoid, i.objoid, i.objsubid) = (o.class, o.oid, o.sub), ${exploded('o.acl', 'o.owner')}
+  WHERE g.grantee = ANY ($1::text[]) AND NOT EXISTS (
+    SELECT 1 FROM (SELECT ${grantee} AS name, g.privilege_type FROM aclexplode(coalesce(i.initprivs, o.initial)) AS g) AS b
+    WHERE b.name = g.grantee AND b.privilege_type = g.privilege)`;
+
 // Without an entry of its own, what the owner makes has PostgreSQL's defaults: PUBLIC may execute functions.
 // With an entry of another role's, those same defaults are listed in it and are nobody's grant.
 const defaultsQuery = `
@@ -207,7 +254,8 @@ const rolesQuery = `
     CASE WHEN NOT rolcanlogin THEN 'LOGIN' END, CASE WHEN NOT rolinherit THEN 'INHERIT' END,
     CASE WHEN rolsuper THEN 'NOSUPERUSER' END, CASE WHEN rolcreatedb THEN 'NOCREATEDB' END,
     CASE WHEN rolcreaterole THEN 'NOCREATEROLE' END, CASE WHEN rolreplication THEN 'NOREPLICATION' END,
-    CASE WHEN rolbypassrls THEN 'NOBYPASSRLS' END], NULL) AS "wrongAttributes"
+    CASE WHEN rolbypassrls THEN 'NOBYPASSRLS' END, CASE WHEN rolconnlimit <> -1 THEN 'CONNECTION LIMIT -1' END,
+    CASE WHEN rolvaliduntil < 'infinity' THEN 'VALID UNTIL ''infinity''' END], NULL) AS "wrongAttributes"
   FROM pg_roles WHERE rolname = ANY ($1::text[])`;
 
 // Who may create roles could let himself in anyway, and needs the owner's rights to apply the matrix.
@@ -219,15 +267,26 @@ const membershipsQuery = `
   ORDER BY 1, 2`;
 
 const settingsQuery = `
-  SELECT r.rolname AS role, split_part(entry, '=', 1) AS name, substr(entry, strpos(entry, '=') + 1) AS value
-  FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
-  JOIN pg_database d ON d.oid = s.setdatabase AND d.datname = current_database(), unnest(s.setconfig) AS entry
-  WHERE r.rolname = ANY ($1::text[])
-    AND split_part(entry, '=', 1) IN ('search_path', 'default_transaction_read_only', 'role', 'row_security')`;
+  SELECT coalesce(r.rolname, '') AS role, d.oid IS NOT NULL AS here,
+    split_part(entry, '=', 1) AS name, substr(entry, strpos(entry, '=') + 1) AS value
+  FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole
+  LEFT JOIN pg_database d ON d.oid = s.setdatabase AND d.datname = current_database(), unnest(s.setconfig) AS entry
+  WHERE (d.oid IS NOT NULL OR s.setdatabase = 0) AND (r.rolname = ANY ($1::text[]) OR s.setrole = 0)
+    AND (split_part(entry, '=', 1) IN ('search_path', 'role', 'row_security')
+      OR split_part(entry, '=', 1) = 'default_transaction_read_only' AND d.oid IS NOT NULL AND r.oid IS NOT NULL)`;
+
+// With all of its arguments the call can mean no other function of that name, whoever made it.
+const tellQuery = `
+  SELECT format('%I.alter_job(%%s%s)', n.nspname, string_agg(format(', NULL::%s', format_type(a.type, NULL)), '' ORDER BY a.position))
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (type, position)
+  WHERE p.proname = 'alter_job' AND a.position > 1 AND EXISTS (
+    SELECT 1 FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid AND x.extname = 'timescaledb'
+    WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')
+  GROUP BY p.oid, n.nspname LIMIT 1`;
 
 const jobsQuery = (jobsInCatalog: boolean) => {
   const table = `_timescaledb_${jobsInCatalog ? 'catalog' : 'config'}.bgw_job`;
-  return `SELECT j.id, j.owner::text, '${table}' AS table
+  return `SELECT j.id, j.owner::text, '${table}' AS table, format((${tellQuery}), j.id) AS tell
     FROM ${table} j JOIN _timescaledb_catalog.hypertable h ON h.id = j.hypertable_id
     JOIN pg_class c ON c.oid = format('%I.%I', h.schema_name, h.table_name)::regclass
     WHERE j.owner <> c.relowner::regrole ORDER BY 1`;

@@ -1,9 +1,12 @@
 // Compares the matrix with a live database, in both directions. Each difference comes with the SQL that mends it.
 import { quoteIdentifier } from '../identifiers.ts';
-import type { Database } from '../pool.ts';
+import type { Pool } from '../pool.ts';
+import type { Transaction } from '../transaction.ts';
 import { type LiveAccess, readAccess } from './catalog.ts';
+import { withCatalogPath } from './catalog-path.ts';
 import { compareGrants, wantedGrants } from './grants.ts';
 import { type DatabaseAccess, relationName, rolesOf } from './matrix.ts';
+import { compareFilters, comparePolicies } from './wall.ts';
 
 /** In this order: nobody owns before there is a role, and a change of owner rewrites the grants. */
 export const stages = ['role', 'owner', 'grant'] as const;
@@ -14,11 +17,15 @@ export interface AccessDifference {
   readonly what: string;
   /** SQL that mends it. */
   readonly mend: string;
+  /** Who loses something by that: a role, or PUBLIC. */
+  readonly loser?: string;
 }
 
 /** Where a database differs from the matrix, none when it does not. Reads only. */
-export async function checkAccess(db: Database, matrix: DatabaseAccess): Promise<AccessDifference[]> {
-  return compareAccess(matrix, await readAccess(db, matrix));
+export function checkAccess(db: Pool, matrix: DatabaseAccess): Promise<AccessDifference[]> {
+  const compare = async (transaction: Transaction) =>
+    compareAccess(matrix, await readAccess(transaction, matrix));
+  return withCatalogPath(db, compare, { readOnly: true });
 }
 
 export function compareAccess(matrix: DatabaseAccess, live: LiveAccess): AccessDifference[] {
@@ -32,6 +39,8 @@ export function compareAccess(matrix: DatabaseAccess, live: LiveAccess): AccessD
       ...compareSettings(matrix, live),
       ...compareRowSecurity(matrix, live),
       ...compareViews(matrix, live),
+      ...comparePolicies(matrix, live),
+      ...compareFilters(live),
       ...comparePaths(live),
       ...compareJobs(live),
     ]),
@@ -62,6 +71,7 @@ function compareMemberships({ memberships }: LiveAccess): Change[] {
   return memberships.map(({ role, member, grantor }) => ({
     what: `${member} is a member of ${role}`,
     mend: `REVOKE ${quoteIdentifier(role)} FROM ${quoteIdentifier(member)} GRANTED BY ${quoteIdentifier(grantor)} CASCADE`,
+    loser: member,
   }));
 }
 
@@ -91,19 +101,29 @@ function compareSettings({ access }: DatabaseAccess, live: LiveAccess): Change[]
   const same = (one: (typeof wanted)[number], other: (typeof wanted)[number]) =>
     one.role === other.role && one.name === other.name;
   const alter = (role: string) => `ALTER ROLE ${quoteIdentifier(role)} IN DATABASE ${database}`;
+  const own = live.settings.filter(({ here, role }) => here && role !== '');
   const missing = wanted
-    .filter((rule) => live.settings.find((found) => same(rule, found))?.value !== rule.value)
+    .filter((rule) => own.find((found) => same(rule, found))?.value !== rule.value)
     .map(({ role, name, value }) => ({
       what: `${name} of ${role} is not ${value}`,
       mend: `${alter(role)} SET ${name} = ${value}`,
     }));
-  const extra = live.settings
+  const extra = own
     .filter((found) => !wanted.some((rule) => same(rule, found)))
     .map(({ role, name, value }) => ({
       what: `${name} of ${role} is set to ${value}`,
       mend: `${alter(role)} RESET ${name}`,
     }));
-  return [...missing, ...extra];
+  const wider = live.settings
+    .filter((found) => !own.includes(found))
+    .map(({ role, here, name, value }) => ({
+      what: `${name} of ${role === '' ? 'all roles' : role} is set to ${value}${here ? '' : ' in all databases'}`,
+      mend: here
+        ? `ALTER DATABASE ${database} RESET ${name}`
+        : `ALTER ROLE ${role === '' ? 'ALL' : quoteIdentifier(role)} RESET ${name}`,
+      loser: role === '' ? 'PUBLIC' : role,
+    }));
+  return [...missing, ...extra, ...wider];
 }
 
 function compareRowSecurity({ rowSecurity }: DatabaseAccess, live: LiveAccess): Change[] {
@@ -158,9 +178,9 @@ function comparePaths({ routines }: LiveAccess): Change[] {
 
 function compareJobs({ jobs, objects }: LiveAccess): Change[] {
   const owner = objects.find(({ kind }) => kind === 'database')?.owner ?? '';
-  return jobs.map(({ id, owner: current, table }) => ({
+  return jobs.map(({ id, owner: current, table, tell }) => ({
     what: `TimescaleDB's job ${id} runs as ${current} instead of ${owner}`,
     // ALTER TABLE … OWNER TO leaves the jobs behind, and alter_job cannot move them; it tells the scheduler.
-    mend: `UPDATE ${table} SET owner = '${quoteIdentifier(owner).replaceAll("'", "''")}'::regrole WHERE id = ${id}; SELECT alter_job(${id})`,
+    mend: `UPDATE ${table} SET owner = '${quoteIdentifier(owner).replaceAll("'", "''")}'::regrole WHERE id = ${id}; SELECT ${tell}`,
   }));
 }

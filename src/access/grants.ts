@@ -106,6 +106,8 @@ function defaultGrants(rule: Access, { owner, secrets }: DatabaseAccess): Grant[
 export interface GrantChange {
   readonly what: string;
   readonly mend: string;
+  /** Who loses something by that: a role, or PUBLIC. */
+  readonly loser?: string;
 }
 
 /** Both directions: what is missing is granted, what is more is revoked. One change for a role and a target. */
@@ -171,10 +173,14 @@ function describe(
   const role = grantee === 'PUBLIC' ? 'PUBLIC' : quoteIdentifier(grantee);
   const cascade = command === 'GRANT' ? '' : ' CASCADE';
   const statement = `${command} ${privileges} ON ${target} ${preposition} ${role}${cascade}`;
-  if (laterOf === '') return { what: `${grantee} ${verb} ${privileges} on ${target}`, mend: statement };
+  const loser = command === 'GRANT' ? {} : { loser: grantee };
+  if (laterOf === '') {
+    return { what: `${grantee} ${verb} ${privileges} on ${target}`, mend: statement, ...loser };
+  }
   const schema = inSchema === '' ? '' : ` IN SCHEMA ${quoteIdentifier(inSchema)}`;
   return {
     what: `${grantee} ${verb} ${privileges} on later ${target} of ${laterOf}${inSchema && ` in ${inSchema}`}`,
     mend: `ALTER DEFAULT PRIVILEGES FOR ROLE ${quoteIdentifier(laterOf)}${schema} ${statement}`,
+    ...loser,
   };
 }

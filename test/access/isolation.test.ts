@@ -6,7 +6,14 @@ import { ArrangedServer, type RoleName, roleNames } from '../support/access.ts';
 // By hand, from what was promised, and not from src/access/matrix.ts: a slip there must show here.
 // r reads all columns, c only those without secrets, i inserts, u updates, d deletes, t truncates.
 type Cells = Readonly<Record<string, string>>;
-const people: Cells = { users: 'c', auth_tokens: '', roles: 'r', user_roles: 'r', user_metadata: '' };
+const people: Cells = {
+  users: 'c',
+  auth_tokens: '',
+  login_attempts: '',
+  roles: 'r',
+  user_roles: 'r',
+  user_metadata: '',
+};
 const points = (own: string, other: string): Cells => ({
   [`${own}.location_events`]: 'ri',
   [`${own}.location_hourly`]: 'r',
@@ -26,12 +33,34 @@ const trackingTables = ['location_events', 'location_writers', 'location_late_ho
 
 const expected: Record<DatabaseKey, Partial<Record<RoleName, Cells>>> = {
   core: {
-    atriz_core_owner: all('riudt', 'users', 'auth_tokens', 'roles', 'user_roles', 'user_metadata'),
+    atriz_core_owner: all(
+      'riudt',
+      'users',
+      'auth_tokens',
+      'login_attempts',
+      'roles',
+      'user_roles',
+      'user_metadata',
+    ),
     atriz_app: people,
     mextrack_app: people,
     pshop_app: people,
-    atriz_auth: { users: 'riu', auth_tokens: 'riud', roles: 'r', user_roles: 'riud', user_metadata: 'r' },
-    atriz_reporting: { users: 'c', auth_tokens: 'c', roles: 'r', user_roles: 'r', user_metadata: 'r' },
+    atriz_auth: {
+      users: 'riu',
+      auth_tokens: 'riud',
+      login_attempts: 'riud',
+      roles: 'r',
+      user_roles: 'riud',
+      user_metadata: 'r',
+    },
+    atriz_reporting: {
+      users: 'c',
+      auth_tokens: 'c',
+      login_attempts: 'c',
+      roles: 'r',
+      user_roles: 'r',
+      user_metadata: 'r',
+    },
   },
   tracking: {
     atriz_tracking_owner: all('riudt', ...trackingTables),
@@ -62,6 +91,7 @@ const expected: Record<DatabaseKey, Partial<Record<RoleName, Cells>>> = {
 const secrets = [
   ['users', 'password_hash'],
   ['auth_tokens', 'token_hash'],
+  ['login_attempts', 'subject'],
 ] as const;
 
 const server = new ArrangedServer();

@@ -82,6 +82,33 @@ describeWith(['timescaledb'], 'on TimescaleDB', () => {
     await expect(mextrack((db) => db.query(`SELECT 1 FROM ${chunk}`))).rejects.toMatchObject(denied);
   });
 
+  test("a job goes back to the owner, by a call that no function of the owner's can catch", async () => {
+    const superuser = server.superuser('tracking');
+    const { rows } = await superuser.query<{ jobs: string }>(
+      `SELECT coalesce(to_regclass('_timescaledb_catalog.bgw_job'), to_regclass('_timescaledb_config.bgw_job'))::text AS jobs`,
+    );
+    await server.as('atriz_tracking_owner', 'tracking', (owner) =>
+      owner.query(
+        `CREATE FUNCTION public.alter_job(job_id int) RETURNS void LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'ran as %', current_user; END $$`,
+      ),
+    );
+    try {
+      await superuser.query(
+        `UPDATE ${rows[0]?.jobs} SET owner = 'postgres'::regrole WHERE proc_name = 'policy_retention'`,
+      );
+      const { code, stderr } = await server.cli('access', 'check', 'tracking');
+      expect({ code, stderr }).toEqual({
+        code: 3,
+        stderr: expect.stringMatching(/SELECT \w+\.alter_job\(\d+, NULL::interval, NULL::/),
+      });
+      expect(await server.cli('access', 'apply', 'tracking')).toMatchObject({ code: 0, stderr: '' });
+      expect(await server.cli('access', 'check', 'tracking')).toMatchObject({ code: 0 });
+    } finally {
+      await superuser.query('DROP FUNCTION public.alter_job(int)');
+    }
+  });
+
   test('an application cannot refresh, compress, drop or add a job on what it does not own', async () => {
     await mextrack(async (db) => {
       for (const statement of [

@@ -247,6 +247,17 @@ test.each([
     'ALTER TABLE location_writers DISABLE ROW LEVEL SECURITY',
     'row security of public.location_writers is off',
   ],
+  ['CREATE POLICY more ON location_writers USING (true)', 'public.location_writers has the policy more'],
+  [
+    'ALTER POLICY own_rows ON location_writers USING (true)',
+    'the policy own_rows of public.location_writers',
+  ],
+  [
+    `CREATE OR REPLACE VIEW mextrack.location_hourly WITH (security_barrier = true) AS SELECT * FROM (SELECT
+       hour, device_id, user_id, app_source, point_count, avg_latitude, avg_longitude, avg_speed, max_speed, first_event, last_event
+     FROM public.location_hourly) AS hours`,
+    'mextrack.location_hourly does not show the rows of mextrack alone',
+  ],
 ])('a hole in the wall is found and closed: %s', async (hole, found) => {
   const superuser = server.superuser('tracking');
   const matrix = accessMatrix('tracking', server.prefix);

@@ -117,6 +117,32 @@ describe('check', () => {
       () => /^search_path of .*atriz_auth is set to elsewhere$/,
     ],
     [
+      'a setting of a role in all databases',
+      () => `ALTER ROLE ${role('atriz_auth')} SET search_path = elsewhere`,
+      () => /^search_path of .*atriz_auth is set to elsewhere in all databases$/,
+    ],
+    [
+      'a setting of all roles',
+      () => `ALTER DATABASE "${database()}" SET row_security = off`,
+      () => /^row_security of all roles is set to off$/,
+    ],
+    [
+      'a limit of a role',
+      () => `ALTER ROLE ${role('atriz_auth')} CONNECTION LIMIT 3 VALID UNTIL '2020-01-01'`,
+      () => /atriz_auth should be CONNECTION LIMIT -1, VALID UNTIL 'infinity'$/,
+    ],
+    [
+      "a function of PostgreSQL's",
+      () => `GRANT EXECUTE ON FUNCTION pg_read_file(text) TO ${role('pshop_app')}`,
+      () => /pshop_app has EXECUTE on ROUTINE pg_catalog.pg_read_file\(.*text\)$/,
+    ],
+    [
+      "a table of PostgreSQL's, in part",
+      () => 'GRANT SELECT (rolpassword) ON pg_authid TO PUBLIC',
+      () => /^PUBLIC has SELECT \("rolpassword"\) on TABLE pg_catalog.pg_authid$/,
+    ],
+    ['a policy', () => 'CREATE POLICY mine ON roles', () => /^public.roles has the policy mine$/],
+    [
       'a missing setting',
       () => `ALTER ROLE ${role('atriz_reporting')} IN DATABASE "${database()}" RESET ALL`,
       () => /^default_transaction_read_only of .*atriz_reporting is not on$/,

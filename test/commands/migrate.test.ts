@@ -27,7 +27,10 @@ test('sixteen processes at once over two empty databases: each migration is appl
   const runs = await Promise.all(
     Array.from({ length: 16 }, () => runCli(['migrate', ...keys, '--json'], environment)),
   );
-  expect(runs.map(({ code, stdout, stderr }) => `${code}${stderr}${code === 0 ? '' : stdout}`)).toEqual(
+  // Nobody made their roles, which each process says.
+  const said = ({ stderr }: { stderr: string }) =>
+    stderr.replaceAll(/^\w+: its access is not arranged: .*\n/gm, '');
+  expect(runs.map((run) => `${run.code}${said(run)}${run.code === 0 ? '' : run.stdout}`)).toEqual(
     Array(16).fill('0'),
   );
   const applied = runs.flatMap(({ stdout }) =>

@@ -1,0 +1,16 @@
+// Transactions in which a name means PostgreSQL's own: whoever owns a database may put others before it.
+import type { Pool } from '../pool.ts';
+import { type Transaction, type TransactionOptions, withTransaction } from '../transaction.ts';
+
+/** For statements of a superuser, who must not run functions or operators that an owner made. */
+export function withCatalogPath<Result>(
+  db: Pool,
+  work: (transaction: Transaction) => Promise<Result>,
+  options: TransactionOptions = {},
+): Promise<Result> {
+  const run = async (transaction: Transaction) => {
+    await transaction.query('SET LOCAL search_path = pg_catalog, pg_temp');
+    return work(transaction);
+  };
+  return withTransaction(db, run, options);
+}
