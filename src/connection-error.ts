@@ -15,6 +15,8 @@ const reasons: Readonly<Record<string, string>> = {
   CONNECTION_CLOSED: 'the server closed the connection. Check its log',
   CONNECTION_ENDED: 'the pool is closed already. Create it once and close it when the process ends',
   CONNECTION_DESTROYED: 'the pool was closed while the query ran',
+  TARGET_SESSION_ATTRS:
+    'no host of the URL is what target_session_attrs asks for. Promote a standby, or correct the hosts',
   '28000': 'the server refuses this user. Check the user name and pg_hba.conf',
   '28P01': 'the password is missing or wrong. Correct it in the URL or in PGPASSWORD',
   '3D000': 'the database does not exist. Create it with "npm run db:create"',
@@ -48,7 +50,7 @@ export function isDriverError(error: unknown): boolean {
   const code = (error as { code?: unknown } | undefined)?.code;
   return (
     typeof code === 'string' &&
-    /^(CONNECTION_|CONNECT_TIMEOUT|[0-9A-Z]{5}$)/.test(code) &&
+    /^(CONNECTION_|CONNECT_TIMEOUT|TARGET_SESSION_ATTRS|[0-9A-Z]{5}$)/.test(code) &&
     !code.startsWith('E')
   );
 }

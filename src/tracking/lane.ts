@@ -67,7 +67,8 @@ export class Lane {
   #wake: (() => void) | undefined;
 
   constructor(db: Pool, options: LaneOptions) {
-    this.#db = db;
+    // Whether a batch was stored, a replica may not know yet.
+    this.#db = db.primary;
     this.#options = options;
   }
 
