@@ -1,13 +1,13 @@
 // PostgreSQL servers of a test's own, which it may crash, stop and promote: on whatever server the suite runs.
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type PlainServer, startPlainServer } from '../../scripts/embedded/plain.ts';
 import { waitForExit } from '../../scripts/embedded/processes.ts';
 import { createDatabasePool } from '../../src/pool.ts';
+import { freePort } from './free-port.ts';
 
 export interface OwnServer {
   /** Its maintenance database. */
@@ -101,14 +101,4 @@ export async function startReplicatedServers(): Promise<ReplicatedServers> {
       await primary.stop();
     },
   };
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer().once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as { port: number };
-      probe.close(() => resolve(port));
-    });
-  });
 }
