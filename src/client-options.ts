@@ -93,6 +93,8 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
     ...(idleTimeoutMs > 0 && { idle_timeout: idleTimeoutMs / 1000 }),
     ...(options.maxLifetimeMs !== undefined && { max_lifetime: options.maxLifetimeMs / 1000 || null }),
     prepare: !pgbouncer,
+    // src/array-types.ts does it, where a failure is caught.
+    fetch_types: false,
     onnotice: options.onNotice ?? (() => undefined),
     types: {
       // postgres.js parses strings as dates too, which cuts microseconds off: only Date needs help.

@@ -5,23 +5,10 @@ import { Stream } from 'node:stream';
 import type postgres from 'postgres';
 import { type Begin, guardBegin, guardReserved, meansLoss } from './connection-loss.ts';
 import type { Connected, Connector } from './connector.ts';
+import { intercept, isQuery, type RunningQuery } from './query.ts';
 import { isRead, textOf } from './reads.ts';
 import type { Replicas } from './replicas.ts';
 import type { Sockets } from './socket.ts';
-
-/** The parts of a postgres.js query that its own code calls. */
-interface RunningQuery {
-  strings: readonly string[];
-  args: readonly unknown[];
-  handler: (query: RunningQuery) => unknown;
-  resolve: (value: unknown) => void;
-  reject: (error: unknown) => void;
-  cancelled: unknown;
-  cursorFn?: unknown;
-  forEachFn?: unknown;
-  streaming?: boolean;
-  onlyDescribe?: boolean;
-}
 
 /** Ends of a session that no login ends with. A query that gets one waited for a connection, and never ran. */
 const sessionEnds = ['57P01', '57P02', '57P04', '57P05', '25P03', '25P04'];
@@ -90,9 +77,8 @@ export class Client {
 
   /** Every query passes here, whichever way it was written; it runs when it is awaited. */
   #watch<Result>(result: Result, way: 'routed' | 'primary' | 'own'): Result {
-    if (!(result instanceof Promise && 'handler' in result)) return result;
+    if (!isQuery(result)) return result;
     const query = result as unknown as RunningQuery;
-    let { resolve, reject } = query;
     let generation = this.#current;
     let attempts = 0;
     let writes = false;
@@ -104,7 +90,8 @@ export class Client {
       const replica = reads && way === 'routed' && isRepeatable(query) && this.#replicas.choose();
       if (!replica) return run();
       return replica.#read(query, (error) => {
-        if (query.cancelled || wasCancelled(error)) return reject(error);
+        // What is not running is passed on.
+        if (query.cancelled || wasCancelled(error)) return query.reject(error);
         if (!isOfStatement(error)) this.#replicas?.distrust(replica);
         run();
       });
@@ -121,23 +108,22 @@ export class Client {
       generation.leave();
       if (writes) this.#replicas?.wrote();
     };
-    const onResolve = (value: unknown) => {
-      // A COPY has only begun when its stream is there.
-      if (query.streaming && value instanceof Stream) value.once('close', settle);
-      else settle();
-      resolve(value);
-    };
-    const onReject = (error: unknown) => {
-      const wasRunning = isRunning;
-      settle();
-      if (meansLoss(error)) this.#replace(generation);
-      if (wasRunning && attempts < mostAttempts && neverRan(error)) run();
-      else reject(this.describe(error));
-    };
+    intercept(query, {
+      resolve: (value, pass) => {
+        // A COPY has only begun when its stream is there.
+        if (query.streaming && value instanceof Stream) value.once('close', settle);
+        else settle();
+        pass(value);
+      },
+      reject: (error, pass) => {
+        const wasRunning = isRunning;
+        settle();
+        if (meansLoss(error)) this.#replace(generation);
+        if (wasRunning && attempts < mostAttempts && neverRan(error)) run();
+        else pass(this.describe(error));
+      },
+    });
     query.handler = start;
-    // A cursor sets its own with every step.
-    Object.defineProperty(query, 'resolve', { get: () => onResolve, set: (own) => (resolve = own) });
-    Object.defineProperty(query, 'reject', { get: () => onReject, set: (own) => (reject = own) });
     return result;
   }
 
@@ -182,7 +168,7 @@ export class Client {
   async #reserve(): Promise<postgres.ReservedSql> {
     const generation = this.#current.enter();
     try {
-      return guardReserved(await generation.sql.reserve(), () => {
+      return await guardReserved(await generation.reserve(), () => {
         generation.leave();
         this.#replicas?.wrote();
       });
@@ -225,6 +211,7 @@ class Generation {
   readonly handler: RunningQuery['handler'];
   readonly begin: Begin;
   #running = 0;
+  #reserving = 0;
   #idle: (() => void)[] = [];
   #ended: Promise<void> | undefined;
 
@@ -234,6 +221,19 @@ class Generation {
     // A query that is never awaited never runs: this one only shows where queries go.
     this.handler = (sql.unsafe('') as unknown as RunningQuery).handler;
     this.begin = sql.begin as unknown as Begin;
+  }
+
+  /** postgres.js never hands out a new connection on which it has not asked for types first. */
+  async reserve(): Promise<postgres.ReservedSql> {
+    const options = this.sql.options as { fetch_types: boolean };
+    this.#reserving += 1;
+    options.fetch_types = true;
+    try {
+      return await this.sql.reserve();
+    } finally {
+      this.#reserving -= 1;
+      options.fetch_types = this.#reserving > 0;
+    }
   }
 
   enter(): this {

@@ -10,6 +10,7 @@ const reasons: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such socket. Start the server, or correct the host',
   ECONNRESET:
     'the server closed the connection. Check its log, and sslmode: the server may want SSL, or offer none',
+  ERR_SSL_WRONG_VERSION_NUMBER: 'the server offers no SSL. Check sslmode',
   EPIPE: 'the server closed the connection. Check its log',
   CONNECT_TIMEOUT: 'no answer came in time. Check the address and the firewall',
   CONNECTION_CLOSED: 'the server closed the connection. Check its log',

@@ -1,5 +1,6 @@
 // From a URL to postgres.js clients whose sockets go to the right host.
 import postgres from 'postgres';
+import { type ArrayType, arrayTypesSql, learnArrayTypes } from './array-types.ts';
 import { clientOptions, connectTimeoutMs, type DatabasePoolOptions } from './client-options.ts';
 import { type Address, describeConnectionError } from './connection-error.ts';
 import type { DatabaseUrl } from './database-url.ts';
@@ -18,6 +19,7 @@ export class Connector {
   readonly #address: Address;
   /** Undefined where there is nothing to choose: one host, whatever it is. */
   readonly #failover: Failover | undefined;
+  #types: Promise<readonly ArrayType[]> | undefined;
 
   constructor(options: DatabasePoolOptions, url: DatabaseUrl) {
     this.#options = options;
@@ -32,12 +34,16 @@ export class Connector {
   }
 
   connect(): Connected {
-    const [first] = this.#url.hosts as [Host];
     const failover = this.#failover;
-    return this.#open(
-      this.#options,
-      failover ? { pick: () => failover.pick(), onRefused: () => failover.forget() } : { pick: () => first },
-    );
+    const connected = this.#open(this.#options, {
+      pick: async () => {
+        const host = failover ? await failover.pick() : (this.#url.hosts[0] as Host);
+        learnArrayTypes(connected.sql, await this.#arrayTypes(host));
+        return host;
+      },
+      onRefused: () => failover?.forget(),
+    });
+    return connected;
   }
 
   describe(error: unknown): unknown {
@@ -60,11 +66,24 @@ export class Connector {
     return { sql: sql as unknown as postgres.Sql, sockets };
   }
 
-  async #probe(host: Host): Promise<HostState> {
+  #probe(host: Host): Promise<HostState> {
+    return this.#ask<HostState>(host, hostStateSql).then(([state]) => state as HostState);
+  }
+
+  /** Once for all connections; again after a failure. */
+  #arrayTypes(host: Host): Promise<readonly ArrayType[]> {
+    this.#types ??= this.#ask<ArrayType>(host, arrayTypesSql).catch((error: unknown) => {
+      this.#types = undefined;
+      throw error;
+    });
+    return this.#types;
+  }
+
+  /** On a connection of its own: nothing of the pool's may depend on how it ends. */
+  async #ask<Row extends object>(host: Host, text: string): Promise<readonly Row[]> {
     const { sql, sockets } = this.#open({ ...this.#options, max: 1 }, { pick: () => host });
     try {
-      const [state] = await sql.unsafe<HostState[]>(hostStateSql);
-      return state as HostState;
+      return await sql.unsafe<Row[]>(text);
     } finally {
       await sql.end({ timeout: 0 });
       sockets.close();

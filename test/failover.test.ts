@@ -92,15 +92,21 @@ describe('a promotion in the middle of writes', () => {
     };
     const noting = [note(), note(), note()];
     let fed = 0;
+    let crash: () => void = () => undefined;
+    const crashes = new Promise<void>((resolve) => {
+      crash = resolve;
+    });
     const feeding = (async () => {
       for (const event of events) {
         void writer.write(event);
         fed += 1;
+        if (fed === 3_000) await crashes;
         if (fed % 100 === 0) await sleep(5);
       }
       await writer.flush();
     })();
     while (fed < 3_000 || acknowledged.length < 100) await sleep(1);
+    crash();
     await servers.primary.crash();
     await using standby = createDatabasePool({ connectionString: servers.standby.url, max: 1 });
     await standby.query('SELECT pg_promote()');

@@ -78,12 +78,19 @@ function pooledUrl(url: string): string {
 }
 
 /** A pool that is closed after the file. */
-export function openPool<Key extends DatabaseKey>(
+export const openPool = <Key extends DatabaseKey>(
+  key: Key,
+  url: string,
+  options?: DatabasePoolOptions,
+): Pool<SchemaOf<Key>> => openSessionPool(key, pooledUrl(url), options);
+
+/** One that goes to the server itself, for migrations and whatever else needs a session. */
+export function openSessionPool<Key extends DatabaseKey>(
   key: Key,
   url: string,
   options: DatabasePoolOptions = {},
 ): Pool<SchemaOf<Key>> {
-  const pool = createDatabasePool({ database: key, connectionString: pooledUrl(url), ...options });
+  const pool = createDatabasePool({ database: key, connectionString: url, ...options });
   cleanups.push(() => pool.close());
   return pool as unknown as Pool<SchemaOf<Key>>;
 }
