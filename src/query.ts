@@ -30,11 +30,6 @@ interface Outcome {
 export function intercept(query: RunningQuery, outcome: Outcome): void {
   let { resolve, reject, cursorFn } = query;
   let failure: { error: unknown } | undefined;
-  const passResolve = (value: unknown) => resolve(value);
-  const passReject = (error: unknown) => {
-    failure ??= { error };
-    reject(error);
-  };
   const step = async (rows: unknown) => {
     try {
       return await cursorFn?.(rows);
@@ -43,14 +38,25 @@ export function intercept(query: RunningQuery, outcome: Outcome): void {
       if (failure) await new Promise<never>(() => undefined);
     }
   };
+  // Bound to what they found: whoever replaces one calls it from its own.
   define('resolve', {
-    get: () => (value: unknown) => outcome.resolve(value, passResolve),
+    get: () => {
+      const pass = resolve;
+      return (value) => outcome.resolve(value, pass);
+    },
     set: (own) => {
       resolve = own;
     },
   });
   define('reject', {
-    get: () => (error: unknown) => outcome.reject(error, passReject),
+    get: () => {
+      const inner = reject;
+      const pass = (error: unknown) => {
+        failure ??= { error };
+        inner(error);
+      };
+      return (error) => outcome.reject(error, pass);
+    },
     set: (own) => {
       reject = own;
     },
