@@ -4,7 +4,8 @@ import type { ConnectionOptions } from 'node:tls';
 import type postgres from 'postgres';
 import { applicationName } from './config.ts';
 import type { DatabaseUrl, SslMode } from './database-url.ts';
-import { tcpSocket } from './socket.ts';
+
+const keepAliveSeconds = 15;
 
 type ClientOptions = postgres.Options<Record<string, postgres.PostgresType>>;
 
@@ -28,6 +29,13 @@ export interface DatabasePoolOptions {
   statementTimeoutMs?: number;
   /** Behind PgBouncer or another transaction-pooling proxy: no prepared statements. Also `?pgbouncer=true` in the URL. */
   pgbouncer?: boolean;
+  /**
+   * URLs of streaming standbys of the same database. Reads outside of transactions go to them, except
+   * what must not be late: see `Pool.primary`. Each may hold `max` connections.
+   */
+  replicas?: readonly string[];
+  /** A replica this many milliseconds behind gets no reads. Default 10,000. */
+  replicaMaxLagMs?: number;
   /** Overrides what `sslmode` of the URL says. */
   ssl?: boolean | ConnectionOptions;
   /** Receives NOTICE and WARNING messages. Default: dropped. */
@@ -36,15 +44,7 @@ export interface DatabasePoolOptions {
 
 /** Parameters that libpq and other clients keep for themselves: the server would refuse them. */
 const clientParameters = new Set(
-  [
-    'pgbouncer',
-    'application_name',
-    'connect_timeout',
-    'target_session_attrs',
-    'password',
-    'passfile',
-    'service',
-  ]
+  ['pgbouncer', 'application_name', 'connect_timeout', 'password', 'passfile', 'service']
     .concat([
       'sslrootcert',
       'sslcert',
@@ -70,22 +70,17 @@ const clientParameters = new Set(
 
 export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): ClientOptions {
   const serverSettings = [...url.parameters].filter(([name]) => !clientParameters.has(name));
-  const { application_name, sslrootcert, sslcert, sslkey, connect_timeout, target_session_attrs } =
-    Object.fromEntries(url.parameters);
+  const { application_name, sslrootcert, sslcert, sslkey } = Object.fromEntries(url.parameters);
   const pgbouncer = isProxied(options, url);
-  const connectTimeoutMs = options.connectTimeoutMs ?? Number(connect_timeout ?? 10) * 1000;
   const idleTimeoutMs = options.idleTimeoutMs ?? 60_000;
   // PgBouncer refuses a startup parameter that it does not track.
   const statementTimeout = options.statementTimeoutMs && !pgbouncer ? options.statementTimeoutMs : undefined;
   const [first] = url.hosts;
-  const socket = first?.host.startsWith('/') ? `${first.host}/.s.PGSQL.${first.port}` : undefined;
-  // postgres.js takes lists for both, and only a list keeps an IPv6 address whole; its types lag.
-  const hosts = { host: url.hosts.map(({ host }) => host), port: url.hosts.map(({ port }) => port) };
+  // For messages only: sockets come from src/socket.ts, which chooses among several hosts. postgres.js
+  // takes lists for both, and only a list keeps an IPv6 address whole; its types lag.
+  const hosts = { host: [first?.host], port: [first?.port] };
   return {
     ...(hosts as unknown as { host: string; port: number }),
-    ...(socket && { path: socket }),
-    // Several hosts fail over, which only postgres.js's own sockets do.
-    ...(first && !socket && url.hosts.length === 1 && { socket: tcpSocket(first.host, first.port) }),
     database: url.database,
     ...(url.user !== undefined && { user: url.user }),
     ...(url.password !== undefined && { password: url.password }),
@@ -93,13 +88,16 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
       options.ssl ??
       sslOptions(url.sslMode, { rootCertificate: sslrootcert, certificate: sslcert, key: sslkey }),
     max: options.max ?? defaultMax,
-    connect_timeout: connectTimeoutMs / 1000,
+    connect_timeout: connectTimeoutMs(options, url) / 1000,
+    // A statement whose server vanished without a word fails after this and 10 seconds more.
+    keep_alive: keepAliveSeconds,
+    // Its own grows to 20 seconds, which a server that is back would be waited for.
+    backoff: ((retries: number) => Math.min(3 ** retries / 100, 1)) as unknown as boolean,
     ...(idleTimeoutMs > 0 && { idle_timeout: idleTimeoutMs / 1000 }),
     ...(options.maxLifetimeMs !== undefined && { max_lifetime: options.maxLifetimeMs / 1000 || null }),
     prepare: !pgbouncer,
-    ...(target_session_attrs && {
-      target_session_attrs: target_session_attrs as NonNullable<ClientOptions['target_session_attrs']>,
-    }),
+    // src/array-types.ts does it, where a failure is caught.
+    fetch_types: false,
     onnotice: options.onNotice ?? (() => undefined),
     types: {
       // postgres.js parses strings as dates too, which cuts microseconds off: only Date needs help.
@@ -119,6 +117,10 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
     },
   };
 }
+
+/** Most milliseconds until a host has accepted a connection, and again until it has accepted the login. */
+export const connectTimeoutMs = (options: DatabasePoolOptions, url: DatabaseUrl): number =>
+  options.connectTimeoutMs ?? Number(url.parameters.get('connect_timeout') ?? 10) * 1000;
 
 /** Whether the option or `?pgbouncer=true` says that a proxy shares server sessions between clients. */
 export function isProxied(options: DatabasePoolOptions, url: DatabaseUrl): boolean {

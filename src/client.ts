@@ -1,15 +1,14 @@
 // A postgres.js client that survives the loss of its connections.
 // By hand: a connection of postgres.js 3.4 that was lost under a query keeps parts of it. The next query
 // on it gets the old error, or its socket never sends again. So the whole client is replaced then.
+import { Stream } from 'node:stream';
 import type postgres from 'postgres';
 import { type Begin, guardBegin, guardReserved, meansLoss } from './connection-loss.ts';
-
-/** The parts of a postgres.js query that its own code calls. */
-interface RunningQuery {
-  handler: (query: RunningQuery) => unknown;
-  resolve: (value: unknown) => void;
-  reject: (error: unknown) => void;
-}
+import type { Connected, Connector } from './connector.ts';
+import { intercept, isQuery, type RunningQuery } from './query.ts';
+import { isRead, textOf } from './reads.ts';
+import type { Replicas } from './replicas.ts';
+import type { Sockets } from './socket.ts';
 
 /** Ends of a session that no login ends with. A query that gets one waited for a connection, and never ran. */
 const sessionEnds = ['57P01', '57P02', '57P04', '57P05', '25P03', '25P04'];
@@ -17,18 +16,36 @@ const sessionEnds = ['57P01', '57P02', '57P04', '57P05', '25P03', '25P04'];
 const mostAttempts = 100;
 
 export class Client {
+  /** Reads may go to replicas. */
   readonly sql: postgres.Sql;
-  readonly #connect: () => postgres.Sql;
-  readonly #describe: (error: unknown) => unknown;
+  /** Everything goes to this client's own server. */
+  readonly primary: postgres.Sql;
+  readonly #connector: Connector;
   readonly #retired = new Set<Generation>();
   #current: Generation;
+  #replicas: Replicas | undefined;
+  #isClosed = false;
 
-  /** @param describe turns an error of a connection into ours. */
-  constructor(connect: () => postgres.Sql, describe: (error: unknown) => unknown) {
-    this.#connect = connect;
-    this.#describe = describe;
-    this.#current = new Generation(connect());
-    this.sql = this.#proxy();
+  constructor(connector: Connector) {
+    this.#connector = connector;
+    this.#current = new Generation(connector.connect());
+    this.sql = this.#proxy(true);
+    this.primary = this.#proxy(false);
+  }
+
+  /** An error of a connection as one of ours. */
+  describe(error: unknown): unknown {
+    return this.#connector.describe(error);
+  }
+
+  /** From now on reads through `sql` go to replicas where they may. */
+  readFrom(replicas: Replicas): void {
+    this.#replicas = replicas;
+  }
+
+  /** A question of our own to this server, which is no write of the application's. */
+  async ask<Row extends object>(text: string): Promise<readonly Row[]> {
+    return await this.#watch(this.#current.sql.unsafe<Row[]>(text), 'own');
   }
 
   /** Queries, transactions and reservations that were begun and are not over, waiting ones too. */
@@ -38,13 +55,18 @@ export class Client {
 
   /** Waits up to `timeoutMs` for running queries, then closes every connection. */
   async close(timeoutMs: number): Promise<void> {
-    await Promise.all([this.#current, ...this.#retired].map((generation) => generation.end(timeoutMs)));
+    this.#isClosed = true;
+    this.#connector.close();
+    const ends = [this.#current, ...this.#retired].map((generation) => generation.end(timeoutMs));
+    await Promise.all([...ends, this.#replicas?.close(timeoutMs)]);
   }
 
-  #proxy(): postgres.Sql {
+  #proxy(routed: boolean): postgres.Sql {
+    const way = routed ? 'routed' : 'primary';
     const unsafe = (...args: Parameters<postgres.Sql['unsafe']>) =>
-      this.#watch(this.#current.sql.unsafe(...args));
-    const file = (...args: Parameters<postgres.Sql['file']>) => this.#watch(this.#current.sql.file(...args));
+      this.#watch(this.#current.sql.unsafe(...args), way);
+    const file = (...args: Parameters<postgres.Sql['file']>) =>
+      this.#watch(this.#current.sql.file(...args), way);
     const own: Readonly<Record<string | symbol, unknown>> = {
       unsafe,
       file,
@@ -53,35 +75,84 @@ export class Client {
       end: () => this.close(5_000),
     };
     return new Proxy(this.#current.sql, {
-      apply: (_, receiver, args) => this.#watch(Reflect.apply(this.#current.sql, receiver, args)),
+      apply: (_, receiver, args) => this.#watch(Reflect.apply(this.#current.sql, receiver, args), way),
       get: (_, property) => own[property] ?? Reflect.get(this.#current.sql, property),
     });
   }
 
   /** Every query passes here, whichever way it was written; it runs when it is awaited. */
-  #watch<Result>(result: Result): Result {
-    if (!(result instanceof Promise && 'handler' in result)) return result;
+  #watch<Result>(result: Result, way: 'routed' | 'primary' | 'own'): Result {
+    if (!isQuery(result)) return result;
     const query = result as unknown as RunningQuery;
-    const { resolve, reject } = query;
     let generation = this.#current;
     let attempts = 0;
+    let writes = false;
+    let isRunning = false;
+    const start = () => {
+      if (!this.#replicas || way === 'own') return run();
+      const reads = isRead(textOf(query));
+      writes = !reads;
+      const replica = reads && way === 'routed' && isRepeatable(query) && this.#replicas.choose();
+      if (!replica) return run();
+      return replica.#read(query, (error) => {
+        // What is not running is passed on.
+        if (query.cancelled || wasCancelled(error)) return query.reject(error);
+        if (!isOfStatement(error)) this.#replicas?.distrust(replica);
+        run();
+      });
+    };
     const run = () => {
       attempts += 1;
+      isRunning = true;
       generation = this.#current.enter();
       return generation.handler(query);
     };
-    query.handler = run;
-    query.resolve = (value) => {
+    const settle = () => {
+      if (!isRunning) return;
+      isRunning = false;
       generation.leave();
-      resolve(value);
+      if (writes) this.#replicas?.wrote();
     };
-    query.reject = (error) => {
-      generation.leave();
-      if (meansLoss(error)) this.#replace(generation);
-      if (attempts < mostAttempts && neverRan(error)) run();
-      else reject(this.#describe(error));
-    };
+    intercept(query, {
+      resolve: (value, pass) => {
+        // A COPY has only begun when its stream is there.
+        if (query.streaming && value instanceof Stream) value.once('close', settle);
+        else settle();
+        pass(value);
+      },
+      reject: (error, pass) => {
+        const wasRunning = isRunning;
+        settle();
+        if (meansLoss(error)) this.#replace(generation);
+        if (wasRunning && attempts < mostAttempts && neverRan(error)) run();
+        else pass(this.describe(error));
+      },
+    });
+    query.handler = start;
     return result;
+  }
+
+  /**
+   * Runs a read here, as a query object of its own: postgres.js keeps one whose connection was lost, and
+   * rejects it a second time, when it may have begun anew elsewhere.
+   */
+  #read(query: RunningQuery, onError: (error: unknown) => void): unknown {
+    const generation = this.#current.enter();
+    let isOver = false;
+    const end = (then: (outcome: unknown) => void) => (outcome: unknown) => {
+      if (isOver) return;
+      isOver = true;
+      generation.leave();
+      then(outcome);
+    };
+    const { resolve } = query;
+    const failed = end((error) => {
+      if (meansLoss(error)) this.#replace(generation);
+      onError(this.describe(error));
+    });
+    return generation.handler(
+      Object.create(query, { resolve: { value: end(resolve) }, reject: { value: failed } }),
+    );
   }
 
   async #begin(args: Parameters<Begin>): Promise<unknown> {
@@ -94,6 +165,7 @@ export class Client {
         if (attempt === mostAttempts || !neverRan(error)) throw error;
       } finally {
         generation.leave();
+        this.#replicas?.wrote();
       }
     }
   }
@@ -101,18 +173,21 @@ export class Client {
   async #reserve(): Promise<postgres.ReservedSql> {
     const generation = this.#current.enter();
     try {
-      return guardReserved(await generation.sql.reserve(), () => generation.leave());
+      return await guardReserved(await generation.reserve(), () => {
+        generation.leave();
+        this.#replicas?.wrote();
+      });
     } catch (error) {
       generation.leave();
       if (meansLoss(error)) this.#replace(generation);
-      throw this.#describe(error);
+      throw this.describe(error);
     }
   }
 
   /** Lets a client finish what runs on its other connections, while new queries go to a new one. */
   #replace(generation: Generation): void {
-    if (generation !== this.#current || generation.isEnding) return;
-    this.#current = new Generation(this.#connect());
+    if (generation !== this.#current || this.#isClosed) return;
+    this.#current = new Generation(this.#connector.connect());
     this.#retired.add(generation);
     generation.end().finally(() => this.#retired.delete(generation));
   }
@@ -124,17 +199,30 @@ function neverRan(error: unknown): boolean {
   return severity === 'FATAL' && sessionEnds.includes(code ?? '');
 }
 
+/** A read whose rows nobody has seen when it fails. */
+const isRepeatable = ({ cursorFn, forEachFn, streaming, onlyDescribe }: RunningQuery): boolean =>
+  !(cursorFn || forEachFn || streaming || onlyDescribe);
+
+/** What only this statement met, not the next one. */
+const isOfStatement = (error: unknown): boolean => (error as { severity?: string }).severity === 'ERROR';
+
+/** By the user, or because it took too long: a second time it would take as long. */
+const wasCancelled = (error: unknown): boolean => (error as { code?: string }).code === '57014';
+
 /** One postgres.js client, and what runs on it. */
 class Generation {
   readonly sql: postgres.Sql;
+  readonly #sockets: Sockets;
   readonly handler: RunningQuery['handler'];
   readonly begin: Begin;
   #running = 0;
+  #reserving = 0;
   #idle: (() => void)[] = [];
   #ended: Promise<void> | undefined;
 
-  constructor(sql: postgres.Sql) {
+  constructor({ sql, sockets }: Connected) {
     this.sql = sql;
+    this.#sockets = sockets;
     // A query that is never awaited never runs: this one only shows where queries go.
     this.handler = (sql.unsafe('') as unknown as RunningQuery).handler;
     this.begin = sql.begin as unknown as Begin;
@@ -148,6 +236,19 @@ class Generation {
     return this.#ended !== undefined;
   }
 
+  /** postgres.js never hands out a new connection on which it has not asked for types first. */
+  async reserve(): Promise<postgres.ReservedSql> {
+    const options = this.sql.options as { fetch_types: boolean };
+    this.#reserving += 1;
+    options.fetch_types = true;
+    try {
+      return await this.sql.reserve();
+    } finally {
+      this.#reserving -= 1;
+      options.fetch_types = this.#reserving > 0;
+    }
+  }
+
   enter(): this {
     this.#running += 1;
     return this;
@@ -158,16 +259,24 @@ class Generation {
     if (this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
-  /** Closes the connections once nothing runs, or after `timeoutMs`. */
-  end(timeoutMs?: number): Promise<void> {
+  /** Closes the connections once nothing runs, or after `timeoutMs`, whatever still holds one then. */
+  async end(timeoutMs?: number): Promise<void> {
     this.#ended ??= this.#end();
     if (timeoutMs === undefined) return this.#ended;
-    const timer = setTimeout(() => this.sql.end({ timeout: 0 }), timeoutMs);
-    return this.#ended.finally(() => clearTimeout(timer));
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(() => resolve(this.#close()), timeoutMs);
+    });
+    await Promise.race([this.#ended, late]).finally(() => clearTimeout(timer));
   }
 
   async #end(): Promise<void> {
     if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    await this.#close();
+  }
+
+  async #close(): Promise<void> {
     await this.sql.end({ timeout: 0 });
+    this.#sockets.close();
   }
 }

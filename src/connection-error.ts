@@ -10,11 +10,14 @@ const reasons: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such socket. Start the server, or correct the host',
   ECONNRESET:
     'the server closed the connection. Check its log, and sslmode: the server may want SSL, or offer none',
+  ERR_SSL_WRONG_VERSION_NUMBER: 'the server offers no SSL. Check sslmode',
   EPIPE: 'the server closed the connection. Check its log',
   CONNECT_TIMEOUT: 'no answer came in time. Check the address and the firewall',
   CONNECTION_CLOSED: 'the server closed the connection. Check its log',
   CONNECTION_ENDED: 'the pool is closed already. Create it once and close it when the process ends',
   CONNECTION_DESTROYED: 'the pool was closed while the query ran',
+  TARGET_SESSION_ATTRS:
+    'no host of the URL is what target_session_attrs asks for. Promote a standby, or correct the hosts',
   '28000': 'the server refuses this user. Check the user name and pg_hba.conf',
   '28P01': 'the password is missing or wrong. Correct it in the URL or in PGPASSWORD',
   '3D000': 'the database does not exist. Create it with "npm run db:create"',
@@ -48,7 +51,7 @@ export function isDriverError(error: unknown): boolean {
   const code = (error as { code?: unknown } | undefined)?.code;
   return (
     typeof code === 'string' &&
-    /^(CONNECTION_|CONNECT_TIMEOUT|[0-9A-Z]{5}$)/.test(code) &&
+    /^(CONNECTION_|CONNECT_TIMEOUT|TARGET_SESSION_ATTRS|[0-9A-Z]{5}$)/.test(code) &&
     !code.startsWith('E')
   );
 }

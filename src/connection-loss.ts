@@ -2,15 +2,10 @@
 // By hand: postgres.js would send ROLLBACK to the socket that is gone, which ends the process, or let
 // late statements of a lost transaction run on the connection that took its place, each committed by itself.
 import type postgres from 'postgres';
+import { intercept, isQuery, type RunningQuery } from './query.ts';
 
 type Work = (sql: postgres.TransactionSql) => unknown;
 export type Begin = (...args: [...options: string[], work: Work]) => Promise<unknown>;
-
-/** The parts of a postgres.js query that its own code calls. */
-interface RunningQuery {
-  handler: (query: RunningQuery) => unknown;
-  reject: (error: unknown) => void;
-}
 
 /** What becomes of a transaction's connection: statements may run while it is open. */
 interface Fate {
@@ -38,17 +33,32 @@ export function guardBegin(begin: Begin): Begin {
 }
 
 /** A reserved connection on which nothing runs any more once it is lost or released. */
-export function guardReserved(sql: postgres.ReservedSql, onRelease: () => void): postgres.ReservedSql {
+export async function guardReserved(
+  sql: postgres.ReservedSql,
+  onRelease: () => void,
+): Promise<postgres.ReservedSql> {
   const fate = newFate();
+  await watchConnection(sql, fate);
   const release = () => {
-    if (fate.state === 'open') fate.state = 'ended';
+    if (fate.state === 'ended') return;
     onRelease();
-    sql.release();
+    // A lost one is not the caller's to give back: the pool would use it again, and the process end.
+    if (fate.state === 'open') sql.release();
+    fate.state = 'ended';
   };
   const guarded = guard(sql as unknown as postgres.TransactionSql, fate);
   return new Proxy(guarded, {
     get: (target, property) => (property === 'release' ? release : Reflect.get(target, property)),
   }) as unknown as postgres.ReservedSql;
+}
+
+// postgres.js tells only sql.begin() when the connection is lost between two statements; this is how.
+async function watchConnection(sql: postgres.ReservedSql, fate: Fate): Promise<void> {
+  const onexecute = (connection: { onclose: unknown }) => {
+    connection.onclose = (error: unknown) => fate.lose(error);
+    return true;
+  };
+  await sql.unsafe('', [], { onexecute } as postgres.UnsafeQueryOptions);
 }
 
 function newFate(): Fate {
@@ -85,7 +95,7 @@ async function settle(fate: Fate, work: () => unknown): Promise<unknown> {
 
 function guard(sql: postgres.TransactionSql, fate: Fate): postgres.TransactionSql {
   const watch = <Result>(result: Result): Result => {
-    if (result instanceof Promise && 'handler' in result) watchQuery(result as unknown as RunningQuery, fate);
+    if (isQuery(result)) watchQuery(result as unknown as RunningQuery, fate);
     return result;
   };
   return new Proxy(sql, {
@@ -109,7 +119,7 @@ function guard(sql: postgres.TransactionSql, fate: Fate): postgres.TransactionSq
 }
 
 function watchQuery(query: RunningQuery, fate: Fate): void {
-  const { handler, reject } = query;
+  const { handler } = query;
   query.handler = (started) => {
     if (fate.state === 'open') return handler(started);
     const isLost = fate.state === 'lost';
@@ -118,10 +128,13 @@ function watchQuery(query: RunningQuery, fate: Fate): void {
     );
     return started.reject(isLost ? Object.assign(error, { code: 'CONNECTION_CLOSED' }) : error);
   };
-  query.reject = (error) => {
-    if (meansLoss(error)) fate.lose(error);
-    reject(error);
-  };
+  intercept(query, {
+    resolve: (value, pass) => pass(value),
+    reject: (error, pass) => {
+      if (meansLoss(error)) fate.lose(error);
+      pass(error);
+    },
+  });
 }
 
 const neverConnected = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENOENT'];

@@ -4,6 +4,9 @@ import { ConfigurationError } from './errors.ts';
 const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
 export type SslMode = (typeof sslModes)[number];
 
+const targets = ['any', 'read-write', 'read-only', 'primary', 'standby', 'prefer-standby'] as const;
+export type TargetSessionAttributes = (typeof targets)[number];
+
 export interface DatabaseUrl {
   /** Several hosts mean failover: the first that fits `target_session_attrs` is used. */
   readonly hosts: readonly { readonly host: string; readonly port: number }[];
@@ -11,7 +14,9 @@ export interface DatabaseUrl {
   readonly password: string | undefined;
   readonly database: string;
   readonly sslMode: SslMode | undefined;
-  /** The query parameters except `sslmode`. */
+  /** `target_session_attrs`: which of the hosts is meant. Default `any`, the first that answers. */
+  readonly target: TargetSessionAttributes;
+  /** The query parameters except these two. */
   readonly parameters: ReadonlyMap<string, string>;
 }
 
@@ -49,6 +54,13 @@ export function parseDatabaseUrl(text: string, origin: string): DatabaseUrl {
     );
   }
   parameters.delete('sslmode');
+  const target = parameters.get('target_session_attrs') ?? 'any';
+  if (!isTarget(target)) {
+    throw new ConfigurationError(
+      `${origin} is "${maskPassword(text)}", whose target_session_attrs "${target}" does not exist: use one of ${targets.join(', ')}.`,
+    );
+  }
+  parameters.delete('target_session_attrs');
   const timeout = parameters.get('connect_timeout');
   if (timeout !== undefined && !/^\d{1,6}$/.test(timeout)) {
     throw wrong(`whose connect_timeout "${timeout}" is not a number of seconds`);
@@ -71,6 +83,7 @@ export function parseDatabaseUrl(text: string, origin: string): DatabaseUrl {
     password: password.length > 0 ? decode(password.join(':')) : undefined,
     database,
     sslMode: sslMode as SslMode | undefined,
+    target,
     parameters,
   };
 }
@@ -85,6 +98,9 @@ function parseHost(part: string, wrong: (what: string) => Error, decode: (part: 
 }
 
 const isSslMode = (text: string): text is SslMode => (sslModes as readonly string[]).includes(text);
+
+const isTarget = (text: string): text is TargetSessionAttributes =>
+  (targets as readonly string[]).includes(text);
 
 export const isPort = (text: string): boolean =>
   /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535;

@@ -1,15 +1,17 @@
 // Connection pools: one postgres.js client that serves plain SQL, the tag and typed Drizzle alike.
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
-import postgres from 'postgres';
+import type postgres from 'postgres';
 import { Client } from './client.ts';
-import { clientOptions, type DatabasePoolOptions, defaultMax, isProxied } from './client-options.ts';
+import { type DatabasePoolOptions, defaultMax, isProxied } from './client-options.ts';
 import { databaseUrl, useUtc } from './config.ts';
-import { type Address, describeConnectionError, isDriverError } from './connection-error.ts';
-import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
+import { isDriverError } from './connection-error.ts';
+import { Connector } from './connector.ts';
+import { type DatabaseUrl, maskPassword, parseDatabaseUrl } from './database-url.ts';
 import { type DatabaseKey, databaseKeys, definitionOf, type SchemaOf } from './databases.ts';
 import { ConfigurationError } from './errors.ts';
 import { createOrm, type DrizzleSchema, relationalSchema, type Schema, type SqlTag } from './orm.ts';
 import { encodeParameter, unknownType } from './parameters.ts';
+import { Replicas } from './replicas.ts';
 
 export type { DatabasePoolOptions } from './client-options.ts';
 
@@ -36,6 +38,8 @@ export abstract class Database<S extends Schema = Schema> {
   abstract readonly name: string;
   /** Its key in the registry, where the pool was made with one or the database has its registered name. */
   abstract readonly key: DatabaseKey | undefined;
+  /** The same database without its replicas: for reads that must not be late. */
+  abstract readonly primary: Database<S>;
   protected abstract readonly drizzleSchema: DrizzleSchema<S>;
   #orm: PostgresJsDatabase<S> | undefined;
 
@@ -69,26 +73,34 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   readonly key: DatabaseKey | undefined;
   readonly drizzleSchema: DrizzleSchema<S>;
   readonly #client: Client;
-  readonly #address: Address;
   readonly #options: DatabasePoolOptions;
   readonly #url: DatabaseUrl;
   readonly #schema: S;
+  readonly #primary: Pool<S> | undefined;
 
-  constructor(options: DatabasePoolOptions, url: DatabaseUrl, schema: S, key?: DatabaseKey) {
+  /** @param from the pool whose connections this one uses, without its replicas. */
+  constructor(options: DatabasePoolOptions, url: DatabaseUrl, schema: S, key?: DatabaseKey, from?: Pool<S>) {
     super();
     this.key = key ?? databaseKeys.find((candidate) => definitionOf(candidate).database === url.database);
     this.#options = options;
     this.#url = url;
     this.#schema = schema;
     this.name = url.database;
-    this.#address = {
-      database: url.database,
-      host: url.hosts.map(({ host, port }) => `${host}:${port}`).join(','),
-    };
-    const connect = () => postgres(clientOptions(options, url)) as unknown as postgres.Sql;
-    this.#client = new Client(connect, (error) => describeConnectionError(error, this.#address));
-    this.sql = this.#client.sql;
-    this.drizzleSchema = relationalSchema(schema);
+    this.drizzleSchema = from?.drizzleSchema ?? relationalSchema(schema);
+    this.#client = from ? from.#client : new Client(new Connector(options, url));
+    this.sql = from ? this.#client.primary : this.#client.sql;
+    const replicas = from ? [] : replicaClients(options, url);
+    if (replicas.length === 0) return;
+    this.#client.readFrom(new Replicas(this.#client, replicas, options.replicaMaxLagMs ?? 10_000));
+    this.#primary = new Pool(options, url, schema, key, this);
+  }
+
+  /**
+   * The same pool without its replicas. A read outside of a transaction sees what this pool has written
+   * before it, wherever it goes; what others wrote, a replica shows up to `replicaMaxLagMs` late.
+   */
+  get primary(): Pool<S> {
+    return this.#primary ?? this;
   }
 
   /** What `withTransaction`, the TimescaleDB functions and seeds take. The pool itself. */
@@ -111,7 +123,7 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   /** One connection to the same database that stays open until it is closed, for session locks. */
   dedicated(): Pool<S> {
     return new Pool(
-      { ...this.#options, max: 1, idleTimeoutMs: 0, maxLifetimeMs: 0 },
+      { ...this.#options, max: 1, idleTimeoutMs: 0, maxLifetimeMs: 0, replicas: [] },
       this.#url,
       this.#schema,
       this.key,
@@ -137,7 +149,7 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
     } catch (error) {
       // What the work threw of its own, a missing file for example, is no failure of this database.
       if (failed && failed.error === error && !isDriverError(error)) throw error;
-      throw describeConnectionError(error, this.#address);
+      throw this.#client.describe(error);
     }
   }
 
@@ -149,6 +161,22 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+function replicaClients(options: DatabasePoolOptions, primary: DatabaseUrl): Client[] {
+  const { replicas = [], replicaMaxLagMs = 1 } = options;
+  if (!(replicaMaxLagMs > 0)) {
+    throw new ConfigurationError(`replicaMaxLagMs is ${replicaMaxLagMs}: use a number above 0.`);
+  }
+  return replicas.map((text, index) => {
+    const url = parseDatabaseUrl(text, `replicas[${index}]`);
+    if (url.database !== primary.database) {
+      throw new ConfigurationError(
+        `replicas[${index}] is "${maskPassword(text)}": it should name ${primary.database}, as the primary's URL does.`,
+      );
+    }
+    return new Client(new Connector(options, url));
+  });
 }
 
 /**

@@ -188,7 +188,7 @@ async function existingJob(
   procedure: string,
   intervals: Readonly<Record<string, Interval>>,
 ): Promise<number> {
-  const { rows } = await db.query<{ job_id: number; config: Record<string, string>; same: boolean }>(
+  const { rows } = await db.primary.query<{ job_id: number; config: Record<string, string>; same: boolean }>(
     `SELECT j.job_id, j.config,
        (SELECT bool_and((j.config->>key)::interval = value::interval) FROM jsonb_each_text($3::jsonb)) AS same
      FROM timescaledb_information.jobs j
@@ -212,7 +212,7 @@ async function existingJob(
 async function requirePositive(db: Database, intervals: Readonly<Record<string, Interval>>): Promise<void> {
   for (const [name, interval] of Object.entries(intervals)) {
     try {
-      const { rows } = await db.query<{ positive: boolean }>(
+      const { rows } = await db.primary.query<{ positive: boolean }>(
         "SELECT $1::interval > interval '0' AS positive",
         [interval],
       );

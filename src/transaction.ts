@@ -32,6 +32,11 @@ export class Transaction<S extends Schema = Schema> extends Database<S> {
     this.key = key;
     this.drizzleSchema = drizzleSchema;
   }
+
+  /** Itself: transactions are the primary's. */
+  get primary(): this {
+    return this;
+  }
 }
 
 /**

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { clientOptions } from '../src/client-options.ts';
 import { parseDatabaseUrl } from '../src/database-url.ts';
-import { openPool, serverUrl } from './support/database.ts';
+import { openPool, openSessionPool, serverUrl } from './support/database.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'atriz-ssl-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -47,7 +47,7 @@ describe('sslmode', () => {
   test('prefer works with a server without SSL, require refuses it', async () => {
     const plain = openPool('core', `${serverUrl('core', 'postgres')}?sslmode=prefer`);
     const offersSsl = (await plain.query("SELECT current_setting('ssl') = 'on' AS ssl")).rows[0]?.ssl;
-    const strict = openPool('core', `${serverUrl('core', 'postgres')}?sslmode=require`);
+    const strict = openSessionPool('core', `${serverUrl('core', 'postgres')}?sslmode=require`);
     if (offersSsl) await expect(strict.query('SELECT 1')).resolves.toMatchObject({ rowCount: 1 });
     else await expect(strict.query('SELECT 1')).rejects.toThrow(/sslmode/);
   });

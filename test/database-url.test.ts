@@ -15,6 +15,7 @@ describe('parseDatabaseUrl', () => {
       password: 'p:w',
       database: 'atriz_core',
       sslMode: 'require',
+      target: 'any',
       parameters: new Map([['application_name', 'x']]),
     });
   });

@@ -87,7 +87,9 @@ export async function changePassword(
   const origin = { address: parseAddress(ipAddress), userAgent: parseUserAgent(userAgent) };
   const current = requireString(currentPassword, 'currentPassword');
   requirePassword(newPassword);
-  const { rows } = await coreDb.query<{ email: string }>('SELECT email FROM users WHERE id = $1', [id]);
+  const { rows } = await coreDb.primary.query<{ email: string }>('SELECT email FROM users WHERE id = $1', [
+    id,
+  ]);
   if (!rows[0]) throw new UserReferenceError(id, 'unknown');
   const checked = await checkPassword(coreDb, { email: rows[0].email, ...origin }, current, options);
   if (!checked.ok) return checked;

@@ -119,7 +119,7 @@ async function findMatch(
   password: string,
   cost: number,
 ): Promise<Match | undefined> {
-  const { rows } = await coreDb.query<{ id: string; password_hash: string; is_active: boolean }>(
+  const { rows } = await coreDb.primary.query<{ id: string; password_hash: string; is_active: boolean }>(
     'SELECT id, password_hash, is_active FROM users WHERE email = $1',
     [email],
   );

@@ -98,7 +98,7 @@ export async function countAttempt(
     return { attempt: { address: row.address, account, known, countedAs } };
   }
   const limit = row?.limitedType === 'address' ? limits.address : limits.account;
-  const wait = await db.query<{ ms: number }>(
+  const wait = await db.primary.query<{ ms: number }>(
     `SELECT ceil(extract(epoch FROM forgiven_at - clock_timestamp()) * 1000)::float8 AS ms
      FROM login_attempts WHERE subject_type = $1 AND subject = $2`,
     [row?.limitedType, row?.limitedSubject],

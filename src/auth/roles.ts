@@ -51,7 +51,7 @@ export async function removeRole(coreDb: Database, userId: string, role: string)
  */
 export async function getUserRoles(coreDb: Database, userId: string): Promise<string[]> {
   const id = requireUuid(userId, 'userId');
-  const { rows } = await coreDb.query<{ roles: string[] }>(
+  const { rows } = await coreDb.primary.query<{ roles: string[] }>(
     `SELECT ${rolesOf('users.id')} AS roles FROM users WHERE id = $1`,
     [id],
   );
@@ -72,7 +72,7 @@ async function findIds(coreDb: Database, userId: string, role: string) {
   const name = requireString(role, 'role');
   // PostgreSQL would refuse such a text instead of not finding it.
   if (!isStorable(name)) throw new UnknownRoleError(name);
-  const { rows } = await coreDb.query<{ user: boolean; active: boolean; roleId: string | null }>(
+  const { rows } = await coreDb.primary.query<{ user: boolean; active: boolean; roleId: string | null }>(
     `SELECT users.id IS NOT NULL AS user, roles.id AS "roleId",
        coalesce(users.is_active, false) AND user_roles.id IS NOT NULL AS active
      FROM (SELECT) AS one LEFT JOIN users ON users.id = $1 LEFT JOIN roles ON roles.name = $2

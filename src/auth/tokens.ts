@@ -118,13 +118,13 @@ async function insertOwned(
     [userId, familyId],
   );
   if (inserted) return inserted;
-  const { rowCount } = await coreDb.query('SELECT 1 FROM users WHERE id = $1', [userId]);
+  const { rowCount } = await coreDb.primary.query('SELECT 1 FROM users WHERE id = $1', [userId]);
   throw new UserReferenceError(userId, rowCount === 0 ? 'unknown' : 'inactive');
 }
 
 /**
- * Checks a token, on every request: one indexed query, nothing is changed. Ask the primary: a replica
- * learns late of a revocation. Whoever is deactivated is refused, and let in again when activated.
+ * Checks a token, on every request: one indexed query, nothing is changed. It asks the primary: a replica
+ * would learn late of a revocation. Whoever is deactivated is refused, and let in again when activated.
  * @throws TokenError with the reason, ValidationError for what is no token and for an unknown type.
  */
 export async function verifyToken(
@@ -252,7 +252,7 @@ export interface FoundToken extends Token {
 
 /** @throws ValidationError for what is no token. */
 export async function findToken(coreDb: Database, token: PresentedToken): Promise<FoundToken | undefined> {
-  const { rows } = await coreDb.query<FoundToken>(
+  const { rows } = await coreDb.primary.query<FoundToken>(
     `SELECT ${tokenColumns('token')}, token.revoked_at IS NOT NULL AS revoked,
        (extract(epoch FROM clock_timestamp() - token.used_at) * 1000)::float8 AS "usedMsAgo",
        token.expires_at <= clock_timestamp() AS expired, users.is_active AS active, ${rolesOf('users.id')} AS roles

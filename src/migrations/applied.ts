@@ -7,7 +7,7 @@ import type { AppliedRow } from './state.ts';
 /** One round trip; none where nothing was ever applied. Not for inside of a transaction, which that would abort. */
 export async function readApplied(db: Database): Promise<AppliedRow[]> {
   try {
-    const { rows } = await db.query<{ hash: string; created_at: string }>(
+    const { rows } = await db.primary.query<{ hash: string; created_at: string }>(
       `SELECT hash, created_at FROM ${migrationsTable}`,
     );
     return rows.map(({ hash, created_at }) => ({ hash, createdAt: Number(created_at) }));

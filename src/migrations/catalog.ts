@@ -145,7 +145,7 @@ async function readGrants(db: Database): Promise<string[]> {
 async function readAll(db: Database, kinds: Readonly<Record<string, string>>): Promise<string[]> {
   const lines: string[] = [];
   for (const [kind, query] of Object.entries(kinds)) {
-    const { rows } = await db.query<{ name: string; definition: string }>(
+    const { rows } = await db.primary.query<{ name: string; definition: string }>(
       `WITH own AS (${ownRelations}), schemas AS (${ownSchemas}) SELECT name, definition FROM (${query}) AS q`,
     );
     lines.push(...rows.map(({ name, definition }) => `${kind} ${name}: ${definition}`));

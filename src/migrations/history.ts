@@ -85,11 +85,12 @@ export async function clearProgress(db: Database, tag: string): Promise<void> {
 
 /** Newest first. Empty where our runner never ran. */
 export async function readHistory(db: Database): Promise<HistoryEntry[]> {
-  const { rows } = await db.query<{ exists: boolean }>('SELECT to_regclass($1) IS NOT NULL AS exists', [
-    historyTable,
-  ]);
+  const { rows } = await db.primary.query<{ exists: boolean }>(
+    'SELECT to_regclass($1) IS NOT NULL AS exists',
+    [historyTable],
+  );
   if (!rows[0]?.exists) return [];
-  const entries = await db.query<HistoryEntry>(
+  const entries = await db.primary.query<HistoryEntry>(
     `SELECT tag, action, hash, started_at AS "startedAt", duration_ms AS "durationMs", result, error,
        database_user AS "databaseUser", os_user AS "osUser", host, application
      FROM ${historyTable} ORDER BY id DESC`,

@@ -25,7 +25,7 @@ export async function countRows(
   userId: string,
 ): Promise<number> {
   const storage = await readStorage(db, key, rule.relation);
-  const [row] = await db.orm.execute<{ rows: string }>(
+  const [row] = await db.primary.orm.execute<{ rows: string }>(
     sql`SELECT count(*) AS rows FROM ${target(storage, rule)} WHERE ${isUnerased(rule, userId)}`,
   );
   return Number(row?.rows);

@@ -134,7 +134,7 @@ async function eachBatch(
 
 /** One round trip. */
 async function unknownTo(coreDb: Database, people: readonly PersonRows[]): Promise<PersonRows[]> {
-  const { rows } = await coreDb.query<{ id: string }>(
+  const { rows } = await coreDb.primary.query<{ id: string }>(
     `SELECT asked.id FROM unnest($1::uuid[]) AS asked (id)
      WHERE NOT EXISTS (SELECT FROM users WHERE users.id = asked.id)`,
     [people.map(({ userId }) => userId)],

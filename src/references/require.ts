@@ -61,7 +61,7 @@ export async function readStandings(
   ids: readonly string[],
 ): Promise<ReadonlyMap<string, Standing>> {
   if (ids.length === 0) return new Map();
-  const { rows } = await coreDb.query<{ id: string; is_active: boolean }>(
+  const { rows } = await coreDb.primary.query<{ id: string; is_active: boolean }>(
     'SELECT id, is_active FROM users WHERE id = ANY($1::uuid[])',
     [ids],
   );

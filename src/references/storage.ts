@@ -32,7 +32,7 @@ export const quoteStorage = ({ schema, name }: Storage): string =>
  */
 export async function readStorage(db: Database, key: DatabaseKey, relation: Relation): Promise<Storage> {
   if (is(relation, PgTable)) return { schema: 'public', name: nameOf(relation), materialized: false };
-  const { rows } = await db.query<Storage>(
+  const { rows } = await db.primary.query<Storage>(
     `SELECT materialization_hypertable_schema AS schema, materialization_hypertable_name AS name, true AS materialized
      FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'public' AND view_name = $1`,
     [nameOf(relation)],
@@ -45,7 +45,7 @@ export async function readStorage(db: Database, key: DatabaseKey, relation: Rela
 
 /** The chunks of a hypertable, oldest first; none for what is no hypertable. */
 export async function readChunks(db: Database, { schema, name }: Storage): Promise<ChunkRange[]> {
-  const { rows } = await db.query<ChunkRange>(
+  const { rows } = await db.primary.query<ChunkRange>(
     `SELECT primary_dimension AS column, range_start::text AS from, range_end::text AS to
      FROM timescaledb_information.chunks WHERE hypertable_schema = $1 AND hypertable_name = $2 ORDER BY range_start`,
     [schema, name],

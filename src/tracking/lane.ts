@@ -54,7 +54,8 @@ export class Lane {
 
   constructor(db: Pool, options: LaneOptions) {
     this.#options = options;
-    this.#batches = new NumberedBatches(db);
+    // Whether a batch was stored, a replica may not know yet.
+    this.#batches = new NumberedBatches(db.primary);
   }
 
   add(event: LocationInput): Promise<void> {

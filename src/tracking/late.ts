@@ -66,7 +66,7 @@ export async function refreshLateLocations(
   db: Pool,
   { onProgress }: { onProgress?: (done: number, total: number) => void } = {},
 ): Promise<LateRefresh> {
-  const { rows } = await db.query<{ hour: Date; ids: string[] }>(
+  const { rows } = await db.primary.query<{ hour: Date; ids: string[] }>(
     'SELECT hour, array_agg(id) AS ids FROM location_late_hours GROUP BY hour ORDER BY hour',
   );
   const oldest = Date.now() - refreshable;

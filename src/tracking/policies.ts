@@ -29,7 +29,7 @@ export async function comparePolicies(db: Database): Promise<PolicyDifference[]>
   const declared = declaredSettings();
   const column = <Key extends keyof Declared>(key: Key) => declared.map((setting) => setting[key]);
   try {
-    const { rows } = await db.query<PolicyDifference>(differences, [
+    const { rows } = await db.primary.query<PolicyDifference>(differences, [
       column('relation'),
       column('setting'),
       column('value'),

@@ -9,7 +9,7 @@ import { readCatalog } from '../../src/migrations/catalog.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import type { Pool } from '../../src/pool.ts';
-import { emptyDatabase, openPool } from '../support/database.ts';
+import { emptyDatabase, openSessionPool } from '../support/database.ts';
 import { emptyFolder, type Folder } from '../support/migrations.ts';
 
 /** More of them on demand: KILLS=20 npx vitest run test/migrations/crash.test.ts */
@@ -48,7 +48,7 @@ describe.each([
     `${kills} kills at random moments, each followed by a plain rerun`,
     async () => {
       const folder = thirtySteps(transaction);
-      const undisturbed = openPool('atriz', await emptyDatabase('atriz')) as unknown as Pool;
+      const undisturbed = openSessionPool('atriz', await emptyDatabase('atriz')) as unknown as Pool;
       await migrate(undisturbed, 'atriz', { folder: folder.path });
       const wanted = await readCatalog(undisturbed);
       expect(wanted.length).toBeGreaterThan(steps);

@@ -5,7 +5,7 @@ import { readCatalog } from '../../src/migrations/catalog.ts';
 import { migrate, readMigrations } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { environmentFor, run } from '../support/cli.ts';
-import { emptyDatabase, openPool, possibleKeys } from '../support/database.ts';
+import { emptyDatabase, openSessionPool, possibleKeys } from '../support/database.ts';
 import { copyOfProject } from '../support/migrations.ts';
 
 async function kitMigrate(key: DatabaseKey, url: string, root: string): Promise<void> {
@@ -29,8 +29,8 @@ describe.each(databaseKeys)('%s', (key) => {
       const { root } = copyOfProject();
       const [theirUrl, ourUrl] = [await emptyDatabase(key), await emptyDatabase(key)];
       const [theirs, ours] = [
-        openPool(key, theirUrl) as unknown as Pool,
-        openPool(key, ourUrl) as unknown as Pool,
+        openSessionPool(key, theirUrl) as unknown as Pool,
+        openSessionPool(key, ourUrl) as unknown as Pool,
       ];
       await kitMigrate(key, theirUrl, root);
       expect(await migrate(ours, key)).toHaveLength(readMigrations(key).length);
@@ -59,7 +59,7 @@ describe('any split between the two', () => {
   let catalog: string[];
   let rows: object[];
   beforeAll(async () => {
-    const pool = openPool('atriz', await emptyDatabase('atriz')) as unknown as Pool;
+    const pool = openSessionPool('atriz', await emptyDatabase('atriz')) as unknown as Pool;
     await migrate(pool, 'atriz', { folder: folder.path });
     [catalog, rows] = [await readCatalog(pool), await recorded(pool)];
   });
@@ -69,7 +69,7 @@ describe('any split between the two', () => {
     '%s (k drizzle-kit, o ours)',
     async (turns) => {
       const url = await emptyDatabase('atriz');
-      const pool = openPool('atriz', url) as unknown as Pool;
+      const pool = openSessionPool('atriz', url) as unknown as Pool;
       for (const [index, turn] of [...turns].entries()) {
         if (turn === 'o') await migrate(pool, 'atriz', { folder: folder.path, to: all[index]?.tag });
         else {
@@ -90,7 +90,7 @@ test('what drizzle-kit skips in silence after a late merge, our runner reports a
   const project = copyOfProject();
   const folder = project.folder('atriz');
   const url = await emptyDatabase('atriz');
-  const pool = openPool('atriz', url) as unknown as Pool;
+  const pool = openSessionPool('atriz', url) as unknown as Pool;
   await kitMigrate('atriz', url, project.root);
   folder.add('0002_late', 'CREATE TABLE late (id int);', { when: (folder.entries[0]?.when ?? 0) + 1 });
   await kitMigrate('atriz', url, project.root);

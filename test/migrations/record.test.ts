@@ -14,7 +14,7 @@ import {
   rollback,
 } from '../../src/migrations/index.ts';
 import { createDatabasePool } from '../../src/pool.ts';
-import { migratedDatabase, openPool } from '../support/database.ts';
+import { migratedDatabase, openSessionPool } from '../support/database.ts';
 import { failure } from '../support/failure.ts';
 import { copyOfFolder, emptyFolder, exists, freshPool, tags } from '../support/migrations.ts';
 
@@ -199,7 +199,7 @@ describe('state', () => {
 describe('assertMigrated', () => {
   test('lets an application start on a migrated database', async () => {
     const url = await migratedDatabase('atriz');
-    await expect(assertMigrated(openPool('atriz', url))).resolves.toBeUndefined();
+    await expect(assertMigrated(openSessionPool('atriz', url))).resolves.toBeUndefined();
     const unnamed = createDatabasePool({ connectionString: url });
     await expect(assertMigrated(unnamed)).rejects.toThrow(ValidationError);
     await expect(assertMigrated(unnamed, 'atriz')).resolves.toBeUndefined();

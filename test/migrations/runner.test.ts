@@ -11,7 +11,7 @@ import {
   repair,
   rollback,
 } from '../../src/migrations/index.ts';
-import { emptyDatabase, migratedDatabase, openPool } from '../support/database.ts';
+import { emptyDatabase, migratedDatabase, openSessionPool } from '../support/database.ts';
 import { failure } from '../support/failure.ts';
 import { copyOfFolder, emptyFolder, exists, freshPool, tags } from '../support/migrations.ts';
 
@@ -98,13 +98,13 @@ describe('up', () => {
   test('eight migrators at once apply each migration once', async () => {
     const url = await emptyDatabase('pshop');
     const applied = await Promise.all(
-      Array.from({ length: 8 }, () => migrate(openPool('pshop', url), 'pshop')),
+      Array.from({ length: 8 }, () => migrate(openSessionPool('pshop', url), 'pshop')),
     );
     expect(applied.map((migrations) => migrations.length).sort()).toEqual([0, 0, 0, 0, 0, 0, 0, 2]);
   });
 
   test('a transaction-pooling URL is refused with the reason', async () => {
-    const pool = openPool('atriz', `${await emptyDatabase('atriz')}?pgbouncer=true`);
+    const pool = openSessionPool('atriz', `${await emptyDatabase('atriz')}?pgbouncer=true`);
     expect(await failure(migrate(pool, 'atriz'))).toMatchObject({
       exitCode: 2,
       message: expect.stringContaining('transaction-pooling proxy'),
@@ -118,7 +118,7 @@ describe('the lock', () => {
     const slow = emptyFolder().add('0000_slow', 'SELECT pg_sleep(1.5);');
     const holder = createDatabasePool({ connectionString: url, applicationName: 'the slow one' });
     const running = migrate(holder, 'atriz', { folder: slow.path });
-    const pool = openPool('atriz', url);
+    const pool = openSessionPool('atriz', url);
     await expect.poll(() => exists(pool, 'drizzle.migration_history')).toBe(true);
 
     const impatient = await failure(migrate(pool, 'atriz', { folder: slow.path, waitSeconds: 0 }));
@@ -133,7 +133,7 @@ describe('the lock', () => {
 
   test('a locked table: the migration tries again, then names the blocker, and leaves nothing half-done', async () => {
     const url = await migratedDatabase('atriz');
-    const pool = openPool('atriz', url);
+    const pool = openSessionPool('atriz', url);
     const folder = copyOfFolder('atriz').add(
       '0002_alter',
       'CREATE TABLE before (id int);\n--> statement-breakpoint\nALTER TABLE user_profiles ADD COLUMN x int;',

@@ -82,15 +82,16 @@ describe('requireUsers', () => {
 /** A check on the real database, and how many queries it has sent. */
 function counted(options: Parameters<typeof createUserCheck>[1] = {}) {
   const sent: unknown[] = [];
-  const watched = new Proxy(db, {
+  const watched: Database = new Proxy(db, {
     get: (target, property) => {
+      if (property === 'primary') return watched;
       if (property !== 'query') return Reflect.get(target, property);
       return (text: string, parameters: readonly unknown[]) => {
         sent.push(parameters);
         return target.query(text, parameters);
       };
     },
-  }) as Database;
+  });
   return { check: createUserCheck(watched, options), sent };
 }
 

@@ -91,8 +91,24 @@ export async function migratedDatabase(key: DatabaseKey): Promise<string> {
   return url;
 }
 
+/** The same database, through the proxy where the tests' pools go through one. */
+function pooledUrl(url: string): string {
+  const { plain, proxy } = inject('server');
+  const server = /^[^/]*\/\/[^/]*/;
+  const direct = server.exec(plain)?.[0] ?? '';
+  if (!proxy || !url.startsWith(`${direct}/`)) return url;
+  return `${url.replace(direct, server.exec(proxy)?.[0] ?? '')}${url.includes('?') ? '&' : '?'}pgbouncer=true`;
+}
+
 /** A pool that is closed after the file. */
-export function openPool<Key extends DatabaseKey>(
+export const openPool = <Key extends DatabaseKey>(
+  key: Key,
+  url: string,
+  options?: DatabasePoolOptions,
+): Pool<SchemaOf<Key>> => openSessionPool(key, pooledUrl(url), options);
+
+/** One that goes to the server itself, for migrations and whatever else needs a session. */
+export function openSessionPool<Key extends DatabaseKey>(
   key: Key,
   url: string,
   options: DatabasePoolOptions = {},

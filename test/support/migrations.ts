@@ -6,7 +6,7 @@ import { afterAll } from 'vitest';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { migrationsFolder } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/package-root.ts';
-import { emptyDatabase, openPool } from './database.ts';
+import { emptyDatabase, openSessionPool } from './database.ts';
 import { compiledFolder } from './names.ts';
 
 // Registered once, when a test file imports this: inside of a test afterAll would come too late.
@@ -114,6 +114,6 @@ export function copyOfProject(): { root: string; folder: (key: DatabaseKey) => F
 }
 
 export const tags = (migrations: readonly { tag: string }[]) => migrations.map(({ tag }) => tag);
-export const freshPool = async () => openPool('atriz', await emptyDatabase('atriz'));
+export const freshPool = async () => openSessionPool('atriz', await emptyDatabase('atriz'));
 export const exists = async (pool: Awaited<ReturnType<typeof freshPool>>, name: string) =>
   (await pool.query('SELECT to_regclass($1) IS NOT NULL AS found', [name])).rows[0]?.found;

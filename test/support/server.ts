@@ -8,6 +8,7 @@ import { choosePgDump, installedPrograms } from '../../scripts/backup/programs.t
 import { startCluster } from '../../scripts/embedded/cluster.ts';
 import { withDatabase } from '../../src/database-url.ts';
 import { createDatabasePool } from '../../src/pool.ts';
+import { hasPgBouncer } from './pgbouncer.ts';
 
 /** What a test may need, and what is missing where it is not there. */
 export const capabilities = {
@@ -16,6 +17,8 @@ export const capabilities = {
   'background-workers': 'the embedded tracking server has no background workers',
   psql: 'psql is not on the PATH',
   pg_dump: 'no pg_dump that is installed fits the server of the plain databases',
+  pgbouncer: 'pgbouncer is neither on the PATH nor in /usr/sbin',
+  sessions: 'the pools go through PgBouncer in transaction mode, which shares sessions',
 } as const;
 export type Capability = keyof typeof capabilities;
 
@@ -25,6 +28,8 @@ export interface TestServer {
   plain: string;
   /** Maintenance database of the server for tracking. */
   tracking: string;
+  /** The same server through a transaction-pooling proxy, where the pools of the tests go then. */
+  proxy?: string;
   /** Of the tracking server; the other one always has concurrent sessions. */
   capabilities: Capability[];
 }
@@ -40,7 +45,7 @@ export async function startServer(): Promise<TestServer & { stop: () => Promise<
     case 'docker':
       return startDocker();
     case 'url':
-      return findServer(requireUrl(), 'url', async () => undefined);
+      return findGiven(requireUrl());
   }
 }
 
@@ -60,6 +65,17 @@ function requireUrl(): string {
   throw new Error('TEST_SERVER is "url", but TEST_DATABASE_URL is not set: a superuser, any database.');
 }
 
+/** A URL with pgbouncer=true needs a second one, of the server itself: to create databases and to migrate them. */
+async function findGiven(url: string) {
+  const isProxied = /[?&]pgbouncer=true\b/.test(url);
+  const direct = isProxied ? process.env.TEST_DIRECT_URL : url;
+  if (!direct) throw new Error('TEST_DATABASE_URL goes through a proxy: set TEST_DIRECT_URL too.');
+  const found = await findServer(direct, 'url', async () => undefined);
+  if (!isProxied) return found;
+  const capabilities = found.capabilities.filter((capability) => capability !== 'sessions');
+  return { ...found, capabilities, proxy: url };
+}
+
 async function startEmbedded() {
   const folder = mkdtempSync(join(tmpdir(), 'atriz-test-'));
   const cluster = await startCluster({ folder, durable: false });
@@ -67,7 +83,11 @@ async function startEmbedded() {
     kind: 'embedded' as const,
     plain: `${cluster.servers.plain}/postgres`,
     tracking: `${cluster.servers.timescaledb}/postgres`,
-    capabilities: ['timescaledb' as const, ...(await programs(`${cluster.servers.plain}/postgres`))],
+    capabilities: [
+      'timescaledb' as const,
+      'sessions' as const,
+      ...(await programs(`${cluster.servers.plain}/postgres`)),
+    ],
     stop: async () => {
       await cluster.stop();
       rmSync(folder, { recursive: true, force: true });
@@ -103,7 +123,12 @@ async function findServer(url: string, kind: 'docker' | 'url', stop: () => Promi
   const maintenance = withDatabase(url, 'postgres');
   await using pool = createDatabasePool({ connectionString: maintenance });
   const { rowCount } = await pool.query("SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'");
-  const found: Capability[] = ['concurrent-sessions', 'background-workers', ...(await programs(maintenance))];
+  const found: Capability[] = [
+    'concurrent-sessions',
+    'background-workers',
+    'sessions',
+    ...(await programs(maintenance)),
+  ];
   if (rowCount > 0) found.push('timescaledb');
   return { kind, plain: maintenance, tracking: maintenance, capabilities: found, stop };
 }
@@ -116,6 +141,7 @@ async function programs(plain: string): Promise<Capability[]> {
   } catch {
     // Not there: tests that need it say so.
   }
+  if (hasPgBouncer()) found.push('pgbouncer');
   await using pool = createDatabasePool({ connectionString: plain, max: 1 });
   const { rows } = await pool.query<{ major: number }>(
     "SELECT current_setting('server_version_num')::int / 10000 AS major",

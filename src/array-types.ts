@@ -1,0 +1,48 @@
+// Array types of a database, which postgres.js must know to read and write arrays.
+// By hand: postgres.js asks for them on every new connection, in a query whose failure nobody catches: a
+// server that restarts in that moment ends the process. And it keeps its own array parser to itself.
+import type postgres from 'postgres';
+import { encodeParameter } from './parameters.ts';
+
+export interface ArrayType {
+  element: number;
+  array: number;
+  delimiter: string;
+}
+
+export const arrayTypesSql = `SELECT typelem::int8::float8 AS element, oid::int8::float8 AS array, typdelim AS delimiter
+  FROM pg_catalog.pg_type WHERE typcategory = 'A' AND typelem <> 0`;
+
+/** Teaches a client the types. A parser that the client has already, it keeps. */
+export function learnArrayTypes(sql: postgres.Sql, types: readonly ArrayType[]): void {
+  const { parsers, serializers, shared } = sql.options as unknown as {
+    parsers: Record<number, (text: string) => unknown>;
+    serializers: Record<number, (value: unknown) => unknown>;
+    shared: { typeArrayMap: Record<number, number> };
+  };
+  for (const { element, array, delimiter } of types) {
+    shared.typeArrayMap[element] = array;
+    const parse = parsers[element] ?? ((text: string) => text);
+    parsers[array] ??= (text) => parseArray(text, parse, delimiter);
+    serializers[array] ??= (value) => (Array.isArray(value) ? encodeParameter(value) : value);
+  }
+}
+
+/** `{1,NULL,"a \"b\""}`, nested, with or without bounds before it. */
+function parseArray(text: string, parse: (element: string) => unknown, delimiter: string): unknown[] {
+  // A backslash hides the next character; an element without quotes ends at a delimiter or a brace.
+  const token = new RegExp(`"((?:[^"\\\\]|\\\\[^])*)"|[{}]|[^{}"${delimiter}]+`, 'g');
+  token.lastIndex = text.indexOf('{') + 1;
+  return readList();
+
+  function readList(): unknown[] {
+    const values: unknown[] = [];
+    for (;;) {
+      const [word, quoted] = token.exec(text) ?? ['}'];
+      if (word === '}') return values;
+      if (word === '{') values.push(readList());
+      else if (quoted !== undefined) values.push(parse(quoted.replace(/\\(.)/gs, '$1')));
+      else values.push(word === 'NULL' ? null : parse(word));
+    }
+  }
+}

@@ -1,0 +1,98 @@
+// What becomes of one postgres.js query, seen from outside, whichever way its rows are read.
+
+/** The parts of a postgres.js query that its own code calls. */
+export interface RunningQuery {
+  strings: readonly string[];
+  args: readonly unknown[];
+  handler: (query: RunningQuery) => unknown;
+  resolve: (value: unknown) => void;
+  reject: (error: unknown) => void;
+  cancelled: unknown;
+  cursor: (...args: unknown[]) => object;
+  cursorFn: ((rows: unknown) => unknown) | undefined;
+  forEachFn?: unknown;
+  streaming?: boolean;
+  onlyDescribe?: boolean;
+}
+
+export const isQuery = (result: unknown): boolean => result instanceof Promise && 'handler' in result;
+
+interface Outcome {
+  resolve: (value: unknown, pass: (value: unknown) => void) => void;
+  reject: (error: unknown, pass: (error: unknown) => void) => void;
+}
+
+/**
+ * Puts `outcome` before what the query would do with it. By hand: a cursor sets new callbacks with every
+ * step, takes a failure between two steps for the end of the rows, and goes on sending to a connection
+ * that is lost, which ends the process.
+ */
+export function intercept(query: RunningQuery, outcome: Outcome): void {
+  let { resolve, reject, cursorFn } = query;
+  let failure: { error: unknown } | undefined;
+  const step = async (rows: unknown) => {
+    try {
+      return await cursorFn?.(rows);
+    } finally {
+      // postgres.js would send the next step.
+      if (failure) await new Promise<never>(() => undefined);
+    }
+  };
+  // Bound to what they found: whoever replaces one calls it from its own.
+  define('resolve', {
+    get: () => {
+      const pass = resolve;
+      return (value) => outcome.resolve(value, pass);
+    },
+    set: (own) => {
+      resolve = own;
+    },
+  });
+  define('reject', {
+    get: () => {
+      const inner = reject;
+      const pass = (error: unknown) => {
+        failure ??= { error };
+        inner(error);
+      };
+      return (error) => outcome.reject(error, pass);
+    },
+    set: (own) => {
+      reject = own;
+    },
+  });
+  define('cursorFn', {
+    get: () => cursorFn && step,
+    set: (own) => {
+      cursorFn = own;
+    },
+  });
+  const { cursor } = query;
+  query.cursor = (...args) => guardCursor(cursor.apply(query, args), () => failure);
+
+  function define<Name extends 'resolve' | 'reject' | 'cursorFn'>(
+    name: Name,
+    access: { get: () => RunningQuery[Name]; set: (own: RunningQuery[Name]) => void },
+  ): void {
+    Object.defineProperty(query, name, { ...access, configurable: true });
+  }
+}
+
+/** A cursor with a callback is the query itself; without one it is iterated. */
+function guardCursor(made: object, failureOf: () => { error: unknown } | undefined): object {
+  if (!(Symbol.asyncIterator in made)) return made;
+  const rows = made as AsyncIterable<unknown>;
+  return {
+    [Symbol.asyncIterator]: () => {
+      const inner = rows[Symbol.asyncIterator]();
+      return {
+        next: async () => {
+          const failure = failureOf();
+          if (failure) throw failure.error;
+          return inner.next();
+        },
+        return: async () => (failureOf() ? { done: true } : inner.return?.()),
+      };
+    },
+  };
+}
