@@ -172,7 +172,7 @@ test('points, the number of their batch and their late hours are written in one 
   const write = `WITH writer AS (
       UPDATE location_writers SET last_batch = 1 WHERE id = $1 AND last_batch = 0 RETURNING id
     ), late AS (
-      INSERT INTO location_late_hours (id, hour) SELECT gen_random_uuid(), now() WHERE EXISTS (SELECT FROM writer)
+      INSERT INTO location_late_hours (id, hour) SELECT gen_random_uuid(), date_trunc('hour', now(), 'UTC') WHERE EXISTS (SELECT FROM writer)
     )
     INSERT INTO location_events (time, device_id, user_id, app_source, latitude, longitude)
     SELECT now(), $2, $2, $3, 1, 2 WHERE EXISTS (SELECT FROM writer)`;

@@ -1,11 +1,14 @@
 // check and generate: what is out of step is named, and each new migration comes with its way back.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { deriveDown, unfinishedMark } from '../../scripts/down-stub.ts';
 import { environmentFor, runCli } from '../support/cli.ts';
 import { emptyDatabase, possibleKeys } from '../support/database.ts';
 import { copyOfProject } from '../support/migrations.ts';
+
+// Each test runs the command line several times, on a machine that may be busy.
+vi.setConfig({ testTimeout: 90_000 });
 
 test.each(possibleKeys())(
   '%s: files are in step; up, down, up again leaves the same catalog',
