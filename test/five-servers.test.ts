@@ -9,6 +9,7 @@ import { createDatabasePool, databaseKeys, databases } from '../src/index.ts';
 import { requireUser } from '../src/references/index.ts';
 import { getRecentLocations, recordLocations } from '../src/tracking/index.ts';
 import { runCli } from './support/cli.ts';
+import { freePort } from './support/free-port.ts';
 import { type OwnServer, startOwnServer } from './support/own-server.ts';
 import { point } from './support/tracking-points.ts';
 
@@ -18,7 +19,9 @@ let cluster: EmbeddedCluster;
 const urls: Record<string, string> = {};
 
 beforeAll(async () => {
-  cluster = await startCluster({ folder, durable: false });
+  // Not the default ports, which other tests count on.
+  const ports = { plain: await freePort(), timescaledb: await freePort() };
+  cluster = await startCluster({ folder, durable: false, ports });
   for (let server = 0; server < 3; server += 1) own.push(await startOwnServer());
   const plain = [cluster.servers.plain, ...own.map(({ url }) => url.replace(/\/postgres$/, ''))];
   for (const key of databaseKeys) {

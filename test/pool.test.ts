@@ -1,15 +1,13 @@
 // Pools: parameters, types, names, time zones, and errors that say which database.
 import { createServer } from 'node:net';
 import { eq, sql } from 'drizzle-orm';
-import { describe, expect, inject, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { userMetadata, users } from '../schema/core.ts';
 import { ConfigurationError, ConnectionError, createDatabasePool, withTransaction } from '../src/index.ts';
-import { migratedDatabase, openPool, serverUrl } from './support/database.ts';
+import { migratedDatabase, openPool, serverUrl, testWith } from './support/database.ts';
 
 const url = await migratedDatabase('core');
 const db = openPool('core', url);
-// The sessions, their settings and the errors of a login are the proxy's own there.
-const isProxied = !inject('server').capabilities.includes('sessions');
 
 describe('query', () => {
   test('encodes parameters as node-postgres users expect', async () => {
@@ -128,7 +126,7 @@ describe('sessions', () => {
     expect(await read(openPool('core', `${url}?application_name=from-url`))).toBe('from-url');
   });
 
-  test.skipIf(isProxied)('are at most ten by default, and at most max', async () => {
+  testWith(['sessions'], 'are at most ten by default, and at most max', async () => {
     const busy = async (pool: typeof db) => {
       const queries = Array.from({ length: 15 }, () =>
         pool.query('SELECT pg_backend_pid() AS pid, pg_sleep(0.05)'),
@@ -139,7 +137,7 @@ describe('sessions', () => {
     expect(await busy(openPool('core', url, { max: 3 }))).toBe(3);
   });
 
-  test.skipIf(isProxied)('cancel a statement that takes longer than statementTimeoutMs', async () => {
+  testWith(['sessions'], 'cancel a statement that takes longer than statementTimeoutMs', async () => {
     const pool = openPool('core', url, { statementTimeoutMs: 50 });
     await expect(pool.query('SELECT pg_sleep(5)')).rejects.toMatchObject({ code: '57014' });
   });
@@ -177,7 +175,7 @@ describe('errors', () => {
     },
   );
 
-  test.skipIf(isProxied)('say that the database does not exist, and how to create it', async () => {
+  testWith(['sessions'], 'say that the database does not exist, and how to create it', async () => {
     const pool = openPool('core', serverUrl('core', 'atriz_test_missing'));
     await expect(pool.query('SELECT 1')).rejects.toThrow(
       /atriz_test_missing.*does not exist.*db:create.*3D000/,

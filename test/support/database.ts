@@ -1,5 +1,5 @@
 // Databases for one test file: cloned or migrated on first use, dropped after the file.
-import { afterAll, describe, inject } from 'vitest';
+import { afterAll, describe, inject, test } from 'vitest';
 import { withDatabase } from '../../src/database-url.ts';
 import { type DatabaseKey, databaseKeys, definitionOf, type SchemaOf } from '../../src/databases.ts';
 import { migrate } from '../../src/migrations/index.ts';
@@ -9,9 +9,20 @@ import { type Capability, capabilities } from './server.ts';
 
 /** A describe block that needs something of the server, and says so where it is skipped. */
 export function describeWith(needs: readonly Capability[], name: string, body: () => void): void {
+  const { missing, title } = skipReason(needs, name);
+  describe.skipIf(missing)(title, body);
+}
+
+/** The same for one test. */
+export function testWith(needs: readonly Capability[], name: string, body: () => Promise<void>): void {
+  const { missing, title } = skipReason(needs, name);
+  test.skipIf(missing)(title, body);
+}
+
+function skipReason(needs: readonly Capability[], name: string): { missing: boolean; title: string } {
   const missing = needs.filter((need) => !inject('server').capabilities.includes(need));
   const reason = missing.map((need) => capabilities[need]).join('; ');
-  describe.skipIf(missing.length > 0)(reason ? `${name} (skipped: ${reason})` : name, body);
+  return { missing: missing.length > 0, title: reason ? `${name} (skipped: ${reason})` : name };
 }
 
 /** URL of the server that holds a database, with the database's name replaced. */
