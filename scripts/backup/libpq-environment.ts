@@ -24,7 +24,6 @@ const variables = {
   sslnegotiation: 'PGSSLNEGOTIATION',
   sslrootcert: 'PGSSLROOTCERT',
   sslsni: 'PGSSLSNI',
-  target_session_attrs: 'PGTARGETSESSIONATTRS',
 } as const;
 
 /**
@@ -41,7 +40,7 @@ export function libpqEnvironment(url: DatabaseUrl): Environment {
     PGHOSTADDR: undefined,
     PGSERVICE: undefined,
     PGOPTIONS: undefined,
-    PGTARGETSESSIONATTRS: undefined,
+    PGTARGETSESSIONATTRS: url.target === 'any' ? undefined : url.target,
     PGCLIENTENCODING: undefined,
     PGAPPNAME: undefined,
     PGHOST: url.hosts.map(({ host }) => host).join(','),

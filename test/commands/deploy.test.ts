@@ -44,7 +44,9 @@ describe('a deployment', () => {
     );
   const deploy = async (...args: string[]) => {
     const { code, stdout, stderr } = await run(...args, '--json');
-    if (stderr) throw new Error(stderr);
+    // Databases of tests have no roles, which a line says.
+    const complaints = stderr.split('\n').filter((line) => line && !line.includes('access is not arranged'));
+    if (complaints.length > 0) throw new Error(stderr);
     const report = JSON.parse(stdout) as Report;
     return { code, report, steps: report.steps.map(({ step, status }) => `${step}: ${status}`) };
   };

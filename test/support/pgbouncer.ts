@@ -36,7 +36,7 @@ export async function startPgBouncer(server: string, poolSize = 5): Promise<PgBo
   writeFileSync(
     settings,
     `[databases]
-* = host=${host?.host} port=${host?.port} user=${user} password=${password}
+* = host=${host?.host} port=${host?.port} user=${user}${password && ` password=${password}`}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = ${port}
