@@ -10,9 +10,6 @@ interface Query {
   readonly parameters: readonly unknown[];
 }
 
-const eventNumbers = ['latitude', 'longitude', 'accuracy', 'altitude', 'speed', 'heading'] as const;
-const hourlyNumbers = ['pointCount', 'avgLatitude', 'avgLongitude', 'avgSpeed', 'maxSpeed'] as const;
-
 export const eventColumns = `time, device_id AS "deviceId", user_id AS "userId", app_source AS "appSource",
   latitude, longitude, accuracy, altitude, speed, heading, metadata`;
 
@@ -137,22 +134,54 @@ function latestOfApplication(db: Database, appSource: string, hours: number) {
   );
 }
 
-/** DECIMAL columns as numbers. */
-export const readEvents = (rows: LocationEvent[]): LocationEvent[] => readNumbers(rows, eventNumbers);
-export const readHours = (rows: LocationHourly[]): LocationHourly[] => readNumbers(rows, hourlyNumbers);
-
 /**
- * DECIMAL and bigint arrive as text, so that nothing is lost on the way; a double holds these columns.
- * Cheaper here than casting on the server, which takes as long again as the query.
+ * DECIMAL columns as numbers. They arrive as text, so that nothing is lost on the way; a double holds
+ * them. Cheaper here than casting on the server, and named one by one: a day of a device has 50,000.
  */
-function readNumbers<Row extends object>(rows: Row[], names: readonly (keyof Row)[]): Row[] {
+export function readEvents(rows: LocationEvent[]): LocationEvent[] {
   for (const row of rows) {
-    for (const name of names) {
-      const value = row[name];
-      if (value !== null) row[name] = Number(value) as Row[keyof Row];
-    }
+    row.latitude = toNumber(row.latitude) as number;
+    row.longitude = toNumber(row.longitude) as number;
+    row.accuracy = toNumber(row.accuracy);
+    row.altitude = toNumber(row.altitude);
+    row.speed = toNumber(row.speed);
+    row.heading = toNumber(row.heading);
   }
   return rows;
+}
+
+export function readHours(rows: LocationHourly[]): LocationHourly[] {
+  for (const row of rows) {
+    row.pointCount = toNumber(row.pointCount) as number;
+    row.avgLatitude = toNumber(row.avgLatitude) as number;
+    row.avgLongitude = toNumber(row.avgLongitude) as number;
+    row.avgSpeed = toNumber(row.avgSpeed);
+    row.maxSpeed = toNumber(row.maxSpeed);
+  }
+  return rows;
+}
+
+/** Up to 15 digits and the power of ten are exact in a double: their quotient is what Number gives, at a third of its time. */
+const exactDigits = 15;
+const powersOfTen = Array.from({ length: exactDigits + 1 }, (_, power) => 10 ** power);
+
+function toNumber(value: unknown): number | null {
+  if (value === null) return null;
+  if (typeof value !== 'string') return Number(value);
+  const first = value.charCodeAt(0) === 45 ? 1 : 0;
+  let digits = 0;
+  let scale = -1;
+  if (value.length - first > exactDigits) return Number(value);
+  for (let index = first; index < value.length; index += 1) {
+    const code = value.charCodeAt(index) - 48;
+    if (code >= 0 && code <= 9) {
+      digits = digits * 10 + code;
+      if (scale >= 0) scale += 1;
+    } else if (code === -2 && scale < 0) scale = 0;
+    else return Number(value);
+  }
+  const number = scale > 0 ? digits / (powersOfTen[scale] as number) : digits;
+  return first === 1 && number !== 0 ? -number : number;
 }
 
 export function requireUuid(name: string, value: string): void {
