@@ -1,29 +1,43 @@
-// Fails when README.md names a script or a file that does not exist, or shows TypeScript that does not compile.
+// Fails when README.md or docs/ names a script or a file that does not exist, or shows TypeScript that does not compile.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { packageRoot } from '../../src/package-root.ts';
 
 const root = packageRoot();
-const readme = readFileSync(join(root, 'README.md'), 'utf8');
+const docs = readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md'));
+const pages = ['README.md', ...docs.sort().map((name) => `docs/${name}`)].map((path) => ({
+  path,
+  text: readFileSync(join(root, path), 'utf8'),
+}));
+type Page = (typeof pages)[number];
 const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
   scripts: Record<string, string>;
 };
 
-const problems = [...missingScripts(), ...missingFiles(), ...typeErrors()];
-for (const problem of problems) console.error(`README.md: ${problem}`);
+const problems = [
+  ...pages.flatMap((page) =>
+    [...missingScripts(page), ...missingFiles(page)].map((problem) => `${page.path}: ${problem}`),
+  ),
+  ...typeErrors(),
+];
+for (const problem of problems) console.error(problem);
 if (problems.length > 0) process.exitCode = 1;
-else console.log('README.md is true: its scripts and files exist, its TypeScript compiles.');
+else console.log('README.md and docs/ are true: their scripts and files exist, their TypeScript compiles.');
 
-function missingScripts(): string[] {
-  const named = readme.matchAll(/(?:npm run |`)((?:db|migrate|verify)(?::[a-z-]+)+|(?<=npm run )[a-z:-]+)/g);
+function missingScripts({ text }: Page): string[] {
+  const named = text.matchAll(
+    /(?:npm run (?:-s )?|`)((?:db|migrate|verify)(?::[a-z-]+)+|(?<=npm run (?:-s )?)[a-z][a-z:-]*)/g,
+  );
   const missing = [...named].map(([, name]) => name ?? '').filter((name) => !(name in scripts));
   return [...new Set(missing)].map((name) => `npm run ${name} does not exist.`);
 }
 
-function missingFiles(): string[] {
-  const links = [...readme.matchAll(/\]\((?!https?:|#)([^)]+)\)/g)].map(([, path]) => path ?? '');
-  const inline = [...readme.matchAll(/`((?:schema|src|scripts|drizzle|test)\/[\w./-]*)`/g)].map(
+function missingFiles({ path: page, text }: Page): string[] {
+  const links = [...text.matchAll(/\]\((?!https?:|#)([^)#]+)[^)]*\)/g)].map(([, path]) =>
+    join(dirname(page), path ?? ''),
+  );
+  const inline = [...text.matchAll(/`((?:schema|src|scripts|drizzle|test)\/[\w./-]*)`/g)].map(
     ([, path]) => path ?? '',
   );
   // NNNN stands for a number that the reader's own migration gets.
@@ -37,9 +51,12 @@ function typeErrors(): string[] {
   const folder = join(root, 'node_modules', '.cache', 'readme');
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  const blocks = [...readme.matchAll(/```ts\n(.*?)```/gs)].map(([, code]) => code ?? '');
-  for (const [index, code] of blocks.entries()) {
-    writeFileSync(join(folder, `block${index + 1}.ts`), `${code}\nexport {};\n`);
+  for (const { path, text } of pages) {
+    const blocks = [...text.matchAll(/```ts\n(.*?)```/gs)].map(([, code]) => code ?? '');
+    for (const [index, code] of blocks.entries()) {
+      const name = `${path.replace(/\W/g, '-')}-${index + 1}.ts`;
+      writeFileSync(join(folder, name), `${code}\nexport {};\n`);
+    }
   }
   const source = (path: string) => [join(root, path)];
   writeFileSync(
