@@ -1,9 +1,11 @@
 // What others do to a person's rows while they are being erased: children that come late, locks that do not go.
+import { randomUUID } from 'node:crypto';
 import { beforeAll, expect, test, vi } from 'vitest';
 import { AtrizDatabaseError, type Pool, withTransaction } from '../../src/index.ts';
 import { eraseRows } from '../../src/references/erase-rows.ts';
+import { eraseUser } from '../../src/references/index.ts';
 import { describeWith, migratedDatabase, openPool } from '../support/database.ts';
-import { addPeople, userIdOf } from './people.ts';
+import { addPeople, openPools, userIdOf } from './people.ts';
 
 const lateDelivery =
   "INSERT INTO deliveries (order_id, address) SELECT id, 'late street' FROM orders WHERE user_id = $1";
@@ -68,3 +70,36 @@ describeWith(['concurrent-sessions'], 'erasing the rows of an application', () =
     expect((await db.query('SELECT 1 FROM orders WHERE user_id = $1', [userIdOf(3)])).rowCount).toBe(0);
   });
 });
+
+describeWith(
+  ['timescaledb', 'concurrent-sessions'],
+  'erasing a person while the aggregate is refreshed',
+  () => {
+    test('waits for what the refresh has written, and erases that too', async () => {
+      const { pools } = await openPools();
+      await addPeople(pools, 1);
+      const { tracking } = pools;
+      const { rows } = await tracking.query<{ name: string }>(
+        `SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name) AS name
+       FROM timescaledb_information.continuous_aggregates`,
+      );
+      let erasure: Promise<unknown> = Promise.resolve();
+      await withTransaction(tracking, async (refreshing) => {
+        await refreshing.query(
+          `INSERT INTO ${rows[0]?.name} (hour, device_id, user_id, app_source) VALUES ('2026-01-01T00:00Z', $1, $2, 'pshop')`,
+          [randomUUID(), userIdOf(1)],
+        );
+        erasure = eraseUser(pools, userIdOf(1), { graceMs: 0 });
+        const blocked =
+          'SELECT 1 FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())';
+        await vi.waitFor(async () => expect((await tracking.query(blocked)).rowCount).toBe(1), {
+          timeout: 10_000,
+        });
+      });
+      await erasure;
+      expect(
+        (await tracking.query(`SELECT 1 FROM ${rows[0]?.name} WHERE user_id = $1`, [userIdOf(1)])).rowCount,
+      ).toBe(0);
+    });
+  },
+);

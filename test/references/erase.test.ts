@@ -1,15 +1,9 @@
 // eraseUser and db:erase-user: what goes, what stays, what is refused.
 import { randomUUID } from 'node:crypto';
-import { beforeAll, expect, test, vi } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { erasedUserId } from '../../schema/erasure.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
-import {
-  ConnectionError,
-  createDatabasePool,
-  type Pool,
-  ValidationError,
-  withTransaction,
-} from '../../src/index.ts';
+import { ConnectionError, createDatabasePool, type Pool, ValidationError } from '../../src/index.ts';
 import { NotMigratedError } from '../../src/migrations/index.ts';
 import { eraseUser, requireUser } from '../../src/references/index.ts';
 import { runCli } from '../support/cli.ts';
@@ -273,36 +267,3 @@ describeWith(['timescaledb'], 'erasing a person', () => {
     expect(await rowsLeft(pools, bystander)).toEqual(before);
   });
 });
-
-describeWith(
-  ['timescaledb', 'concurrent-sessions'],
-  'erasing a person while the aggregate is refreshed',
-  () => {
-    test('waits for what the refresh has written, and erases that too', async () => {
-      const { pools } = await openPools();
-      await addPeople(pools, 1);
-      const { tracking } = pools;
-      const { rows } = await tracking.query<{ name: string }>(
-        `SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name) AS name
-       FROM timescaledb_information.continuous_aggregates`,
-      );
-      let erasure: Promise<unknown> = Promise.resolve();
-      await withTransaction(tracking, async (refreshing) => {
-        await refreshing.query(
-          `INSERT INTO ${rows[0]?.name} (hour, device_id, user_id, app_source) VALUES ('2026-01-01T00:00Z', $1, $2, 'pshop')`,
-          [randomUUID(), userIdOf(1)],
-        );
-        erasure = eraseUser(pools, userIdOf(1), none);
-        const blocked =
-          'SELECT 1 FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())';
-        await vi.waitFor(async () => expect((await tracking.query(blocked)).rowCount).toBe(1), {
-          timeout: 10_000,
-        });
-      });
-      await erasure;
-      expect(
-        (await tracking.query(`SELECT 1 FROM ${rows[0]?.name} WHERE user_id = $1`, [userIdOf(1)])).rowCount,
-      ).toBe(0);
-    });
-  },
-);
