@@ -11,22 +11,17 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll } from 'vitest';
 import type { Manifest } from '../../scripts/backup/manifest.ts';
 import { choosePgDump, installedPrograms } from '../../scripts/backup/programs.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { createDatabasePool } from '../../src/pool.ts';
+import { afterFile } from './after-file.ts';
 import { migratedDatabase, serverUrl } from './database.ts';
-
-const folders: string[] = [];
-afterAll(() => {
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
-});
 
 /** An empty folder, removed after the file. */
 export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'atriz-backup-'));
-  folders.push(folder);
+  afterFile(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 

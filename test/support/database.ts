@@ -1,9 +1,10 @@
 // Databases for one test file: cloned or migrated on first use, dropped after the file.
-import { afterAll, describe, inject, test } from 'vitest';
+import { describe, inject, test } from 'vitest';
 import { withDatabase } from '../../src/database-url.ts';
 import { type DatabaseKey, databaseKeys, definitionOf, type SchemaOf } from '../../src/databases.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type DatabasePoolOptions, type Pool } from '../../src/pool.ts';
+import { afterAllElse, afterFile } from './after-file.ts';
 import { templateName } from './names.ts';
 import { type Capability, capabilities } from './server.ts';
 
@@ -31,22 +32,13 @@ export function serverUrl(key: DatabaseKey, database: string): string {
   return withDatabase(definitionOf(key).extensions.length > 0 ? server.tracking : server.plain, database);
 }
 
-// Registered once, when a test file imports this: inside of a test afterAll would come too late.
-const cleanups: (() => Promise<void>)[] = [];
-const rolePrefixes: string[] = [];
-afterAll(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-  // Once the databases are gone, nothing holds the roles.
-  for (const prefix of rolePrefixes.splice(0)) await dropRoles(prefix);
-});
-
 let counter = 0;
 
 /** A name that no other test uses. The database is dropped after the file, whether it exists or not. */
 export function uniqueName(key: DatabaseKey): string {
   counter += 1;
   const name = `atriz_test_${inject('run')}_${process.pid}_${counter}_${key}`;
-  cleanups.push(() => maintain(key, `DROP DATABASE IF EXISTS "${name}" WITH (FORCE)`));
+  afterFile(() => maintain(key, `DROP DATABASE IF EXISTS "${name}" WITH (FORCE)`));
   return name;
 }
 
@@ -54,7 +46,7 @@ export function uniqueName(key: DatabaseKey): string {
 export function uniqueRolePrefix(): string {
   counter += 1;
   const prefix = `atriz_test_${inject('run')}_${process.pid}_${counter}_`;
-  rolePrefixes.push(prefix);
+  afterAllElse(() => dropRoles(prefix));
   return prefix;
 }
 
@@ -125,7 +117,7 @@ export function openSessionPool<Key extends DatabaseKey>(
   options: DatabasePoolOptions = {},
 ): Pool<SchemaOf<Key>> {
   const pool = createDatabasePool({ database: key, connectionString: url, ...options });
-  cleanups.push(() => pool.close());
+  afterFile(() => pool.close());
   return pool as unknown as Pool<SchemaOf<Key>>;
 }
 

@@ -2,22 +2,16 @@
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll } from 'vitest';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { migrationsFolder } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/package-root.ts';
+import { afterFile } from './after-file.ts';
 import { emptyDatabase, openSessionPool } from './database.ts';
 import { compiledFolder } from './names.ts';
 
-// Registered once, when a test file imports this: inside of a test afterAll would come too late.
-const folders: string[] = [];
-afterAll(() => {
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
-});
-
 function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'atriz-migrations-'));
-  folders.push(folder);
+  afterFile(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 

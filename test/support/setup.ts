@@ -1,0 +1,5 @@
+// Runs before each test file, also where the files of a worker share their modules.
+import { afterAll } from 'vitest';
+import { clearAway } from './after-file.ts';
+
+afterAll(clearAway);
