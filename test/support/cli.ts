@@ -1,8 +1,9 @@
-// Runs the command line as an operator does, in a process of its own.
+// Runs the command line as an operator does.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/package-root.ts';
+import { CliHosts } from './cli-hosts.ts';
 import { possibleKeys, serverUrl, uniqueName, uniqueRolePrefix } from './database.ts';
 import { compiledFolder } from './names.ts';
 
@@ -27,15 +28,23 @@ interface CliOptions {
   fromSource?: boolean;
 }
 
+const hosts = new CliHosts(join(packageRoot(), compiledFolder, 'scripts', 'run-program.js'));
+
 export function runCli(
   args: readonly string[],
   environment: Readonly<Record<string, string>>,
   { cwd, root = packageRoot(), fromSource = false }: CliOptions = {},
 ): Promise<CliResult> {
   if (fromSource) return runSource('scripts/db.ts', args, environment, { root, ...(cwd && { cwd }) });
-  const script = root === packageRoot() ? join(root, compiledFolder) : join(root, 'dist');
-  return run(process.execPath, [join(script, 'scripts', 'db.js'), ...args], environment, cwd ?? root);
+  if (root === packageRoot()) return hosts.run(args, { ...bareEnvironment, ...environment }, cwd ?? root);
+  return run(process.execPath, [join(root, 'dist', 'scripts', 'db.js'), ...args], environment, cwd ?? root);
 }
+
+/** Runs it in a process of its own. */
+export const runCliProcess = (
+  args: readonly string[],
+  environment: Readonly<Record<string, string>>,
+): Promise<CliResult> => startCli(args, environment).ended;
 
 /** Starts the command line and lets the test decide when it ends. */
 export function startCli(

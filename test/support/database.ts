@@ -6,7 +6,7 @@ import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type DatabasePoolOptions, type Pool } from '../../src/pool.ts';
 import { afterAllElse, afterFile } from './after-file.ts';
 import { templateName } from './names.ts';
-import { type Capability, capabilities } from './server.ts';
+import { type Capability, capabilities as descriptions, hasTemplate } from './server.ts';
 
 /** A describe block that needs something of the server, and says so where it is skipped. */
 export function describeWith(needs: readonly Capability[], name: string, body: () => void): void {
@@ -22,7 +22,7 @@ export function testWith(needs: readonly Capability[], name: string, body: () =>
 
 function skipReason(needs: readonly Capability[], name: string): { missing: boolean; title: string } {
   const missing = needs.filter((need) => !inject('server').capabilities.includes(need));
-  const reason = missing.map((need) => capabilities[need]).join('; ');
+  const reason = missing.map((need) => descriptions[need]).join('; ');
   return { missing: missing.length > 0, title: reason ? `${name} (skipped: ${reason})` : name };
 }
 
@@ -76,17 +76,17 @@ export async function emptyDatabase(key: DatabaseKey): Promise<string> {
 
 /** A migrated database. @returns its URL. */
 export async function migratedDatabase(key: DatabaseKey): Promise<string> {
-  if (definitionOf(key).extensions.length === 0) {
+  const { capabilities } = inject('server');
+  if (hasTemplate(key, capabilities)) {
     const name = uniqueName(key);
     await maintain(key, `CREATE DATABASE "${name}" TEMPLATE "${templateName(inject('run'), key)}"`);
     return serverUrl(key, name);
   }
-  // A template with TimescaleDB has background workers connected, so it cannot be cloned.
   const url = await emptyDatabase(key);
   await using pool = createDatabasePool({ connectionString: url, max: 1 });
   await migrate(pool, key);
   // Tests run the jobs when it suits them; background workers would run them at any moment.
-  if (inject('server').capabilities.includes('background-workers')) {
+  if (capabilities.includes('background-workers')) {
     await pool.query(
       'SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL',
     );

@@ -1,4 +1,4 @@
-// Before all tests: the command line compiled, the server, one migrated template for each plain database.
+// Before all tests: the command line compiled, the server, a migrated template of each database that can be cloned.
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
@@ -8,7 +8,7 @@ import { migrate } from '../../src/migrations/index.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { compiledFolder, templateName } from './names.ts';
-import { startServer, type TestServer } from './server.ts';
+import { hasTemplate, startServer, type TestServer } from './server.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -24,17 +24,20 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const run = Math.random().toString(36).slice(2, 8);
   project.provide('server', server);
   project.provide('run', run);
-  const plainKeys = databaseKeys.filter((key) => definitionOf(key).extensions.length === 0);
-  for (const key of plainKeys) {
-    const name = templateName(run, key);
-    await query(server.plain, `CREATE DATABASE "${name}"`);
-    await using pool = createDatabasePool({ connectionString: withDatabase(server.plain, name) });
+  const templates = databaseKeys
+    .filter((key) => hasTemplate(key, server.capabilities))
+    .map((key) => ({
+      key,
+      name: templateName(run, key),
+      url: definitionOf(key).extensions.length > 0 ? server.tracking : server.plain,
+    }));
+  for (const { key, name, url } of templates) {
+    await query(url, `CREATE DATABASE "${name}"`);
+    await using pool = createDatabasePool({ connectionString: withDatabase(url, name) });
     await migrate(pool, key);
   }
   return async () => {
-    for (const key of plainKeys) {
-      await query(server.plain, `DROP DATABASE "${templateName(run, key)}" WITH (FORCE)`);
-    }
+    for (const { name, url } of templates) await query(url, `DROP DATABASE "${name}" WITH (FORCE)`);
     const left = [...(await leftOver(server.plain, run)), ...(await leftOver(server.tracking, run))];
     await stop();
     if (left.length > 0) throw new Error(`The tests left databases or roles behind: ${left.join(', ')}.`);

@@ -7,6 +7,7 @@ import { GenericContainer, getContainerRuntimeClient, Wait } from 'testcontainer
 import { choosePgDump, installedPrograms } from '../../scripts/backup/programs.ts';
 import { startCluster } from '../../scripts/embedded/cluster.ts';
 import { withDatabase } from '../../src/database-url.ts';
+import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { hasPgBouncer } from './pgbouncer.ts';
 
@@ -33,6 +34,11 @@ export interface TestServer {
   /** Of the tracking server; the other one always has concurrent sessions. */
   capabilities: Capability[];
 }
+
+/** Whether tests clone a migrated template. With TimescaleDB's background workers connected to it, none can be. */
+export const hasTemplate = (key: DatabaseKey, has: readonly Capability[]): boolean =>
+  definitionOf(key).extensions.length === 0 ||
+  (has.includes('timescaledb') && !has.includes('background-workers'));
 
 /** Both published images that the project is measured on have this TimescaleDB or a newer one. */
 const image = 'timescale/timescaledb:2.23.1-pg17';

@@ -2,7 +2,7 @@
 import { isRecord } from '../files.ts';
 import { int16, message, quoteIdentifier, quoteLiteral } from './messages.ts';
 import { parseStatements, type Statement } from './sql.ts';
-import { copyDevice } from './worker.ts';
+import { copyDevice } from './worker-messages.ts';
 
 export interface CopyPlan {
   /** The client's statement, reading the device instead of STDIN. */

@@ -2,9 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import type { WorkerInput, WorkerReply, WorkerRequest } from './worker.ts';
+import { copyDevice, type WorkerInput, type WorkerReply, type WorkerRequest } from './worker-messages.ts';
 
 /** The instance is gone, and with it whatever was not committed. */
 export class InstanceCrashed extends Error {
@@ -47,8 +46,8 @@ export class Instance {
   ): Promise<Instance> {
     // Compiled code is shared between threads: each further instance starts faster and takes less memory.
     compiled ??= compile();
-    const input: WorkerInput = { dataFolder, database, wasmModule: await compiled };
-    const worker = new Worker(bootstrap(), { eval: true, workerData: input, execArgv: [] });
+    const input: WorkerInput = { dataFolder, database, wasmModule: await compiled, copyDevice };
+    const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: input, execArgv: [] });
     const instance = new Instance(worker, onCrash);
     await new Promise<void>((resolve, reject) => {
       instance.#onReady = resolve;
@@ -112,14 +111,6 @@ export class Instance {
     running?.reject(this.#crash);
     this.#onClosed?.();
   }
-}
-
-// On Node 20 `--import tsx` does not reach a worker's entry file, so the worker registers tsx itself. Absolute
-// URLs, since the working directory may be anywhere and vitest runs without tsx.
-function bootstrap(): string {
-  const tsx = pathToFileURL(join(dirname(require.resolve('tsx/esm/api')), 'index.mjs')).href;
-  const entry = new URL('./worker.ts', import.meta.url).href;
-  return `import(${JSON.stringify(tsx)}).then((tsx) => (tsx.register(), import(${JSON.stringify(entry)})))`;
 }
 
 async function compile(): Promise<object> {

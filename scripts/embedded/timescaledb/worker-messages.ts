@@ -1,0 +1,23 @@
+// What the server and the worker thread of an instance say to each other.
+
+/** Where COPY FROM STDIN reads what the client sent: PGlite cannot read it from the protocol. */
+export const copyDevice = '/dev/copy-in';
+
+export interface WorkerInput {
+  dataFolder: string;
+  database: string;
+  /** A WebAssembly.Module. */
+  wasmModule: object;
+  copyDevice: string;
+}
+
+export type WorkerRequest =
+  | { kind: 'exec'; messages: Uint8Array; copyData: Uint8Array[] | undefined }
+  | { kind: 'close' };
+
+export type WorkerReply =
+  | { kind: 'ready' }
+  | { kind: 'output'; bytes: Uint8Array }
+  | { kind: 'done' }
+  | { kind: 'closed' }
+  | { kind: 'crashed'; reason: string };
