@@ -28,11 +28,11 @@ describe('check finds', () => {
     environment = environmentFor('atriz', await emptyDatabase('atriz'));
   });
   const check = async (project: ReturnType<typeof copyOfProject>, ...args: string[]) =>
-    runCli(['check', 'atriz', ...args], environment, { root: project.root, fromSource: true });
+    runCli(['check', 'atriz', ...args], environment, { root: project.root });
 
   test('a schema that is ahead of its migrations', async () => {
     const project = copyOfProject();
-    const path = join(project.root, 'schema', 'atriz.ts');
+    const path = join(project.root, 'dist', 'schema', 'atriz.js');
     writeFileSync(
       path,
       readFileSync(path, 'utf8').replace("bio: text('bio')", "bio: text('bio'), nick: text('nick')"),
@@ -81,7 +81,7 @@ test('generate writes the migration, its down, and the npm scripts of a new data
   edit('schema/core.ts', (text) =>
     text.replace("name: text('name').notNull()", "name: text('name').notNull(), phone: text('phone')"),
   );
-  const cli = (...args: string[]) => runCli(args, {}, { root, fromSource: true });
+  const cli = (...args: string[]) => runCli(args, {}, { root });
   const added = folder('core').nextTag('add_users_phone');
   expect(await cli('generate', 'core', '--name', 'add_users_phone')).toMatchObject({ code: 0 });
   expect(folder('core').read(`${added}.sql`)).toBe('ALTER TABLE "users" ADD COLUMN "phone" text;');
@@ -116,12 +116,13 @@ test('generate writes the migration, its down, and the npm scripts of a new data
     join(root, 'schema', 'billing.ts'),
     "import { pgTable } from 'drizzle-orm/pg-core';\nimport { primaryId } from './columns.ts';\nexport const invoices = pgTable('invoices', { id: primaryId() });\n",
   );
-  expect(await cli('generate', 'billing', '--name', 'tables')).toMatchObject({ code: 0 });
+  const source = (...args: string[]) => runCli(args, {}, { root, fromSource: true });
+  expect(await source('generate', 'billing', '--name', 'tables')).toMatchObject({ code: 0 });
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     scripts: Record<string, string>;
   };
   expect(scripts['db:migrate:billing']).toBe('tsx scripts/db.ts migrate billing');
-  const status = await cli('migrate', 'billing', '--dry-run');
+  const status = await source('migrate', 'billing', '--dry-run');
   expect(status).toMatchObject({ code: 2, stderr: expect.stringContaining('set BILLING_DATABASE_URL') });
 }, 60_000);
 

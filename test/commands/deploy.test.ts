@@ -32,15 +32,15 @@ describe('a deployment', () => {
   /** A backup that does what the test says. */
   const backup = (body: string) =>
     writeFileSync(
-      join(project.root, 'scripts', 'backup-before.ts'),
-      `import { AtrizDatabaseError } from '../src/errors.ts';
-       export const backupBefore = async (keys: readonly string[]): Promise<string> => { ${body}; throw new AtrizDatabaseError('not reached'); };`,
+      join(project.root, 'dist', 'scripts', 'backup-before.js'),
+      `import { AtrizDatabaseError } from '../src/errors.js';
+       export const backupBefore = async (keys) => { ${body} };`,
     );
   const run = (...args: string[]) =>
     runCli(
       ['deploy', 'core', 'atriz', ...args],
       { ...environment, NODE_ENV: 'production' },
-      { root: project.root, fromSource: true },
+      { root: project.root },
     );
   const deploy = async (...args: string[]) => {
     const { code, stdout, stderr } = await run(...args, '--json');

@@ -3,13 +3,12 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import postgres from 'postgres';
 import { afterEach, expect, test } from 'vitest';
 import { EmbeddedClusterError, startCluster } from '../../scripts/embedded/cluster.ts';
+import { programPath } from '../support/cli.ts';
 
 const folders: string[] = [];
 const children: ChildProcess[] = [];
@@ -26,11 +25,7 @@ afterEach(async () => {
 });
 
 async function runInChild(folder: string): Promise<{ child: ChildProcess; servers: Record<string, string> }> {
-  const tsx = join(dirname(createRequire(import.meta.url).resolve('tsx/package.json')), 'dist', 'cli.mjs');
-  const script = fileURLToPath(new URL('./run-cluster.ts', import.meta.url));
-  // --import keeps it one process, so that SIGKILL hits the cluster itself.
-  const loader = join(dirname(tsx), 'loader.mjs');
-  const child = spawn(process.execPath, ['--import', loader, script, folder], {
+  const child = spawn(process.execPath, [programPath('run-cluster'), folder], {
     stdio: ['ignore', 'pipe', 'inherit'],
     cwd: tmpdir(),
   });

@@ -1,14 +1,13 @@
 // kill -9 in the middle of a migration, then a plain rerun: the same database as if nothing had happened.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { createDatabasePool } from '../../src/index.ts';
 import { readCatalog } from '../../src/migrations/catalog.ts';
 import { migrate } from '../../src/migrations/index.ts';
-import { packageRoot } from '../../src/package-root.ts';
 import type { Pool } from '../../src/pool.ts';
+import { programPath } from '../support/cli.ts';
 import { emptyDatabase, openSessionPool } from '../support/database.ts';
 import { emptyFolder, type Folder } from '../support/migrations.ts';
 
@@ -27,10 +26,7 @@ function thirtySteps(transaction: boolean): Folder {
 }
 
 async function migrateAndKill(url: string, folder: Folder, after: number): Promise<void> {
-  const root = packageRoot();
-  const tsx = join(root, 'node_modules', 'tsx', 'dist', 'loader.mjs');
-  const script = join(root, 'test', 'support', 'migrate-once.ts');
-  const child = spawn(process.execPath, ['--import', tsx, script, url, folder.path], {
+  const child = spawn(process.execPath, [programPath('migrate-once'), url, folder.path], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const exited = once(child, 'exit');

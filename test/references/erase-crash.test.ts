@@ -1,7 +1,8 @@
 // Erasure interrupted at every step, then run again: the same end as if nothing had happened.
 import { expect, test } from 'vitest';
+import { packageRoot } from '../../src/package-root.ts';
 import { eraseUser } from '../../src/references/index.ts';
-import { runSource } from '../support/cli.ts';
+import { programPath, run } from '../support/cli.ts';
 import { describeWith } from '../support/database.ts';
 import { addPeople, bystander, openPools, refresh, rowsLeft, userIdOf } from './people.ts';
 
@@ -47,10 +48,11 @@ describeWith(['timescaledb'], 'erasure', () => {
     // The lock-out, between two chunks, inside of two transactions of applications, the very last.
     for (const [index, fatal] of [1, 3, 8, 14, steps.length].slice(0, kills).entries()) {
       const userId = userIdOf(people + 1 + index);
-      const killed = await runSource(
-        'test/references/erase-once.ts',
-        [JSON.stringify(urls), userId, String(fatal)],
+      const killed = await run(
+        process.execPath,
+        [programPath('erase-once'), JSON.stringify(urls), userId, String(fatal)],
         {},
+        packageRoot(),
       );
       expect(killed).toEqual({ code: null, stdout: '', stderr: '' });
       expect(await rowsLeft(pools, people + 1 + index)).not.toEqual(wanted);

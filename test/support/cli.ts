@@ -55,6 +55,10 @@ export function startCli(
   return start(process.execPath, [script, ...args], environment, packageRoot());
 }
 
+/** The compiled form of test/programs/<name>.ts, which Node.js runs by itself. */
+export const programPath = (name: string): string =>
+  join(packageRoot(), compiledFolder, 'test', 'programs', `${name}.js`);
+
 /** Runs a TypeScript file of the project. */
 export function runSource(
   script: string,

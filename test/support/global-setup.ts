@@ -7,7 +7,7 @@ import { databaseKeys, definitionOf } from '../../src/databases.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
-import { compiledFolder, templateName } from './names.ts';
+import { templateName } from './names.ts';
 import { hasTemplate, startServer, type TestServer } from './server.ts';
 
 declare module 'vitest' {
@@ -54,21 +54,10 @@ async function leftOver(url: string, run: string): Promise<string[]> {
   return rows.map(({ name }) => name);
 }
 
+/** What tests run as processes of their own, into `compiledFolder`. */
 function compile(): void {
   const root = packageRoot();
-  const options = [
-    '--outDir',
-    join(root, compiledFolder),
-    '--declaration',
-    'false',
-    '--declarationMap',
-    'false',
-  ];
-  execFileSync(join(root, 'node_modules', '.bin', 'tsc'), [
-    '-p',
-    join(root, 'tsconfig.build.json'),
-    ...options,
-  ]);
+  execFileSync(join(root, 'node_modules', '.bin', 'tsc'), ['-p', join(root, 'test')]);
 }
 
 async function query(url: string, text: string): Promise<void> {

@@ -1,13 +1,12 @@
 // The server crashes under the writer, and the writer's process is told to end: nothing acknowledged is lost, nothing is there twice.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { createPlainTracking } from '../../scripts/plain-tracking.ts';
-import { packageRoot } from '../../src/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { createLocationWriter } from '../../src/tracking/index.ts';
+import { programPath } from '../support/cli.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 import { track } from '../support/tracking-points.ts';
 
@@ -61,9 +60,7 @@ describe('the writer', () => {
   }, 120_000);
 
   test('drains on SIGTERM: everything accepted is there, once', async () => {
-    const tsx = join(packageRoot(), 'node_modules', 'tsx', 'dist', 'loader.mjs');
-    const script = join(packageRoot(), 'test', 'support', 'run-writer.ts');
-    const child = spawn(process.execPath, ['--import', tsx, script, server.url], {
+    const child = spawn(process.execPath, [programPath('run-writer'), server.url], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     let output = '';

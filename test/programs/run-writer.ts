@@ -1,7 +1,7 @@
 // A service that writes points until SIGTERM and then drains. Prints what was acknowledged.
 import { createDatabasePool } from '../../src/index.ts';
 import { createLocationWriter } from '../../src/tracking/index.ts';
-import { point } from './tracking-points.ts';
+import { point } from '../support/tracking-points.ts';
 
 const db = createDatabasePool({ connectionString: process.argv[2], max: 3 });
 const writer = createLocationWriter(db);
