@@ -60,6 +60,7 @@ export async function startCluster(options: EmbeddedClusterOptions): Promise<Emb
           port,
           turnTimeout: options.turnTimeout ?? 60_000,
           idleTimeout: 60_000,
+          onLog: (line) => onLog(`${new Date().toISOString()} timescaledb: ${line}`),
           onProgress,
         }),
       ),

@@ -1,6 +1,6 @@
 // Starts or finds the server of the suite: TEST_SERVER=embedded|docker|url.
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GenericContainer, getContainerRuntimeClient, Wait } from 'testcontainers';
@@ -84,7 +84,15 @@ async function findGiven(url: string) {
 
 async function startEmbedded() {
   const folder = mkdtempSync(join(tmpdir(), 'atriz-test-'));
-  const cluster = await startCluster({ folder, durable: false });
+  const cluster = await startCluster({
+    folder,
+    durable: false,
+    onLog: (line) => {
+      appendFileSync(join(folder, 'postgres.log'), `${line}\n`);
+      // Ended on purpose or not: what a test reports as a closed connection has its reason here.
+      if (/ ended: /.test(line) && !/dropped|cancel|stops/.test(line)) console.error(line);
+    },
+  });
   return {
     kind: 'embedded' as const,
     plain: `${cluster.servers.plain}/postgres`,

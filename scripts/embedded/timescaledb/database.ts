@@ -23,13 +23,16 @@ export class Database {
   /** Why the instance was ended on purpose, if it was. */
   ended: string | undefined;
   readonly #folders: DatabaseFolders;
+  readonly #onEnd: (reason: string) => void;
   #applied: string | undefined;
   #instance: Promise<Instance> | undefined;
   #generation = 0;
 
-  constructor(name: string, folders: DatabaseFolders) {
+  /** @param onEnd hears why an instance ended without being closed. */
+  constructor(name: string, folders: DatabaseFolders, onEnd: (reason: string) => void) {
     this.name = name;
     this.#folders = folders;
+    this.#onEnd = onEnd;
   }
 
   get isOpen(): boolean {
@@ -155,7 +158,8 @@ export class Database {
 
   #launch(folder: string, catalogName: string): Promise<Instance> {
     const generation = ++this.#generation;
-    return Instance.open(folder, catalogName, () => {
+    return Instance.open(folder, catalogName, ({ message }) => {
+      this.#onEnd(message);
       // The next instance may be opening already when this one's end is heard.
       if (generation !== this.#generation) return;
       this.#instance = undefined;

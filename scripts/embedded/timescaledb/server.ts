@@ -20,6 +20,8 @@ export interface TimescaleServerOptions {
   turnTimeout: number;
   /** An instance without clients is closed after this long, in milliseconds: each takes some 300 MB. */
   idleTimeout: number;
+  /** Lines of its log: instances that ended without being closed. */
+  onLog: (line: string) => void;
   onProgress: (message: string) => void;
 }
 
@@ -91,7 +93,9 @@ export class TimescaleServer {
     if (!this.#folders.has(name)) return undefined;
     let database = this.#databases.get(name);
     if (!database) {
-      database = new Database(name, this.#folders);
+      database = new Database(name, this.#folders, (reason) =>
+        this.options.onLog(`database "${name}" ended: ${reason}`),
+      );
       this.#databases.set(name, database);
     }
     return database;
