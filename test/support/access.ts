@@ -6,7 +6,7 @@ import { createDatabasePool, type Pool, recordLocations } from '../../src/index.
 import { migrate } from '../../src/migrations/index.ts';
 import type { LocationInput } from '../../src/tracking/index.ts';
 import { freshEnvironment, runCli } from './cli.ts';
-import { openPool, serverUrl, uniqueName } from './database.ts';
+import { openSessionPool, serverUrl, uniqueName } from './database.ts';
 import { copyOfFolder } from './migrations.ts';
 
 /** Written by hand: the roles that a server with all five databases has. */
@@ -71,7 +71,7 @@ export class ArrangedServer {
 
   /** A pool of the superuser's, closed after the file. */
   superuser(key: DatabaseKey): Pool {
-    return openPool(key, this.url(key), { max: 1 }) as unknown as Pool;
+    return openSessionPool(key, this.url(key), { max: 1 }) as unknown as Pool;
   }
 
   /** Runs `work` as a role, through a login of its own. */
