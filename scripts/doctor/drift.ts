@@ -58,7 +58,7 @@ async function findDrift(db: Pool, key: DatabaseKey): Promise<Found[]> {
   }
 }
 
-async function roleOf(db: Pool): Promise<string> {
+export async function roleOf(db: Pool): Promise<string> {
   const { rows } = await db.query<{ role: string }>('SELECT current_user AS role');
   return rows[0]?.role ?? '';
 }
