@@ -106,6 +106,14 @@ describe('a promotion in the middle of writes', () => {
     const isHeld = new Promise<void>((resolve) => {
       goOn = resolve;
     });
+    // A failed expectation must not leave them writing.
+    await using _ = {
+      async [Symbol.asyncDispose]() {
+        isOver = true;
+        goOn();
+        await Promise.all(noting);
+      },
+    };
     const feeding = (async () => {
       for (const event of events) {
         void writer.write(event);
