@@ -48,6 +48,21 @@ export function isArranged(db: Pool, key: DatabaseKey): Promise<boolean> {
   return withCatalogPath(db, read, { readOnly: true });
 }
 
+/**
+ * Whether the matrix judges the grants: it was applied, or one of its roles owns or may do something in here
+ * although the database itself belongs to somebody else, as after pg_restore --no-owner.
+ */
+export async function isJudgedByMatrix(db: Pool, key: DatabaseKey): Promise<boolean> {
+  if (await isArranged(db, key)) return true;
+  const read = (transaction: Transaction) =>
+    transaction.query(
+      `SELECT 1 FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid
+       WHERE d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND r.rolname = ANY($1) LIMIT 1`,
+      [rolesOf(matrixOf(key))],
+    );
+  return (await withCatalogPath(db, read, { readOnly: true })).rowCount > 0;
+}
+
 /** For a database that exists and that the matrix was not applied to. */
 export const unarranged = (key: DatabaseKey): string =>
   `${definitionOf(key).database}: its access is not arranged: npm run db:access -- apply ${key}`;

@@ -24,5 +24,7 @@ export async function backupBefore(keys: readonly DatabaseKey[]): Promise<string
       progress,
     });
   });
-  return [`${critical.join(', ')} are in ${folder}`, left].filter(Boolean).join('; ');
+  return [`${critical.join(', ')} ${critical.length === 1 ? 'is' : 'are'} in ${folder}`, left]
+    .filter(Boolean)
+    .join('; ');
 }

@@ -69,21 +69,50 @@ export async function withMaintenance<Result>(
   }
 }
 
-/** Runs `work` in a new database beside the real one, dropped afterwards whatever happens. */
-export async function withScratchDatabase<Result>(
+/** Runs `work` in a new database beside the real one, dropped afterwards whatever happens, Ctrl-C too. */
+export function withScratchDatabase<Result>(
   key: DatabaseKey,
   name: string,
   work: (pool: Pool) => Promise<Result>,
 ): Promise<Result> {
-  await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`));
+  return untilInterrupted(async (interruption) => {
+    await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`));
+    try {
+      await using pool = createDatabasePool({
+        connectionString: withDatabase(databaseUrl(key).url, name),
+        applicationName: 'atriz-db',
+        max: 2,
+      });
+      return await Promise.race([work(pool), interruption]);
+    } finally {
+      await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`));
+    }
+  });
+}
+
+/** What tells a process to end. */
+export const endingSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Runs `work`, whose `interruption` rejects when the process is told to end; that it does, once `work` has cleaned up. */
+async function untilInterrupted<Result>(
+  work: (interruption: Promise<never>) => Promise<Result>,
+): Promise<Result> {
+  let received: NodeJS.Signals | undefined;
+  let reject: (reason: Error) => void = () => undefined;
+  const interruption = new Promise<never>((_, rejects) => {
+    reject = rejects;
+  });
+  interruption.catch(() => undefined);
+  const stop = (signal: NodeJS.Signals) => {
+    received = signal;
+    reject(new Error(`Interrupted by ${signal}.`));
+  };
+  for (const signal of endingSignals) process.on(signal, stop);
   try {
-    await using pool = createDatabasePool({
-      connectionString: withDatabase(databaseUrl(key).url, name),
-      applicationName: 'atriz-db',
-      max: 2,
-    });
-    return await work(pool);
+    return await work(interruption);
   } finally {
-    await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`));
+    for (const signal of endingSignals) process.off(signal, stop);
+    // As if nobody had listened.
+    if (received) process.kill(process.pid, received);
   }
 }

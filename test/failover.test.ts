@@ -72,43 +72,82 @@ describe('several hosts in one URL', () => {
 describe('a promotion in the middle of writes', () => {
   test('everything acknowledged is on the new primary, and the writer stores every event once', async () => {
     const events = track(10_000, 500);
-    await using db = createDatabasePool({ connectionString: servers.url('read-write'), max: 6 });
-    await using writer = createLocationWriter(db, { retryDelayMs: { min: 20, max: 200 }, batchSize: 500 });
+    const connectionString = servers.url('read-write');
+    await using db = createDatabasePool({ connectionString, max: 3, applicationName: 'notes' });
+    await using tracking = createDatabasePool({ connectionString, applicationName: 'points' });
+    const retried: unknown[] = [];
+    await using writer = createLocationWriter(tracking, {
+      retryDelayMs: { min: 20, max: 200 },
+      batchSize: 500,
+      onRetry: ({ error }) => retried.push(error),
+    });
     const acknowledged: number[] = [];
-    const failures: unknown[] = [];
+    const failed = new Map<number, unknown>();
+    const unanswered = new Set<number>();
     let isOver = false;
     let n = 0;
     const note = async () => {
       while (!isOver) {
         n += 1;
         const own = n;
+        unanswered.add(own);
         await withTransaction(db, (transaction) =>
           transaction.query('INSERT INTO notes VALUES ($1)', [own]),
         ).then(
           () => acknowledged.push(own),
-          (error: unknown) => failures.push(error),
+          (error: unknown) => failed.set(own, error),
         );
+        unanswered.delete(own);
       }
     };
     const noting = [note(), note(), note()];
     let fed = 0;
-    let crash: () => void = () => undefined;
-    const crashes = new Promise<void>((resolve) => {
-      crash = resolve;
+    let goOn: () => void = () => undefined;
+    const isHeld = new Promise<void>((resolve) => {
+      goOn = resolve;
     });
+    // A failed expectation must not leave them writing.
+    await using _ = {
+      async [Symbol.asyncDispose]() {
+        isOver = true;
+        goOn();
+        await Promise.all(noting);
+      },
+    };
     const feeding = (async () => {
       for (const event of events) {
         void writer.write(event);
         fed += 1;
-        if (fed === 3_000) await crashes;
+        if (fed === 3_000) await isHeld;
         if (fed % 100 === 0) await sleep(5);
       }
       await writer.flush();
     })();
     while (fed < 3_000 || acknowledged.length < 100) await sleep(1);
-    crash();
-    await servers.primary.crash();
+
     await using standby = createDatabasePool({ connectionString: servers.standby.url, max: 1 });
+    // A standby that confirms nothing: the primary has each commit on its disk, and owes the answer.
+    const letGo = await holdReceiver(standby);
+    let inFlight: number[] = [];
+    try {
+      goOn();
+      await using primary = createDatabasePool({ connectionString: servers.primary.url, max: 1 });
+      const waiting = async () =>
+        (
+          await primary.query<{ notes: number; points: number }>(
+            `SELECT count(*) FILTER (WHERE application_name = 'notes')::int AS notes,
+               count(*) FILTER (WHERE application_name = 'points')::int AS points
+             FROM pg_stat_activity WHERE wait_event = 'SyncRep'`,
+          )
+        ).rows[0];
+      await expect
+        .poll(waiting, { timeout: 20_000 })
+        .toEqual({ notes: 3, points: expect.toSatisfy((count) => count > 0) });
+      inFlight = [...unanswered];
+      await servers.primary.crash();
+    } finally {
+      letGo();
+    }
     await standby.query('SELECT pg_promote()');
     const before = acknowledged.length;
     while (acknowledged.length < before + 100) await sleep(1);
@@ -116,10 +155,13 @@ describe('a promotion in the middle of writes', () => {
     await Promise.all([feeding, ...noting]);
 
     expect(await portOf(db)).toBe(servers.standby.port);
+    expect(inFlight).toHaveLength(3);
+    for (const own of inFlight) expect(failed.get(own)).toBeInstanceOf(ConnectionError);
+    expect(retried[0]).toBeInstanceOf(ConnectionError);
     const { rows } = await standby.query<{ n: number }>('SELECT n FROM notes');
     const stored = new Set(rows.map((row) => row.n));
     expect(acknowledged.filter((own) => !stored.has(own))).toEqual([]);
-    for (const error of failures) expect(error).toBeInstanceOf(ConnectionError);
+    for (const error of failed.values()) expect(error).toBeInstanceOf(ConnectionError);
     expect(writer.stats).toMatchObject({ written: events.length, rejected: 0 });
     const points = await standby.query<{ n: number }>(
       "SELECT (metadata->>'n')::int AS n FROM location_events ORDER BY n",
@@ -141,6 +183,15 @@ describe('a promotion in the middle of writes', () => {
     expect(await waiting).toBe(servers.standby.port);
   });
 });
+
+/** Stops the process that writes the primary's log on a standby. @returns what lets it go on. */
+async function holdReceiver(standby: Pool): Promise<() => void> {
+  const { rows } = await standby.query<{ pid: number }>('SELECT pid FROM pg_stat_wal_receiver');
+  const pid = rows[0]?.pid;
+  if (pid === undefined) throw new Error('The standby receives nothing.');
+  process.kill(pid, 'SIGSTOP');
+  return () => process.kill(pid, 'SIGCONT');
+}
 
 /** A server that does nothing but `onConnection`. @returns its port. */
 async function listen(onConnection: () => void): Promise<number> {

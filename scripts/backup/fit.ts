@@ -70,7 +70,11 @@ async function readTarget(maintenance: Pool): Promise<Target> {
   return rows[0] as Target;
 }
 
-function refuseExtensions(backup: DatabaseBackup, available: Target['extensions']): void {
+/** @param available every version that the server offers. */
+export function refuseExtensions(
+  backup: Pick<DatabaseBackup, 'key' | 'extensions'>,
+  available: Target['extensions'],
+): void {
   for (const { name, version } of backup.extensions) {
     const versions = available.filter((one) => one.name === name).map((one) => one.version);
     if (versions.length === 0) {

@@ -1,7 +1,6 @@
 // Turns SIGTERM, SIGINT and SIGHUP into a signal that work can clean up after.
+import { endingSignals } from '../session.ts';
 import { BackupError } from './errors.ts';
-
-const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Runs `work`; its signal aborts with a BackupError when the process is told to end. */
 export async function interruptible<Result>(
@@ -12,11 +11,11 @@ export async function interruptible<Result>(
   const stop = (signal: NodeJS.Signals) =>
     controller.abort(new BackupError(`${what} was interrupted by ${signal}: nothing of it was kept.`));
   // A second Ctrl-C must not cut the cleaning short, so the listeners stay until the work has ended.
-  for (const signal of signals) process.on(signal, stop);
+  for (const signal of endingSignals) process.on(signal, stop);
   try {
     return await work(controller.signal);
   } finally {
-    for (const signal of signals) process.off(signal, stop);
+    for (const signal of endingSignals) process.off(signal, stop);
   }
 }
 

@@ -1,12 +1,13 @@
 // The SQL that takes a change by hand back, or says where to write it down.
 import type { DatabaseKey } from '../../src/databases.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Difference } from './drift.ts';
 
 /** A mend and a note: SQL where the object can be made from its definition, else the way into a migration. */
 export function mendDrift(difference: Difference, key: DatabaseKey): [mend: string, note?: string] {
   const { kind, wanted, found } = difference;
   const keep = `npm run migrate:create -- ${key} <name>`;
-  if (kind === 'grant') return [mendGrant(difference)];
+  if (kind === 'grant') return mendGrant(difference);
   if (wanted === undefined) {
     const drop = dropOf(difference);
     return drop
@@ -47,11 +48,13 @@ function dropOf({ kind, name, found = '' }: Difference): string | undefined {
       return `DROP ROUTINE ${name}`;
     case 'eventtrigger':
       return `DROP EVENT TRIGGER ${name}`;
+    case 'extension':
+    case 'schema':
+      // The catalog has these names bare, such as uuid-ossp.
+      return `DROP ${kind.toUpperCase()} ${quoteIdentifier(name)}`;
     case 'index':
     case 'type':
     case 'statistics':
-    case 'extension':
-    case 'schema':
       return `DROP ${kind.toUpperCase()} ${name}`;
     case 'relation': {
       const entry = kindsOfRelation.find(([words]) => found.startsWith(words));
@@ -73,14 +76,24 @@ function createOf({ kind, name, wanted = '' }: Difference): string | undefined {
     case 'index':
     case 'statistics':
       return wanted;
-    case 'trigger':
-      return statementOfTrigger(wanted);
-    case 'function':
-      return /^[\s\S]*\$function\$/.exec(wanted)?.[0];
+    case 'trigger': {
+      const { statement, comment } = triggerOf(wanted);
+      return withComment(statement, `TRIGGER ${last(name)} ON ${parent(name)}`, comment);
+    }
+    case 'function': {
+      const [, statement, comment] = /^([\s\S]*\$function\$)\s*([\s\S]*)$/.exec(wanted) ?? [];
+      return withComment(statement, `ROUTINE ${name}`, comment);
+    }
     default:
       return undefined;
   }
 }
+
+/** The catalog has the comment in the same line: without it the object would still differ. */
+const withComment = (statement: string | undefined, object: string, comment = ''): string | undefined =>
+  statement && comment
+    ? `${statement}; COMMENT ON ${object} IS '${comment.replaceAll("'", "''")}'`
+    : statement;
 
 function alterOf(difference: Difference): string | undefined {
   const { kind, name, wanted = '', found = '' } = difference;
@@ -90,7 +103,7 @@ function alterOf(difference: Difference): string | undefined {
     case 'function':
       return createOf(difference);
     case 'trigger':
-      return alterTrigger(name, wanted, found);
+      return alterTrigger(difference);
     case 'index':
     case 'constraint':
       return [dropOf(difference), createOf(difference)].join('; ');
@@ -128,9 +141,11 @@ function alterColumn(name: string, wanted: Column, found: Column): string {
   return `ALTER TABLE ${parent(name)} ${changes.filter(Boolean).join(', ')}`;
 }
 
-/** A line ends with how the trigger is enabled: O as usual, D not, R and A on replicas. */
-const triggerLine = /^(.*\)) ([ODRA])(?: .*)?$/s;
-const statementOfTrigger = (line: string) => triggerLine.exec(line)?.[1];
+/** After the statement stands how the trigger is enabled: O as usual, D not, R and A on replicas. */
+function triggerOf(line: string): { statement?: string | undefined; state: string; comment: string } {
+  const [, statement, state = 'O', comment = ''] = /^(.*\)) ([ODRA])(?: (.*))?$/s.exec(line) ?? [];
+  return { statement, state, comment };
+}
 const enabled: Readonly<Record<string, string>> = {
   O: 'ENABLE',
   D: 'DISABLE',
@@ -138,39 +153,41 @@ const enabled: Readonly<Record<string, string>> = {
   A: 'ENABLE ALWAYS',
 };
 
-function alterTrigger(name: string, wanted: string, found: string): string | undefined {
-  const [should, is] = [triggerLine.exec(wanted), triggerLine.exec(found)];
-  if (should?.[1] === is?.[1]) {
-    return `ALTER TABLE ${parent(name)} ${enabled[should?.[2] ?? 'O']} TRIGGER ${last(name)}`;
+function alterTrigger(difference: Difference): string {
+  const { name, wanted = '', found = '' } = difference;
+  const [should, is] = [triggerOf(wanted), triggerOf(found)];
+  if (should.statement === is.statement && should.state !== is.state) {
+    return `ALTER TABLE ${parent(name)} ${enabled[should.state]} TRIGGER ${last(name)}`;
   }
-  return `DROP TRIGGER ${last(name)} ON ${parent(name)}; ${should?.[1]}`;
+  return [dropOf(difference), createOf(difference)].join('; ');
 }
 
 /** `reporting on TABLE public.users`: SELECT, UPDATE. A column's privileges are granted on its table. */
-function mendGrant({ name, wanted, found }: Difference): string {
-  const [, grantee = '', kind = '', object = ''] = /^(.*) on ([A-Z]+) (.*)$/s.exec(name) ?? [];
-  const role = grantee === 'OWNER' ? 'CURRENT_USER' : grantee;
+function mendGrant({ name, wanted, found }: Difference): [mend: string, note?: string] {
+  const [, grantee = '', kind = '', object = ''] = /^(.*) on ([A-Z]+)(?: (.*))?$/s.exec(name) ?? [];
   const list = (text: string | undefined) => (text ? text.split(', ') : []);
   const surplus = list(found).filter((privilege) => !list(wanted).includes(privilege));
   const lacking = list(wanted).filter((privilege) => !list(found).includes(privilege));
-  if (grantee.endsWith(' by default')) {
-    const who = grantee.replace(/ by default$/, '');
-    const change = (verb: string, privileges: string[], to: string) =>
-      privileges.length > 0 &&
-      `ALTER DEFAULT PRIVILEGES ${inSchema(object)}${verb} ${privileges.join(', ')} ON ${kind} ${to} ${who}`;
-    return [change('REVOKE', surplus, 'FROM'), change('GRANT', lacking, 'TO')].filter(Boolean).join('; ');
+  const both = (revoke: (privileges: string[]) => string, grant: (privileges: string[]) => string) =>
+    [surplus.length > 0 && revoke(surplus), lacking.length > 0 && grant(lacking)].filter(Boolean).join('; ');
+  const who = grantee.replace(/ by default$/, '');
+  if (who !== grantee) {
+    const alter = ['ALTER DEFAULT PRIVILEGES', object].filter(Boolean).join(' ');
+    const mend = both(
+      (privileges) => `${alter} REVOKE ${privileges.join(', ')} ON ${kind} FROM ${who}`,
+      (privileges) => `${alter} GRANT ${privileges.join(', ')} ON ${kind} TO ${who}`,
+    );
+    return [mend, 'as the role that set it: \\ddp in psql names it'];
   }
+  const role = who === 'OWNER' ? 'CURRENT_USER' : who;
   const isColumn = kind === 'COLUMN';
   const target = isColumn ? `TABLE ${parent(object)}` : `${kind} ${object}`;
   const columns = isColumn ? ` (${last(object)})` : '';
   const bare = (privileges: string[]) =>
     privileges.map((privilege) => privilege.replace(' with grant option', '') + columns).join(', ');
-  return [
-    surplus.length > 0 && `REVOKE ${bare(surplus)} ON ${target} FROM ${role}`,
-    lacking.length > 0 && `GRANT ${bare(lacking)} ON ${target} TO ${role}`,
-  ]
-    .filter(Boolean)
-    .join('; ');
+  const mend = both(
+    (privileges) => `REVOKE ${bare(privileges)} ON ${target} FROM ${role}`,
+    (privileges) => `GRANT ${bare(privileges)} ON ${target} TO ${role}`,
+  );
+  return [mend];
 }
-
-const inSchema = (text: string) => (text ? `${text} ` : '');

@@ -8,7 +8,7 @@ import { getMigrationStatus, migrate } from '../../src/migrations/index.ts';
 import type { MigrationState } from '../../src/migrations/state.ts';
 import type { Pool } from '../../src/pool.ts';
 import { comparePolicies } from '../../src/tracking/policies.ts';
-import { isArranged } from '../access.ts';
+import { isJudgedByMatrix } from '../access.ts';
 import { withScratchDatabase } from '../session.ts';
 import { mendDrift } from './drift-mend.ts';
 import { type Check, error, type Found, warning } from './finding.ts';
@@ -41,7 +41,7 @@ async function findDrift(db: Pool, key: DatabaseKey): Promise<Found[]> {
     const wanted = await catalogOfMigrations(key, state);
     const differences = compareCatalogs(wanted, await readCatalog(db));
     const mended = await relationsOfPolicies(db, key);
-    const elsewhere = (await isArranged(db, key)) ? judgedByAccess : judgedElsewhere;
+    const elsewhere = (await isJudgedByMatrix(db, key)) ? judgedByAccess : judgedElsewhere;
     return differences
       .filter(({ kind, name }) => !elsewhere.has(kind) && !(mended.has(name) && isOfTimescale(kind)))
       .map((difference) => error(describe(difference), ...mendDrift(difference, key)));
@@ -58,7 +58,7 @@ async function findDrift(db: Pool, key: DatabaseKey): Promise<Found[]> {
   }
 }
 
-async function roleOf(db: Pool): Promise<string> {
+export async function roleOf(db: Pool): Promise<string> {
   const { rows } = await db.query<{ role: string }>('SELECT current_user AS role');
   return rows[0]?.role ?? '';
 }
@@ -113,13 +113,30 @@ function compareCatalogs(wanted: readonly string[], found: readonly string[]): D
   return differences.filter((difference) => !differences.some((other) => causes(other, difference)));
 }
 
-const byObject = (lines: readonly string[]): Map<string, string> =>
-  new Map(
+function byObject(lines: readonly string[]): Map<string, string> {
+  const objects = new Map(
     lines.map((line) => {
       const colon = line.indexOf(': ');
-      return [line.slice(0, colon), line.slice(colon + 2)];
+      return [line.slice(0, colon), line.slice(colon + 2)] as const;
     }),
   );
+  // PostgreSQL writes its own default privileges down only beside others, and the owner's with them.
+  for (const [kind, privilege] of builtInDefaults) {
+    const isWritten = [...objects.keys()].some((name) => name.endsWith(` by default on ${kind}`));
+    if (!isWritten && privilege) objects.set(`grant PUBLIC by default on ${kind}`, privilege);
+    objects.delete(`grant OWNER by default on ${kind}`);
+  }
+  return objects;
+}
+
+/** What everybody may do with new objects of a kind, unless a default privilege for all schemas says otherwise. */
+const builtInDefaults = [
+  ['TABLES', undefined],
+  ['SEQUENCES', undefined],
+  ['ROUTINES', 'EXECUTE'],
+  ['TYPES', 'USAGE'],
+  ['SCHEMAS', undefined],
+] as const;
 
 /** A table comes and goes with its columns, an index with its constraint, a grant with its object. */
 function causes(cause: Difference, effect: Difference): boolean {
@@ -144,7 +161,10 @@ function causes(cause: Difference, effect: Difference): boolean {
     case 'function':
       return effect.kind === 'grant' && effect.name.endsWith(` on ROUTINE ${cause.name}`);
     case 'schema':
-      return effect.name.startsWith(`${cause.name}.`) || effect.name.endsWith(` on SCHEMA ${cause.name}`);
+      // Bare in its own line, quoted where it needs that in the names of what is in it.
+      return [cause.name, quoteIdentifier(cause.name)].some(
+        (schema) => effect.name.startsWith(`${schema}.`) || effect.name.endsWith(` on SCHEMA ${schema}`),
+      );
     default:
       return false;
   }

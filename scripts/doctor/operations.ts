@@ -4,10 +4,10 @@ import { checkAccess } from '../../src/access/check.ts';
 import { isProduction } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
-import { isArranged, matrixOf } from '../access.ts';
+import { isJudgedByMatrix, matrixOf } from '../access.ts';
 import { listBackups } from '../backup/backups.ts';
 import { defaultFolder } from '../commands/backup.ts';
-import { type Check, error, type Found } from './finding.ts';
+import { type Check, error, type Found, warning } from './finding.ts';
 import type { Thresholds } from './thresholds.ts';
 
 export const backupCheck = 'backups';
@@ -19,25 +19,29 @@ export const operationChecks: readonly Check[] = [
 
 /** A database that was made without roles is not the matrix's to judge. */
 async function findAccess(db: Pool, key: DatabaseKey): Promise<Found[]> {
-  if (!(await isArranged(db, key))) return [];
+  if (!(await isJudgedByMatrix(db, key))) return [];
   const differences = await checkAccess(db, matrixOf(key));
   return differences.map(({ what, mend }) =>
     error(what, mend, `all of them: npm run db:access -- apply ${key}`),
   );
 }
 
-/** Of ./backups. Where nobody makes backups, only production is told. */
+/**
+ * Of ./backups. Where nobody makes backups, only production is told; of a database that is not critical, a
+ * backup is expected again once there was one.
+ */
 async function findOldBackups(_: Pool, key: DatabaseKey, { backups: limits }: Thresholds): Promise<Found[]> {
-  const { every, critical } = definitionOf(key).backup;
+  const { database, backup } = definitionOf(key);
   const { backups } = await listBackups(resolve(defaultFolder));
-  if (!critical || (backups.length === 0 && !isProduction())) return [];
   const newest = backups.find(({ manifest }) => manifest.databases.some((database) => database.key === key));
   const mend = `npm run db:backup -- ${key}`;
   const note = 'backups elsewhere (--to) are not looked at: list those with db:backup -- --list --to FOLDER';
-  if (!newest)
-    return [error(`${definitionOf(key).database} has no backup in ./${defaultFolder}`, mend, note)];
+  if (!newest) {
+    const isExpected = backup.critical && (backups.length > 0 || isProduction());
+    return isExpected ? [error(`${database} has no backup in ./${defaultFolder}`, mend, note)] : [];
+  }
   const age = (Date.now() - Date.parse(newest.manifest.startedAt)) / 1000;
-  if (age <= limits[every]) return [];
-  const hours = Math.floor(age / 3600);
-  return [error(`the newest backup of ${definitionOf(key).database} is ${hours} hours old`, mend, note)];
+  if (age <= limits[backup.every]) return [];
+  const found = backup.critical ? error : warning;
+  return [found(`the newest backup of ${database} is ${Math.floor(age / 3600)} hours old`, mend, note)];
 }

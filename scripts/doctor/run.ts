@@ -4,10 +4,12 @@ import { databaseUrl } from '../../src/config.ts';
 import { parseDatabaseUrl } from '../../src/database-url.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConnectionError, sqlState } from '../../src/errors.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
 import { databaseName } from '../commands/create.ts';
 import { withPool } from '../session.ts';
 import { checks } from './checks.ts';
+import { roleOf } from './drift.ts';
 import type { Check, Finding } from './finding.ts';
 import { defaultThresholds } from './thresholds.ts';
 
@@ -81,24 +83,23 @@ async function runCheck(check: Check, pool: Pool, key: DatabaseKey): Promise<Fin
   } catch (failure) {
     // A mistake in a query of ours must not pass for a finding.
     if (!(failure instanceof AtrizDatabaseError) && !mayHappen.has(sqlState(failure) ?? '')) throw failure;
-    return [notChecked(check, key, failure as Error)];
+    return [await notChecked(check, pool, key, failure as Error)];
   }
 }
 
 /** insufficient_privilege, query_canceled, lock_not_available, out_of_memory, too_many_connections, disk_full. */
 const mayHappen: ReadonlySet<string> = new Set(['42501', '57014', '55P03', '53200', '53300', '53100']);
 
-const notChecked = ({ name }: Check, key: DatabaseKey, failure: Error): Finding => ({
-  check: name,
-  severity: 'warning',
-  reason: `${name} was not checked: ${failure.message}`,
-  ...(sqlState(failure) === '42501'
-    ? {
-        mend: 'GRANT pg_monitor, pg_read_all_data TO CURRENT_USER',
-        note: 'as a superuser, with the name of the role',
-      }
-    : { mend: `npm run db:doctor -- ${key}`, note: 'again, once that is mended' }),
-});
+async function notChecked({ name }: Check, db: Pool, key: DatabaseKey, failure: Error): Promise<Finding> {
+  const mend =
+    sqlState(failure) === '42501'
+      ? {
+          mend: `GRANT pg_monitor, pg_read_all_data TO ${quoteIdentifier(await roleOf(db))}`,
+          note: 'as a superuser',
+        }
+      : { mend: `npm run db:doctor -- ${key}`, note: 'again, once that is mended' };
+  return { check: name, severity: 'warning', reason: `${name} was not checked: ${failure.message}`, ...mend };
+}
 
 const unreachable = (key: DatabaseKey, failure: ConnectionError): Finding => ({
   check: 'connection',

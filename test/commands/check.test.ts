@@ -3,8 +3,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { deriveDown, unfinishedMark } from '../../scripts/down-stub.ts';
-import { environmentFor, runCli } from '../support/cli.ts';
-import { emptyDatabase, possibleKeys } from '../support/database.ts';
+import { createDatabasePool } from '../../src/pool.ts';
+import { environmentFor, runCli, startCli } from '../support/cli.ts';
+import { emptyDatabase, maintain, possibleKeys, serverUrl, uniqueRolePrefix } from '../support/database.ts';
 import { copyOfProject } from '../support/migrations.ts';
 
 // Each test runs the command line several times, on a machine that may be busy.
@@ -21,6 +22,27 @@ test.each(possibleKeys())(
     });
   },
 );
+
+test('interrupted, it drops its scratch database before it ends', async () => {
+  const url = new URL(await emptyDatabase('core'));
+  const role = `${uniqueRolePrefix()}checker`;
+  await maintain('core', `CREATE ROLE ${role} LOGIN CREATEDB PASSWORD 'x'`);
+  [url.username, url.password] = [role, 'x'];
+  await using maintenance = createDatabasePool({ connectionString: serverUrl('core', 'postgres'), max: 1 });
+  const scratch = async () =>
+    (
+      await maintenance.query(
+        'SELECT 1 FROM pg_database WHERE datdba = (SELECT oid FROM pg_roles WHERE rolname = $1)',
+        [role],
+      )
+    ).rowCount;
+  const { child, ended } = startCli(['check', 'core'], environmentFor('core', url.href));
+  await expect.poll(scratch, { timeout: 20_000, interval: 10 }).toBe(1);
+  child.kill('SIGINT');
+  await ended;
+  expect(child.signalCode).toBe('SIGINT');
+  expect(await scratch()).toBe(0);
+});
 
 describe('check finds', () => {
   let environment: Record<string, string>;

@@ -1,10 +1,14 @@
 // deploy: doctor, backup, migrate, doctor again; it stops at the first thing that is wrong, and says what was done.
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
+import { listBackups } from '../../scripts/backup/backups.ts';
+import { backupBefore } from '../../scripts/backup-before.ts';
 import type { Pool } from '../../src/pool.ts';
+import { temporaryFolder } from '../support/backups.ts';
 import { runCli } from '../support/cli.ts';
-import { patient } from '../support/doctor.ts';
+import { testWith } from '../support/database.ts';
+import { patient, takeOver } from '../support/doctor.ts';
 import { copyOfProject } from '../support/migrations.ts';
 
 // Each test runs the command line several times, on a machine that may be busy.
@@ -16,6 +20,29 @@ interface Report {
   pending: Record<string, string[]>;
   steps: { step: string; status: string; result: string; migrations?: Record<string, string[]> }[];
 }
+
+testWith(
+  ['pg_dump'],
+  'its backup holds what is critical of what will change, and says what it left',
+  async () => {
+    const { environment } = await patient('core');
+    const home = process.cwd();
+    takeOver(environment);
+    process.chdir(temporaryFolder());
+    try {
+      const said = await backupBefore(['core', 'tracking']);
+      const { backups } = await listBackups('backups');
+      expect(backups.map(({ manifest }) => manifest.databases.map(({ key }) => key))).toEqual([['core']]);
+      expect(said).toBe(
+        `core is in ${resolve(backups[0]?.folder ?? '')}; tracking is not critical and has no backup of this deployment`,
+      );
+      expect(await backupBefore(['tracking'])).toMatch(/^tracking is not critical/);
+    } finally {
+      process.chdir(home);
+      vi.unstubAllEnvs();
+    }
+  },
+);
 
 describe('a deployment', () => {
   const project = copyOfProject();

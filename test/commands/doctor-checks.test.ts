@@ -5,7 +5,8 @@ import { isOlder } from '../../scripts/doctor/server.ts';
 import { defaultThresholds } from '../../scripts/doctor/thresholds.ts';
 import { createDatabasePool } from '../../src/index.ts';
 import { runCli } from '../support/cli.ts';
-import { applyMends, doctor, examine, patient } from '../support/doctor.ts';
+import { uniqueRolePrefix } from '../support/database.ts';
+import { applyMends, doctor, examine, patient, takeOver } from '../support/doctor.ts';
 import { failure } from '../support/failure.ts';
 import { startOwnServer } from '../support/own-server.ts';
 
@@ -38,6 +39,32 @@ test('a time zone that is not UTC', async () => {
   expect((await doctor(environment, 'core')).code).toBe(0);
 });
 
+test('a time zone of a role, in all databases or in this one', async () => {
+  const role = `${uniqueRolePrefix()}clerk`;
+  await db.query(`CREATE ROLE ${role} LOGIN PASSWORD 'x'`);
+  const url = new URL(environment.SHARED_DATABASE_URL ?? '');
+  [url.username, url.password] = [role, 'x'];
+  takeOver({ SHARED_DATABASE_URL: url.href });
+  try {
+    const alter = `ALTER ROLE "${role}"`;
+    for (const where of ['', ` IN DATABASE "${db.name}"`]) {
+      await db.query(`${alter}${where} SET timezone TO 'Asia/Tokyo'`);
+      const findings = await find('time-zone');
+      expect(findings).toMatchObject([
+        {
+          severity: 'error',
+          reason: expect.stringContaining('Asia/Tokyo'),
+          mend: `${alter}${where} RESET timezone`,
+        },
+      ]);
+      await applyMends(db, findings);
+      expect(await find('time-zone')).toEqual([]);
+    }
+  } finally {
+    vi.unstubAllEnvs();
+  }
+});
+
 describe('extensions', () => {
   test('that are older than what the server has', async () => {
     await db.query("CREATE EXTENSION hstore VERSION '1.4'");
@@ -55,7 +82,12 @@ describe('extensions', () => {
   test('that are too old for this package, or that the server does not have', async () => {
     const oldestExtension = { plpgsql: '99.1' };
     expect(await find('extensions', { oldestExtension })).toMatchObject([
-      { severity: 'error', reason: 'plpgsql is 1.0: this package needs 99.1 or newer' },
+      {
+        severity: 'error',
+        reason: 'plpgsql is 1.0: this package needs 99.1 or newer',
+        mend: 'ALTER EXTENSION "plpgsql" UPDATE',
+        note: 'install plpgsql 99.1 or newer on the server first',
+      },
     ]);
     expect([isOlder('2.9.4', '2.23'), isOlder('2.23.0-dev', '2.23'), isOlder('3', '2.23')]).toEqual([
       true,
@@ -63,7 +95,12 @@ describe('extensions', () => {
       false,
     ]);
     const { rowCount } = await db.query("SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'");
-    expect(await examine(db, 'tracking', 'extensions')).toHaveLength(rowCount === 0 ? 1 : 0);
+    const missing = {
+      severity: 'error',
+      reason: 'the server offers no timescaledb',
+      mend: expect.stringMatching(/^npm run dev, or a server with timescaledb/),
+    };
+    expect(await examine(db, 'tracking', 'extensions')).toEqual(rowCount === 0 ? [missing] : []);
   });
 });
 
@@ -211,12 +248,39 @@ describe('transactions', () => {
     }
   });
 
+  test('that run for long', async () => {
+    const session = db.dedicated();
+    try {
+      const working = failure(session.query('SELECT pg_sleep(60)'));
+      const active = () => find('transactions', { transactions: { ...at(0).transactions, idleFor: 3_600 } });
+      await expect.poll(active).toMatchObject([
+        {
+          ...warned,
+          reason: expect.stringContaining('active of'),
+          mend: expect.stringMatching(/^SELECT pg_terminate_backend\(\d+\)$/),
+        },
+      ]);
+      expect(await find('transactions')).toEqual([]);
+      await applyMends(db, await active());
+      expect(await working).toBeInstanceOf(Error);
+      expect(await active()).toEqual([]);
+    } finally {
+      await session.close();
+    }
+  });
+
   test('whose ids grow old', async () => {
     for (let count = 0; count < 3; count += 1) await db.query('CREATE TABLE burnt (); DROP TABLE burnt');
     const at = (warnAt: number, errorAt: number) => find('wraparound', { wraparound: { warnAt, errorAt } });
     expect(await at(1, 2 ** 31)).toMatchObject([{ ...warned, mend: 'VACUUM (FREEZE)' }]);
     expect(await at(1, 2)).toMatchObject([{ severity: 'error' }]);
     expect(await find('wraparound')).toEqual([]);
+    // Frozen now, the oldest is younger than it was.
+    const age = Number(
+      /is ([\d,]+) transactions old/.exec((await at(1, 2))[0]?.reason ?? '')?.[1]?.replaceAll(',', ''),
+    );
+    await applyMends(db, await at(age, 2 ** 31));
+    expect(await at(age, 2 ** 31)).toEqual([]);
   });
 });
 

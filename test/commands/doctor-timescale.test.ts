@@ -123,6 +123,23 @@ describeWith(['timescaledb'], 'the doctor', () => {
       },
     ]);
     expect(await mended('aggregate')).toEqual([]);
+
+    // As if the refresh had stopped then.
+    const { rows } = await db.query<{ storage: string }>(
+      `SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name) AS storage
+       FROM timescaledb_information.continuous_aggregates`,
+    );
+    await db.query(`DELETE FROM ${rows[0]?.storage} WHERE hour > now() - interval '60 hours'`);
+    await insertLocations(db, [at(2 * day)]);
+    expect(await find('aggregate')).toMatchObject([
+      {
+        severity: 'error',
+        reason: expect.stringMatching(
+          /^location_hourly has nothing after \d{4}-.*Z, although there are points/,
+        ),
+      },
+    ]);
+    expect(await mended('aggregate')).toEqual([]);
   });
 
   test('finds late points that nobody brought into the aggregate', async () => {
@@ -138,6 +155,27 @@ describeWith(['timescaledb'], 'the doctor', () => {
     ]);
     expect((await runCli(['refresh-late'], environment)).code).toBe(0);
     expect(await find('late-hours')).toEqual([]);
+  });
+
+  test('finds the other settings of compression, and policies that are gone', async () => {
+    await db.query("SELECT remove_compression_policy('location_events')");
+    await db.query("SELECT remove_retention_policy('location_hourly')");
+    await db.query("SELECT remove_continuous_aggregate_policy('location_hourly')");
+    await db.query(
+      "ALTER TABLE location_events SET (timescaledb.compress_segmentby = 'user_id', timescaledb.compress_orderby = 'time')",
+    );
+    const findings = await find('policies');
+    expect(findings.map(({ severity, reason }) => [severity, reason.split(', declared')[0]])).toEqual([
+      ['error', 'compression.after of location_events is not set'],
+      ['error', expect.stringMatching(/^compression.orderBy of location_events is time/)],
+      ['error', 'compression.segmentBy of location_events is user_id'],
+      ['error', 'refresh.endOffset of location_hourly is not set'],
+      ['error', 'refresh.every of location_hourly is not set'],
+      ['error', 'refresh.startOffset of location_hourly is not set'],
+      ['error', 'retention of location_hourly is not set'],
+    ]);
+    await applyMends(db, findings);
+    expect(await find('policies')).toEqual([]);
   });
 
   test('finds chunks that should be compressed, and those that compress poorly', async () => {

@@ -1,9 +1,18 @@
 // doctor: a healthy set reports nothing; what is wrong is named with its mend, exit 3 on errors.
 import { describe, expect, test, vi } from 'vitest';
+import type { Finding } from '../../scripts/doctor/finding.ts';
+import { runDoctor } from '../../scripts/doctor/run.ts';
 import type { Pool } from '../../src/pool.ts';
 import { environmentFor, freshEnvironment, runCli } from '../support/cli.ts';
-import { migratedDatabase, possibleKeys, serverUrl, uniqueName } from '../support/database.ts';
-import { applyMends, doctor, patient } from '../support/doctor.ts';
+import {
+  migratedDatabase,
+  possibleKeys,
+  serverUrl,
+  uniqueName,
+  uniqueRolePrefix,
+} from '../support/database.ts';
+import { applyMends, doctor, patient, takeOver } from '../support/doctor.ts';
+import { copyOfProject } from '../support/migrations.ts';
 
 // Each test runs the command line several times, on a machine that may be busy.
 vi.setConfig({ testTimeout: 90_000 });
@@ -85,6 +94,66 @@ describe('migrations', async () => {
       found: ['warning migrations: npm install @atriz/database@latest', noDrift],
     });
   });
+});
+
+test('a folder of migrations that is not sound is named, and keeps nobody from the rest', async () => {
+  const project = copyOfProject();
+  project.folder('atriz').write('0099_stray.sql', 'SELECT 1;');
+  const { environment } = await patient('atriz');
+  const { code, stdout } = await runCli(['doctor', 'atriz', '--json'], environment, { root: project.root });
+  const [report] = JSON.parse(stdout) as { findings: Finding[] }[];
+  expect({ code, findings: report?.findings.filter(({ check }) => check !== 'connections') }).toMatchObject({
+    code: 3,
+    findings: [
+      {
+        check: 'migrations',
+        severity: 'error',
+        reason: expect.stringMatching(/^the folder is not sound: .*0099_stray\.sql is not in the journal/),
+        mend: 'npm run db:check -- atriz --offline',
+      },
+      {
+        check: 'drift',
+        severity: 'warning',
+        reason: 'drift was not checked, because the folder of migrations is not sound',
+        mend: 'npm run db:status -- atriz',
+      },
+    ],
+  });
+  const check = await runCli(['check', 'atriz', '--offline'], {}, { root: project.root });
+  expect(check.stderr).toContain('0099_stray.sql is not in the journal');
+  project.folder('atriz').remove('0099_stray.sql');
+  expect(await runCli(['doctor', 'atriz'], environment, { root: project.root })).toMatchObject({ code: 0 });
+});
+
+test('a role that may not look is told which right it lacks, and the other checks go on', async () => {
+  const { db, environment } = await patient('core');
+  const role = `${uniqueRolePrefix()}visitor`;
+  await db.query(`CREATE ROLE ${role} LOGIN PASSWORD 'x'`);
+  const url = new URL(environment.SHARED_DATABASE_URL ?? '');
+  [url.username, url.password] = [role, 'x'];
+  takeOver(environmentFor('core', url.href));
+  try {
+    const findings = async () =>
+      (await runDoctor(['core'])).flatMap(({ findings }) =>
+        findings.filter(({ check }) => check !== 'connections'),
+      );
+    const blind = await findings();
+    const mend = `GRANT pg_monitor, pg_read_all_data TO "${role}"`;
+    expect(blind.map(({ check, severity, mend, note }) => [check, severity, mend, note])).toEqual(
+      ['pending-migrations', 'migrations', 'drift', 'tokens'].map((check) => [
+        check,
+        'warning',
+        mend,
+        'as a superuser',
+      ]),
+    );
+    expect(blind[0]?.reason).toBe('pending-migrations was not checked: permission denied for schema drizzle');
+    await applyMends(db, blind.slice(0, 1));
+    const seeing = await findings();
+    expect(seeing).toMatchObject([{ check: 'drift', mend: `ALTER ROLE "${role}" CREATEDB` }]);
+  } finally {
+    vi.unstubAllEnvs();
+  }
 });
 
 describe('drift', async () => {

@@ -1,4 +1,5 @@
 // Runs the doctor: the command, and single checks with thresholds that a test can reach.
+import { vi } from 'vitest';
 import { checks } from '../../scripts/doctor/checks.ts';
 import type { Finding, Found } from '../../scripts/doctor/finding.ts';
 import { defaultThresholds, type Thresholds } from '../../scripts/doctor/thresholds.ts';
@@ -30,6 +31,11 @@ export async function patient(key: DatabaseKey): Promise<{ db: Pool; environment
     await pool.query(`ALTER DATABASE "${pool.name}" SET timezone TO 'UTC'`);
   }
   return { db, environment: { ...environmentFor('core', core), ...environmentFor(key, url) } };
+}
+
+/** For `examine`, whose checks read the environment of this process; the file calls `vi.unstubAllEnvs()`. */
+export function takeOver(environment: Readonly<Record<string, string>>): void {
+  for (const [variable, value] of Object.entries(environment)) vi.stubEnv(variable, value);
 }
 
 export async function examine(
