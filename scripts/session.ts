@@ -10,14 +10,21 @@ import { createDatabasePool, type Pool } from '../src/pool.ts';
 /** Settings with which a session begins, e.g. `{ search_path: 'pg_catalog' }`. */
 type Settings = Readonly<Record<string, string>>;
 
+/**
+ * For sessions whose statements cannot stand in a transaction of `withCatalogPath`: the owner of a database may
+ * give its sessions a search_path on which his own functions come first.
+ */
+export const catalogOnly: Settings = { search_path: 'pg_catalog, pg_temp' };
+
 /** Runs `work` with a pool of one database, closed afterwards whatever happens. */
 export async function withPool<Result>(
   key: DatabaseKey,
   work: (pool: Pool) => Promise<Result>,
   settings: Settings = {},
 ): Promise<Result> {
+  const { url, origin } = databaseUrl(key);
   await using pool = createDatabasePool({
-    connectionString: withSettings(databaseUrl(key), settings),
+    connectionString: withSettings(url, settings, origin),
     schema: definitionOf(key).schema,
     applicationName: 'atriz-db',
     max: 2,
@@ -38,7 +45,7 @@ export async function withPools<Key extends DatabaseKey, Result>(
 }
 
 /** As parameters of the URL, unless a proxy stands between: it refuses those that it does not track. */
-function withSettings({ url, origin }: { url: string; origin: string }, settings: Settings): string {
+export function withSettings(url: string, settings: Settings, origin = 'the URL'): string {
   if (Object.keys(settings).length === 0 || isProxied({}, parseDatabaseUrl(url, origin))) return url;
   return `${url}${url.includes('?') ? '&' : '?'}${new URLSearchParams(settings)}`;
 }
