@@ -5,7 +5,7 @@
 // ROLLBACK, which postgres.js takes for the end that was asked for.
 import type postgres from 'postgres';
 import { AtrizDatabaseError } from './errors.ts';
-import { intercept, isQuery, type RunningQuery } from './query.ts';
+import { intercept, isQuery, type RunningQuery, rejectStale, rerunStale } from './query.ts';
 
 type Work = (sql: postgres.TransactionSql) => unknown;
 export type Begin = (...args: [...options: string[], work: Work]) => Promise<unknown>;
@@ -13,6 +13,7 @@ export type Begin = (...args: [...options: string[], work: Work]) => Promise<unk
 /** What becomes of a transaction's connection: statements may run while it is open. */
 interface Fate {
   state: 'open' | 'lost' | 'ended';
+  readonly isReserved: boolean;
   /** Rejects when the connection is lost. */
   readonly loss: Promise<never>;
   readonly lose: (error: unknown) => void;
@@ -32,7 +33,7 @@ const newScope = (): Scope => ({ running: new Set() });
 export function guardBegin(begin: Begin): Begin {
   return async (...args) => {
     const { options, work } = split(args);
-    const fate = newFate();
+    const fate = newFate({ isReserved: false });
     const transaction = begin(...options, (sql) => settle(fate, sql, work));
     try {
       return await transaction;
@@ -50,7 +51,7 @@ export async function guardReserved(
   sql: postgres.ReservedSql,
   onRelease: () => void,
 ): Promise<postgres.ReservedSql> {
-  const fate = newFate();
+  const fate = newFate({ isReserved: true });
   await watchConnection(sql, fate);
   const release = () => {
     if (fate.state === 'ended') return;
@@ -74,7 +75,7 @@ async function watchConnection(sql: postgres.ReservedSql, fate: Fate): Promise<v
   await sql.unsafe('', [], { onexecute } as postgres.UnsafeQueryOptions);
 }
 
-function newFate(): Fate {
+function newFate({ isReserved }: Pick<Fate, 'isReserved'>): Fate {
   let reject: (error: unknown) => void = () => undefined;
   const loss = new Promise<never>((_, fail) => {
     reject = fail;
@@ -82,6 +83,7 @@ function newFate(): Fate {
   loss.catch(() => undefined);
   const fate: Fate = {
     state: 'open',
+    isReserved,
     loss,
     lose: (error) => {
       if (fate.state !== 'open') return;
@@ -156,6 +158,8 @@ function track<Result>(scope: Scope, running: Promise<Result>): Promise<Result> 
 function watchQuery(query: RunningQuery, fate: Fate, scope: Scope): void {
   const { handler } = query;
   let end: (value?: unknown) => void = () => undefined;
+  if (fate.isReserved) rerunStale(query, () => handler(query), 1);
+  else rejectStale(query);
   query.handler = (started) => {
     if (fate.state === 'open') {
       const over = new Promise((resolve) => {
