@@ -50,13 +50,17 @@ export function withSettings(url: string, settings: Settings, origin = 'the URL'
   return `${url}${url.includes('?') ? '&' : '?'}${new URLSearchParams(settings)}`;
 }
 
-/** Runs `work` on the server's maintenance database, from which databases are created and dropped. */
+/**
+ * Runs `work` on the server's maintenance database, from which databases are created and dropped.
+ * @param server URL of any of its databases, where it is not the one that the settings name.
+ */
 export async function withMaintenance<Result>(
   key: DatabaseKey,
   work: (pool: Pool) => Promise<Result>,
+  server = databaseUrl(key).url,
 ): Promise<Result> {
   await using pool = createDatabasePool({
-    connectionString: withDatabase(databaseUrl(key).url, 'postgres'),
+    connectionString: withDatabase(server, 'postgres'),
     applicationName: 'atriz-db',
     max: 1,
   });
@@ -80,17 +84,15 @@ export async function withMaintenance<Result>(
 export async function withScratchDatabase<Result>(
   key: DatabaseKey,
   name: string,
-  work: (pool: Pool) => Promise<Result>,
+  work: (pool: Pool, url: string) => Promise<Result>,
+  server = databaseUrl(key).url,
 ): Promise<Result> {
-  await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`));
+  await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`), server);
   try {
-    await using pool = createDatabasePool({
-      connectionString: withDatabase(databaseUrl(key).url, name),
-      applicationName: 'atriz-db',
-      max: 2,
-    });
-    return await work(pool);
+    const url = withDatabase(server, name);
+    await using pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 2 });
+    return await work(pool, url);
   } finally {
-    await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`));
+    await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`), server);
   }
 }

@@ -3,7 +3,7 @@ import { isUtf8 } from 'node:buffer';
 import { parse as parseCsv } from 'csv-parse/sync';
 import { ValidationError } from '../errors.ts';
 import { isUuid, type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
-import { checkAppSource, checkMetadata, checkNumber, roundTo } from './validate.ts';
+import { checkAppSource, checkMetadata, checkNumber, readNumber } from './validate.ts';
 
 export type LocationFormat = 'csv' | 'ndjson';
 
@@ -249,7 +249,7 @@ function toEvent(cells: readonly unknown[], fallbacks: readonly (string | undefi
 
 function readValue(column: LocationColumn, value: unknown): unknown {
   const { name, type } = column;
-  if (type === 'numeric') return readNumber(column, value);
+  if (type === 'numeric') return readDecimal(column, value);
   if (type === 'jsonb') return readMetadata(value);
   if (typeof value !== 'string')
     throw new Unfit(`${name} is not text: ${JSON.stringify(value).slice(0, 60)}`);
@@ -261,15 +261,13 @@ function readValue(column: LocationColumn, value: unknown): unknown {
   return text;
 }
 
-function readNumber(column: LocationColumn, value: unknown): number {
-  const { name, range } = column;
+function readDecimal(column: LocationColumn, value: unknown): number | null {
+  const { name } = column;
   const number =
     typeof value === 'number' ? value : typeof value === 'string' ? toNumber(value.trim()) : Number.NaN;
   if (!Number.isFinite(number)) throw new Unfit(`${name} is not a number: ${shorten(String(value).trim())}`);
-  const rounded = range ? roundTo(range.scale, number) : number;
-  if (range && (rounded < range.min || rounded > range.max)) {
-    throw new Unfit(`${name} ${checkNumber(column, number)}`);
-  }
+  const rounded = readNumber(column, number);
+  if (Number.isNaN(rounded)) throw new Unfit(`${name} ${checkNumber(column, number)}`);
   return rounded;
 }
 
