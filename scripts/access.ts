@@ -1,8 +1,8 @@
 // The access matrix with the settings of the environment: for the command access, and for create and migrate.
 import { type Applied, type ApplyOptions, applyAccess } from '../src/access/apply.ts';
-import { withCatalogPath } from '../src/access/catalog-path.ts';
 import type { AccessDifference } from '../src/access/check.ts';
 import { accessMatrix, type DatabaseAccess, rolesOf } from '../src/access/matrix.ts';
+import { withCatalogPath } from '../src/catalog-path.ts';
 import { rolePassword, rolePrefix } from '../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../src/databases.ts';
 import type { Pool } from '../src/pool.ts';
@@ -10,12 +10,6 @@ import type { Transaction } from '../src/transaction.ts';
 import { plural } from './output.ts';
 
 export const matrixOf = (key: DatabaseKey): DatabaseAccess => accessMatrix(key, rolePrefix());
-
-/**
- * With what sessions that look at grants begin: the driver asks for types as soon as it is connected, and the
- * owner of a database may give its sessions another search_path.
- */
-export const catalogOnly = { search_path: 'pg_catalog, pg_temp' };
 
 /** Applies the matrix, with the passwords that the environment holds. */
 export const applyMatrix = (pool: Pool, key: DatabaseKey, options: ApplyOptions = {}): Promise<Applied> =>

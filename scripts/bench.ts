@@ -1,7 +1,6 @@
 // npm run bench -- <name>: times against a peer in the same run. Ratios count, absolute times do not.
 import { Command } from 'commander';
-import { loadEnvironmentFile, useUtc } from '../src/config.ts';
-import { commandLine } from './arguments.ts';
+import { countingNumber, runProgram } from './arguments.ts';
 import { benchAuth } from './bench/auth.ts';
 import { benchBackup } from './bench/backup.ts';
 import { benchCapacity } from './bench/capacity.ts';
@@ -10,21 +9,19 @@ import { benchMigrate } from './bench/migrate.ts';
 import { benchReferences } from './bench/references.ts';
 import { benchTracking, type TrackingBenchOptions } from './bench/tracking.ts';
 
-loadEnvironmentFile();
-useUtc();
-const program = new Command('bench').description(
-  'measure against a peer, on the server that the settings name',
-);
+const program = new Command('bench')
+  .description('measure against a peer, on the server that the settings name')
+  .exitOverride();
 program
   .command('migrate')
   .description('all databases from empty, and with nothing to do, against drizzle-kit migrate')
-  .option('--rounds <count>', 'how often', Number, 3)
+  .option('--rounds <count>', 'how often', countingNumber, 3)
   .action(({ rounds }: { rounds: number }) => benchMigrate(rounds));
 program
   .command('auth')
   .description('who is refused takes equally long, the event loop stays free, tokens per second')
-  .option('--rounds <count>', 'logins of each kind', Number, 25)
-  .option('--cost <cost>', 'bcrypt cost', Number, 12)
+  .option('--rounds <count>', 'logins of each kind', countingNumber, 25)
+  .option('--cost <cost>', 'bcrypt cost', countingNumber, 12)
   .action(({ rounds, cost }: { rounds: number; cost: number }) => benchAuth(rounds, cost));
 program
   .command('tracking')
@@ -32,34 +29,34 @@ program
     'writing and reading points against drizzle, bare postgres.js and psql; writes JSON and an SVG chart',
   )
   .option('--url <url>', 'a server, by the URL of any of its databases; default: that of tracking')
-  .option('--rows <count>', 'points to write', Number, 200_000)
-  .option('--rounds <count>', 'how often', Number, 3)
+  .option('--rows <count>', 'points to write', countingNumber, 200_000)
+  .option('--rounds <count>', 'how often', countingNumber, 3)
   .option('--out <folder>', 'where bench-tracking.json and .svg go; default: here')
   .action((options: TrackingBenchOptions) => benchTracking(options));
 program
   .command('import')
   .description('memory while importing many points')
   .option('--url <url>', 'a server, by the URL of any of its databases; default: that of tracking')
-  .option('--rows <count>', 'points to import', Number, 10_000_000)
+  .option('--rows <count>', 'points to import', countingNumber, 10_000_000)
   .action((options: { url?: string; rows: number }) => benchImport(options));
 program
   .command('capacity')
   .description(
     'bytes per GPS point: raw, compressed and per hour, in a scratch database of the tracking server',
   )
-  .option('--vehicles <count>', 'how many drive', Number, 50)
-  .option('--days <count>', '8 hours a day, a point every 30 seconds', Number, 10)
+  .option('--vehicles <count>', 'how many drive', countingNumber, 50)
+  .option('--days <count>', '8 hours a day, a point every 30 seconds', countingNumber, 10)
   .action(({ vehicles, days }: { vehicles: number; days: number }) => benchCapacity(vehicles, days));
 program
   .command('backup')
   .description('four filled databases into one folder, against bare pg_dump -Fc one after another')
-  .option('--rounds <count>', 'how often', Number, 3)
-  .option('--rows <count>', 'in each database', Number, 500_000)
+  .option('--rounds <count>', 'how often', countingNumber, 3)
+  .option('--rows <count>', 'in each database', countingNumber, 500_000)
   .action(({ rounds, rows }: { rounds: number; rows: number }) => benchBackup(rounds, rows));
 program
   .command('references')
   .description('time and memory of looking for rows whose user does not exist, in scratch databases')
-  .option('--people <count>', 'in core, each with a row in pshop', Number, 1_000_000)
-  .option('--rounds <count>', 'how often', Number, 3)
+  .option('--people <count>', 'in core, each with a row in pshop', countingNumber, 1_000_000)
+  .option('--rounds <count>', 'how often', countingNumber, 3)
   .action(({ people, rounds }: { people: number; rounds: number }) => benchReferences(people, rounds));
-await program.parseAsync(commandLine());
+await runProgram(program);

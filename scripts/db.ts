@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 // The command line of @atriz/database: npm run db -- <command>, or atriz-db <command>.
-import { runProgram } from './run-program.ts';
+import { runProgram } from './arguments.ts';
+import { buildProgram } from './program.ts';
 
 // A reader that has seen enough, such as head, is no failure of ours, and no reason to stop half-way.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });
 
-await runProgram();
+await runProgram(buildProgram());

@@ -10,14 +10,21 @@ import { createDatabasePool, type Pool } from '../src/pool.ts';
 /** Settings with which a session begins, e.g. `{ search_path: 'pg_catalog' }`. */
 type Settings = Readonly<Record<string, string>>;
 
+/**
+ * For sessions whose statements cannot stand in a transaction of `withCatalogPath`: the owner of a database may
+ * give its sessions a search_path on which his own functions come first.
+ */
+export const catalogOnly: Settings = { search_path: 'pg_catalog, pg_temp' };
+
 /** Runs `work` with a pool of one database, closed afterwards whatever happens. */
 export async function withPool<Result>(
   key: DatabaseKey,
   work: (pool: Pool) => Promise<Result>,
   settings: Settings = {},
 ): Promise<Result> {
+  const { url, origin } = databaseUrl(key);
   await using pool = createDatabasePool({
-    connectionString: withSettings(databaseUrl(key), settings),
+    connectionString: withSettings(url, settings, origin),
     schema: definitionOf(key).schema,
     applicationName: 'atriz-db',
     max: 2,
@@ -38,18 +45,22 @@ export async function withPools<Key extends DatabaseKey, Result>(
 }
 
 /** As parameters of the URL, unless a proxy stands between: it refuses those that it does not track. */
-function withSettings({ url, origin }: { url: string; origin: string }, settings: Settings): string {
+export function withSettings(url: string, settings: Settings, origin = 'the URL'): string {
   if (Object.keys(settings).length === 0 || isProxied({}, parseDatabaseUrl(url, origin))) return url;
   return `${url}${url.includes('?') ? '&' : '?'}${new URLSearchParams(settings)}`;
 }
 
-/** Runs `work` on the server's maintenance database, from which databases are created and dropped. */
+/**
+ * Runs `work` on the server's maintenance database, from which databases are created and dropped.
+ * @param server URL of any of its databases, where it is not the one that the settings name.
+ */
 export async function withMaintenance<Result>(
   key: DatabaseKey,
   work: (pool: Pool) => Promise<Result>,
+  server = databaseUrl(key).url,
 ): Promise<Result> {
   await using pool = createDatabasePool({
-    connectionString: withDatabase(databaseUrl(key).url, 'postgres'),
+    connectionString: withDatabase(server, 'postgres'),
     applicationName: 'atriz-db',
     max: 1,
   });
@@ -73,19 +84,17 @@ export async function withMaintenance<Result>(
 export function withScratchDatabase<Result>(
   key: DatabaseKey,
   name: string,
-  work: (pool: Pool) => Promise<Result>,
+  work: (pool: Pool, url: string) => Promise<Result>,
+  server = databaseUrl(key).url,
 ): Promise<Result> {
   return untilInterrupted(async (interruption) => {
-    await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`));
+    await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`), server);
     try {
-      await using pool = createDatabasePool({
-        connectionString: withDatabase(databaseUrl(key).url, name),
-        applicationName: 'atriz-db',
-        max: 2,
-      });
-      return await Promise.race([work(pool), interruption]);
+      const url = withDatabase(server, name);
+      await using pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 2 });
+      return await Promise.race([work(pool, url), interruption]);
     } finally {
-      await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`));
+      await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`), server);
     }
   });
 }

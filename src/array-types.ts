@@ -10,8 +10,10 @@ export interface ArrayType {
   delimiter: string;
 }
 
-export const arrayTypesSql = `SELECT typelem::int8::float8 AS element, oid::int8::float8 AS array, typdelim AS delimiter
-  FROM pg_catalog.pg_type WHERE typcategory = 'A' AND typelem <> 0`;
+// Asked of every database before anything else: nothing in it may depend on the search_path, not even an operator.
+export const arrayTypesSql = `SELECT typelem::pg_catalog.int8::pg_catalog.float8 AS element,
+    oid::pg_catalog.int8::pg_catalog.float8 AS array, typdelim AS delimiter
+  FROM pg_catalog.pg_type WHERE typcategory OPERATOR(pg_catalog.=) 'A' AND typelem OPERATOR(pg_catalog.<>) 0`;
 
 /** Teaches a client the types. A parser that the client has already, it keeps. */
 export function learnArrayTypes(sql: postgres.Sql, types: readonly ArrayType[]): void {

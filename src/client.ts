@@ -5,7 +5,7 @@ import { Stream } from 'node:stream';
 import type postgres from 'postgres';
 import { type Begin, guardBegin, guardReserved, meansLoss } from './connection-loss.ts';
 import type { Connected, Connector } from './connector.ts';
-import { intercept, isQuery, type RunningQuery } from './query.ts';
+import { intercept, isQuery, type RunningQuery, rerunStale } from './query.ts';
 import { isRead, textOf } from './reads.ts';
 import type { Replicas } from './replicas.ts';
 import type { Sockets } from './socket.ts';
@@ -128,6 +128,12 @@ export class Client {
         else pass(this.describe(error));
       },
     });
+    const again = () => {
+      isRunning = false;
+      generation.leave();
+      run();
+    };
+    rerunStale(query, again, mostAttempts);
     query.handler = start;
     return result;
   }
@@ -150,9 +156,10 @@ export class Client {
       if (meansLoss(error)) this.#replace(generation);
       onError(this.describe(error));
     });
-    return generation.handler(
-      Object.create(query, { resolve: { value: end(resolve) }, reject: { value: failed } }),
-    );
+    const own = { resolve: { value: end(resolve) }, reject: { value: failed } };
+    const read: RunningQuery = Object.create(query, own);
+    rerunStale(read, () => generation.handler(read), mostAttempts);
+    return generation.handler(read);
   }
 
   async #begin(args: Parameters<Begin>): Promise<unknown> {

@@ -1,8 +1,11 @@
-// Transactions of postgres.js that survive the loss of their connection.
+// Transactions of postgres.js that survive the loss of their connection, and are over when they say so.
 // By hand: postgres.js would send ROLLBACK to the socket that is gone, which ends the process, or let
 // late statements of a lost transaction run on the connection that took its place, each committed by itself.
+// And it sends COMMIT behind statements that nobody awaited: when one fails, the server answers with
+// ROLLBACK, which postgres.js takes for the end that was asked for.
 import type postgres from 'postgres';
-import { intercept, isQuery, type RunningQuery } from './query.ts';
+import { AtrizDatabaseError } from './errors.ts';
+import { intercept, isQuery, type RunningQuery, rejectStale, rerunStale } from './query.ts';
 
 type Work = (sql: postgres.TransactionSql) => unknown;
 export type Begin = (...args: [...options: string[], work: Work]) => Promise<unknown>;
@@ -10,17 +13,28 @@ export type Begin = (...args: [...options: string[], work: Work]) => Promise<unk
 /** What becomes of a transaction's connection: statements may run while it is open. */
 interface Fate {
   state: 'open' | 'lost' | 'ended';
+  readonly isReserved: boolean;
   /** Rejects when the connection is lost. */
   readonly loss: Promise<never>;
   readonly lose: (error: unknown) => void;
 }
 
+/** What was begun in a transaction or savepoint. */
+interface Scope {
+  /** Statements and savepoints that are not over. */
+  readonly running: Set<Promise<unknown>>;
+  /** The first statement that failed, caught or not: the server commits nothing of the scope. */
+  failure?: { readonly error: unknown };
+}
+
+const newScope = (): Scope => ({ running: new Set() });
+
 /** `sql.begin` that rejects, once, when the connection is lost, and lets nothing run after its end. */
 export function guardBegin(begin: Begin): Begin {
   return async (...args) => {
     const { options, work } = split(args);
-    const fate = newFate();
-    const transaction = begin(...options, (sql) => settle(fate, () => work(guard(sql, fate))));
+    const fate = newFate({ isReserved: false });
+    const transaction = begin(...options, (sql) => settle(fate, sql, work));
     try {
       return await transaction;
     } catch (error) {
@@ -37,7 +51,7 @@ export async function guardReserved(
   sql: postgres.ReservedSql,
   onRelease: () => void,
 ): Promise<postgres.ReservedSql> {
-  const fate = newFate();
+  const fate = newFate({ isReserved: true });
   await watchConnection(sql, fate);
   const release = () => {
     if (fate.state === 'ended') return;
@@ -46,7 +60,7 @@ export async function guardReserved(
     if (fate.state === 'open') sql.release();
     fate.state = 'ended';
   };
-  const guarded = guard(sql as unknown as postgres.TransactionSql, fate);
+  const guarded = guard(sql as unknown as postgres.TransactionSql, fate, newScope());
   return new Proxy(guarded, {
     get: (target, property) => (property === 'release' ? release : Reflect.get(target, property)),
   }) as unknown as postgres.ReservedSql;
@@ -61,7 +75,7 @@ async function watchConnection(sql: postgres.ReservedSql, fate: Fate): Promise<v
   await sql.unsafe('', [], { onexecute } as postgres.UnsafeQueryOptions);
 }
 
-function newFate(): Fate {
+function newFate({ isReserved }: Pick<Fate, 'isReserved'>): Fate {
   let reject: (error: unknown) => void = () => undefined;
   const loss = new Promise<never>((_, fail) => {
     reject = fail;
@@ -69,6 +83,7 @@ function newFate(): Fate {
   loss.catch(() => undefined);
   const fate: Fate = {
     state: 'open',
+    isReserved,
     loss,
     lose: (error) => {
       if (fate.state !== 'open') return;
@@ -81,21 +96,36 @@ function newFate(): Fate {
 
 // postgres.js ends a lost transaction itself, by rejecting begin(): until then nothing may come back
 // to it, because it would answer with COMMIT or ROLLBACK.
-async function settle(fate: Fate, work: () => unknown): Promise<unknown> {
+async function settle(fate: Fate, sql: postgres.TransactionSql, work: Work): Promise<unknown> {
   const parked = new Promise<never>(() => undefined);
+  const scope = newScope();
   try {
-    const result = work();
+    const result = work(guard(sql, fate, scope));
     const value = await (Array.isArray(result) ? Promise.all(result) : result);
-    return fate.state === 'lost' ? parked : value;
+    const known = scope.failure;
+    while (scope.running.size > 0 && fate.state === 'open') {
+      await Promise.race([Promise.allSettled(scope.running), fate.loss]);
+    }
+    if (fate.state === 'lost') return parked;
+    if (scope.failure) throw known?.error ?? rolledBack(scope.failure.error);
+    return value;
   } catch (error) {
     if (fate.state === 'lost') return parked;
     throw error;
   }
 }
 
-function guard(sql: postgres.TransactionSql, fate: Fate): postgres.TransactionSql {
+function rolledBack(error: unknown): AtrizDatabaseError {
+  return new AtrizDatabaseError(
+    `The transaction was rolled back, because a statement that it did not await failed: ${(error as Error).message}. ` +
+      'Await every statement.',
+    { cause: error },
+  );
+}
+
+function guard(sql: postgres.TransactionSql, fate: Fate, scope: Scope): postgres.TransactionSql {
   const watch = <Result>(result: Result): Result => {
-    if (isQuery(result)) watchQuery(result as unknown as RunningQuery, fate);
+    if (isQuery(result)) watchQuery(result as unknown as RunningQuery, fate, scope);
     return result;
   };
   return new Proxy(sql, {
@@ -108,8 +138,8 @@ function guard(sql: postgres.TransactionSql, fate: Fate): postgres.TransactionSq
       if (property === 'savepoint') {
         const savepoint: Begin = (...args) => {
           const { options, work } = split(args);
-          const inner: Work = (nested) => settle(fate, () => work(guard(nested, fate)));
-          return Promise.race([Reflect.apply(value, target, [...options, inner]), fate.loss]);
+          const inner: Work = (nested) => settle(fate, nested, work);
+          return track(scope, Promise.race([Reflect.apply(value, target, [...options, inner]), fate.loss]));
         };
         return savepoint;
       }
@@ -118,10 +148,26 @@ function guard(sql: postgres.TransactionSql, fate: Fate): postgres.TransactionSq
   });
 }
 
-function watchQuery(query: RunningQuery, fate: Fate): void {
+function track<Result>(scope: Scope, running: Promise<Result>): Promise<Result> {
+  scope.running.add(running);
+  const end = () => scope.running.delete(running);
+  running.then(end, end);
+  return running;
+}
+
+function watchQuery(query: RunningQuery, fate: Fate, scope: Scope): void {
   const { handler } = query;
+  let end: (value?: unknown) => void = () => undefined;
+  if (fate.isReserved) rerunStale(query, () => handler(query), 1);
+  else rejectStale(query);
   query.handler = (started) => {
-    if (fate.state === 'open') return handler(started);
+    if (fate.state === 'open') {
+      const over = new Promise((resolve) => {
+        end = resolve;
+      });
+      track(scope, over);
+      return handler(started);
+    }
     const isLost = fate.state === 'lost';
     const error = new Error(
       `Not run: ${isLost ? 'the connection of the transaction is lost' : 'the transaction has ended'}.`,
@@ -129,8 +175,13 @@ function watchQuery(query: RunningQuery, fate: Fate): void {
     return started.reject(isLost ? Object.assign(error, { code: 'CONNECTION_CLOSED' }) : error);
   };
   intercept(query, {
-    resolve: (value, pass) => pass(value),
+    resolve: (value, pass) => {
+      end();
+      pass(value);
+    },
     reject: (error, pass) => {
+      scope.failure ??= { error };
+      end();
       if (meansLoss(error)) fate.lose(error);
       pass(error);
     },

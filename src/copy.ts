@@ -1,11 +1,8 @@
 // COPY … FROM STDIN inside of a transaction, with backpressure and with its errors.
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
+import type { RunningQuery } from './query.ts';
 import type { Transaction } from './transaction.ts';
-
-interface Rejectable {
-  reject: (error: unknown) => void;
-}
 
 /**
  * Sends chunks to one COPY statement; the statement ends with the last one. Memory stays flat: the
@@ -19,7 +16,7 @@ export async function copyFrom(
   chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
 ): Promise<void> {
   const query = transaction.sql.unsafe(statement);
-  const failure = watchFailure(query as unknown as Rejectable);
+  const failure = watchFailure(query as unknown as RunningQuery);
   const stream = await query.writable();
   // The failure is awaited below; the stream repeats it, or breaks because the connection did.
   stream.on('error', () => undefined);
@@ -36,7 +33,7 @@ export async function copyFrom(
 
 // postgres.js resolves the query when the COPY begins, and its stream says nothing of an error that
 // comes after the last chunk: only the query's own reject hears of it.
-function watchFailure(query: Rejectable): Promise<never> {
+function watchFailure(query: Pick<RunningQuery, 'reject'>): Promise<never> {
   const { reject } = query;
   const failure = new Promise<never>((_, fail) => {
     query.reject = (error) => {

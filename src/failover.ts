@@ -21,9 +21,11 @@ export interface FailoverOptions {
   readonly probe: (host: Host) => Promise<HostState>;
 }
 
-export const hostStateSql = `SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only') = 'on' AS "readOnly",
-  CASE WHEN pg_is_in_recovery() THEN 0
-    ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END AS timeline`;
+// As arrayTypesSql: without anything that depends on the search_path.
+export const hostStateSql = `SELECT pg_catalog.pg_is_in_recovery() AS standby,
+  pg_catalog.current_setting('transaction_read_only')::boolean AS "readOnly",
+  CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0 ELSE pg_catalog.concat('x',
+    pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int END AS timeline`;
 
 /** Connections that open together share one answer, for this many milliseconds. */
 const validMs = 1_000;

@@ -8,6 +8,7 @@ export interface RunningQuery {
   resolve: (value: unknown) => void;
   reject: (error: unknown) => void;
   cancelled: unknown;
+  parameters?: unknown;
   cursor: (...args: unknown[]) => object;
   cursorFn: ((rows: unknown) => unknown) | undefined;
   forEachFn?: unknown;
@@ -76,6 +77,45 @@ export function intercept(query: RunningQuery, outcome: Outcome): void {
   ): void {
     Object.defineProperty(query, name, { ...access, configurable: true });
   }
+}
+
+/**
+ * Runs a query again, up to `most` times, whose prepared statement a change of the schema has made stale. By hand:
+ * postgres.js writes it behind others that are under way, whose answers it then takes for its own, so that all of
+ * them wait for ever; and it encodes the parameters a second time.
+ */
+export function rerunStale(query: RunningQuery, rerun: () => unknown, most: number): void {
+  let failure: unknown;
+  let times = 0;
+  // postgres.js notes the error here when it has forgotten the statement, right before it writes the query again.
+  Object.defineProperty(query, 'retried', {
+    configurable: true,
+    get: () => (times >= most ? failure : undefined),
+    set: (error) => {
+      failure = error;
+      times += 1;
+      const { cancelled } = query;
+      // What is cancelled it does not write.
+      query.cancelled = true;
+      queueMicrotask(() => {
+        query.cancelled = cancelled;
+        query.parameters = undefined;
+        rerun();
+      });
+    },
+  });
+}
+
+/** In a transaction, which such a failure aborts, the query ends with it, before those behind it do. */
+export function rejectStale(query: RunningQuery): void {
+  Object.defineProperty(query, 'retried', {
+    configurable: true,
+    get: () => undefined,
+    set: (error) => {
+      query.cancelled = true;
+      query.reject(error);
+    },
+  });
 }
 
 /** A cursor with a callback is the query itself; without one it is iterated. */

@@ -21,6 +21,15 @@ export async function enableTimescaleDB(db: Database): Promise<void> {
   }
 }
 
+/** The schema of TimescaleDB's functions, quoted; undefined where it is not enabled. */
+export async function timescaleSchema(transaction: Transaction): Promise<string | undefined> {
+  const { rows } = await transaction.query<{ schema: string }>(
+    `SELECT quote_ident(n.nspname) AS schema FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace
+     WHERE x.extname = 'timescaledb'`,
+  );
+  return rows[0]?.schema;
+}
+
 export function timescaleMissing(database: string, cause?: unknown): TimescaleMissingError {
   return new TimescaleMissingError(
     `The server of ${database} offers no TimescaleDB: install version 2.23 or newer, add it to shared_preload_libraries ` +

@@ -2,8 +2,15 @@
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { roles } from '../schema/core.ts';
-import { ValidationError, withTransaction } from '../src/index.ts';
+import {
+  AtrizDatabaseError,
+  sqlState,
+  type Transaction,
+  ValidationError,
+  withTransaction,
+} from '../src/index.ts';
 import { testPool } from './support/database.ts';
+import { failure } from './support/failure.ts';
 
 const db = await testPool('core');
 const add = (name: string) => ({ text: 'INSERT INTO roles (name) VALUES ($1)', parameters: [name] });
@@ -41,6 +48,51 @@ test('rolls back when a statement fails, although the work caught it', async () 
   });
   await work.catch(() => undefined);
   expect(await exists('caught')).toBe(false);
+});
+
+test('rejects when a statement that nobody awaited fails behind the last one', async () => {
+  const work = withTransaction(db, async (transaction) => {
+    await transaction.query(add('before').text, ['before']);
+    transaction.query('SELECT 1/0').catch(() => undefined);
+    return 'done';
+  });
+  const rejection = (await failure(work)) as Error;
+  expect(rejection).toBeInstanceOf(AtrizDatabaseError);
+  expect(rejection.message).toMatch(/was rolled back.*did not await failed: division by zero/);
+  expect(sqlState(rejection)).toBe('22012');
+  expect(await exists('before')).toBe(false);
+});
+
+test('by tag, in a savepoint, and in a savepoint that nobody awaited either', async () => {
+  const ways: ((transaction: Transaction) => unknown)[] = [
+    ({ sql }) => void sql`SELECT 1/0`.catch(() => undefined),
+    (outer) => withTransaction(outer, async ({ sql }) => void sql`SELECT 1/0`.catch(() => undefined)),
+    (outer) => {
+      withTransaction(outer, (inner) => inner.query('SELECT 1/0')).catch(() => undefined);
+      outer.query('SELECT 1/0').catch(() => undefined);
+    },
+  ];
+  for (const [index, way] of ways.entries()) {
+    const name = `way ${index}`;
+    const work = withTransaction(db, async (transaction) => {
+      await transaction.query(add(name).text, [name]);
+      await way(transaction as unknown as Transaction);
+    });
+    expect({ name, rejection: await failure(work) }).toEqual({
+      name,
+      rejection: expect.any(AtrizDatabaseError),
+    });
+    expect({ name, exists: await exists(name) }).toEqual({ name, exists: false });
+  }
+});
+
+test('commits statements that nobody awaited and that do not fail', async () => {
+  await withTransaction(db, async (transaction) => {
+    for (let index = 0; index < 200; index += 1)
+      void transaction.query(add(`unwatched ${index}`).text, [`unwatched ${index}`]);
+  });
+  const { rows } = await db.query("SELECT count(*)::int AS count FROM roles WHERE name LIKE 'unwatched %'");
+  expect(rows).toEqual([{ count: 200 }]);
 });
 
 test("throws the work's own errors as they are, whatever their code", async () => {

@@ -6,6 +6,7 @@ import type { DatabaseKey } from '../../src/databases.ts';
 import { sqlState } from '../../src/errors.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { catalogOnly, withSettings } from '../session.ts';
 import { createStatement, type DatabaseProperties, quoteLiteral } from './properties.ts';
 
 /** A setting that it has until it takes the real one's place. */
@@ -21,7 +22,7 @@ export interface Beside {
 /** A connection to the server's maintenance database that stays, because it holds locks. */
 export function openMaintenance(key: DatabaseKey): Pool {
   return createDatabasePool({
-    connectionString: withDatabase(databaseUrl(key).url, 'postgres'),
+    connectionString: withSettings(withDatabase(databaseUrl(key).url, 'postgres'), catalogOnly),
     applicationName: 'atriz-db',
     max: 1,
     idleTimeoutMs: 0,

@@ -2,7 +2,7 @@
 import type { DatabaseKey } from '../../src/databases.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
 import { readApplied } from '../../src/migrations/applied.ts';
-import { readCatalog } from '../../src/migrations/catalog.ts';
+import { catalogLines } from '../../src/migrations/catalog.ts';
 import { migrationsTable, readFolder } from '../../src/migrations/journal.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { type DatabaseProperties, readProperties } from './properties.ts';
@@ -51,11 +51,11 @@ const hashable = [
   ...['numeric', 'text', 'timestamp', 'timestamptz', 'uuid', 'varchar'],
 ];
 
-/** Text of rows must not depend on the server's or the user's settings, nor names on the search path. */
+/** Text of rows must not depend on the server's or the user's settings. In a transaction of `withCatalogPath`. */
 export async function fixSession(transaction: Transaction): Promise<void> {
   // Not one server worker more than pg_dump itself takes: applications are at work.
   await transaction.query(
-    `SELECT set_config(name, value, true) FROM (VALUES ('search_path', 'pg_catalog'), ('DateStyle', 'ISO'),
+    `SELECT set_config(name, value, true) FROM (VALUES ('DateStyle', 'ISO'),
        ('IntervalStyle', 'postgres'), ('extra_float_digits', '1'), ('bytea_output', 'hex'), ('lc_monetary', 'C'),
        ('xmlbinary', 'base64'), ('row_security', 'off'), ('statement_timeout', '0'), ('lock_timeout', '0'),
        ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'),
@@ -129,8 +129,10 @@ async function hasTimescale(db: Transaction): Promise<boolean> {
 
 async function readTable(db: Transaction, { schema, name, chunked }: Table): Promise<TableContents> {
   const relation = `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
+  // Not ::text, which would run the owner's CAST of a type of his own; the text is the same.
   const columns = await db.query<{ value: string }>(
-    `SELECT format('t.%I', attname) || CASE WHEN atttypid = ANY ($2::regtype[]) THEN '' ELSE '::text' END AS value
+    `SELECT CASE WHEN atttypid = ANY ($2::regtype[]) THEN format('t.%I', attname)
+       ELSE format('CASE WHEN num_nulls(t.%1$I) = 0 THEN concat(t.%1$I) END', attname) END AS value
      FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum`,
     [relation, hashable],
   );
@@ -193,7 +195,7 @@ async function readRoles(db: Transaction): Promise<string[]> {
 
 // A grant that says no more than the default is not dumped, and a broken index is built anew.
 async function readLines(db: Transaction): Promise<string[]> {
-  const lines = (await readCatalog(db))
+  const lines = (await catalogLines(db))
     .filter((line) => !line.startsWith('grant '))
     .map((line) => (line.startsWith('index ') ? line.replace(/ invalid$/, '') : line));
   const { rows } = await db.query<{ line: string }>(

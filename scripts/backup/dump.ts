@@ -2,13 +2,14 @@
 import { chmod, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { withCatalogPath } from '../../src/catalog-path.ts';
 import { databaseUrl } from '../../src/config.ts';
 import { parseDatabaseUrl } from '../../src/database-url.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
 import { createDatabasePool } from '../../src/pool.ts';
-import { type Transaction, withTransaction } from '../../src/transaction.ts';
+import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes } from '../output.ts';
 import { runProgram } from './client-program.ts';
 import { type Contents, fixSession, readContents, readServer, readTables, type Table } from './contents.ts';
@@ -47,7 +48,7 @@ export async function dumpDatabase(
   const failure = new AbortController();
   const signal = AbortSignal.any([options.signal, failure.signal]);
   try {
-    const dumped = await withTransaction(
+    const dumped = await withCatalogPath(
       pool,
       (transaction) => dumpSnapshot(transaction, { key, url, folder, failure, ...options, signal }),
       { isolation: 'repeatable read', readOnly: true },
@@ -135,7 +136,7 @@ async function cancelQueries(url: string, pid: number, running: { over: boolean 
   const pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 1 });
   try {
     while (!running.over) {
-      await pool.query('SELECT pg_cancel_backend($1)', [pid]);
+      await pool.query('SELECT pg_catalog.pg_cancel_backend($1)', [pid]);
       await sleep(100);
     }
   } catch {

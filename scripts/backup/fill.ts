@@ -1,10 +1,12 @@
 // Restores a dump into an empty database and proves that all of it arrived.
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { withCatalogPath } from '../../src/catalog-path.ts';
 import { parseDatabaseUrl } from '../../src/database-url.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { withTransaction } from '../../src/transaction.ts';
+import { catalogOnly, withSettings } from '../session.ts';
 import { runProgram } from './client-program.ts';
 import { type Contents, fixSession, readContents, readTables } from './contents.ts';
 import { libpqEnvironment } from './libpq-environment.ts';
@@ -29,8 +31,10 @@ export async function fillDatabase(
   const timescale = backup.extensions.find(({ name }) => name === 'timescaledb');
   if (timescale) {
     await inSession(url, async (pool) => {
-      await pool.query(`CREATE EXTENSION timescaledb VERSION ${quoteLiteral(timescale.version)} CASCADE`);
-      await pool.query('SELECT timescaledb_pre_restore()');
+      await pool.query(
+        `CREATE EXTENSION timescaledb VERSION ${quoteLiteral(timescale.version)} SCHEMA public CASCADE`,
+      );
+      await pool.query('SELECT public.timescaledb_pre_restore()');
     });
   }
   await runPgRestore(url, folder, backup, options, timescale !== undefined);
@@ -49,7 +53,7 @@ export async function readRestored(
   { holds, signal }: { holds: DatabaseBackup['holds']; signal: AbortSignal },
 ): Promise<Contents> {
   return inSession(url, (pool) =>
-    withTransaction(
+    withCatalogPath(
       pool,
       async (transaction) => {
         await fixSession(transaction);
@@ -66,7 +70,7 @@ export async function readRestored(
 // of the transaction that starts it, and is stopped before; whoever keeps the database starts it.
 async function finishTimescale(pool: Pool): Promise<void> {
   await withTransaction(pool, async (transaction) => {
-    await transaction.query('SELECT timescaledb_post_restore()');
+    await transaction.query('SELECT public.timescaledb_post_restore()');
     await transaction.query('SELECT _timescaledb_functions.stop_background_workers()');
   });
 }
@@ -102,6 +106,8 @@ export async function startJobs(url: string, { extensions }: DatabaseBackup): Pr
 }
 
 export async function inSession<Result>(url: string, work: (pool: Pool) => Promise<Result>): Promise<Result> {
-  await using pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 1 });
+  // What was restored may hold functions that stand before PostgreSQL's own.
+  const connectionString = withSettings(url, catalogOnly);
+  await using pool = createDatabasePool({ connectionString, applicationName: 'atriz-db', max: 1 });
   return await work(pool);
 }

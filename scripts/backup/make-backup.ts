@@ -1,4 +1,5 @@
 // One run: dumps several databases at once into one folder, which becomes a backup when all of them are whole.
+import { withCatalogPath } from '../../src/catalog-path.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { withPool } from '../session.ts';
 import { type Backup, describeFile } from './backups.ts';
@@ -67,7 +68,11 @@ async function largestFirst(keys: readonly DatabaseKey[]): Promise<DatabaseKey[]
   const sizes = await Promise.all(
     keys.map((key) =>
       withPool(key, (pool) =>
-        pool.query<{ bytes: number }>('SELECT pg_database_size(current_database())::float8 AS bytes'),
+        withCatalogPath(pool, (transaction) =>
+          transaction.query<{ bytes: number }>(
+            'SELECT pg_database_size(current_database())::float8 AS bytes',
+          ),
+        ),
       ),
     ),
   );

@@ -1,5 +1,5 @@
 // Authentication: time of refused logins side by side, delay of the event loop, tokens per second.
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import bcrypt from 'bcryptjs';
 import {
@@ -10,23 +10,21 @@ import {
   rotateRefreshToken,
   verifyToken,
 } from '../../src/auth/index.ts';
-import { databaseUrl } from '../../src/config.ts';
-import { withDatabase } from '../../src/database-url.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { printTable } from '../output.ts';
 import { withScratchDatabase } from '../session.ts';
+import { scratchName } from './scratch.ts';
 
 const password = 'correct horse';
 const atOnce = 8;
 const tokenCount = 2_000;
 
 export async function benchAuth(rounds: number, cost: number): Promise<void> {
-  const name = `atriz_bench_auth_${randomBytes(4).toString('hex')}`;
-  await withScratchDatabase('core', name, async (pool) => {
+  await withScratchDatabase('core', scratchName('auth'), async (pool, url) => {
     await migrate(pool, 'core');
-    await using core = createDatabasePool({ connectionString: withDatabase(databaseUrl('core').url, name) });
+    await using core = createDatabasePool({ connectionString: url });
     await benchRefusals(core, rounds, cost);
     await benchEventLoop(cost);
     await benchTokens(core);

@@ -1,12 +1,11 @@
 // Backing up the databases without extensions: our command line, against bare pg_dump one after another.
 import { execFile } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { childEnvironment, databaseUrl } from '../../src/config.ts';
-import { parseDatabaseUrl, withDatabase } from '../../src/database-url.ts';
+import { childEnvironment } from '../../src/config.ts';
+import { parseDatabaseUrl } from '../../src/database-url.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { packageRoot } from '../../src/package-root.ts';
@@ -15,15 +14,8 @@ import { runProgram } from '../backup/client-program.ts';
 import { libpqEnvironment } from '../backup/libpq-environment.ts';
 import { installedPrograms, requirePgDump } from '../backup/programs.ts';
 import { formatBytes, formatCount, printTable } from '../output.ts';
-import { withMaintenance } from '../session.ts';
+import { type Scratch, withScratchDatabases } from './scratch.ts';
 import { median, timed } from './timing.ts';
-
-interface Scratch {
-  key: DatabaseKey;
-  name: string;
-  url: string;
-  bytes: number;
-}
 
 /** One wide table in each database, as an application fills it. `$1` is the number of rows. */
 const fillings: Partial<Record<DatabaseKey, string>> = {
@@ -38,8 +30,9 @@ const fillings: Partial<Record<DatabaseKey, string>> = {
 };
 
 export async function benchBackup(rounds: number, rows: number): Promise<void> {
+  const keys = databaseKeys.filter((key) => fillings[key]);
   const folder = mkdtempSync(join(tmpdir(), 'atriz-bench-backup-'));
-  const scratch: Scratch[] = [];
+  let bytes = 0;
   const times: Record<'bare' | 'sequential' | 'parallel', number[]> = {
     bare: [],
     sequential: [],
@@ -50,22 +43,17 @@ export async function benchBackup(rounds: number, rows: number): Promise<void> {
       '-p',
       join(packageRoot(), 'tsconfig.build.json'),
     ]);
-    for (const key of databaseKeys.filter((key) => fillings[key])) {
-      scratch.push(await createScratch(key));
-    }
-    for (const one of scratch) one.bytes = await fill(one, rows);
-    for (let round = 0; round < rounds; round += 1) {
-      times.bare.push(await timed(() => bare(scratch, folder)));
-      times.sequential.push(await timed(() => ours(scratch, folder, ['--jobs', '1'])));
-      times.parallel.push(await timed(() => ours(scratch, folder, [])));
-    }
+    await withScratchDatabases(keys, async (scratch) => {
+      for (const one of scratch) bytes += await fill(one, rows);
+      for (let round = 0; round < rounds; round += 1) {
+        times.bare.push(await timed(() => bare(scratch, folder)));
+        times.sequential.push(await timed(() => ours(scratch, folder, ['--jobs', '1'])));
+        times.parallel.push(await timed(() => ours(scratch, folder, [])));
+      }
+    });
   } finally {
-    for (const { key, name } of scratch) {
-      await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`));
-    }
     rmSync(folder, { recursive: true, force: true });
   }
-  const bytes = scratch.reduce((sum, one) => sum + one.bytes, 0);
   const row = (what: string, own: readonly number[]) => [
     what,
     `${(median(own) / 1000).toFixed(1)} s`,
@@ -73,7 +61,7 @@ export async function benchBackup(rounds: number, rows: number): Promise<void> {
   ];
   printTable(
     [
-      `${scratch.length} databases of ${formatCount(rows)} rows, ${formatBytes(bytes)}, median of ${rounds}`,
+      `${keys.length} databases of ${formatCount(rows)} rows, ${formatBytes(bytes)}, median of ${rounds}`,
       'time',
       'against bare',
     ],
@@ -83,12 +71,6 @@ export async function benchBackup(rounds: number, rows: number): Promise<void> {
       row('backup', times.parallel),
     ],
   );
-}
-
-async function createScratch(key: DatabaseKey): Promise<Scratch> {
-  const name = `atriz_bench_${key}_${randomBytes(4).toString('hex')}`;
-  await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`));
-  return { key, name, url: withDatabase(databaseUrl(key).url, name), bytes: 0 };
 }
 
 /** @returns its size in bytes. */

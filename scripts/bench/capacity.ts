@@ -1,5 +1,4 @@
 // Bytes per GPS point: raw with its indexes, compressed, and per row of the hourly aggregate.
-import { randomBytes } from 'node:crypto';
 import { SingleBar } from 'cli-progress';
 import { migrate } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
@@ -8,12 +7,13 @@ import { recordLocations } from '../../src/tracking/index.ts';
 import { drive } from '../fleet.ts';
 import { formatBytes, formatCount, printTable } from '../output.ts';
 import { withScratchDatabase } from '../session.ts';
+import { scratchName } from './scratch.ts';
 
 const hour = 3_600_000;
 
 /** Lets vehicles drive 8 hours a day, a point every 30 seconds, in a scratch database of the tracking server. */
 export async function benchCapacity(vehicles: number, days: number): Promise<void> {
-  await withScratchDatabase('tracking', `atriz_capacity_${randomBytes(4).toString('hex')}`, async (pool) => {
+  await withScratchDatabase('tracking', scratchName('capacity'), async (pool) => {
     await migrate(pool, 'tracking');
     const points = await load(pool, vehicles, days);
     const raw = await sizeOf(pool, 'location_events');

@@ -1,22 +1,16 @@
 // Memory while importing: CSV that is made on the way, so that nothing but the import can grow.
-import { randomBytes } from 'node:crypto';
-import { databaseUrl } from '../../src/config.ts';
-import { withDatabase } from '../../src/database-url.ts';
-import { createDatabasePool } from '../../src/pool.ts';
+import type { Pool } from '../../src/pool.ts';
 import { locationColumns } from '../../src/tracking/columns.ts';
 import { importLocations } from '../../src/tracking/index.ts';
 import { formatBytes, formatCount, printTable } from '../output.ts';
+import { withScratchDatabase } from '../session.ts';
 import { benchUuid } from './rows.ts';
+import { scratchName } from './scratch.ts';
 import { prepareTracking } from './tracking.ts';
 
 export async function benchImport({ url, rows }: { url?: string; rows: number }): Promise<void> {
-  const server = url ?? databaseUrl('tracking').url;
-  const name = `atriz_bench_import_${randomBytes(4).toString('hex')}`;
-  await using admin = createDatabasePool({ connectionString: withDatabase(server, 'postgres'), max: 1 });
-  await admin.query(`CREATE DATABASE "${name}"`);
   const samples: { loaded: number; rss: number }[] = [];
-  try {
-    await using db = createDatabasePool({ connectionString: withDatabase(server, name), max: 2 });
+  const measure = async (db: Pool) => {
     console.log(`${await prepareTracking(db)}\n`);
     const begin = performance.now();
     const { loaded } = await importLocations(
@@ -28,9 +22,8 @@ export async function benchImport({ url, rows }: { url?: string; rows: number })
     console.log(
       `${formatCount(loaded)} points in ${seconds.toFixed(0)} s, ${formatCount(Math.round(loaded / seconds))} a second`,
     );
-  } finally {
-    await admin.query(`DROP DATABASE "${name}" WITH (FORCE)`);
-  }
+  };
+  await withScratchDatabase('tracking', scratchName('import'), measure, url);
   const tenths = Array.from({ length: 10 }, (_, tenth) => {
     const within = samples.filter(
       ({ loaded }) => loaded > (rows * tenth) / 10 && loaded <= (rows * (tenth + 1)) / 10,

@@ -1,25 +1,18 @@
 // Migrating every database of the server: our command line once, against drizzle-kit once for each database.
 import { execFile } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { childEnvironment, databaseUrl } from '../../src/config.ts';
-import { withDatabase } from '../../src/database-url.ts';
+import { childEnvironment } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { kitArguments } from '../drizzle-kit-process.ts';
 import { printTable } from '../output.ts';
 import { withMaintenance } from '../session.ts';
+import { type Scratch, withScratchDatabases } from './scratch.ts';
 import { median, timed } from './timing.ts';
 
 const run = promisify(execFile);
-
-interface Scratch {
-  key: DatabaseKey;
-  name: string;
-  url: string;
-}
 
 export async function benchMigrate(rounds: number): Promise<void> {
   const keys = await possibleKeys();
@@ -38,13 +31,11 @@ export async function benchMigrate(rounds: number): Promise<void> {
       ['ours', ours],
       ['kit', kit],
     ] as const) {
-      const scratch = await createScratch(keys);
-      try {
+      await withScratchDatabases(keys, async (scratch) => {
+        await open(scratch);
         times[who].empty.push(await timed(() => migrate(scratch)));
         times[who].again.push(await timed(() => migrate(scratch)));
-      } finally {
-        await dropScratch(scratch);
-      }
+      });
     }
   }
   const row = (what: string, mine: number[], theirs: number[]) => {
@@ -79,23 +70,11 @@ async function possibleKeys(): Promise<DatabaseKey[]> {
   return possible;
 }
 
-async function createScratch(keys: readonly DatabaseKey[]): Promise<Scratch[]> {
-  const scratch = keys.map((key) => {
-    const name = `atriz_bench_${key}_${randomBytes(4).toString('hex')}`;
-    return { key, name, url: withDatabase(databaseUrl(key).url, name) };
-  });
-  for (const { key, name, url } of scratch) {
-    await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`));
-    // The embedded server opens a database at the first connection, which is not what is measured.
+/** The embedded server opens a database at the first connection, which is not what is measured. */
+async function open(scratch: readonly Scratch[]): Promise<void> {
+  for (const { url } of scratch) {
     await using pool = createDatabasePool({ connectionString: url });
     await pool.query('SELECT 1');
-  }
-  return scratch;
-}
-
-async function dropScratch(scratch: readonly Scratch[]): Promise<void> {
-  for (const { key, name } of scratch) {
-    await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`));
   }
 }
 

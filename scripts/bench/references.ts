@@ -1,12 +1,10 @@
 // References: how long findOrphans takes for many people, in how much memory.
-import { randomBytes } from 'node:crypto';
-import { databaseUrl } from '../../src/config.ts';
-import { withDatabase } from '../../src/database-url.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { findOrphans } from '../../src/references/index.ts';
 import { formatBytes, formatCount, printTable } from '../output.ts';
 import { withScratchDatabase } from '../session.ts';
+import { scratchName } from './scratch.ts';
 import { median, timed } from './timing.ts';
 
 /** People in core and in pshop alike; every thousandth is in pshop only. */
@@ -68,10 +66,9 @@ async function benchScan(core: Pool, pshop: Pool, rounds: number): Promise<void>
 }
 
 async function withScratch(key: 'core' | 'pshop', work: (pool: Pool) => Promise<void>): Promise<void> {
-  const name = `atriz_bench_references_${key}_${randomBytes(4).toString('hex')}`;
-  await withScratchDatabase(key, name, async (pool) => {
+  await withScratchDatabase(key, scratchName(`references_${key}`), async (pool, url) => {
     await migrate(pool, key);
-    await using db = createDatabasePool({ connectionString: withDatabase(databaseUrl(key).url, name) });
+    await using db = createDatabasePool({ connectionString: url });
     await work(db);
   });
 }

@@ -1,17 +1,16 @@
 // Writing and reading GPS points: the library against drizzle, bare postgres.js and psql, same rows, same run.
-import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { databaseUrl } from '../../src/config.ts';
-import { withDatabase } from '../../src/database-url.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { runPolicies } from '../jobs.ts';
 import { formatBytes, printTable } from '../output.ts';
 import { createPlainTracking } from '../plain-tracking.ts';
+import { withScratchDatabase } from '../session.ts';
 import { barChart } from './chart.ts';
 import { fleetRows } from './rows.ts';
+import { scratchName } from './scratch.ts';
 import { benchReads } from './tracking-reads.ts';
 import { benchWrites } from './tracking-writes.ts';
 
@@ -33,21 +32,13 @@ export interface Measure {
 }
 
 export async function benchTracking({ url, rows, rounds, out = '.' }: TrackingBenchOptions): Promise<void> {
-  const server = url ?? databaseUrl('tracking').url;
-  const name = `atriz_bench_tracking_${randomBytes(4).toString('hex')}`;
   const folder = mkdtempSync(join(tmpdir(), 'atriz-bench-'));
-  await using admin = createDatabasePool({ connectionString: withDatabase(server, 'postgres'), max: 1 });
-  await admin.query(`CREATE DATABASE "${name}"`);
-  try {
-    await using db = createDatabasePool({
-      database: 'tracking',
-      connectionString: withDatabase(server, name),
-      max: 4,
-    });
+  const measure = async (_: Pool, scratch: string) => {
+    await using db = createDatabasePool({ database: 'tracking', connectionString: scratch, max: 4 });
     const description = await prepareTracking(db);
     console.log(`${description}\n`);
     const events = fleetRows({ rows, devices: 1_000 });
-    const writes = await benchWrites(db, withDatabase(server, name), events, rounds, folder);
+    const writes = await benchWrites(db, scratch, events, rounds, folder);
     print('Writing, median', writes);
     const reads = await benchReads(db, rounds);
     print('Reading, median', reads);
@@ -65,8 +56,10 @@ export async function benchTracking({ url, rows, rounds, out = '.' }: TrackingBe
       ),
     );
     console.log(`bench-tracking.json and bench-tracking.svg are in ${resolve(out)}`);
+  };
+  try {
+    await withScratchDatabase('tracking', scratchName('tracking'), measure, url);
   } finally {
-    await admin.query(`DROP DATABASE "${name}" WITH (FORCE)`);
     rmSync(folder, { recursive: true, force: true });
   }
 }

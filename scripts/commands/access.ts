@@ -14,9 +14,9 @@ import { rolePassword, rolePasswordVariable, selectDatabases } from '../../src/c
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
-import { applyMatrix, catalogOnly, describeRefused, matrixOf } from '../access.ts';
+import { applyMatrix, describeRefused, matrixOf } from '../access.ts';
 import { plural, printJson, printTable } from '../output.ts';
-import { withPool, withPools } from '../session.ts';
+import { catalogOnly, withPool, withPools } from '../session.ts';
 
 interface Options {
   json?: boolean;

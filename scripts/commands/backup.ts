@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
+import { wholeNumber } from '../arguments.ts';
 import { type Backup, listBackups, removeBackup } from '../backup/backups.ts';
 import { interruptible } from '../backup/interruption.ts';
 import { makeBackup } from '../backup/make-backup.ts';
@@ -12,7 +13,6 @@ import { rowsOf } from '../backup/manifest.ts';
 import { showProgress } from '../backup/progress.ts';
 import { outdated } from '../backup/retention.ts';
 import { formatBytes, formatCount, plural, printJson, printTable } from '../output.ts';
-import { wholeNumber } from './migrate.ts';
 
 interface BackupCommandOptions {
   to: string;

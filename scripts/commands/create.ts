@@ -1,7 +1,7 @@
 // create: makes the databases that do not exist yet.
 import type { Command } from 'commander';
 import type { Applied } from '../../src/access/apply.ts';
-import { withCatalogPath } from '../../src/access/catalog-path.ts';
+import { withCatalogPath } from '../../src/catalog-path.ts';
 import { databaseUrl, selectDatabases } from '../../src/config.ts';
 import { parseDatabaseUrl } from '../../src/database-url.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
@@ -9,9 +9,9 @@ import { ConnectionError, sqlState } from '../../src/errors.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
 import type { Transaction } from '../../src/transaction.ts';
-import { applyMatrix, arrangeMade, catalogOnly, describeRefused, isArranged, unarranged } from '../access.ts';
+import { applyMatrix, arrangeMade, describeRefused, isArranged, unarranged } from '../access.ts';
 import { printJson } from '../output.ts';
-import { withMaintenance, withPool } from '../session.ts';
+import { catalogOnly, withMaintenance, withPool } from '../session.ts';
 
 export function registerCreate(program: Command): void {
   program

@@ -5,9 +5,9 @@ import { databaseKeys } from '../../src/databases.ts';
 import { UserReferenceError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
 import { type ErasureProgress, type ErasureReport, eraseUser } from '../../src/references/erase.ts';
+import { wholeNumber } from '../arguments.ts';
 import { confirmDestruction, formatCount, plural, printJson, printTable } from '../output.ts';
 import { withPools } from '../session.ts';
-import { wholeNumber } from './migrate.ts';
 
 interface EraseUserOptions {
   yes?: boolean;

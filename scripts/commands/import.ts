@@ -1,4 +1,5 @@
 // import: loads GPS points from a CSV or NDJSON file into location_events.
+import { once } from 'node:events';
 import {
   createReadStream,
   createWriteStream,
@@ -152,11 +153,16 @@ async function load(
       onHeader: (text) => {
         header = text;
       },
-      onReject: ({ position: line, reason, text }) => {
+      onReject: ({ position: line, reason, text, bytes }) => {
         if (rejects.length < rejectsKept) rejects.push({ line, reason });
         stream ??= openRejects(rejectsFile, header);
         // The reason is a comment, which an import skips: mend the rows and load this very file.
-        stream.write(`# line ${line}: ${reason}\n${text}\n`);
+        const comment = `# line ${line}: ${reason}\n`;
+        const isTaken = stream.write(
+          bytes ? Buffer.concat([Buffer.from(comment), bytes, Buffer.from('\n')]) : `${comment}${text}\n`,
+        );
+        // Where they come faster than the disk takes them, they would fill the memory.
+        return isTaken ? undefined : drained(stream);
       },
       onProgress: (rows) => onProgress(input.bytesRead, rows),
       // Rejects that cannot be kept undo the import: nobody could mend them.
@@ -167,6 +173,12 @@ async function load(
     },
   );
   return { ...result, rejectedCount: rejected, rejected: rejects, rejectsFile: stream ? rejectsFile : null };
+}
+
+/** @throws the stream's error, after which it drains no more. */
+async function drained(stream: WriteStream): Promise<void> {
+  if (stream.errored) throw stream.errored;
+  await once(stream, 'drain');
 }
 
 function openRejects(path: string, header: string | undefined): WriteStream {

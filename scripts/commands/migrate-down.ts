@@ -7,9 +7,10 @@ import { findDestruction } from '../../src/migrations/destruction.ts';
 import { getMigrationStatus, redo, rollback } from '../../src/migrations/index.ts';
 import { planRollback, type RollbackStep } from '../../src/migrations/runner.ts';
 import type { Pool } from '../../src/pool.ts';
+import { wholeNumber } from '../arguments.ts';
 import { confirmDestruction, printJson } from '../output.ts';
 import { withPool } from '../session.ts';
-import { addRunOptions, libraryOptions, type RunOptions, wholeNumber } from './migrate.ts';
+import { addRunOptions, libraryOptions, type RunOptions } from './migrate.ts';
 
 interface DownOptions extends RunOptions {
   count?: number;

@@ -1,9 +1,10 @@
 // migrate: applies migrations over several databases at once, takes them back, repairs the record.
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { type MigrateOptions, migrate } from '../../src/migrations/index.ts';
+import { wholeNumber } from '../arguments.ts';
 import { printJson } from '../output.ts';
 import { withPool } from '../session.ts';
 import { arrangeAgain } from './create.ts';
@@ -55,11 +56,6 @@ export function addRunOptions(command: Command): Command {
     .option('--lock-retries <count>', 'how often to try again without the lock (default: 5)', wholeNumber)
     .option('--statement-timeout <ms>', 'how long a statement may take (default: 0, unlimited)', wholeNumber)
     .option('--json', 'print JSON');
-}
-
-export function wholeNumber(text: string): number {
-  if (/^\d{1,9}$/.test(text)) return Number(text);
-  throw new InvalidArgumentError('It should be a whole number from 0.');
 }
 
 /** The library's options, with progress told on the terminal unless JSON is wanted. */

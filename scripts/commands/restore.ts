@@ -8,6 +8,7 @@ import { ConfigurationError } from '../../src/errors.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
+import { wholeNumber } from '../arguments.ts';
 import { type Backup, findBackup } from '../backup/backups.ts';
 import { fitName, openMaintenance } from '../backup/beside.ts';
 import { compareContents } from '../backup/compare.ts';
@@ -24,7 +25,6 @@ import { refuseSessions, swapDatabases } from '../backup/swap.ts';
 import { confirmDestruction, plural, printJson } from '../output.ts';
 import { defaultFolder } from './backup.ts';
 import { databaseName } from './create.ts';
-import { wholeNumber } from './migrate.ts';
 
 interface RestoreCommandOptions {
   in: string;

@@ -1,5 +1,8 @@
 // Reads what a database says of itself: version, tables, and TimescaleDB's chunks and policies.
+import { withCatalogPath } from '../../src/catalog-path.ts';
 import type { Pool } from '../../src/pool.ts';
+import { timescaleSchema } from '../../src/timescale.ts';
+import type { Transaction } from '../../src/transaction.ts';
 
 export interface DatabaseFacts {
   serverVersion: string;
@@ -23,8 +26,11 @@ export interface DatabaseFacts {
   };
 }
 
-export async function readFacts(pool: Pool): Promise<DatabaseFacts> {
-  const { rows } = await pool.query<DatabaseFacts>(
+export const readFacts = (pool: Pool): Promise<DatabaseFacts> =>
+  withCatalogPath(pool, readAll, { isolation: 'repeatable read', readOnly: true });
+
+async function readAll(db: Transaction): Promise<DatabaseFacts> {
+  const { rows } = await db.query<DatabaseFacts>(
     `SELECT current_setting('server_version') AS "serverVersion",
        pg_database_size(current_database())::float8 AS bytes,
        (SELECT coalesce(jsonb_agg(jsonb_build_object('name', extname, 'version', extversion) ORDER BY extname), '[]')
@@ -34,19 +40,20 @@ export async function readFacts(pool: Pool): Promise<DatabaseFacts> {
           FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')) AS tables`,
   );
   const facts = rows[0] as DatabaseFacts;
-  if (!facts.extensions.some(({ name }) => name === 'timescaledb')) return facts;
+  const schema = await timescaleSchema(db);
+  if (schema === undefined) return facts;
   return {
     ...facts,
-    timescale: { hypertables: await readHypertables(pool), policies: await readPolicies(pool) },
+    timescale: { hypertables: await readHypertables(db, schema), policies: await readPolicies(db) },
   };
 }
 
-async function readHypertables(pool: Pool) {
-  const { rows } = await pool.query<NonNullable<DatabaseFacts['timescale']>['hypertables'][number]>(
+async function readHypertables(db: Transaction, schema: string) {
+  const { rows } = await db.query<NonNullable<DatabaseFacts['timescale']>['hypertables'][number]>(
     `SELECT relation AS name,
        count(c.chunk_name)::int AS chunks,
        (count(*) FILTER (WHERE c.is_compressed))::int AS "compressedChunks",
-       coalesce(hypertable_size(format('%I.%I', hypertable_schema, hypertable_name)::regclass), 0)::float8 AS bytes
+       coalesce(${schema}.hypertable_size(format('%I.%I', hypertable_schema, hypertable_name)::regclass), 0)::float8 AS bytes
      FROM (
        SELECT hypertable_schema, hypertable_name, hypertable_name AS relation FROM timescaledb_information.hypertables
        UNION ALL
@@ -60,8 +67,8 @@ async function readHypertables(pool: Pool) {
   return rows;
 }
 
-async function readPolicies(pool: Pool) {
-  const { rows } = await pool.query<NonNullable<DatabaseFacts['timescale']>['policies'][number]>(
+async function readPolicies(db: Transaction) {
+  const { rows } = await db.query<NonNullable<DatabaseFacts['timescale']>['policies'][number]>(
     `SELECT j.job_id AS job,
        replace(replace(j.proc_name, 'policy_', ''), '_', ' ') AS policy,
        coalesce(c.view_name, j.hypertable_name) AS relation,

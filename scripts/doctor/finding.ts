@@ -1,6 +1,9 @@
 // What a check of the doctor is, and what it reports.
+
+import { withCatalogPath } from '../../src/catalog-path.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
+import type { Transaction } from '../../src/transaction.ts';
 import type { Thresholds } from './thresholds.ts';
 
 export interface Finding {
@@ -25,6 +28,12 @@ export interface Check {
   /** Reads only. A missing right or a timeout becomes a warning: one check must not hide the others. */
   run(db: Pool, key: DatabaseKey, thresholds: Thresholds): Promise<Found[]>;
 }
+
+/** What a check asks of the catalog: without a word of what the owner of the database put before it. */
+export const onCatalogPath =
+  (look: (db: Transaction, key: DatabaseKey, thresholds: Thresholds) => Promise<Found[]>): Check['run'] =>
+  (db, key, thresholds) =>
+    withCatalogPath(db, (transaction) => look(transaction, key, thresholds), { readOnly: true });
 
 /** A finding before the check's name is put to it. */
 export type Found = Omit<Finding, 'check'>;

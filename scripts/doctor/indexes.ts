@@ -1,20 +1,20 @@
 // Findings about indexes: missing under foreign keys, double, unused, invalid.
 import type { DatabaseKey } from '../../src/databases.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
-import type { Pool } from '../../src/pool.ts';
+import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, formatCount } from '../output.ts';
-import { type Check, error, type Found, warning } from './finding.ts';
+import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
 import type { Thresholds } from './thresholds.ts';
 
 export const indexChecks: readonly Check[] = [
-  { name: 'foreign-keys', looksAt: 'foreign keys without an index', run: findUnindexed },
+  { name: 'foreign-keys', looksAt: 'foreign keys without an index', run: onCatalogPath(findUnindexed) },
   {
     name: 'invalid-indexes',
     looksAt: 'indexes that a broken CREATE INDEX CONCURRENTLY left',
-    run: findInvalid,
+    run: onCatalogPath(findInvalid),
   },
-  { name: 'duplicate-indexes', looksAt: 'indexes that say the same', run: findDuplicates },
-  { name: 'unused-indexes', looksAt: 'large indexes that nothing reads', run: findUnused },
+  { name: 'duplicate-indexes', looksAt: 'indexes that say the same', run: onCatalogPath(findDuplicates) },
+  { name: 'unused-indexes', looksAt: 'large indexes that nothing reads', run: onCatalogPath(findUnused) },
 ];
 
 const inMigration = 'in a migration that begins with "-- transaction: none", or it is drift';
@@ -28,7 +28,7 @@ const ownTables = `
 const serves =
   '(i.indkey::int2[])[0:cardinality(f.conkey) - 1] @> f.conkey AND i.indpred IS NULL AND i.indisvalid';
 
-async function findUnindexed(db: Pool): Promise<Found[]> {
+async function findUnindexed(db: Transaction): Promise<Found[]> {
   const { rows } = await db.query<{ relation: string; constraint: string; columns: string }>(
     `SELECT format('%I.%I', t.nspname, t.relname) AS relation, f.conname AS "constraint",
        (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.place)
@@ -47,7 +47,7 @@ async function findUnindexed(db: Pool): Promise<Found[]> {
   );
 }
 
-async function findInvalid(db: Pool): Promise<Found[]> {
+async function findInvalid(db: Transaction): Promise<Found[]> {
   const { rows } = await db.query<{ name: string; relation: string }>(
     `SELECT i.indexrelid::regclass::text AS name, i.indrelid::regclass::text AS relation
      FROM pg_index i JOIN (${ownTables}) AS t ON t.oid = i.indrelid
@@ -64,7 +64,7 @@ async function findInvalid(db: Pool): Promise<Found[]> {
   );
 }
 
-async function findDuplicates(db: Pool): Promise<Found[]> {
+async function findDuplicates(db: Transaction): Promise<Found[]> {
   const { rows } = await db.query<{ relation: string; names: string[] }>(
     `SELECT i.indrelid::regclass::text AS relation,
        array_agg(i.indexrelid::regclass::text
@@ -89,7 +89,7 @@ async function findDuplicates(db: Pool): Promise<Found[]> {
 }
 
 /** An index behind a constraint or a foreign key is needed even where nothing reads it. */
-async function findUnused(db: Pool, _key: DatabaseKey, { unusedIndex }: Thresholds): Promise<Found[]> {
+async function findUnused(db: Transaction, _key: DatabaseKey, { unusedIndex }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<{
     schema: string;
     name: string;

@@ -3,19 +3,20 @@ import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { NotMigratedError } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { findOrphans } from '../../src/references/orphans.ts';
+import type { Transaction } from '../../src/transaction.ts';
 import { formatCount, plural } from '../output.ts';
 import { withPool } from '../session.ts';
-import { type Check, error, type Found, warning } from './finding.ts';
+import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
 import { hasRelation } from './relations.ts';
 import type { Thresholds } from './thresholds.ts';
 
 export const rowChecks: readonly Check[] = [
-  { name: 'bloat', looksAt: 'dead rows that autovacuum has not removed', run: findBloat },
-  { name: 'tokens', looksAt: 'expired tokens', run: findExpiredTokens },
+  { name: 'bloat', looksAt: 'dead rows that autovacuum has not removed', run: onCatalogPath(findBloat) },
+  { name: 'tokens', looksAt: 'expired tokens', run: onCatalogPath(findExpiredTokens) },
   { name: 'orphans', looksAt: 'rows whose person does not exist in atriz_core', run: findStrangers },
 ];
 
-async function findBloat(db: Pool, _key: DatabaseKey, { bloat }: Thresholds): Promise<Found[]> {
+async function findBloat(db: Transaction, _key: DatabaseKey, { bloat }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<{ relation: string; live: number; dead: number; vacuumed: Date | null }>(
     `SELECT relid::regclass::text AS relation, n_live_tup::float8 AS live, n_dead_tup::float8 AS dead,
        greatest(last_vacuum, last_autovacuum) AS vacuumed
@@ -34,12 +35,17 @@ async function findBloat(db: Pool, _key: DatabaseKey, { bloat }: Thresholds): Pr
 }
 
 /** Counts what purge-tokens deletes: a rotated token stays as long as its family lives. */
-async function findExpiredTokens(db: Pool, key: DatabaseKey, { tokens }: Thresholds): Promise<Found[]> {
-  if (!('authTokens' in definitionOf(key).schema) || !(await hasRelation(db, 'auth_tokens'))) return [];
+async function findExpiredTokens(
+  db: Transaction,
+  key: DatabaseKey,
+  { tokens }: Thresholds,
+): Promise<Found[]> {
+  if (!('authTokens' in definitionOf(key).schema) || !(await hasRelation(db, 'public.auth_tokens')))
+    return [];
   const { rows } = await db.query<{ expired: number }>(
     `SELECT count(*)::float8 AS expired FROM (
-       SELECT 1 FROM auth_tokens t WHERE t.expires_at <= now() AND (t.family_id IS NULL OR NOT EXISTS (
-         SELECT FROM auth_tokens AS live WHERE live.family_id = t.family_id AND live.expires_at > now()))
+       SELECT 1 FROM public.auth_tokens t WHERE t.expires_at <= now() AND (t.family_id IS NULL OR NOT EXISTS (
+         SELECT FROM public.auth_tokens AS live WHERE live.family_id = t.family_id AND live.expires_at > now()))
        LIMIT $1::bigint + 1) AS capped`,
     [tokens.expired],
   );

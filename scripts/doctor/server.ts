@@ -6,21 +6,30 @@ import { parseDatabaseUrl } from '../../src/database-url.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
+import type { Transaction } from '../../src/transaction.ts';
 import { formatCount } from '../output.ts';
-import { type Check, error, type Found, warning } from './finding.ts';
+import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
 import type { Thresholds } from './thresholds.ts';
 
 export const serverChecks: readonly Check[] = [
   { name: 'time-zone', looksAt: 'the time zone of sessions that ask for none', run: findTimeZone },
-  { name: 'extensions', looksAt: 'versions of extensions, and those that are missing', run: findExtensions },
+  {
+    name: 'extensions',
+    looksAt: 'versions of extensions, and those that are missing',
+    run: onCatalogPath(findExtensions),
+  },
   {
     name: 'connections',
     looksAt: 'connections in use, against the limit',
     ofServer: true,
-    run: findConnections,
+    run: onCatalogPath(findConnections),
   },
-  { name: 'transactions', looksAt: 'long, idle and prepared transactions', run: findTransactions },
-  { name: 'wraparound', looksAt: 'the age of transaction ids', run: findWraparound },
+  {
+    name: 'transactions',
+    looksAt: 'long, idle and prepared transactions',
+    run: onCatalogPath(findTransactions),
+  },
+  { name: 'wraparound', looksAt: 'the age of transaction ids', run: onCatalogPath(findWraparound) },
 ];
 
 /** This package's sessions ask for UTC. psql, a report or another driver takes what the server gives. */
@@ -31,7 +40,8 @@ async function findTimeZone(db: Pool, key: DatabaseKey): Promise<Found[]> {
   const sql = postgres({ ...options, connection });
   try {
     const [row] = await sql<{ zone: string; source: string; role: string }[]>`
-      SELECT setting AS zone, source, current_user AS role FROM pg_settings WHERE name = 'TimeZone'`;
+      SELECT setting AS zone, source, current_user AS role
+      FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'TimeZone'`;
     if (!row || /^(Etc\/)?(UTC|UCT|GMT|GMT[+-]?0|Universal|Zulu|Greenwich)$/i.test(row.zone)) return [];
     const role = `ALTER ROLE ${quoteIdentifier(row.role)}`;
     const mends: Readonly<Record<string, string>> = {
@@ -49,7 +59,11 @@ async function findTimeZone(db: Pool, key: DatabaseKey): Promise<Found[]> {
   }
 }
 
-async function findExtensions(db: Pool, key: DatabaseKey, { oldestExtension }: Thresholds): Promise<Found[]> {
+async function findExtensions(
+  db: Transaction,
+  key: DatabaseKey,
+  { oldestExtension }: Thresholds,
+): Promise<Found[]> {
   const { rows } = await db.query<{ name: string; offered: string; installed: string | null }>(
     `SELECT name, default_version AS offered, installed_version AS installed FROM pg_available_extensions
      WHERE installed_version IS NOT NULL OR name = ANY($1)`,
@@ -92,7 +106,11 @@ export function isOlder(version: string, than: string): boolean {
   return false;
 }
 
-async function findConnections(db: Pool, _key: DatabaseKey, { connections }: Thresholds): Promise<Found[]> {
+async function findConnections(
+  db: Transaction,
+  _key: DatabaseKey,
+  { connections }: Thresholds,
+): Promise<Found[]> {
   const { rows } = await db.query<{ used: number; most: number; limit: number; top: string | null }>(
     `WITH sessions AS (
        SELECT application_name, usename FROM pg_stat_activity WHERE backend_type = 'client backend'
@@ -117,7 +135,11 @@ async function findConnections(db: Pool, _key: DatabaseKey, { connections }: Thr
 }
 
 /** A role without pg_read_all_stats sees no others' transactions, so that there is nothing to report. */
-async function findTransactions(db: Pool, _key: DatabaseKey, { transactions }: Thresholds): Promise<Found[]> {
+async function findTransactions(
+  db: Transaction,
+  _key: DatabaseKey,
+  { transactions }: Thresholds,
+): Promise<Found[]> {
   const { rows } = await db.query<{ id: string; what: string; minutes: number; isPrepared: boolean }>(
     `SELECT pid::text AS id, concat(state, ' of ', usename, ' (', coalesce(nullif(application_name, ''), 'no application name'), ')') AS what,
        extract(epoch FROM now() - CASE WHEN state LIKE 'idle%' THEN state_change ELSE xact_start END)::float8 / 60 AS minutes,
@@ -144,7 +166,11 @@ async function findTransactions(db: Pool, _key: DatabaseKey, { transactions }: T
   );
 }
 
-async function findWraparound(db: Pool, _key: DatabaseKey, { wraparound }: Thresholds): Promise<Found[]> {
+async function findWraparound(
+  db: Transaction,
+  _key: DatabaseKey,
+  { wraparound }: Thresholds,
+): Promise<Found[]> {
   // 2147483647 is the age of ids that never age, as on a server that was built frozen.
   const { rows } = await db.query<{ age: number }>(
     `SELECT greatest(age(datfrozenxid), mxid_age(datminmxid)) AS age FROM pg_database

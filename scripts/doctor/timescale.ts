@@ -4,35 +4,50 @@ import { TimescaleMissingError } from '../../src/errors.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
+import { timescaleSchema } from '../../src/timescale.ts';
 import { comparePolicies } from '../../src/tracking/policies.ts';
+import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, plural } from '../output.ts';
-import { type Check, error, type Found, warning } from './finding.ts';
+import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
 import { mendPolicy } from './policy-mend.ts';
 import { hasRelation } from './relations.ts';
 import type { Thresholds } from './thresholds.ts';
 
-export const timescaleChecks: readonly Check[] = (
-  [
-    ['policies', 'policies, against their declaration beside the schema', findPolicies],
+export const timescaleChecks: readonly Check[] = [
+  {
+    name: 'policies',
+    looksAt: 'policies, against their declaration beside the schema',
+    run: findPolicies,
+  },
+  ...checksOfCatalog(),
+];
+
+function checksOfCatalog(): Check[] {
+  const looks = [
     ['jobs', 'jobs that failed, are overdue or switched off', findJobs],
     ['aggregate', 'hours that the aggregate lacks', findStaleAggregate],
     ['late-hours', 'late points that nobody brought into the aggregate', findLateHours],
     ['chunks', 'chunks that should be compressed', findUncompressed],
     ['compression', 'chunks that compress poorly', findPoorCompression],
-  ] as const
-).map(([name, looksAt, run]) => ({ name, looksAt, run: whereEnabled(run) }));
+  ] as const;
+  return looks.map(([name, looksAt, look]) => ({ name, looksAt, run: whereEnabled(look) }));
+}
+
+type Look = (db: Transaction, schema: string, thresholds: Thresholds) => Promise<Found[]>;
 
 /** Without TimescaleDB there is nothing to ask; that it is missing is said by others. */
-function whereEnabled(run: Check['run']): Check['run'] {
-  return async (db, key, thresholds) => {
-    if (!definitionOf(key).extensions.includes('timescaledb')) return [];
-    const { rowCount } = await db.query("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'");
-    return rowCount === 0 ? [] : run(db, key, thresholds);
-  };
+function whereEnabled(look: Look): Check['run'] {
+  const lookInside = onCatalogPath(async (db, _key, thresholds) => {
+    const schema = await timescaleSchema(db);
+    return schema === undefined ? [] : look(db, schema, thresholds);
+  });
+  return async (db, key, thresholds) =>
+    definitionOf(key).extensions.includes('timescaledb') ? lookInside(db, key, thresholds) : [];
 }
 
 /** The declaration belongs to the newest migration: until that is applied, a difference is no surprise. */
 async function findPolicies(db: Pool, key: DatabaseKey): Promise<Found[]> {
+  if (!definitionOf(key).extensions.includes('timescaledb')) return [];
   const { pending } = await getMigrationStatus(db, key);
   if (pending.length > 0) return [];
   try {
@@ -62,7 +77,7 @@ interface Job {
  * Whoever has no scheduler keeps no record of runs: on the embedded cluster, `npm run dev` runs the
  * jobs by itself, and only what they leave undone tells whether it does.
  */
-async function findJobs(db: Pool, _key: DatabaseKey, { jobs }: Thresholds): Promise<Found[]> {
+async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<Job>(
     `SELECT j.job_id AS id, j.proc_name || coalesce(' of ' || c.view_name, ' of ' || j.hypertable_name, '') AS name, j.scheduled,
        CASE WHEN s.last_run_status = 'Failed' THEN coalesce((
@@ -96,7 +111,11 @@ async function findJobs(db: Pool, _key: DatabaseKey, { jobs }: Thresholds): Prom
 }
 
 /** Points that are older than anything that the policy should leave, and newer than what it refreshed last. */
-async function findStaleAggregate(db: Pool, _key: DatabaseKey, { aggregate }: Thresholds): Promise<Found[]> {
+async function findStaleAggregate(
+  db: Transaction,
+  _schema: string,
+  { aggregate }: Thresholds,
+): Promise<Found[]> {
   const { rows: views } = await db.query<{ schema: string; name: string }>(
     `SELECT materialization_hypertable_schema AS schema, materialization_hypertable_name AS name
      FROM timescaledb_information.continuous_aggregates WHERE view_name = 'location_hourly'`,
@@ -106,10 +125,10 @@ async function findStaleAggregate(db: Pool, _key: DatabaseKey, { aggregate }: Th
   const storage = `${quoteIdentifier(view.schema)}.${quoteIdentifier(view.name)}`;
   const { rows } = await db.query<{ until: Date | null; since: Date; to: Date }>(
     `WITH refreshed AS (SELECT max(hour) + interval '1 hour' AS until FROM ${storage})
-     SELECT until, coalesce(until, (SELECT date_trunc('hour', min(time)) FROM location_events)) AS since,
+     SELECT until, coalesce(until, (SELECT date_trunc('hour', min(time)) FROM public.location_events)) AS since,
        date_trunc('hour', now() - interval '1 hour') AS to
      FROM refreshed
-     WHERE EXISTS (SELECT 1 FROM location_events
+     WHERE EXISTS (SELECT 1 FROM public.location_events
        WHERE time >= coalesce(until, '-infinity') AND time < now() - make_interval(secs => $1))`,
     [aggregate.behindBy],
   );
@@ -125,10 +144,10 @@ async function findStaleAggregate(db: Pool, _key: DatabaseKey, { aggregate }: Th
   ];
 }
 
-async function findLateHours(db: Pool, _key: DatabaseKey, { aggregate }: Thresholds): Promise<Found[]> {
-  if (!(await hasRelation(db, 'location_late_hours'))) return [];
+async function findLateHours(db: Transaction, _schema: string, { aggregate }: Thresholds): Promise<Found[]> {
+  if (!(await hasRelation(db, 'public.location_late_hours'))) return [];
   const { rows } = await db.query<{ hours: number; oldest: Date | null }>(
-    `SELECT count(DISTINCT hour)::int AS hours, min(created_at) AS oldest FROM location_late_hours
+    `SELECT count(DISTINCT hour)::int AS hours, min(created_at) AS oldest FROM public.location_late_hours
      WHERE created_at < now() - make_interval(secs => $1)`,
     [aggregate.lateHoursFor],
   );
@@ -143,7 +162,7 @@ async function findLateHours(db: Pool, _key: DatabaseKey, { aggregate }: Thresho
   ];
 }
 
-async function findUncompressed(db: Pool, _key: DatabaseKey, { chunks }: Thresholds): Promise<Found[]> {
+async function findUncompressed(db: Transaction, _schema: string, { chunks }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<{ job: number; relation: string; count: number; oldest: Date }>(
     `SELECT j.job_id AS job, j.hypertable_name AS relation, count(*)::int AS count, min(c.range_start) AS oldest
      FROM timescaledb_information.jobs j
@@ -161,12 +180,16 @@ async function findUncompressed(db: Pool, _key: DatabaseKey, { chunks }: Thresho
   );
 }
 
-async function findPoorCompression(db: Pool, _key: DatabaseKey, { chunks }: Thresholds): Promise<Found[]> {
+async function findPoorCompression(
+  db: Transaction,
+  schema: string,
+  { chunks }: Thresholds,
+): Promise<Found[]> {
   const { rows } = await db.query<{ relation: string; count: number; before: number; after: number }>(
     `SELECT h.hypertable_name AS relation, count(*)::int AS count,
        sum(s.before_compression_total_bytes)::float8 AS before, sum(s.after_compression_total_bytes)::float8 AS after
      FROM timescaledb_information.hypertables h,
-       LATERAL chunk_compression_stats(format('%I.%I', h.hypertable_schema, h.hypertable_name)::regclass) AS s
+       LATERAL ${schema}.chunk_compression_stats(format('%I.%I', h.hypertable_schema, h.hypertable_name)::regclass) AS s
      WHERE h.compression_enabled AND s.before_compression_total_bytes >= $1
        AND s.before_compression_total_bytes < $2 * s.after_compression_total_bytes
      GROUP BY h.hypertable_schema, h.hypertable_name`,

@@ -1,11 +1,11 @@
 // Makes a database what the matrix says, in one transaction. What the connected role may not do is left and named.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { withCatalogPath } from '../catalog-path.ts';
 import { AtrizDatabaseError, sqlState } from '../errors.ts';
 import { quoteIdentifier } from '../identifiers.ts';
 import type { Pool } from '../pool.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 import { readAccess } from './catalog.ts';
-import { withCatalogPath } from './catalog-path.ts';
 import { type AccessDifference, compareAccess, stages } from './check.ts';
 import { type DatabaseAccess, rolesOf } from './matrix.ts';
 import { passwordStatement } from './passwords.ts';

@@ -1,9 +1,10 @@
 // Compares the matrix with a live database, in both directions. Each difference comes with the SQL that mends it.
+
+import { withCatalogPath } from '../catalog-path.ts';
 import { quoteIdentifier } from '../identifiers.ts';
 import type { Pool } from '../pool.ts';
 import type { Transaction } from '../transaction.ts';
 import { type LiveAccess, readAccess } from './catalog.ts';
-import { withCatalogPath } from './catalog-path.ts';
 import { compareGrants, wantedGrants } from './grants.ts';
 import { type DatabaseAccess, relationName, rolesOf } from './matrix.ts';
 import { compareFilters, comparePolicies } from './wall.ts';

@@ -1,9 +1,9 @@
 // Passwords of roles: made, set as a verifier, never sent.
 import { randomBytes } from 'node:crypto';
+import { withCatalogPath } from '../catalog-path.ts';
 import { quoteIdentifier } from '../identifiers.ts';
 import type { Pool } from '../pool.ts';
 import type { Transaction } from '../transaction.ts';
-import { withCatalogPath } from './catalog-path.ts';
 import { formatVerifier, verifierOf } from './verifier.ts';
 
 /** 192 bits, in characters that need no escape in a URL. */

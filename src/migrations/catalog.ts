@@ -1,5 +1,6 @@
 // Reads the catalog of a database as sorted lines of text, so that two databases can be compared.
-import type { Database } from '../pool.ts';
+import { withCatalogPath } from '../catalog-path.ts';
+import type { Database, Pool } from '../pool.ts';
 
 // Objects of extensions and of TimescaleDB's internal schemas are theirs to change, not ours.
 const ownRelations = `
@@ -128,7 +129,11 @@ const timescaleQueries = {
 } as const;
 
 /** Lines such as `column public.users.email: character varying(255) not null`, sorted. */
-export async function readCatalog(db: Database): Promise<string[]> {
+export const readCatalog = (db: Pool): Promise<string[]> =>
+  withCatalogPath(db, catalogLines, { isolation: 'repeatable read', readOnly: true });
+
+/** The same in the caller's session: names in definitions are qualified as its search_path wants it. */
+export async function catalogLines(db: Database): Promise<string[]> {
   const lines = [...(await readAll(db, queries)), ...(await readGrants(db))];
   if (lines.some((line) => line.startsWith('extension timescaledb:'))) {
     lines.push(...(await readAll(db, timescaleQueries)));
@@ -145,7 +150,7 @@ async function readGrants(db: Database): Promise<string[]> {
 async function readAll(db: Database, kinds: Readonly<Record<string, string>>): Promise<string[]> {
   const lines: string[] = [];
   for (const [kind, query] of Object.entries(kinds)) {
-    const { rows } = await db.primary.query<{ name: string; definition: string }>(
+    const { rows } = await db.query<{ name: string; definition: string }>(
       `WITH own AS (${ownRelations}), schemas AS (${ownSchemas}) SELECT name, definition FROM (${query}) AS q`,
     );
     lines.push(...rows.map(({ name, definition }) => `${kind} ${name}: ${definition}`));

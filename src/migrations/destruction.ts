@@ -1,7 +1,7 @@
 // What taking migrations back would destroy, found out by doing it in a transaction and rolling back.
 import type { DatabaseKey } from '../databases.ts';
 import type { Database } from '../pool.ts';
-import { readCatalog } from './catalog.ts';
+import { catalogLines } from './catalog.ts';
 import type { RollbackStep } from './runner.ts';
 import { describeSqlError } from './sql-error.ts';
 
@@ -47,7 +47,8 @@ async function tryOut(
 const holdings = /^(?:relation (\S+): (table|view|materialized view)|column ([^\s:]+))/;
 
 async function readHoldings(session: Database): Promise<string[]> {
-  const lines = await readCatalog(session);
+  // On the database's own search_path, as the migrations that are tried between two looks.
+  const lines = await catalogLines(session);
   return lines.flatMap((line) => {
     const [, relation, kind, column] = holdings.exec(line) ?? [];
     if (column) return [`column ${column}`];

@@ -86,7 +86,7 @@ export async function clearProgress(db: Database, tag: string): Promise<void> {
 /** Newest first. Empty where our runner never ran. */
 export async function readHistory(db: Database): Promise<HistoryEntry[]> {
   const { rows } = await db.primary.query<{ exists: boolean }>(
-    'SELECT to_regclass($1) IS NOT NULL AS exists',
+    'SELECT pg_catalog.to_regclass($1) IS NOT NULL AS exists',
     [historyTable],
   );
   if (!rows[0]?.exists) return [];

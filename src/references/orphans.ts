@@ -1,11 +1,12 @@
 // Finds rows whose person does not exist in atriz_core.
 import { erasedUserId } from '../../schema/erasure.ts';
+import { withCatalogPath } from '../catalog-path.ts';
 import type { DatabaseKey } from '../databases.ts';
 import { ValidationError } from '../errors.ts';
 import { quoteIdentifier } from '../identifiers.ts';
 import { assertMigrated } from '../migrations/guard.ts';
 import type { Database, Pool } from '../pool.ts';
-import { withTransaction } from '../transaction.ts';
+import type { Transaction } from '../transaction.ts';
 import { nameOf, type ReferenceColumn, referenceColumns } from './schema.ts';
 import { quoteStorage, readStorage } from './storage.ts';
 
@@ -67,11 +68,14 @@ export async function findOrphans(
   const reports: OrphanReport[] = [];
   for (const { relation, column } of columns) {
     let report = emptyReport(key, { relation, column });
-    const storage = await readStorage(db, key, relation);
-    await eachBatch(db, quoteStorage(storage), quoteIdentifier(column.name), async (people) => {
-      report = addBatch(report, people, await unknownTo(coreDb, people), samples);
-      onProgress?.(report);
-    });
+    const scan = async (transaction: Transaction) => {
+      const storage = await readStorage(transaction, key, relation);
+      await eachBatch(transaction, quoteStorage(storage), quoteIdentifier(column.name), async (people) => {
+        report = addBatch(report, people, await unknownTo(coreDb, people), samples);
+        onProgress?.(report);
+      });
+    };
+    await withCatalogPath(db, scan, { readOnly: true });
     reports.push(report);
   }
   return reports;
@@ -106,37 +110,31 @@ const addBatch = (
  * which no index by person serves, 0.1 ms a person against 12 ms. It needs no index, either.
  */
 async function eachBatch(
-  db: Pool,
+  transaction: Transaction,
   relation: string,
   column: string,
   visit: (people: PersonRows[]) => Promise<void>,
 ): Promise<void> {
-  await withTransaction(
-    db,
-    async (transaction) => {
-      // A cursor is planned for its first rows otherwise, by sorting all of them; we read to the end.
-      await transaction.query('SET LOCAL cursor_tuple_fraction = 1');
-      await transaction.query(
-        `DECLARE people NO SCROLL CURSOR FOR SELECT ${column} AS "userId", count(*) AS rows FROM ${relation}
-         WHERE ${column} <> '${erasedUserId}' GROUP BY ${column}`,
-      );
-      for (;;) {
-        const { rows } = await transaction.query<{ userId: string; rows: string }>(
-          `FETCH ${batchSize} FROM people`,
-        );
-        if (rows.length === 0) return;
-        await visit(rows.map(({ userId, rows: count }) => ({ userId, rows: Number(count) })));
-      }
-    },
-    { readOnly: true },
+  // A cursor is planned for its first rows otherwise, by sorting all of them; we read to the end.
+  await transaction.query('SET LOCAL cursor_tuple_fraction = 1');
+  await transaction.query(
+    `DECLARE people NO SCROLL CURSOR FOR SELECT ${column} AS "userId", count(*) AS rows FROM ${relation}
+     WHERE ${column} <> '${erasedUserId}' GROUP BY ${column}`,
   );
+  for (;;) {
+    const { rows } = await transaction.query<{ userId: string; rows: string }>(
+      `FETCH ${batchSize} FROM people`,
+    );
+    if (rows.length === 0) return;
+    await visit(rows.map(({ userId, rows: count }) => ({ userId, rows: Number(count) })));
+  }
 }
 
-/** One round trip. */
+/** One round trip, on whatever search_path `coreDb` has. */
 async function unknownTo(coreDb: Database, people: readonly PersonRows[]): Promise<PersonRows[]> {
   const { rows } = await coreDb.primary.query<{ id: string }>(
-    `SELECT asked.id FROM unnest($1::uuid[]) AS asked (id)
-     WHERE NOT EXISTS (SELECT FROM users WHERE users.id = asked.id)`,
+    `SELECT asked.id FROM pg_catalog.unnest($1::pg_catalog.uuid[]) AS asked (id)
+     WHERE NOT EXISTS (SELECT FROM public.users WHERE users.id OPERATOR(pg_catalog.=) asked.id)`,
     [people.map(({ userId }) => userId)],
   );
   const unknown = new Set(rows.map(({ id }) => id));

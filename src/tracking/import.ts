@@ -29,13 +29,15 @@ export interface ImportReject {
   reason: string;
   /** The line as it stood; none for points that were no text. */
   text?: string;
+  /** The same, where it is no UTF-8 and `text` therefore not what stood there. */
+  bytes?: Uint8Array;
 }
 
 export interface ImportOptions {
   /** Moves every point in time, in milliseconds. Default 0. */
   shiftMs?: number;
-  /** For each point that does not fit; all others are loaded. Default: it is counted. */
-  onReject?: (reject: ImportReject) => void;
+  /** For each point that does not fit; all others are loaded. A promise is waited for. Default: it is counted. */
+  onReject?: (reject: ImportReject) => unknown;
   /** The header line of CSV as it stood, before any row. */
   onHeader?: (header: string) => void;
   onProgress?: (loaded: number) => void;
@@ -214,9 +216,12 @@ class Load {
       const events: LocationInput[] = [];
       for (const parsed of lines) {
         const checked = 'event' in parsed ? this.#check(parsed.event) : parsed.reason;
-        if (typeof checked === 'string')
-          this.#reject({ position: parsed.line, reason: checked, text: parsed.text });
-        else events.push(checked);
+        if (typeof checked !== 'string') events.push(checked);
+        else {
+          const { line: position, text } = parsed;
+          const bytes = 'bytes' in parsed && parsed.bytes ? { bytes: parsed.bytes } : {};
+          await this.#reject({ position, reason: checked, text, ...bytes });
+        }
       }
       yield events;
     }
@@ -234,7 +239,7 @@ class Load {
         newest: Number.POSITIVE_INFINITY,
       });
       const checked = typeof valid === 'string' ? valid : this.#check(valid);
-      if (typeof checked === 'string') this.#reject({ position, reason: checked });
+      if (typeof checked === 'string') await this.#reject({ position, reason: checked });
       else events.push(checked);
       if (events.length < rowsPerInsert) continue;
       yield events;
@@ -258,9 +263,9 @@ class Load {
     return event;
   }
 
-  #reject(reject: ImportReject): void {
+  #reject(reject: ImportReject): unknown {
     this.#rejected += 1;
-    this.#options.onReject?.(reject);
+    return this.#options.onReject?.(reject);
   }
 }
 

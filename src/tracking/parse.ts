@@ -1,9 +1,9 @@
 // Reads GPS points from lines of CSV or NDJSON. Each line stands for itself: a broken one harms no other.
-import { StringDecoder } from 'node:string_decoder';
+import { isUtf8 } from 'node:buffer';
 import { parse as parseCsv } from 'csv-parse/sync';
 import { ValidationError } from '../errors.ts';
 import { isUuid, type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
-import { checkAppSource, checkMetadata, checkNumber, roundTo } from './validate.ts';
+import { checkAppSource, checkMetadata, checkNumber, readNumber } from './validate.ts';
 
 export type LocationFormat = 'csv' | 'ndjson';
 
@@ -13,14 +13,21 @@ export type LocationDefaults = Partial<Pick<LocationInput, 'deviceId' | 'userId'
 /** A line that holds a point, or one that does not and why. */
 export type ParsedLine =
   | { readonly line: number; readonly text: string; readonly event: LocationInput }
-  | { readonly line: number; readonly text: string; readonly reason: string };
+  | {
+      readonly line: number;
+      readonly text: string;
+      readonly reason: string;
+      /** The line as it stood, where `text` cannot say it: it is no UTF-8. */
+      readonly bytes?: Uint8Array;
+    };
 
 type RawRow = Readonly<Record<string, unknown>>;
 
 /**
  * Reads points in flat memory, as many at once as a piece of the input holds. Blank lines and lines
  * that begin with `#` are skipped. CSV needs a header of column names of location_events; a quoted
- * field may not hold a line break.
+ * field may not hold a line break. Times are read to the millisecond, further digits are cut off; numbers
+ * are rounded to what their column keeps.
  * @param onHeader receives the CSV header line as it stood.
  * @throws ValidationError for a header with an unknown, double or missing column.
  */
@@ -35,13 +42,16 @@ export async function* parseLocations(
   let readRow: ((text: string) => LocationInput) | undefined =
     format === 'ndjson' ? (text) => toEvent(jsonCells(text), fallbacks) : undefined;
   let line = 0;
-  for await (const lines of splitLines(source)) {
+  for await (const { texts, broken } of splitLines(source)) {
     const parsed: ParsedLine[] = [];
-    for (const original of lines) {
+    for (const [index, original] of texts.entries()) {
       line += 1;
       const text = line === 1 ? original.replace(/^\uFEFF/, '') : original;
       if (text.startsWith('#') || isBlank(text)) continue;
-      if (readRow) parsed.push(readLine(line, original, text, readRow));
+      const bytes = broken?.get(index);
+      if (bytes && !readRow) throw new ValidationError('The header is not UTF-8.');
+      if (bytes) parsed.push({ line, text: original, reason: 'is not UTF-8', bytes });
+      else if (readRow) parsed.push(readLine(line, original, text, readRow));
       else {
         const header = parseHeader(text, defaults);
         const places = locationColumns.map(({ name }) => header.indexOf(name));
@@ -82,21 +92,58 @@ function readLine(
 /** No point needs more; a file without line breaks would otherwise fill the memory. */
 const longestLine = 1_000_000;
 
+interface Lines {
+  readonly texts: readonly string[];
+  /** By their place: lines that are no UTF-8, as they stood. Their text has U+FFFD where it cannot be read. */
+  readonly broken?: ReadonlyMap<number, Uint8Array>;
+}
+
 // readline hands out one line at a time, which costs more than reading its point.
-async function* splitLines(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<string[]> {
-  const decoder = new StringDecoder('utf8');
-  let rest = '';
-  for await (const piece of source) {
-    const text = rest + (typeof piece === 'string' ? piece : decoder.write(piece as Buffer));
-    const lines = text.split('\n');
-    rest = lines.pop() ?? '';
+async function* splitLines(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Lines> {
+  let rest: Buffer = Buffer.alloc(0);
+  for await (const piece of toBytes(source)) {
+    const bytes = rest.length > 0 ? Buffer.concat([rest, piece]) : piece;
+    const end = bytes.lastIndexOf(lineFeed) + 1;
+    rest = bytes.subarray(end);
     if (rest.length > longestLine) {
-      throw new ValidationError(`A line is longer than ${longestLine} characters: this is no CSV or NDJSON.`);
+      throw new ValidationError(`A line is longer than ${longestLine} bytes: this is no CSV or NDJSON.`);
     }
-    yield lines.map(withoutReturn);
+    if (end > 0) yield readLines(bytes.subarray(0, end - 1));
   }
-  rest += decoder.end();
-  if (rest !== '') yield [withoutReturn(rest)];
+  if (rest.length > 0) yield readLines(rest);
+}
+
+const lineFeed = 0x0a;
+
+/** Whole lines, without the last one's end. A byte of a line feed is part of no other character. */
+function readLines(bytes: Buffer): Lines {
+  const texts = bytes.toString('utf8').split('\n').map(withoutReturn);
+  if (isUtf8(bytes)) return { texts };
+  const broken = new Map<number, Uint8Array>();
+  for (let index = 0, start = 0; index < texts.length; index += 1) {
+    const found = bytes.indexOf(lineFeed, start);
+    const end = found < 0 ? bytes.length : found;
+    const line = bytes.subarray(start, end);
+    // A copy: a stream may fill its buffer anew.
+    if (!isUtf8(line)) broken.set(index, Uint8Array.from(line));
+    start = end + 1;
+  }
+  return { texts, broken };
+}
+
+async function* toBytes(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Buffer> {
+  // Text may be cut in the middle of a character, too.
+  let half = '';
+  for await (const piece of source) {
+    if (typeof piece !== 'string') {
+      yield Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
+      continue;
+    }
+    const text = half + piece;
+    half = (text.charCodeAt(text.length - 1) & 0xfc00) === 0xd800 ? text.slice(-1) : '';
+    yield Buffer.from(half === '' ? text : text.slice(0, -1));
+  }
+  if (half !== '') yield Buffer.from(half);
 }
 
 const withoutReturn = (line: string) => (line.endsWith('\r') ? line.slice(0, -1) : line);
@@ -202,7 +249,7 @@ function toEvent(cells: readonly unknown[], fallbacks: readonly (string | undefi
 
 function readValue(column: LocationColumn, value: unknown): unknown {
   const { name, type } = column;
-  if (type === 'numeric') return readNumber(column, value);
+  if (type === 'numeric') return readDecimal(column, value);
   if (type === 'jsonb') return readMetadata(value);
   if (typeof value !== 'string')
     throw new Unfit(`${name} is not text: ${JSON.stringify(value).slice(0, 60)}`);
@@ -214,15 +261,13 @@ function readValue(column: LocationColumn, value: unknown): unknown {
   return text;
 }
 
-function readNumber(column: LocationColumn, value: unknown): number {
-  const { name, range } = column;
+function readDecimal(column: LocationColumn, value: unknown): number | null {
+  const { name } = column;
   const number =
     typeof value === 'number' ? value : typeof value === 'string' ? toNumber(value.trim()) : Number.NaN;
   if (!Number.isFinite(number)) throw new Unfit(`${name} is not a number: ${shorten(String(value).trim())}`);
-  const rounded = range ? roundTo(range.scale, number) : number;
-  if (range && (rounded < range.min || rounded > range.max)) {
-    throw new Unfit(`${name} ${checkNumber(column, number)}`);
-  }
+  const rounded = readNumber(column, number);
+  if (Number.isNaN(rounded)) throw new Unfit(`${name} ${checkNumber(column, number)}`);
   return rounded;
 }
 

@@ -1,7 +1,10 @@
 // Compares the policies of a live database with their declaration beside the schema.
 import { trackingPolicies } from '../../schema/tracking.ts';
-import { sqlState, TimescaleMissingError } from '../errors.ts';
-import type { Database } from '../pool.ts';
+import { withCatalogPath } from '../catalog-path.ts';
+import { TimescaleMissingError } from '../errors.ts';
+import type { Pool } from '../pool.ts';
+import { timescaleSchema } from '../timescale.ts';
+import type { Transaction } from '../transaction.ts';
 
 /** One setting that is not as it was declared. */
 export interface PolicyDifference {
@@ -25,23 +28,23 @@ interface Declared {
  * when the migrations were applied and nobody changed a policy by hand.
  * @throws TimescaleMissingError where TimescaleDB is not enabled.
  */
-export async function comparePolicies(db: Database): Promise<PolicyDifference[]> {
+export function comparePolicies(db: Pool): Promise<PolicyDifference[]> {
   const declared = declaredSettings();
   const column = <Key extends keyof Declared>(key: Key) => declared.map((setting) => setting[key]);
-  try {
-    const { rows } = await db.primary.query<PolicyDifference>(differences, [
+  const compare = async (transaction: Transaction) => {
+    // Without the extension, views of these names could be anybody's.
+    if ((await timescaleSchema(transaction)) === undefined) {
+      throw new TimescaleMissingError(`TimescaleDB is not enabled in ${db.name}: run "npm run db:migrate".`);
+    }
+    const { rows } = await transaction.query<PolicyDifference>(differences, [
       column('relation'),
       column('setting'),
       column('value'),
       column('isInterval'),
     ]);
     return rows;
-  } catch (error) {
-    if (!['42P01', '3F000'].includes(sqlState(error) ?? '')) throw error;
-    throw new TimescaleMissingError(`TimescaleDB is not enabled in ${db.name}: run "npm run db:migrate".`, {
-      cause: error,
-    });
-  }
+  };
+  return withCatalogPath(db, compare, { readOnly: true });
 }
 
 function declaredSettings(): Declared[] {
@@ -85,7 +88,7 @@ const differences = `
     UNION ALL
     SELECT 'location_events', setting, value FROM timescaledb_information.hypertable_compression_settings s,
       LATERAL (VALUES ('compression.segmentBy', s.segmentby), ('compression.orderBy', replace(s.orderby, '"', ''))) AS v (setting, value)
-    WHERE s.hypertable = to_regclass('location_events') AND value IS NOT NULL
+    WHERE s.hypertable = to_regclass('public.location_events') AND value IS NOT NULL
     UNION ALL
     SELECT view_name::text, 'materializedOnly', materialized_only::text FROM timescaledb_information.continuous_aggregates
     WHERE view_name = 'location_hourly'

@@ -117,7 +117,7 @@ const named = (name: string, reason: string | undefined) =>
   reason === undefined ? undefined : `${name} ${reason}`;
 
 /** Rounded, null where there is none, NaN where it does not fit. */
-function readNumber({ range }: LocationColumn, value: unknown): number | null {
+export function readNumber({ range }: LocationColumn, value: unknown): number | null {
   if (value === undefined || value === null) return null;
   if (typeof value !== 'number' || !range) return Number.NaN;
   const rounded = roundTo(range.scale, value);

@@ -122,8 +122,8 @@ describe('indexes', () => {
     await db.query('CREATE INDEX ON visits (user_id) WHERE id > 0');
     await db.query('CREATE INDEX twin_of_key ON visits (id)');
     expect((await find('duplicate-indexes')).map(({ mend }) => mend)).toEqual([
-      'DROP INDEX CONCURRENTLY twin_of_key',
-      'DROP INDEX CONCURRENTLY twin',
+      'DROP INDEX CONCURRENTLY public.twin_of_key',
+      'DROP INDEX CONCURRENTLY public.twin',
     ]);
     expect(await mended('duplicate-indexes')).toEqual([]);
   });
@@ -134,7 +134,7 @@ describe('indexes', () => {
     expect(await find('invalid-indexes')).toMatchObject([
       {
         severity: 'error',
-        mend: 'REINDEX INDEX CONCURRENTLY broken',
+        mend: 'REINDEX INDEX CONCURRENTLY public.broken',
         note: expect.stringContaining('DROP INDEX'),
       },
     ]);
@@ -176,7 +176,7 @@ test('dead rows that nobody vacuums', async () => {
       {
         ...warned,
         reason: expect.stringMatching(/15,000 dead rows.*never vacuumed/),
-        mend: 'VACUUM (ANALYZE) bloated',
+        mend: 'VACUUM (ANALYZE) public.bloated',
       },
     ]);
   await applyMends(db, await find('bloat'));

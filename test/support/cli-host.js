@@ -2,15 +2,20 @@
 // exit code and output are the command's. Loading the program takes most of a short command's time.
 // JavaScript, because a bare Node.js runs it.
 // @ts-check
+import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 
 /** @typedef {{ args: string[], environment: Record<string, string>, cwd: string, mark: string }} Job */
 /** @typedef {{ code: number | string }} Outcome */
 
-const [, , script = ''] = process.argv;
-/** @type {{ runProgram: () => Promise<void> }} */
-const { runProgram } = await import(pathToFileURL(script).href);
+const [, , folder = ''] = process.argv;
+/** @param {string} module */
+const load = (module) => import(pathToFileURL(join(folder, module)).href);
+/** @type {{ runProgram: (program: unknown) => Promise<void> }} */
+const { runProgram } = await load('arguments.js');
+/** @type {{ buildProgram: () => unknown }} */
+const { buildProgram } = await load('program.js');
 process.on('message', (/** @type {Job} */ job) => void run(job));
 // What is open without a command: these two and the channel.
 for (const stream of [process.stdout, process.stderr]) stream.write('');
@@ -21,9 +26,9 @@ async function run({ args, environment, cwd, mark }) {
   process.chdir(cwd);
   for (const name of Object.keys(process.env)) delete process.env[name];
   Object.assign(process.env, environment);
-  process.argv = [process.execPath, script, ...args];
+  process.argv = [process.execPath, folder, ...args];
   process.exitCode = undefined;
-  await runProgram();
+  await runProgram(buildProgram());
   const left = await leftOpen();
   const outcome = { code: process.exitCode ?? 0 };
   process.exitCode = undefined;

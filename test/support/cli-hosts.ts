@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import type { CliResult } from './cli.ts';
 
 export class CliHosts {
-  readonly #script: string;
+  readonly #folder: string;
   readonly #idle: ChildProcess[] = [];
 
-  /** @param script the module that exports runProgram. */
-  constructor(script: string) {
-    this.#script = script;
+  /** @param folder of the compiled scripts. */
+  constructor(folder: string) {
+    this.#folder = folder;
   }
 
   /** One command at a time in each process; as many processes as commands run at once. */
@@ -30,7 +30,7 @@ export class CliHosts {
   }
 
   #start(): ChildProcess {
-    const host = fork(join(import.meta.dirname, 'cli-host.js'), [this.#script], {
+    const host = fork(join(import.meta.dirname, 'cli-host.js'), [this.#folder], {
       env: {},
       execArgv: [],
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

@@ -28,7 +28,7 @@ interface CliOptions {
   fromSource?: boolean;
 }
 
-const hosts = new CliHosts(join(packageRoot(), compiledFolder, 'scripts', 'run-program.js'));
+const hosts = new CliHosts(join(packageRoot(), compiledFolder, 'scripts'));
 
 export function runCli(
   args: readonly string[],

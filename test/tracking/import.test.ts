@@ -61,6 +61,67 @@ describe('importLocations', () => {
     expect(await stored(events[0] as LocationInput)).toEqual(numbers(5));
   });
 
+  test('waits for who keeps the rejects, and reads on no further', async () => {
+    let kept = 0;
+    let waiting = 0;
+    const onReject = async () => {
+      waiting += 1;
+      expect(waiting).toBe(1);
+      await new Promise((resolve) => setImmediate(resolve));
+      waiting -= 1;
+      kept += 1;
+    };
+    const stream = Readable.from([Array.from({ length: 100 }, () => 'no JSON').join('\n')]);
+    expect(await importLocations(db, { format: 'ndjson', stream }, { onReject })).toMatchObject({
+      rejected: 100,
+    });
+    expect(kept).toBe(100);
+    const full = () => Promise.reject(new Error('no space'));
+    const again = { format: 'ndjson' as const, stream: Readable.from(['no JSON']) };
+    expect(String(await failure(importLocations(db, again, { onReject: full })))).toContain('no space');
+  });
+
+  test('keeps every digit that a column can hold, whatever the number', async () => {
+    const places = [
+      ['latitude', 8, 90],
+      ['longitude', 8, 180],
+      ['accuracy', 2, 9_999],
+      ['altitude', 2, 999_999],
+      ['speed', 2, 9_999],
+      ['heading', 2, 359],
+    ] as const;
+    const pick = (most: number) => Math.floor(Math.random() * (most + 1));
+    // Decimal text that was never a double: digits of its own after the point.
+    const decimal = ([name, digits, most]: (typeof places)[number]) => {
+      const whole = pick(most - 1);
+      const fraction = String(pick(10 ** digits - 1)).padStart(digits, '0');
+      const isNegative = ['latitude', 'longitude', 'altitude'].includes(name) && Math.random() < 0.5;
+      return `${isNegative && whole + Number(fraction) > 0 ? '-' : ''}${whole}.${fraction}`;
+    };
+    const { deviceId, userId } = point();
+    const start = Date.now() - day;
+    const rows = Array.from({ length: 20_000 }, (_, index) => [
+      new Date(start + index).toISOString(),
+      ...places.map(decimal),
+    ]);
+    const header = ['time', ...places.map(([name]) => name)].join();
+    const text = [header, ...rows.map((row) => row.join())].join('\n');
+    const defaults = { deviceId, userId, appSource: 'mextrack' };
+    expect(
+      await importLocations(db, { format: 'csv', stream: Readable.from([text]), defaults }),
+    ).toMatchObject({
+      loaded: rows.length,
+      rejected: 0,
+    });
+    const columns = places.map(([name]) => `${name}::text`).join();
+    const { rows: found } = await db.query<Record<string, string>>(
+      `SELECT to_char(time, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS time, ${columns} FROM location_events
+       WHERE device_id = $1 ORDER BY time`,
+      [deviceId],
+    );
+    expect(found.map((row) => Object.values(row))).toEqual(rows);
+  });
+
   test('takes points of any age and says how many will be dropped; the future is no age', async () => {
     const times = [0, 29, 31, 400, -1].map((days) => new Date(Date.now() - days * day));
     const rejects: string[] = [];

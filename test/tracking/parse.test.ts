@@ -26,8 +26,58 @@ async function parse(text: string, format: LocationFormat = 'csv', given: Locati
   return parsed;
 }
 
+/** Bytes in pieces of this size. */
+async function parseBytes(bytes: Uint8Array, size: number) {
+  async function* pieces() {
+    for (let start = 0; start < bytes.length; start += size) yield bytes.subarray(start, start + size);
+  }
+  const parsed: ParsedLine[] = [];
+  for await (const lines of parseLocations(pieces(), 'csv', defaults)) parsed.push(...lines);
+  return parsed;
+}
+
 const reasons = (parsed: ParsedLine[]) =>
   parsed.map((line) => ('reason' in line ? `${line.line}: ${line.reason}` : line.line));
+
+describe('what is no UTF-8', () => {
+  const time = '2026-01-02T03:04:05Z';
+  const good = Buffer.from(`${time},1,2,"{""town"":""Córdoba 🚗""}"\n`);
+  const latin1 = Buffer.from(`${time},1,2,"{""town"":""Córdoba""}"`, 'latin1');
+  const head = Buffer.from('time,latitude,longitude,metadata\n');
+  const lineFeed = Buffer.from('\n');
+
+  test.each([1, 2, 3, 7, 100, 10_000])('is a line that does not fit, in pieces of %i bytes', async (size) => {
+    const bytes = Buffer.concat([
+      head,
+      good,
+      latin1,
+      lineFeed,
+      good,
+      Buffer.from('# \xe9\n', 'latin1'),
+      latin1,
+    ]);
+    const parsed = await parseBytes(bytes, size);
+    expect(reasons(parsed)).toEqual([2, '3: is not UTF-8', 4, '6: is not UTF-8']);
+    expect(parsed[0]).toMatchObject({ event: { metadata: { town: 'Córdoba 🚗' } } });
+    expect(parsed[1]).toMatchObject({ bytes: Uint8Array.from(latin1) });
+  });
+
+  test('is no header either', async () => {
+    await expect(parseBytes(Buffer.from('time,\xe9\n', 'latin1'), 100)).rejects.toThrow(
+      'The header is not UTF-8',
+    );
+  });
+
+  test('is not what stands there as a replacement character, nor text that is cut in its middle', async () => {
+    const text = `${head}${time},1,2,"{""a"":""\uFFFD 🚗""}"`;
+    async function* units() {
+      for (let index = 0; index < text.length; index += 1) yield text.charAt(index);
+    }
+    for await (const [parsed] of parseLocations(units(), 'csv', defaults)) {
+      expect(parsed).toMatchObject({ event: { metadata: { a: '\uFFFD 🚗' } } });
+    }
+  });
+});
 
 describe('CSV', () => {
   test('fills in defaults, rounds to the columns, and leaves the rest null', async () => {
