@@ -14,6 +14,6 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     // Tests wait for servers more than they compute; with more workers those servers would compete.
-    maxWorkers: 3,
+    maxWorkers: 4,
   },
 });
