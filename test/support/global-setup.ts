@@ -1,6 +1,7 @@
 // Before all tests: the command line compiled, the server, a migrated template of each database that can be cloned.
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { TestProject } from 'vitest/node';
 import { withDatabase } from '../../src/database-url.ts';
 import { databaseKeys, definitionOf } from '../../src/databases.ts';
@@ -19,7 +20,7 @@ declare module 'vitest' {
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  compile();
+  const compiled = compile();
   const { stop, ...server } = await startServer();
   const run = Math.random().toString(36).slice(2, 8);
   project.provide('server', server);
@@ -31,11 +32,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
       name: templateName(run, key),
       url: definitionOf(key).extensions.length > 0 ? server.tracking : server.plain,
     }));
-  for (const { key, name, url } of templates) {
+  const made = templates.map(async ({ key, name, url }) => {
     await query(url, `CREATE DATABASE "${name}"`);
     await using pool = createDatabasePool({ connectionString: withDatabase(url, name) });
     await migrate(pool, key);
-  }
+  });
+  await Promise.all([compiled, ...made]);
   return async () => {
     for (const { name, url } of templates) await query(url, `DROP DATABASE "${name}" WITH (FORCE)`);
     const left = [...(await leftOver(server.plain, run)), ...(await leftOver(server.tracking, run))];
@@ -55,9 +57,9 @@ async function leftOver(url: string, run: string): Promise<string[]> {
 }
 
 /** What tests run as processes of their own, into `compiledFolder`. */
-function compile(): void {
+async function compile(): Promise<void> {
   const root = packageRoot();
-  execFileSync(join(root, 'node_modules', '.bin', 'tsc'), ['-p', join(root, 'test')]);
+  await promisify(execFile)(join(root, 'node_modules', '.bin', 'tsc'), ['-p', join(root, 'test')]);
 }
 
 async function query(url: string, text: string): Promise<void> {
