@@ -51,7 +51,7 @@ program
   .command('backup')
   .description('four filled databases into one folder, against bare pg_dump -Fc one after another')
   .option('--rounds <count>', 'how often', countingNumber, 3)
-  .option('--rows <count>', 'in each database', countingNumber, 500_000)
+  .option('--rows <count>', 'in each database', countingNumber, 1_000_000)
   .action(({ rounds, rows }: { rounds: number; rows: number }) => benchBackup(rounds, rows));
 program
   .command('references')

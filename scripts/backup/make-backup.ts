@@ -37,7 +37,7 @@ export async function dumpAll(
   { jobs, holds, signal, progress }: Omit<BackupOptions, 'to'>,
 ): Promise<Manifest> {
   const startedAt = new Date().toISOString();
-  const [installed, sorted] = await Promise.all([installedPrograms(), largestFirst(keys)]);
+  const [installed, sorted] = await Promise.all([installedPrograms(), jobs > 1 ? largestFirst(keys) : keys]);
   const dumped = await inParallel(sorted, jobs, signal, async (key, signal) => {
     const { entry, files } = await dumpDatabase(key, folder, {
       holds: holds(key),
