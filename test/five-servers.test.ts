@@ -1,7 +1,5 @@
 // Each of the five databases on a server of its own: created, migrated, reported and used as on one.
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type EmbeddedCluster, startCluster } from '../scripts/embedded/cluster.ts';
 import { createUser } from '../src/auth/index.ts';
@@ -9,11 +7,12 @@ import { createDatabasePool, databaseKeys, databases } from '../src/index.ts';
 import { requireUser } from '../src/references/index.ts';
 import { getRecentLocations, recordLocations } from '../src/tracking/index.ts';
 import { runCli } from './support/cli.ts';
+import { makeDataFolder } from './support/data-folder.ts';
 import { freePort } from './support/free-port.ts';
 import { type OwnServer, startOwnServer } from './support/own-server.ts';
 import { point } from './support/tracking-points.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'atriz-five-servers-'));
+const folder = makeDataFolder('atriz-five-servers-');
 const own: OwnServer[] = [];
 let cluster: EmbeddedCluster;
 const urls: Record<string, string> = {};

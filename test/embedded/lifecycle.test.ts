@@ -2,19 +2,20 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import postgres from 'postgres';
 import { afterEach, expect, test } from 'vitest';
 import { EmbeddedClusterError, startCluster } from '../../scripts/embedded/cluster.ts';
 import { programPath } from '../support/cli.ts';
+import { makeDataFolder } from '../support/data-folder.ts';
 
 const folders: string[] = [];
 const children: ChildProcess[] = [];
 
 async function temporaryFolder(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'atriz-lifecycle-test-'));
+  const folder = makeDataFolder('atriz-lifecycle-test-');
   folders.push(folder);
   return folder;
 }

@@ -1,10 +1,8 @@
 // A cluster in a folder of its own, and a client that speaks the protocol message by message.
 import { createHash, createHmac, pbkdf2Sync } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { type EmbeddedClusterOptions, startCluster } from '../../scripts/embedded/cluster.ts';
 import {
   int32,
@@ -14,9 +12,10 @@ import {
   readFields,
   text,
 } from '../../scripts/embedded/timescaledb/messages.ts';
+import { makeDataFolder } from '../support/data-folder.ts';
 
 export async function temporaryCluster(options: Partial<EmbeddedClusterOptions> = {}) {
-  const folder = await mkdtemp(join(tmpdir(), 'atriz-embedded-test-'));
+  const folder = makeDataFolder('atriz-embedded-test-');
   const cluster = await startCluster({ folder, durable: false, ...options });
   return {
     ...cluster,

@@ -1,12 +1,12 @@
 // PostgreSQL servers of a test's own, which it may crash, stop and promote: on whatever server the suite runs.
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type PlainServer, startPlainServer } from '../../scripts/embedded/plain.ts';
 import { waitForExit } from '../../scripts/embedded/processes.ts';
 import { createDatabasePool } from '../../src/pool.ts';
+import { makeDataFolder } from './data-folder.ts';
 import { freePort } from './free-port.ts';
 
 export interface OwnServer {
@@ -25,7 +25,7 @@ export interface OwnServer {
 
 /** @param prepare fills the folder before the first start; without it, initdb does. */
 export async function startOwnServer(prepare?: (folder: string) => void): Promise<OwnServer> {
-  const folder = mkdtempSync(join(tmpdir(), 'atriz-own-server-'));
+  const folder = makeDataFolder('atriz-own-server-');
   const port = await freePort();
   const quiet = { onProgress: () => undefined, onLog: () => undefined };
   prepare?.(folder);

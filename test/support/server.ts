@@ -1,7 +1,6 @@
 // Starts or finds the server of the suite: TEST_SERVER=embedded|docker|url.
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { appendFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { GenericContainer, getContainerRuntimeClient, Wait } from 'testcontainers';
 import { choosePgDump, installedPrograms } from '../../scripts/backup/programs.ts';
@@ -9,6 +8,7 @@ import { startCluster } from '../../scripts/embedded/cluster.ts';
 import { withDatabase } from '../../src/database-url.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { createDatabasePool } from '../../src/pool.ts';
+import { makeDataFolder } from './data-folder.ts';
 import { hasPgBouncer } from './pgbouncer.ts';
 
 /** What a test may need, and what is missing where it is not there. */
@@ -83,7 +83,7 @@ async function findGiven(url: string) {
 }
 
 async function startEmbedded() {
-  const folder = mkdtempSync(join(tmpdir(), 'atriz-test-'));
+  const folder = makeDataFolder('atriz-test-');
   const cluster = await startCluster({
     folder,
     durable: false,
