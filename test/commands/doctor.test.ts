@@ -1,12 +1,11 @@
-// doctor: a healthy set reports nothing; what is wrong is named with its mend, exit 3 on errors.
+// doctor: what is wrong is named with its mend, exit 3 on errors. A healthy set: lifecycle.test.ts.
 import { describe, expect, test, vi } from 'vitest';
 import type { Finding } from '../../scripts/doctor/finding.ts';
 import { runDoctor } from '../../scripts/doctor/run.ts';
 import type { Pool } from '../../src/pool.ts';
-import { environmentFor, freshEnvironment, runCli } from '../support/cli.ts';
+import { environmentFor, runCli } from '../support/cli.ts';
 import {
   migratedDatabase,
-  possibleKeys,
   serverUrl,
   uniqueName,
   uniqueRolePrefix,
@@ -18,14 +17,6 @@ import { copyOfProject } from '../support/migrations.ts';
 vi.setConfig({ testTimeout: 90_000 });
 
 const without = (database: string) => ({ ...environmentFor('core', serverUrl('core', database)) });
-
-test('a set that was created, migrated and seeded reports nothing, exit 0', async () => {
-  const environment = freshEnvironment();
-  for (const command of ['create', 'migrate', 'seed']) {
-    expect(await runCli([command, ...possibleKeys()], environment)).toMatchObject({ code: 0 });
-  }
-  expect(await doctor(environment, ...possibleKeys())).toEqual({ code: 0, findings: [] });
-});
 
 test('a database that is not there and a server that does not answer are findings; the others are examined', async () => {
   const environment = {

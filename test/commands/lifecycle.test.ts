@@ -1,10 +1,11 @@
-// What operators run, as they run it: create, migrate, status, seed, clean, reset.
+// What operators run, as they run it: create, migrate, status, seed, doctor, clean, reset.
 import { beforeAll, describe, expect, test } from 'vitest';
 import { definitionOf } from '../../src/databases.ts';
 import { createDatabasePool } from '../../src/index.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
 import { freshEnvironment, runCli } from '../support/cli.ts';
 import { openPool, possibleKeys } from '../support/database.ts';
+import { doctor } from '../support/doctor.ts';
 
 const environment = freshEnvironment();
 const keys = possibleKeys();
@@ -108,6 +109,10 @@ describe('from nothing to seeded databases and back', () => {
     for (const tables of before) expect(Math.max(...Object.values(tables))).toBeGreaterThan(0);
     expect(await cli('seed', ...keys)).toMatchObject({ code: 0 });
     expect(await Promise.all(keys.map(counts))).toEqual(before);
+  });
+
+  test('the doctor finds nothing in what they made', async () => {
+    expect(await doctor(environment, ...keys)).toEqual({ code: 0, findings: [] });
   });
 
   test('clean empties the tables and keeps structure and history', async () => {
