@@ -4,12 +4,7 @@ import type { Finding } from '../../scripts/doctor/finding.ts';
 import { runDoctor } from '../../scripts/doctor/run.ts';
 import type { Pool } from '../../src/pool.ts';
 import { environmentFor, runCli } from '../support/cli.ts';
-import {
-  migratedDatabase,
-  serverUrl,
-  uniqueName,
-  uniqueRolePrefix,
-} from '../support/database.ts';
+import { migratedDatabase, serverUrl, uniqueName, uniqueRolePrefix } from '../support/database.ts';
 import { applyMends, doctor, patient, takeOver } from '../support/doctor.ts';
 import { copyOfProject } from '../support/migrations.ts';
 
