@@ -89,9 +89,10 @@ export function withScratchDatabase<Result>(
 ): Promise<Result> {
   return untilInterrupted(async (interruption) => {
     await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`), server);
+    const url = withDatabase(server, name);
+    // Closed after the DROP, which ends what still runs: closing waits for that.
+    await using pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 2 });
     try {
-      const url = withDatabase(server, name);
-      await using pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 2 });
       return await Promise.race([work(pool, url), interruption]);
     } finally {
       await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`), server);

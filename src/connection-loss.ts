@@ -3,6 +3,7 @@
 // late statements of a lost transaction run on the connection that took its place, each committed by itself.
 // And it sends COMMIT behind statements that nobody awaited: when one fails, the server answers with
 // ROLLBACK, which postgres.js takes for the end that was asked for.
+import { Writable } from 'node:stream';
 import type postgres from 'postgres';
 import { AtrizDatabaseError } from './errors.ts';
 import { intercept, isQuery, type RunningQuery, rejectStale, rerunStale } from './query.ts';
@@ -158,14 +159,18 @@ function track<Result>(scope: Scope, running: Promise<Result>): Promise<Result> 
 function watchQuery(query: RunningQuery, fate: Fate, scope: Scope): void {
   const { handler } = query;
   let end: (value?: unknown) => void = () => undefined;
+  const begin = () =>
+    void track(
+      scope,
+      new Promise((resolve) => {
+        end = resolve;
+      }),
+    );
   if (fate.isReserved) rerunStale(query, () => handler(query), 1);
   else rejectStale(query);
   query.handler = (started) => {
     if (fate.state === 'open') {
-      const over = new Promise((resolve) => {
-        end = resolve;
-      });
-      track(scope, over);
+      begin();
       return handler(started);
     }
     const isLost = fate.state === 'lost';
@@ -177,6 +182,7 @@ function watchQuery(query: RunningQuery, fate: Fate, scope: Scope): void {
   intercept(query, {
     resolve: (value, pass) => {
       end();
+      if (value instanceof Writable) onFinish(value, begin);
       pass(value);
     },
     reject: (error, pass) => {
@@ -186,6 +192,22 @@ function watchQuery(query: RunningQuery, fate: Fate, scope: Scope): void {
       pass(error);
     },
   });
+}
+
+/** A COPY has only begun when it has a stream: it resolves or rejects once more when that was ended or destroyed. */
+function onFinish(stream: Writable, begin: () => void): void {
+  const { end, destroy } = stream;
+  const once = () => {
+    if (!stream.writableEnded && !stream.destroyed) begin();
+  };
+  stream.end = (...args: unknown[]) => {
+    once();
+    return Reflect.apply(end, stream, args);
+  };
+  stream.destroy = (error) => {
+    once();
+    return Reflect.apply(destroy, stream, [error]);
+  };
 }
 
 const neverConnected = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENOENT'];

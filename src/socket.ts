@@ -76,7 +76,9 @@ function openSocket({ host, port }: Host, timeoutMs: number): Promise<Socket> {
       clearTimeout(timer);
       socket.off('error', fail);
       socket.once('end', () => {
-        if (socket.bytesRead === 0) socket.destroy(networkError('ECONNRESET', 'The server hung up at once.'));
+        // 16 bytes are a cancel request, to which no server answers; a startup message is longer.
+        if (socket.bytesRead > 0 || socket.bytesWritten === 16) return;
+        socket.destroy(networkError('ECONNRESET', 'The server hung up at once.'));
       });
       resolve(socket);
     });

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { userMetadata, users } from '../schema/core.ts';
 import { ConfigurationError, ConnectionError, createDatabasePool, withTransaction } from '../src/index.ts';
 import { migratedDatabase, openPool, serverUrl, testWith } from './support/database.ts';
+import { failure } from './support/failure.ts';
 
 const url = await migratedDatabase('core');
 const db = openPool('core', url);
@@ -135,6 +136,13 @@ describe('sessions', () => {
     };
     expect(await busy(openPool('core', url))).toBe(10);
     expect(await busy(openPool('core', url, { max: 3 }))).toBe(3);
+  });
+
+  testWith(['sessions'], 'end with 57014 when a statement is cancelled, and go on', async () => {
+    const napping = db.sql`SELECT pg_sleep(30)`;
+    setTimeout(() => napping.cancel(), 200);
+    expect(await failure(napping)).toMatchObject({ code: '57014' });
+    expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
   });
 
   testWith(['sessions'], 'cancel a statement that takes longer than statementTimeoutMs', async () => {

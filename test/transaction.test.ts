@@ -1,6 +1,7 @@
 // Transactions: commit, rollback, savepoints, isolation, and repetition after a collision.
 import { readFile } from 'node:fs/promises';
-import { expect, test } from 'vitest';
+import type { Writable } from 'node:stream';
+import { describe, expect, test } from 'vitest';
 import { roles } from '../schema/core.ts';
 import {
   AtrizDatabaseError,
@@ -93,6 +94,27 @@ test('commits statements that nobody awaited and that do not fail', async () => 
   });
   const { rows } = await db.query("SELECT count(*)::int AS count FROM roles WHERE name LIKE 'unwatched %'");
   expect(rows).toEqual([{ count: 200 }]);
+});
+
+describe('a COPY whose end nobody awaited', () => {
+  const copy = (act: (stream: Writable) => void) =>
+    withTransaction(db, async (transaction) => {
+      act(await transaction.sql`COPY roles (name) FROM STDIN`.writable());
+      return 'done';
+    });
+
+  test('is committed when it succeeds', async () => {
+    expect(await copy((stream) => stream.end('copied one\ncopied two\n'))).toBe('done');
+    expect([await exists('copied one'), await exists('copied two')]).toEqual([true, true]);
+  });
+
+  test.each<[string, RegExp, (stream: Writable) => void]>([
+    ['fails', /did not await failed: duplicate key/, (stream) => stream.end('copied three\ncopied three\n')],
+    ['is cut off', /did not await failed: COPY from stdin failed/, (stream) => stream.destroy()],
+  ])('rejects when it %s, and the pool goes on', async (_, reason, act) => {
+    expect(await failure(copy(act))).toMatchObject({ message: expect.stringMatching(reason) });
+    expect(await exists('copied three')).toBe(false);
+  });
 });
 
 test("throws the work's own errors as they are, whatever their code", async () => {

@@ -81,7 +81,7 @@ function createOf({ kind, name, wanted = '' }: Difference): string | undefined {
       return withComment(statement, `TRIGGER ${last(name)} ON ${parent(name)}`, comment);
     }
     case 'function': {
-      const [, statement, comment] = /^([\s\S]*\$function\$)\s*([\s\S]*)$/.exec(wanted) ?? [];
+      const { statement, comment } = functionOf(wanted);
       return withComment(statement, `ROUTINE ${name}`, comment);
     }
     default:
@@ -100,8 +100,12 @@ function alterOf(difference: Difference): string | undefined {
   switch (kind) {
     case 'column':
       return alterColumn(name, columnOf(wanted), columnOf(found));
-    case 'function':
-      return createOf(difference);
+    case 'function': {
+      // CREATE OR REPLACE keeps a comment.
+      const isSurplus = functionOf(found).comment && !functionOf(wanted).comment;
+      const create = createOf(difference);
+      return create && isSurplus ? `${create}; COMMENT ON ROUTINE ${name} IS NULL` : create;
+    }
     case 'trigger':
       return alterTrigger(difference);
     case 'index':
@@ -141,9 +145,15 @@ function alterColumn(name: string, wanted: Column, found: Column): string {
   return `ALTER TABLE ${parent(name)} ${changes.filter(Boolean).join(', ')}`;
 }
 
+/** The definition and, after it, the comment. */
+function functionOf(line: string): { statement?: string | undefined; comment: string } {
+  const [, statement, comment = ''] = /^([\s\S]*\$function\$)\s*([\s\S]*)$/.exec(line) ?? [];
+  return { statement, comment };
+}
+
 /** After the statement stands how the trigger is enabled: O as usual, D not, R and A on replicas. */
 function triggerOf(line: string): { statement?: string | undefined; state: string; comment: string } {
-  const [, statement, state = 'O', comment = ''] = /^(.*\)) ([ODRA])(?: (.*))?$/s.exec(line) ?? [];
+  const [, statement, state = 'O', comment = ''] = /^(.*?\)) ([ODRA])(?: (.*))?$/s.exec(line) ?? [];
   return { statement, state, comment };
 }
 const enabled: Readonly<Record<string, string>> = {

@@ -104,7 +104,8 @@ async function* splitLines(source: AsyncIterable<string | Uint8Array>): AsyncGen
   for await (const piece of toBytes(source)) {
     const bytes = rest.length > 0 ? Buffer.concat([rest, piece]) : piece;
     const end = bytes.lastIndexOf(lineFeed) + 1;
-    rest = bytes.subarray(end);
+    // A copy: a source may fill its buffer anew.
+    rest = Buffer.from(bytes.subarray(end));
     if (rest.length > longestLine) {
       throw new ValidationError(`A line is longer than ${longestLine} bytes: this is no CSV or NDJSON.`);
     }

@@ -1,5 +1,6 @@
 // Drift of every kind: found once, named, and its mend applied, or the way into a migration shown.
 import { afterAll, expect, test, vi } from 'vitest';
+import { mendDrift } from '../../scripts/doctor/drift-mend.ts';
 import { uniqueRolePrefix } from '../support/database.ts';
 import { applyMends, examine, patient, takeOver } from '../support/doctor.ts';
 
@@ -87,6 +88,23 @@ test('what nobody wrote into a migration is dropped', async () => {
     'DROP MATERIALIZED VIEW public.by_hand_view',
     'DROP SCHEMA "By hand"',
     'DROP TRIGGER by_hand ON public.vehicles',
+  ]);
+});
+
+test('comments: one that is too many goes, and no text in one is taken for SQL', () => {
+  const line = 'CREATE OR REPLACE FUNCTION public.f()\nAS $function$ SELECT 1 $function$';
+  const functions = { kind: 'function', name: 'public.f()', wanted: line, found: `${line} by hand` };
+  expect(mendDrift(functions, 'mextrack')).toEqual([`${line}; COMMENT ON ROUTINE public.f() IS NULL`]);
+  const trigger = 'CREATE TRIGGER t AFTER UPDATE ON public.a EXECUTE FUNCTION public.f()';
+  const comment = 'waits (1 s) A second';
+  const triggers = {
+    kind: 'trigger',
+    name: 'public.a.t',
+    wanted: `${trigger} O ${comment}`,
+    found: undefined,
+  };
+  expect(mendDrift(triggers, 'mextrack')).toEqual([
+    `${trigger}; COMMENT ON TRIGGER t ON public.a IS '${comment}'`,
   ]);
 });
 

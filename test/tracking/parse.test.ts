@@ -19,7 +19,11 @@ async function parse(text: string, format: LocationFormat = 'csv', given: Locati
   async function* pieces() {
     const bytes = Buffer.from(text);
     const size = Math.max(7, Math.ceil(bytes.length / 1_000));
-    for (let start = 0; start < bytes.length; start += size) yield bytes.subarray(start, start + size);
+    // Into one buffer again and again, as whoever reads a file by hand does.
+    const buffer = Buffer.alloc(size);
+    for (let start = 0; start < bytes.length; start += size) {
+      yield buffer.subarray(0, bytes.copy(buffer, 0, start, start + size));
+    }
   }
   const parsed: ParsedLine[] = [];
   for await (const lines of parseLocations(pieces(), format, given)) parsed.push(...lines);
