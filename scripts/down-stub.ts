@@ -1,4 +1,5 @@
 // Derives the file that takes a generated migration back, where that is mechanical.
+import { unfinishedMark } from '../src/migrations/journal.ts';
 
 const name = '("(?:[^"]|"")+")';
 /** `"public"."users"` or `"users"`. */
@@ -43,9 +44,6 @@ const rules: readonly Rule[] = [
     undo: ([, table, , , column]) => `ALTER TABLE ${table} ALTER COLUMN ${column} DROP NOT NULL;`,
   },
 ];
-
-/** Stands in a stub that a person must finish; `db:check` refuses it. */
-export const unfinishedMark = '-- write by hand:';
 
 /** The text of `<tag>.down.sql`, statements in reverse order. */
 export function deriveDown(tag: string, statements: readonly { readonly text: string }[]): string {

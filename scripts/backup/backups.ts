@@ -4,6 +4,8 @@ import { createReadStream } from 'node:fs';
 import { readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { selectDatabases } from '../../src/config.ts';
+import { definitionOf } from '../../src/databases.ts';
 import { BackupError } from './errors.ts';
 import {
   type BackupFile,
@@ -51,14 +53,23 @@ export async function listBackups(parent: string): Promise<{ backups: Backup[]; 
   return { backups, damaged };
 }
 
-/** @param from a backup's folder, or `latest`: the newest of `parent`. */
-export async function findBackup(from: string, parent: string): Promise<Backup> {
+/**
+ * @param from a backup's folder, or `latest`: the newest of `parent` that holds all that are named; where none
+ * are, the newest with every critical one, because a deployment or a Sunday's run backs up some of them only.
+ */
+export async function findBackup(from: string, parent: string, names: readonly string[]): Promise<Backup> {
   if (from !== 'latest') return readBackup(resolve(from));
   const { backups } = await listBackups(parent);
-  const [newest] = backups;
-  if (newest) return newest;
+  const isNamed = names.length > 0;
+  const wanted = selectDatabases(names).filter((key) => isNamed || definitionOf(key).backup.critical);
+  const whole = backups.find(({ manifest }) =>
+    wanted.every((key) => manifest.databases.some((database) => database.key === key)),
+  );
+  const found = whole ?? (isNamed ? undefined : backups[0]);
+  if (found) return found;
+  const what = isNamed && backups.length > 0 ? ` that holds ${wanted.join(', ')}` : '';
   throw new BackupError(
-    `There is no backup in ${parent}: make one with "npm run db:backup", or name its folder.`,
+    `There is no backup in ${parent}${what}: make one with "npm run db:backup", or name its folder.`,
   );
 }
 

@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
-import { wholeNumber } from '../arguments.ts';
+import { countingNumber } from '../arguments.ts';
 import { type Backup, listBackups, removeBackup } from '../backup/backups.ts';
 import { interruptible } from '../backup/interruption.ts';
 import { makeBackup } from '../backup/make-backup.ts';
@@ -35,9 +35,9 @@ export function registerBackup(program: Command): void {
     .option('--to <folder>', 'where the folders of backups are', defaultFolder)
     .option('--include-tracking', 'tracking too, with its points')
     .option('--schema-only', 'tracking too, without its points: tables, policies and record of migrations')
-    .option('--jobs <count>', 'databases at once (default: one for each processor)', wholeNumber)
-    .option('--keep-daily <count>', 'afterwards, remove all but the newest of so many days', wholeNumber)
-    .option('--keep-weekly <count>', 'the same, of so many weeks; the newest is always kept', wholeNumber)
+    .option('--jobs <count>', 'databases at once (default: one for each processor)', countingNumber)
+    .option('--keep-daily <count>', 'afterwards, remove all but the newest of so many days', countingNumber)
+    .option('--keep-weekly <count>', 'the same, of so many weeks; the newest is always kept', countingNumber)
     .option('--list', 'list the complete backups instead')
     .option('--json', 'print JSON')
     .action((names: string[], options: BackupCommandOptions) =>

@@ -7,11 +7,10 @@ import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { ConnectionError, MigrationError, TimescaleMissingError } from '../../src/errors.ts';
 import { readCatalog } from '../../src/migrations/catalog.ts';
 import { migrate, readMigrations, rollback } from '../../src/migrations/index.ts';
-import { downPath, readFolder } from '../../src/migrations/journal.ts';
+import { downPath, readFolder, unfinishedMark } from '../../src/migrations/journal.ts';
 import type { Pool } from '../../src/pool.ts';
 import { comparePolicies } from '../../src/tracking/policies.ts';
 import { compareWithSchema } from '../compare-schema.ts';
-import { unfinishedMark } from '../down-stub.ts';
 import { printJson } from '../output.ts';
 import { withPool, withScratchDatabase } from '../session.ts';
 

@@ -91,7 +91,7 @@ async function drillExisting(
   { to }: DrillOptions,
   running: Running,
 ): Promise<Outcome[]> {
-  const { folder, manifest } = await findBackup(from, resolve(to));
+  const { folder, manifest } = await findBackup(from, resolve(to), names);
   const named = selectDatabases(names);
   const held = manifest.databases.filter(isKnown);
   const missing = named.filter((key) => names.length > 0 && !held.some((one) => one.key === key));

@@ -7,9 +7,9 @@ import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
-import { downPath } from '../../src/migrations/journal.ts';
+import { downPath, unfinishedMark } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/package-root.ts';
-import { deriveDown, unfinishedMark } from '../down-stub.ts';
+import { deriveDown } from '../down-stub.ts';
 import { kitArguments, kitEnvironment } from '../drizzle-kit-process.ts';
 
 interface GenerateOptions {

@@ -41,7 +41,7 @@ export function registerRestore(program: Command): void {
   program
     .command('restore')
     .description('restore a backup into new databases, then swap them with the old ones')
-    .argument('<from>', 'the folder of a backup, or "latest"')
+    .argument('<from>', 'the folder of a backup, or "latest": the newest with the databases')
     .argument('[database...]', 'which; default: all that the backup holds')
     .option('--in <folder>', 'where "latest" looks', defaultFolder)
     .option('--into <name>', 'into a database of this name, beside the old one; name one database')
@@ -78,7 +78,7 @@ async function restore(from: string, names: string[], options: RestoreCommandOpt
   if (isProduction() && !options.yes) {
     throw new ConfigurationError('NODE_ENV is "production": restore replaces databases, so it needs --yes.');
   }
-  const backup = await findBackup(from, resolve(options.in));
+  const backup = await findBackup(from, resolve(options.in), names);
   const entries = selectEntries(backup, names, options);
   const pools: Pool[] = [];
   try {

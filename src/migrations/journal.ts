@@ -18,6 +18,9 @@ export const createMigrationsTable = [
 
 const breakpoint = '--> statement-breakpoint';
 
+/** Stands in a down that a person must finish: `db:check` and the runner refuse it. */
+export const unfinishedMark = '-- write by hand:';
+
 /** One statement of a migration, or several that drizzle-kit would send together. */
 export interface Statement {
   readonly text: string;

@@ -14,6 +14,7 @@ import {
   readDown,
   readFolder,
   type SqlFile,
+  unfinishedMark,
 } from './journal.ts';
 import { orRefuse, refusalError } from './refusal.ts';
 import { inTransaction, type LockOptions, withMigrationSession } from './session.ts';
@@ -146,6 +147,9 @@ function requireDown(migration: Migration, key: DatabaseKey): SqlFile {
   const down = readDown(migration);
   if (!down) throw refuse(`${downPath(migration)} does not exist. Write it, or restore a backup.`);
   if ('problem' in down) throw refuse(down.problem);
+  if (down.sql.includes(unfinishedMark)) {
+    throw refuse(`${downPath(migration)} is a stub. Write what stands behind "${unfinishedMark}".`);
+  }
   const reason = /^--\s*irreversible:\s*(.*)/.exec(down.sql)?.[1];
   if (reason !== undefined) throw refuse(`${reason.trim() || 'it is marked irreversible'}.`);
   return down;

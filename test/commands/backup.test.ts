@@ -1,7 +1,8 @@
 // backup: one folder per run that is whole or absent, whatever goes wrong in between.
-import { copyFileSync, cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
+import { findBackup } from '../../scripts/backup/backups.ts';
 import { selectForBackup } from '../../scripts/commands/backup.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
 import { createDatabasePool } from '../../src/pool.ts';
@@ -114,6 +115,29 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
     const results = await Promise.all([backup(to), backup(to)]);
     expect(results).toMatchObject([{ code: 0 }, { code: 0 }]);
     expect(await list(to)).toHaveLength(2);
+  });
+
+  test('latest is the newest that holds what is asked for, as a deployment backs up some databases only', async () => {
+    const to = temporaryFolder();
+    const core = JSON.parse((await backup(to, '--json')).stdout) as { folder: string };
+    const later = (startedAt: string, keys: string[]) => {
+      const folder = join(to, startedAt.replaceAll(':', '-'));
+      cpSync(core.folder, folder, { recursive: true });
+      const manifest = readManifest(folder);
+      const [database] = manifest.databases;
+      writeManifest(folder, { ...manifest, startedAt, databases: keys.map((key) => ({ ...database, key })) });
+      return folder;
+    };
+    const whole = later('2126-01-01T00:00:00.000Z', ['core', 'atriz', 'mextrack', 'pshop']);
+    const some = later('2126-01-02T00:00:00.000Z', ['atriz', 'mextrack']);
+    const latest = async (...names: string[]) => (await findBackup('latest', to, names)).folder;
+    expect(await latest()).toBe(whole);
+    expect(await latest('core')).toBe(whole);
+    expect(await latest('atriz', 'mextrack')).toBe(some);
+    await expect(latest('core', 'tracking')).rejects.toThrow(`no backup in ${to} that holds core, tracking`);
+    rmSync(whole, { recursive: true });
+    expect(await latest('core')).toBe(core.folder);
+    expect(await latest()).toBe(some);
   });
 
   test('--keep-daily and --keep-weekly remove old complete backups, and nothing that is not ours', async () => {

@@ -2,7 +2,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
-import { deriveDown, unfinishedMark } from '../../scripts/down-stub.ts';
+import { deriveDown } from '../../scripts/down-stub.ts';
+import { unfinishedMark } from '../../src/migrations/journal.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { environmentFor, runCli, startCli } from '../support/cli.ts';
 import { emptyDatabase, maintain, possibleKeys, serverUrl, uniqueRolePrefix } from '../support/database.ts';

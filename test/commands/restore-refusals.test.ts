@@ -104,7 +104,7 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
   const check = async () => {
     await using maintenance = createDatabasePool({ connectionString: serverUrl(key, 'postgres'), max: 1 });
     const { signal } = new AbortController();
-    const { manifest } = await findBackup(folder, folder);
+    const { manifest } = await findBackup(folder, folder, []);
     for (const database of manifest.databases) {
       await checkFit(folder, database, maintenance, {
         installed: await installedPrograms(),

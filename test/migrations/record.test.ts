@@ -53,6 +53,9 @@ describe('down', () => {
     expect(String(missing)).toMatch(
       /0001_b of atriz cannot be taken back: .*0001_b\.down\.sql does not exist/,
     );
+    folder.write('0001_b.down.sql', '-- write by hand: what takes back 0001_b.\n');
+    const stub = await failure(rollback(pool, 'atriz', { folder: folder.path, count: 2 }));
+    expect(String(stub)).toMatch(/0001_b of atriz cannot be taken back: .*0001_b\.down\.sql is a stub\./);
     folder.write('0001_b.down.sql', 'DROP TABLE b;');
     const marked = await failure(rollback(pool, 'atriz', { folder: folder.path, count: 3 }));
     expect(String(marked)).toContain('0000_a of atriz cannot be taken back: the rows would be lost.');
