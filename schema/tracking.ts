@@ -35,8 +35,12 @@ export const trackingPolicies = {
     retention: '30 days',
   },
   location_hourly: {
-    /** The window ends well before the raw retention: refreshing dropped points would delete their summary. */
     refresh: { startOffset: '7 days', endOffset: '1 hour', every: '30 minutes' },
+    /**
+     * Points that come late: of the days behind that window, the hours that changed. It stays two days away from
+     * the raw retention: refreshing dropped points would delete their summary.
+     */
+    lateRefresh: { startOffset: '28 days', endOffset: '7 days', every: '1 hour' },
     retention: '1 year',
     /** Real time: the newest hours are computed from raw points until a refresh covers them. */
     materializedOnly: false,
@@ -126,29 +130,9 @@ export const locationWriters = pgTable(
 );
 export type LocationWriterRow = typeof locationWriters.$inferSelect;
 
-// Hours that got points after the refresh policy had left them behind; refreshLateLocations empties it.
-// No unique hour: writers would then wait for each other.
-export const locationLateHours = pgTable(
-  'location_late_hours',
-  {
-    id: primaryId(),
-    /** Begin of the hour, in UTC. */
-    hour: timestamptz('hour').notNull(),
-    ...timestamps(),
-  },
-  (table) => [
-    check(
-      'check_late_hour',
-      sql`${table.hour} = date_trunc('hour', ${table.hour}, 'UTC') AND isfinite(${table.hour})`,
-    ),
-  ],
-);
-export type LocationLateHour = typeof locationLateHours.$inferSelect;
-
 export const erasure: readonly ErasureRule[] = [
   // Raw points first: a refresh of the aggregate would else bring their hours back.
   deleteRows(locationEvents, locationEvents.userId),
   deleteRows(locationHourly, locationHourly.userId),
   keepRows(locationWriters, 'numbers of batches, no person'),
-  keepRows(locationLateHours, 'hours, no person'),
 ];

@@ -21,10 +21,12 @@ export const applyMatrix = (pool: Pool, key: DatabaseKey, options: ApplyOptions 
  */
 export function arrangeMade(pool: Pool, key: DatabaseKey): Promise<Applied> {
   const matrix = matrixOf(key);
-  const only = ({ stage, mend, loser }: AccessDifference) => {
+  const only = ({ stage, mend, loser, ofExtension }: AccessDifference) => {
     if (stage === 'role') return mend.startsWith('CREATE ROLE');
-    // PostgreSQL itself lets PUBLIC execute what a superuser's migration makes.
-    if (loser === 'PUBLIC') return mend.startsWith('REVOKE EXECUTE ON ROUTINE');
+    // Passwords go with it.
+    if (mend.startsWith('DROP USER MAPPING')) return false;
+    // PostgreSQL itself lets PUBLIC execute what a superuser's migration makes, an extension more than that.
+    if (loser === 'PUBLIC') return ofExtension || mend.startsWith('REVOKE EXECUTE ON ROUTINE');
     return loser === undefined || rolesOf(matrix).includes(loser);
   };
   // No passwords: who migrates as the owner may not set those of the others.
@@ -65,9 +67,16 @@ export const unarranged = (key: DatabaseKey): string =>
 export function describeRefused(key: DatabaseKey, { refused }: Applied): string | undefined {
   const [first] = refused;
   if (!first) return undefined;
+  const able = refused.some(({ ofExtension }) => ofExtension)
+    ? 'as a superuser, who owns what an extension made'
+    : 'as a superuser, or as a role with CREATEROLE that owns the database';
   return (
     `access of ${definitionOf(key).database} is not as the matrix says: this role may not make ` +
-    `${plural(refused.length, 'change')}, such as: ${first.mend}. ` +
-    `Run "npm run db:access -- apply ${key}" as a superuser, or as a role with CREATEROLE that owns the database.`
+    `${plural(refused.length, 'change')}, such as: ${shortened(first.mend)}. ` +
+    `Run "npm run db:access -- apply ${key}" ${able}.`
   );
 }
+
+/** For people: what is about many objects of an extension names the first ones. */
+export const shortened = (statement: string): string =>
+  statement.length <= 400 ? statement : `${statement.slice(0, 200)} …`;

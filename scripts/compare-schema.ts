@@ -7,7 +7,13 @@ import type { DrizzleSnapshotJSON } from 'drizzle-kit/api';
 import { type DatabaseKey, definitionOf } from '../src/databases.ts';
 import { migrationsFolder, readFolder } from '../src/migrations/journal.ts';
 import { packageRoot } from '../src/package-root.ts';
-import { kitArguments, kitEnvironment } from './drizzle-kit-process.ts';
+import {
+  kitArguments,
+  kitEnvironment,
+  needsTerminal,
+  renameQuestion,
+  withoutStack,
+} from './drizzle-kit-process.ts';
 
 /** Sentences for each difference, none when they are in step. */
 export async function compareWithSchema(key: DatabaseKey): Promise<string[]> {
@@ -20,15 +26,22 @@ async function pendingChanges(key: DatabaseKey): Promise<string[]> {
   // A development dependency: the installed package has no schema to compare with.
   const { generateDrizzleJson, generateMigration } = await import('drizzle-kit/api');
   const snapshot = join(migrationsFolder(key), 'meta', `${last.tag.split('_', 1)[0]}_snapshot.json`);
-  const recorded = JSON.parse(readFileSync(snapshot, 'utf8')) as DrizzleSnapshotJSON;
-  const changes = await generateMigration(
-    recorded,
-    generateDrizzleJson(definitionOf(key).schema, recorded.id),
-  );
-  return changes.map(
-    (change) =>
-      `the schema is ahead of its migrations, run "npm run db:generate:${key} -- --name …":\n${change}`,
-  );
+  const ahead = `the schema is ahead of its migrations, run "npm run db:generate:${key} -- --name …"`;
+  try {
+    const recorded = JSON.parse(readFileSync(snapshot, 'utf8')) as DrizzleSnapshotJSON;
+    const changes = await generateMigration(
+      recorded,
+      generateDrizzleJson(definitionOf(key).schema, recorded.id),
+    );
+    return changes.map((change) => `${ahead}:\n${change}`);
+  } catch (error) {
+    const { message } = error as Error;
+    return needsTerminal(message)
+      ? [`${ahead} in a terminal: ${renameQuestion}.`]
+      : [
+          `${snapshot} and schema/${key}.ts cannot be compared (${message}): restore the snapshot from version control.`,
+        ];
+  }
 }
 
 async function kitCheck(key: DatabaseKey): Promise<string[]> {
@@ -41,6 +54,6 @@ async function kitCheck(key: DatabaseKey): Promise<string[]> {
   } catch (error) {
     const { stdout, stderr } = error as { stdout?: string; stderr?: string };
     if (stdout === undefined) throw error;
-    return [`drizzle-kit check found:\n${stdout}${stderr}`];
+    return [`drizzle-kit check found:\n${withoutStack(`${stdout}${stderr}`)}`];
   }
 }

@@ -1,4 +1,5 @@
 // Derives the file that takes a generated migration back, where that is mechanical.
+import { firstCommand } from '../src/migrations/first-command.ts';
 import { unfinishedMark } from '../src/migrations/journal.ts';
 
 const name = '("(?:[^"]|"")+")';
@@ -48,7 +49,7 @@ const rules: readonly Rule[] = [
 /** The text of `<tag>.down.sql`, statements in reverse order. */
 export function deriveDown(tag: string, statements: readonly { readonly text: string }[]): string {
   const steps = statements
-    .map(({ text }) => text.replace(/^(?:\s+|--[^\n]*(?:\n|$))*/, '').trim())
+    .map(({ text }) => text.slice(firstCommand(text)).trim())
     .filter((text) => text !== '')
     .map(undo)
     .reverse();

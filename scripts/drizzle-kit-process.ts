@@ -21,3 +21,12 @@ export function kitArguments(key: DatabaseKey, command: string, extra: readonly 
 
 /** The environment for drizzle-kit: `APP` says which application's database is meant. */
 export const kitEnvironment = (key: DatabaseKey): NodeJS.ProcessEnv => childEnvironment({ APP: key });
+
+/** Whether drizzle-kit, whose output or error this is, wanted to ask somebody. */
+export const needsTerminal = (output: string): boolean =>
+  output.includes('Interactive prompts require a TTY');
+
+export const renameQuestion = 'drizzle-kit has to ask whether something is new or was renamed';
+
+/** What drizzle-kit says, without where in its own code it says so. */
+export const withoutStack = (output: string): string => output.replace(/^ +at .*\n?/gm, '').trim();

@@ -14,7 +14,6 @@ import { registerImport } from './commands/import.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerPurgeTokens } from './commands/purge-tokens.ts';
 import { registerReferences } from './commands/references.ts';
-import { registerRefreshLate } from './commands/refresh-late.ts';
 import { registerReset } from './commands/reset.ts';
 import { registerRestore } from './commands/restore.ts';
 import { registerSeed } from './commands/seed.ts';
@@ -48,7 +47,6 @@ export function buildProgram(): Command {
     registerClean,
     registerReset,
     registerImport,
-    registerRefreshLate,
     registerAccess,
     registerReferences,
     registerEraseUser,

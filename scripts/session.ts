@@ -47,7 +47,8 @@ export async function withPools<Key extends DatabaseKey, Result>(
 /** As parameters of the URL, unless a proxy stands between: it refuses those that it does not track. */
 export function withSettings(url: string, settings: Settings, origin = 'the URL'): string {
   if (Object.keys(settings).length === 0 || isProxied({}, parseDatabaseUrl(url, origin))) return url;
-  return `${url}${url.includes('?') ? '&' : '?'}${new URLSearchParams(settings)}`;
+  const parameters = Object.entries(settings).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
+  return `${url}${url.includes('?') ? '&' : '?'}${parameters.join('&')}`;
 }
 
 /**
@@ -80,6 +81,12 @@ export async function withMaintenance<Result>(
   }
 }
 
+/**
+ * Of a new database: with PostgreSQL's own objects only. template1 may hold others, such as the TimescaleDB that the
+ * official image puts there, whose jobs would then run in every database.
+ */
+export const pristine = "TEMPLATE template0 ENCODING 'UTF8'";
+
 /** Runs `work` in a new database beside the real one, dropped afterwards whatever happens, Ctrl-C too. */
 export function withScratchDatabase<Result>(
   key: DatabaseKey,
@@ -88,7 +95,7 @@ export function withScratchDatabase<Result>(
   server = databaseUrl(key).url,
 ): Promise<Result> {
   return untilInterrupted(async (interruption) => {
-    await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}"`), server);
+    await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}" ${pristine}`), server);
     const url = withDatabase(server, name);
     // Closed after the DROP, which ends what still runs: closing waits for that.
     await using pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 2 });

@@ -31,7 +31,7 @@ export function learnArrayTypes(sql: postgres.Sql, types: readonly ArrayType[]):
 }
 
 /** `{1,NULL,"a \"b\""}`, nested, with or without bounds before it. */
-function parseArray(text: string, parse: (element: string) => unknown, delimiter: string): unknown[] {
+export function parseArray(text: string, parse: (element: string) => unknown, delimiter: string): unknown[] {
   // A backslash hides the next character; an element without quotes ends at a delimiter or a brace.
   const token = new RegExp(`"((?:[^"\\\\]|\\\\[^])*)"|[{}]|[^{}"${delimiter}]+`, 'g');
   token.lastIndex = text.indexOf('{') + 1;

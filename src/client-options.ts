@@ -1,9 +1,11 @@
 // From pool options and a parsed URL to the options of postgres.js.
-import { readFileSync } from 'node:fs';
 import type { ConnectionOptions } from 'node:tls';
 import type postgres from 'postgres';
 import { applicationName } from './config.ts';
-import type { DatabaseUrl, SslMode } from './database-url.ts';
+import type { DatabaseUrl } from './database-url.ts';
+import { ConfigurationError } from './errors.ts';
+import { sessionSettings } from './session-settings.ts';
+import { isServerSetting } from './url-parameters.ts';
 
 const keepAliveSeconds = 15;
 
@@ -27,54 +29,36 @@ export interface DatabasePoolOptions {
   maxLifetimeMs?: number;
   /** Cancel a statement after this many milliseconds. Default 0: never. Not available behind a transaction-pooling proxy. */
   statementTimeoutMs?: number;
-  /** Behind PgBouncer or another transaction-pooling proxy: no prepared statements. Also `?pgbouncer=true` in the URL. */
+  /**
+   * true: behind PgBouncer or another transaction-pooling proxy, without prepared statements. false: behind one that
+   * pools sessions. Where neither is said, a proxy is refused. Also `?pgbouncer=true` in the URL.
+   */
   pgbouncer?: boolean;
   /**
    * URLs of streaming standbys of the same database. Reads outside of transactions go to them, except
-   * what must not be late: see `Pool.primary`. Each may hold `max` connections.
+   * what must not be late: see `Pool.primary`. Each may hold `max` connections, and the primary as many again,
+   * on which a function that writes is found out.
    */
   replicas?: readonly string[];
   /** A replica this many milliseconds behind gets no reads. Default 10,000. */
   replicaMaxLagMs?: number;
   /** Overrides what `sslmode` of the URL says. */
   ssl?: boolean | ConnectionOptions;
+  /** For the doctor: sessions begin as the server makes them for a client that asks for nothing. */
+  hasServerDefaults?: boolean;
   /** Receives NOTICE and WARNING messages. Default: dropped. */
   onNotice?: (notice: { severity?: string; message?: string }) => void;
 }
 
-/** Parameters that libpq and other clients keep for themselves: the server would refuse them. */
-const clientParameters = new Set(
-  ['pgbouncer', 'application_name', 'connect_timeout', 'password', 'passfile', 'service']
-    .concat([
-      'sslrootcert',
-      'sslcert',
-      'sslkey',
-      'sslpassword',
-      'sslcompression',
-      'sslcrl',
-      'sslsni',
-      'sslnegotiation',
-    ])
-    .concat([
-      'ssl_min_protocol_version',
-      'ssl_max_protocol_version',
-      'channel_binding',
-      'require_auth',
-      'requirepeer',
-    ])
-    .concat(['gssencmode', 'krbsrvname', 'gsslib', 'gssdelegation', 'load_balance_hosts', 'tcp_user_timeout'])
-    .concat(['keepalives', 'keepalives_idle', 'keepalives_interval', 'keepalives_count'])
-    // Prisma's.
-    .concat(['schema', 'connection_limit', 'pool_timeout', 'socket_timeout']),
-);
-
 export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): ClientOptions {
-  const serverSettings = [...url.parameters].filter(([name]) => !clientParameters.has(name));
-  const { application_name, sslrootcert, sslcert, sslkey } = Object.fromEntries(url.parameters);
+  const serverSettings = [...url.parameters].filter(([name]) => isServerSetting(name));
+  const { application_name, fallback_application_name } = Object.fromEntries(url.parameters);
   const pgbouncer = isProxied(options, url);
-  const idleTimeoutMs = options.idleTimeoutMs ?? 60_000;
+  const idleTimeoutMs = milliseconds('idleTimeoutMs', options.idleTimeoutMs ?? 60_000);
   // PgBouncer refuses a startup parameter that it does not track.
-  const statementTimeout = options.statementTimeoutMs && !pgbouncer ? options.statementTimeoutMs : undefined;
+  const statementTimeout = pgbouncer
+    ? 0
+    : milliseconds('statementTimeoutMs', options.statementTimeoutMs ?? 0);
   const [first] = url.hosts;
   // For messages only: sockets come from src/socket.ts, which chooses among several hosts. postgres.js
   // takes lists for both, and only a list keeps an IPv6 address whole; its types lag.
@@ -84,17 +68,18 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
     database: url.database,
     ...(url.user !== undefined && { user: url.user }),
     ...(url.password !== undefined && { password: url.password }),
-    ssl:
-      options.ssl ??
-      sslOptions(url.sslMode, { rootCertificate: sslrootcert, certificate: sslcert, key: sslkey }),
-    max: options.max ?? defaultMax,
+    // src/socket.ts hands over sockets that are encrypted already.
+    ssl: false,
+    // PGDEBUG would put the parameters of a query that fails, such as tokens, into logs.
+    debug: false,
+    max: connections(options.max ?? defaultMax),
     connect_timeout: connectTimeoutMs(options, url) / 1000,
     // A statement whose server vanished without a word fails after this and 10 seconds more.
     keep_alive: keepAliveSeconds,
-    // Its own grows to 20 seconds, which a server that is back would be waited for.
-    backoff: ((retries: number) => Math.min(3 ** retries / 100, 1)) as unknown as boolean,
     ...(idleTimeoutMs > 0 && { idle_timeout: idleTimeoutMs / 1000 }),
-    ...(options.maxLifetimeMs !== undefined && { max_lifetime: options.maxLifetimeMs / 1000 || null }),
+    ...(options.maxLifetimeMs !== undefined && {
+      max_lifetime: milliseconds('maxLifetimeMs', options.maxLifetimeMs) / 1000 || null,
+    }),
     prepare: !pgbouncer,
     // src/array-types.ts does it, where a failure is caught.
     fetch_types: false,
@@ -111,16 +96,38 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
     connection: {
       ...Object.fromEntries(serverSettings),
       application_name:
-        options.applicationName ?? application_name ?? applicationName() ?? `atriz ${url.database}`,
-      TimeZone: 'UTC',
-      ...(statementTimeout && { statement_timeout: statementTimeout }),
+        options.applicationName ??
+        application_name ??
+        applicationName() ??
+        fallback_application_name ??
+        `atriz ${url.database}`,
+      ...(!options.hasServerDefaults && sessionSettings(pgbouncer)),
+      ...(statementTimeout > 0 && { statement_timeout: statementTimeout }),
     },
   };
 }
 
 /** Most milliseconds until a host has accepted a connection, and again until it has accepted the login. */
 export const connectTimeoutMs = (options: DatabasePoolOptions, url: DatabaseUrl): number =>
-  options.connectTimeoutMs ?? Number(url.parameters.get('connect_timeout') ?? 10) * 1000;
+  milliseconds(
+    'connectTimeoutMs',
+    options.connectTimeoutMs ?? Number(url.parameters.get('connect_timeout') ?? 10) * 1000,
+  );
+
+/** @throws ConfigurationError: with none, every query would wait for ever. */
+function connections(max: number): number {
+  if (Number.isInteger(max) && max >= 1 && max <= 10_000) return max;
+  throw new ConfigurationError(`max is ${max}: use a number of connections from 1 to 10,000.`);
+}
+
+/** Node ends a longer timer at once. */
+const longestTimer = 2 ** 31 - 1;
+
+/** What is longer than a timer can be is 0, which means never. @throws ConfigurationError for what is no time. */
+function milliseconds(option: keyof DatabasePoolOptions, given: number): number {
+  if (given >= 0) return given > longestTimer ? 0 : given;
+  throw new ConfigurationError(`${option} is ${given}: use a number of milliseconds, 0 or more.`);
+}
 
 /** Whether the option or `?pgbouncer=true` says that a proxy shares server sessions between clients. */
 export function isProxied(options: DatabasePoolOptions, url: DatabaseUrl): boolean {
@@ -129,36 +136,3 @@ export function isProxied(options: DatabasePoolOptions, url: DatabaseUrl): boole
 
 // infinity and -infinity are no dates: they stay text instead of becoming an invalid Date.
 const parseTimestamp = (text: string): Date | string => (text.endsWith('infinity') ? text : new Date(text));
-
-/** libpq's meaning of each mode; a root certificate turns `require` into `verify-ca`. */
-function sslOptions(
-  mode: SslMode | undefined,
-  {
-    rootCertificate,
-    certificate,
-    key,
-  }: Readonly<Record<'rootCertificate' | 'certificate' | 'key', string | undefined>>,
-): boolean | 'prefer' | ConnectionOptions {
-  const files = {
-    ...(rootCertificate && rootCertificate !== 'system' && { ca: readFileSync(rootCertificate) }),
-    ...(certificate && { cert: readFileSync(certificate) }),
-    ...(key && { key: readFileSync(key) }),
-  };
-  const anyHost = { checkServerIdentity: () => undefined };
-  switch (mode) {
-    case undefined:
-      return rootCertificate ? { ...files, rejectUnauthorized: true } : false;
-    case 'disable':
-      return false;
-    case 'allow':
-    case 'prefer':
-      return 'prefer';
-    case 'require':
-      if (!rootCertificate) return { ...files, rejectUnauthorized: false };
-      return { ...files, ...anyHost, rejectUnauthorized: true };
-    case 'verify-ca':
-      return { ...files, ...anyHost, rejectUnauthorized: true };
-    case 'verify-full':
-      return { ...files, rejectUnauthorized: true };
-  }
-}

@@ -3,23 +3,25 @@
 // on it gets the old error, or its socket never sends again. So the whole client is replaced then.
 import { Stream } from 'node:stream';
 import type postgres from 'postgres';
-import { type Begin, guardBegin, guardReserved, meansLoss } from './connection-loss.ts';
+import { type Begin, type Explain, guardBegin, guardReserved, meansLoss } from './connection-loss.ts';
 import type { Connected, Connector } from './connector.ts';
+import { ConfigurationError } from './errors.ts';
 import { intercept, isQuery, type RunningQuery, rerunStale } from './query.ts';
 import { isRead, textOf } from './reads.ts';
 import type { Replicas } from './replicas.ts';
-import type { Sockets } from './socket.ts';
+import { isUnsent, type Sockets } from './socket.ts';
 
-/** Ends of a session that no login ends with. A query that gets one waited for a connection, and never ran. */
-const sessionEnds = ['57P01', '57P02', '57P04', '57P05', '25P03', '25P04'];
-/** Each lost connection of a client can hand its old error to one query. */
+/** How often a query that was never sent moves on to the next client, each of which lost its connections. */
 const mostAttempts = 100;
+
+/** A postgres.js client, without what it does on a connection that it does not watch. */
+export type Sql = postgres.Sql & Record<'listen' | 'subscribe', never>;
 
 export class Client {
   /** Reads may go to replicas. */
-  readonly sql: postgres.Sql;
+  readonly sql: Sql;
   /** Everything goes to this client's own server. */
-  readonly primary: postgres.Sql;
+  readonly primary: Sql;
   readonly #connector: Connector;
   readonly #retired = new Set<Generation>();
   #current: Generation;
@@ -28,7 +30,7 @@ export class Client {
 
   constructor(connector: Connector) {
     this.#connector = connector;
-    this.#current = new Generation(connector.connect());
+    this.#current = this.#connect();
     this.sql = this.#proxy(true);
     this.primary = this.#proxy(false);
   }
@@ -53,15 +55,18 @@ export class Client {
     return [this.#current, ...this.#retired].reduce((sum, generation) => sum + generation.running, 0);
   }
 
-  /** Waits up to `timeoutMs` for running queries, then closes every connection. */
+  /** Waits up to `timeoutMs` for running queries, then closes every connection. Nothing begins after it. */
   async close(timeoutMs: number): Promise<void> {
+    // What was written before runs: a query reaches its connection some turns of the queue later.
+    await new Promise((resolve) => setImmediate(resolve));
     this.#isClosed = true;
     this.#connector.close();
     const ends = [this.#current, ...this.#retired].map((generation) => generation.end(timeoutMs));
     await Promise.all([...ends, this.#replicas?.close(timeoutMs)]);
+    this.#connector.abort();
   }
 
-  #proxy(routed: boolean): postgres.Sql {
+  #proxy(routed: boolean): Sql {
     const way = routed ? 'routed' : 'primary';
     const unsafe = (...args: Parameters<postgres.Sql['unsafe']>) =>
       this.#watch(this.#current.sql.unsafe(...args), way);
@@ -73,8 +78,11 @@ export class Client {
       begin: (...args: Parameters<Begin>) => this.#begin(args),
       reserve: () => this.#reserve(),
       end: () => this.close(5_000),
+      notify: (channel: string, payload: string) => unsafe('SELECT pg_notify($1, $2)', [channel, payload]),
+      listen: notOffered,
+      subscribe: notOffered,
     };
-    return new Proxy(this.#current.sql, {
+    return new Proxy(this.#current.sql as Sql, {
       apply: (_, receiver, args) => this.#watch(Reflect.apply(this.#current.sql, receiver, args), way),
       get: (_, property) => own[property] ?? Reflect.get(this.#current.sql, property),
     });
@@ -90,20 +98,24 @@ export class Client {
     let isRunning = false;
     const start = () => {
       if (!this.#replicas || way === 'own') return run();
-      const reads = isRead(textOf(query));
-      writes = !reads;
-      const replica = reads && way === 'routed' && isRepeatable(query) && this.#replicas.choose();
-      if (!replica) return run();
-      return replica.#read(query, (error) => {
+      writes = !isRead(textOf(query)) || !isRepeatable(query);
+      const reader = writes ? undefined : this.#replicas.choose(way === 'routed');
+      if (!reader) return run();
+      return reader.#read(query, (error) => {
         // What is not running is passed on.
         if (query.cancelled || wasCancelled(error)) return query.reject(error);
-        if (!isOfStatement(error)) this.#replicas?.distrust(replica);
+        if (!isOfStatement(error)) this.#replicas?.distrust(reader);
+        // A function that writes, which no text shows.
+        writes = isRefusedWrite(error);
         run();
       });
     };
     const run = () => {
+      if (this.#isClosed && way !== 'own') return query.reject(closedError());
       attempts += 1;
       isRunning = true;
+      // A connection with a COPY takes no other query, and postgres.js would send it one that then fails.
+      if (isCopy(query)) query.options.onexecute ??= () => false;
       generation = this.#current.enter();
       return generation.handler(query);
     };
@@ -124,7 +136,7 @@ export class Client {
         const wasRunning = isRunning;
         settle();
         if (meansLoss(error)) this.#replace(generation);
-        if (wasRunning && attempts < mostAttempts && neverRan(error)) run();
+        if (wasRunning && attempts < mostAttempts && isUnsent(error)) run();
         else pass(this.describe(error));
       },
     });
@@ -164,12 +176,17 @@ export class Client {
 
   async #begin(args: Parameters<Begin>): Promise<unknown> {
     for (let attempt = 1; ; attempt += 1) {
+      if (this.#isClosed) throw this.describe(closedError());
       const generation = this.#current.enter();
+      let failure: unknown;
+      const begin = guardBegin(generation.begin, this.#explain(generation), (error) => {
+        failure = error;
+      });
       try {
-        return await guardBegin(generation.begin)(...args);
+        return await begin(...args);
       } catch (error) {
-        if (meansLoss(error)) this.#replace(generation);
-        if (attempt === mostAttempts || !neverRan(error)) throw error;
+        if (meansLoss(failure)) this.#replace(generation);
+        if (attempt === mostAttempts || !isUnsent(failure)) throw error;
       } finally {
         generation.leave();
         this.#replicas?.wrote();
@@ -178,33 +195,54 @@ export class Client {
   }
 
   async #reserve(): Promise<postgres.ReservedSql> {
-    const generation = this.#current.enter();
-    try {
-      return await guardReserved(await generation.reserve(), () => {
+    for (let attempt = 1; ; attempt += 1) {
+      if (this.#isClosed) throw this.describe(closedError());
+      const generation = this.#current.enter();
+      try {
+        return await guardReserved(await generation.reserve(), this.#explain(generation), () => {
+          generation.leave();
+          this.#replicas?.wrote();
+        });
+      } catch (error) {
         generation.leave();
-        this.#replicas?.wrote();
-      });
-    } catch (error) {
-      generation.leave();
-      if (meansLoss(error)) this.#replace(generation);
-      throw this.describe(error);
+        if (meansLoss(error)) this.#replace(generation);
+        if (attempt === mostAttempts || !isUnsent(error)) throw this.describe(error);
+      }
     }
   }
 
+  #explain(generation: Generation): Explain {
+    const { reasonOf } = generation;
+    const describe = (error: unknown) => this.describe(error);
+    return { reasonOf, describe, onLoss: () => this.#replace(generation) };
+  }
+
+  /** Lets new queries go to a new client, unless this one was made since `moment`. */
+  renew(moment: number): void {
+    if (this.#current.madeAt < moment) this.#replace(this.#current);
+  }
+
   /** Lets a client finish what runs on its other connections, while new queries go to a new one. */
-  #replace(generation: Generation): void {
+  #replace(generation: Generation, error?: Error): void {
     if (generation !== this.#current || this.#isClosed) return;
-    this.#current = new Generation(this.#connector.connect());
+    this.#current = this.#connect();
     this.#retired.add(generation);
-    generation.end().finally(() => this.#retired.delete(generation));
+    generation.retire(error).finally(() => this.#retired.delete(generation));
+  }
+
+  #connect(): Generation {
+    const generation: Generation = new Generation(this.#connector.connect(), (error) => {
+      // More than the connections that are tried: the others wait for one, and would be tried in turns.
+      if (generation.running > generation.max) this.#replace(generation, error);
+    });
+    return generation;
   }
 }
 
-/** Only a statement's own error has a place in SQL or a query; the end of a session before it began has not. */
-function neverRan(error: unknown): boolean {
-  const { code, severity } = error as { code?: string; severity?: string };
-  return severity === 'FATAL' && sessionEnds.includes(code ?? '');
-}
+const closedError = () => Object.assign(new Error('The pool is closed.'), { code: 'CONNECTION_ENDED' });
+
+const isCopy = ({ streaming, strings }: RunningQuery): boolean =>
+  streaming === true || /^\s*copy\b/i.test(strings[0] ?? '');
 
 /** A read whose rows nobody has seen when it fails. */
 const isRepeatable = ({ cursorFn, forEachFn, streaming, onlyDescribe }: RunningQuery): boolean =>
@@ -216,8 +254,18 @@ const isOfStatement = (error: unknown): boolean => (error as { severity?: string
 /** By the user, or because it took too long: a second time it would take as long. */
 const wasCancelled = (error: unknown): boolean => (error as { code?: string }).code === '57014';
 
+const isRefusedWrite = (error: unknown): boolean => (error as { code?: string }).code === '25006';
+
+const notOffered = async (): Promise<never> => {
+  throw new ConfigurationError(
+    'A pool does not listen: when its connection is lost, what was sent meanwhile is lost without a word. ' +
+      'Use a client of its own, postgres(url, { max: 1 }).listen(…), and after each onlisten read what it may have missed.',
+  );
+};
+
 /** One postgres.js client, and what runs on it. */
 class Generation {
+  readonly madeAt = performance.now();
   readonly sql: postgres.Sql;
   readonly #sockets: Sockets;
   readonly handler: RunningQuery['handler'];
@@ -227,9 +275,10 @@ class Generation {
   #idle: (() => void)[] = [];
   #ended: Promise<void> | undefined;
 
-  constructor({ sql, sockets }: Connected) {
+  constructor({ sql, sockets }: Connected, onDown: (error: Error) => void) {
     this.sql = sql;
     this.#sockets = sockets;
+    sockets.onDown = onDown;
     // A query that is never awaited never runs: this one only shows where queries go.
     this.handler = (sql.unsafe('') as unknown as RunningQuery).handler;
     this.begin = sql.begin as unknown as Begin;
@@ -239,8 +288,20 @@ class Generation {
     return this.#running;
   }
 
-  get isEnding(): boolean {
-    return this.#ended !== undefined;
+  get max(): number {
+    return this.sql.options.max;
+  }
+
+  /** What the server said about the end of the connection that `error` is about. */
+  readonly reasonOf = (error: unknown): unknown => this.#sockets.reasonOf(error);
+
+  /**
+   * Finishes what runs on its connections, and opens no other. What waits for one gets `error`; without
+   * it, it is unsent.
+   */
+  async retire(error?: Error): Promise<void> {
+    this.#sockets.retire(error);
+    await this.end();
   }
 
   /** postgres.js never hands out a new connection on which it has not asked for types first. */

@@ -3,9 +3,19 @@ import { existsSync, readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { delimiter, resolve } from 'node:path';
 import dotenv from 'dotenv';
-import { formatDatabaseUrl, isPort, maskPassword, parseDatabaseUrl } from './database-url.ts';
+import {
+  type DatabaseUrl,
+  formatDatabaseUrl,
+  impliedSslMode,
+  impliedSslModes,
+  isPort,
+  maskPassword,
+  parseDatabaseUrl,
+  type SslMode,
+} from './database-url.ts';
 import { type DatabaseKey, databaseKeys, databases, definitionOf, isDatabaseKey } from './databases.ts';
 import { ConfigurationError } from './errors.ts';
+import { isUsed, libpqVariables, refusalOf } from './url-parameters.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -196,6 +206,27 @@ export const isProduction = (env: Environment = process.env): boolean =>
 export const applicationName = (env: Environment = process.env): string | undefined =>
   env.PGAPPNAME || undefined;
 
+/**
+ * What a URL leaves out about its connection comes from the environment, as for libpq: `PGSSLMODE` and others.
+ * @throws ConfigurationError naming the variable whose value is refused.
+ */
+export function withLibpqVariables(url: DatabaseUrl, env: Environment = process.env): DatabaseUrl {
+  const parameters = new Map(url.parameters);
+  let { sslMode } = url;
+  for (const [parameter, variable] of Object.entries(libpqVariables)) {
+    const value = env[variable];
+    if (!value) continue;
+    const refusal = refusalOf(parameter, value);
+    if (refusal) throw new ConfigurationError(`${variable} is "${value}": ${refusal}.`);
+    if (parameter === 'sslmode') sslMode ??= value as SslMode;
+    else if (isUsed(parameter) && !parameters.has(parameter)) parameters.set(parameter, value);
+  }
+  sslMode ??= impliedSslMode(url.parameters);
+  // A certificate of the URL asks for TLS by itself, one of the environment does not.
+  if (sslMode === undefined) for (const name of impliedSslModes.keys()) parameters.delete(name);
+  return { ...url, sslMode, parameters };
+}
+
 /** Where PostgreSQL's client programs may be: `PG_BIN` alone where it is set, else the PATH. */
 export function programFolders(env: Environment = process.env): { folders: string[]; only: boolean } {
   if (env.PG_BIN) return { folders: [resolve(env.PG_BIN)], only: true };
@@ -207,6 +238,21 @@ export const childEnvironment = (variables: Environment): NodeJS.ProcessEnv => (
   ...process.env,
   ...variables,
 });
+
+/**
+ * postgres.js reads PGTARGETSESSIONATTRS where a URL says nothing, refuses "any", and connects for ever where the
+ * host is another. The URL alone says where to connect: src/failover.ts.
+ */
+export function withoutTargetVariable<Result>(create: () => Result): Result {
+  const name = 'PGTARGETSESSIONATTRS';
+  const target = process.env[name];
+  delete process.env[name];
+  try {
+    return create();
+  } finally {
+    if (target !== undefined) process.env[name] = target;
+  }
+}
 
 /** Dates are shown and parsed in UTC by the whole process, as the guide promises. */
 export function useUtc(): void {

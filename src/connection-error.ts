@@ -1,5 +1,7 @@
 // Says which database could not be reached, why, and what mends it.
+import postgres from 'postgres';
 import { ConnectionError } from './errors.ts';
+import { findSessionSetting } from './session-settings.ts';
 
 const reasons: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'no server answers there. Start it, or correct host and port',
@@ -10,7 +12,8 @@ const reasons: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such socket. Start the server, or correct the host',
   ECONNRESET:
     'the server closed the connection. Check its log, and sslmode: the server may want SSL, or offer none',
-  ERR_SSL_WRONG_VERSION_NUMBER: 'the server offers no SSL. Check sslmode',
+  TLS_NOT_OFFERED:
+    'the server offers no TLS, which sslmode demands. Set ssl = on in its configuration, or check sslmode',
   EPIPE: 'the server closed the connection. Check its log',
   CONNECT_TIMEOUT: 'no answer came in time. Check the address and the firewall',
   CONNECTION_CLOSED: 'the server closed the connection. Check its log',
@@ -23,6 +26,8 @@ const reasons: Readonly<Record<string, string>> = {
   '3D000': 'the database does not exist. Create it with "npm run db:create"',
   '42501': 'the user may not connect. Grant CONNECT on the database',
   '53300': 'all connections are taken. Lower the pools, or put a pooler in front',
+  '57P01': 'the server or its administrator ended the session. Try again',
+  '57P02': 'the server ended the session, because another one crashed. Check its log',
   '57P03': 'the server is starting up or shutting down. Try again in a moment',
 };
 
@@ -32,18 +37,40 @@ export interface Address {
   readonly host: string;
 }
 
-/**
- * Wraps what the driver reports of a connection; every other error passes unchanged.
- * 42501 is left to queries: only the login can mean "may not connect" by it.
- */
-export function describeConnectionError(error: unknown, address: Address): unknown {
-  const code = connectionCode(error);
+/** Wraps what the driver reports of a connection; every other error passes unchanged. */
+export function describeConnectionError(error: unknown, { database, host }: Address): unknown {
+  if (!(error instanceof Error) || error instanceof ConnectionError) return error;
+  const { code } = error as Error & { code?: string };
   if (code === undefined) return error;
-  return new ConnectionError(`${address.database} at ${address.host}: ${reasons[code]} (${code}).`, {
-    database: address.database,
-    code,
-    cause: error,
-  });
+  const reason =
+    reasonOf(error, code) ?? (isOfConnection(error, code) ? generalReason(error, code) : undefined);
+  if (reason === undefined) return error;
+  const message = `${database} at ${host}: ${reason} (${code}).`;
+  return new ConnectionError(message, { database, code, cause: error });
+}
+
+/** Codes of Node for what goes wrong with TLS and certificates. */
+const isTls =
+  /^(ERR_TLS_|ERR_SSL_|ERR_OSSL_|CERT_|CRL_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|INVALID_(CA|PURPOSE)|HOSTNAME_MISMATCH|PATH_LENGTH_EXCEEDED)/;
+
+/** Reasons that the error itself knows best. */
+function reasonOf(error: Error, code: string): string | undefined {
+  const { message } = error;
+  if (code === 'REQUIRE_AUTH') {
+    return `${message.replace(/^The/, 'the').replace(/\.$/, '')}, which require_auth forbids. Check pg_hba.conf, and whether this is the right server`;
+  }
+  if (isTls.test(code)) {
+    return `TLS failed: ${message.trim().replace(/\.$/, '')}. Check sslmode, and the files that sslrootcert, sslcert and sslkey name`;
+  }
+  const [, parameter] = /\bparameter:? "?([\w.]+)/.exec(message) ?? [];
+  if (!isFatal(error) || parameter === undefined) return undefined;
+  if (findSessionSetting(parameter)) {
+    return (
+      `a proxy such as PgBouncer stands in front, and refuses ${parameter}. Add pgbouncer=true to the URL; where the proxy ` +
+      'gives each client a session of its own, add it to ignore_startup_parameters instead'
+    );
+  }
+  return `the parameter ${parameter} of the URL is refused: ${message}. Remove or correct it`;
 }
 
 /** Whether only postgres.js or PostgreSQL can have thrown it, not any other use of the network. */
@@ -56,11 +83,25 @@ export function isDriverError(error: unknown): boolean {
   );
 }
 
-function connectionCode(error: unknown): string | undefined {
-  if (!(error instanceof Error) || error instanceof ConnectionError) return undefined;
-  const { code, routine } = error as Error & { code?: string; routine?: string };
-  if (code === undefined || !Object.hasOwn(reasons, code)) return undefined;
-  // The same SQLSTATEs occur inside queries, e.g. when a function lacks a privilege.
-  if (code === '42501' && routine !== 'InitPostgres' && routine !== 'CheckMyDatabase') return undefined;
-  return code;
+function generalReason(error: Error, code: string): string {
+  const reason = [reasons[code], serverReason(error)].filter(Boolean).join('. The server says: ');
+  return reason || 'the server ended the session';
+}
+
+/** The server's own words, without the full stop that some of them end with. */
+function serverReason(error: Error): string | undefined {
+  if (!(error instanceof postgres.PostgresError)) return undefined;
+  const parts = [error.message, error.detail, error.hint].filter((part) => part !== undefined);
+  return parts.map((part) => part.replace(/\.$/, '')).join('. ');
+}
+
+/** After FATAL or PANIC the server closes the connection. PgBouncer says its severity in the older field only. */
+function isFatal(error: Error): boolean {
+  const { severity, severity_local: local } = error as Partial<postgres.PostgresError>;
+  return ['FATAL', 'PANIC'].includes(severity ?? local ?? '');
+}
+
+/** The same SQLSTATEs occur in statements, whose errors are no end of a session: a DROP DATABASE, for example. */
+function isOfConnection(error: Error, code: string): boolean {
+  return isFatal(error) || (!(error instanceof postgres.PostgresError) && Object.hasOwn(reasons, code));
 }

@@ -5,8 +5,11 @@
 // ROLLBACK, which postgres.js takes for the end that was asked for.
 import { Writable } from 'node:stream';
 import type postgres from 'postgres';
-import { AtrizDatabaseError } from './errors.ts';
+import { isDriverError } from './connection-error.ts';
+import { AtrizDatabaseError, ConnectionError } from './errors.ts';
 import { intercept, isQuery, type RunningQuery, rejectStale, rerunStale } from './query.ts';
+import { openSavepoint, type Scope, scopeOf, track, wasCrossed } from './savepoints.ts';
+import { endedSession, isUnsent } from './socket.ts';
 
 type Work = (sql: postgres.TransactionSql) => unknown;
 export type Begin = (...args: [...options: string[], work: Work]) => Promise<unknown>;
@@ -15,32 +18,48 @@ export type Begin = (...args: [...options: string[], work: Work]) => Promise<unk
 interface Fate {
   state: 'open' | 'lost' | 'ended';
   readonly isReserved: boolean;
+  readonly describe: Explain['describe'];
   /** Rejects when the connection is lost. */
   readonly loss: Promise<never>;
   readonly lose: (error: unknown) => void;
+  /** What it was lost by. */
+  cause?: unknown;
 }
 
-/** What was begun in a transaction or savepoint. */
-interface Scope {
-  /** Statements and savepoints that are not over. */
-  readonly running: Set<Promise<unknown>>;
-  /** The first statement that failed, caught or not: the server commits nothing of the scope. */
-  failure?: { readonly error: unknown };
+/** What a connection makes of its errors. */
+export interface Explain {
+  /** What the server said about the end of a connection that postgres.js only calls closed. */
+  readonly reasonOf: (error: unknown) => unknown;
+  /** An error of a connection as one of ours. */
+  readonly describe: (error: unknown) => unknown;
+  /** Told at once when the connection is lost: nothing else may run on what postgres.js keeps of it. */
+  readonly onLoss: () => void;
 }
 
-const newScope = (): Scope => ({ running: new Set() });
-
-/** `sql.begin` that rejects, once, when the connection is lost, and lets nothing run after its end. */
-export function guardBegin(begin: Begin): Begin {
+/**
+ * `sql.begin` that rejects, once, when the connection is lost, and lets nothing run after its end.
+ * @param onError hears what the transaction rejects with, before it is described.
+ */
+export function guardBegin(begin: Begin, explain: Explain, onError: (error: unknown) => void): Begin {
   return async (...args) => {
     const { options, work } = split(args);
-    const fate = newFate({ isReserved: false });
-    const transaction = begin(...options, (sql) => settle(fate, sql, work));
+    const fate = newFate(explain, false);
+    let thrown: { error: unknown } | undefined;
+    const transaction = begin(...options, (sql) =>
+      settle(fate, sql, work, scopeOf()).catch((error: unknown) => {
+        thrown = { error };
+        throw error;
+      }),
+    );
     try {
       return await transaction;
     } catch (error) {
-      if (meansLoss(error)) fate.lose(error);
-      throw error;
+      const reason = explain.reasonOf(error);
+      if (meansLoss(reason)) fate.lose(reason);
+      onError(reason);
+      // What the work threw of its own, a missing file for example, is not a failure of this database.
+      if (thrown && thrown.error === error && !isDriverError(error)) throw error;
+      throw explain.describe(reason);
     } finally {
       if (fate.state === 'open') fate.state = 'ended';
     }
@@ -50,10 +69,11 @@ export function guardBegin(begin: Begin): Begin {
 /** A reserved connection on which nothing runs any more once it is lost or released. */
 export async function guardReserved(
   sql: postgres.ReservedSql,
+  explain: Explain,
   onRelease: () => void,
 ): Promise<postgres.ReservedSql> {
-  const fate = newFate({ isReserved: true });
-  await watchConnection(sql, fate);
+  const fate = newFate(explain, true);
+  await watchConnection(sql, (error) => fate.lose(explain.reasonOf(error)));
   const release = () => {
     if (fate.state === 'ended') return;
     onRelease();
@@ -61,22 +81,22 @@ export async function guardReserved(
     if (fate.state === 'open') sql.release();
     fate.state = 'ended';
   };
-  const guarded = guard(sql as unknown as postgres.TransactionSql, fate, newScope());
+  const guarded = guard(sql as unknown as postgres.TransactionSql, fate, scopeOf());
   return new Proxy(guarded, {
     get: (target, property) => (property === 'release' ? release : Reflect.get(target, property)),
   }) as unknown as postgres.ReservedSql;
 }
 
 // postgres.js tells only sql.begin() when the connection is lost between two statements; this is how.
-async function watchConnection(sql: postgres.ReservedSql, fate: Fate): Promise<void> {
+async function watchConnection(sql: postgres.ReservedSql, onclose: (error: unknown) => void): Promise<void> {
   const onexecute = (connection: { onclose: unknown }) => {
-    connection.onclose = (error: unknown) => fate.lose(error);
+    connection.onclose = onclose;
     return true;
   };
   await sql.unsafe('', [], { onexecute } as postgres.UnsafeQueryOptions);
 }
 
-function newFate({ isReserved }: Pick<Fate, 'isReserved'>): Fate {
+function newFate({ describe, onLoss }: Explain, isReserved: boolean): Fate {
   let reject: (error: unknown) => void = () => undefined;
   const loss = new Promise<never>((_, fail) => {
     reject = fail;
@@ -85,10 +105,13 @@ function newFate({ isReserved }: Pick<Fate, 'isReserved'>): Fate {
   const fate: Fate = {
     state: 'open',
     isReserved,
+    describe,
     loss,
     lose: (error) => {
       if (fate.state !== 'open') return;
       fate.state = 'lost';
+      fate.cause = error;
+      onLoss();
       reject(error);
     },
   };
@@ -97,12 +120,14 @@ function newFate({ isReserved }: Pick<Fate, 'isReserved'>): Fate {
 
 // postgres.js ends a lost transaction itself, by rejecting begin(): until then nothing may come back
 // to it, because it would answer with COMMIT or ROLLBACK.
-async function settle(fate: Fate, sql: postgres.TransactionSql, work: Work): Promise<unknown> {
+async function settle(fate: Fate, sql: postgres.TransactionSql, work: Work, scope: Scope): Promise<unknown> {
   const parked = new Promise<never>(() => undefined);
-  const scope = newScope();
   try {
-    const result = work(guard(sql, fate, scope));
+    const guarded = guard(sql, fate, scope);
+    const result = scope.enter(guarded, () => work(guarded));
     const value = await (Array.isArray(result) ? Promise.all(result) : result);
+    // A statement that nobody awaited begins some microtasks after it was written.
+    await new Promise<void>((resolve) => process.nextTick(resolve));
     const known = scope.failure;
     while (scope.running.size > 0 && fate.state === 'open') {
       await Promise.race([Promise.allSettled(scope.running), fate.loss]);
@@ -137,23 +162,18 @@ function guard(sql: postgres.TransactionSql, fate: Fate, scope: Scope): postgres
         return (...args: unknown[]) => watch(Reflect.apply(value, target, args));
       }
       if (property === 'savepoint') {
-        const savepoint: Begin = (...args) => {
-          const { options, work } = split(args);
-          const inner: Work = (nested) => settle(fate, nested, work);
-          return track(scope, Promise.race([Reflect.apply(value, target, [...options, inner]), fate.loss]));
-        };
+        const savepoint: Begin = (...args) =>
+          openSavepoint(scope, args, (inner) => {
+            if (fate.state !== 'open') throw notRun(fate);
+            const { options, work } = split(args);
+            const settled: Work = (nested) => settle(fate, nested, work, inner);
+            return Promise.race([Reflect.apply(value, target, [...options, settled]), fate.loss]);
+          });
         return savepoint;
       }
       return value;
     },
   });
-}
-
-function track<Result>(scope: Scope, running: Promise<Result>): Promise<Result> {
-  scope.running.add(running);
-  const end = () => scope.running.delete(running);
-  running.then(end, end);
-  return running;
 }
 
 function watchQuery(query: RunningQuery, fate: Fate, scope: Scope): void {
@@ -169,15 +189,10 @@ function watchQuery(query: RunningQuery, fate: Fate, scope: Scope): void {
   if (fate.isReserved) rerunStale(query, () => handler(query), 1);
   else rejectStale(query);
   query.handler = (started) => {
-    if (fate.state === 'open') {
-      begin();
-      return handler(started);
-    }
-    const isLost = fate.state === 'lost';
-    const error = new Error(
-      `Not run: ${isLost ? 'the connection of the transaction is lost' : 'the transaction has ended'}.`,
-    );
-    return started.reject(isLost ? Object.assign(error, { code: 'CONNECTION_CLOSED' }) : error);
+    if (fate.state !== 'open') return started.reject(notRun(fate));
+    begin();
+    wasCrossed(scope);
+    return handler(started);
   };
   intercept(query, {
     resolve: (value, pass) => {
@@ -189,9 +204,21 @@ function watchQuery(query: RunningQuery, fate: Fate, scope: Scope): void {
       scope.failure ??= { error };
       end();
       if (meansLoss(error)) fate.lose(error);
-      pass(error);
+      pass(fate.describe(error));
     },
   });
+}
+
+function notRun({ state, cause, describe }: Fate): Error {
+  if (state !== 'lost') return new Error('Not run: the transaction has ended.');
+  const said = describe(cause);
+  if (!(said instanceof ConnectionError)) {
+    const closed = { code: 'CONNECTION_CLOSED' };
+    return Object.assign(new Error('Not run: the connection of the transaction is lost.', { cause }), closed);
+  }
+  const { database, code, message } = said;
+  const details = { database, code, cause: said };
+  return new ConnectionError(`Not run: the connection of the transaction is lost. ${message}`, details);
 }
 
 /** A COPY has only begun when it has a stream: it resolves or rejects once more when that was ended or destroyed. */
@@ -212,11 +239,12 @@ function onFinish(stream: Writable, begin: () => void): void {
 
 const neverConnected = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENOENT'];
 
-/** Network errors have no SQLSTATE; after a FATAL the server closes the connection. */
+/** Network errors have no SQLSTATE. A login that fails loses nothing. */
 export function meansLoss(error: unknown): boolean {
+  if (endedSession(error)) return true;
   const { code, severity } = error as { code?: unknown; severity?: unknown };
-  if (severity === 'FATAL' || severity === 'PANIC') return true;
-  if (typeof code !== 'string' || severity !== undefined || neverConnected.includes(code)) return false;
+  if (typeof code !== 'string' || severity !== undefined || isUnsent(error) || neverConnected.includes(code))
+    return false;
   return /^(CONNECTION_|E[A-Z]+$)/.test(code);
 }
 

@@ -18,17 +18,18 @@ export async function copyFrom(
   const query = transaction.sql.unsafe(statement);
   const failure = watchFailure(query as unknown as RunningQuery);
   const stream = await query.writable();
-  // The failure is awaited below; the stream repeats it, or breaks because the connection did.
   stream.on('error', () => undefined);
+  // A stream that breaks knows only that the connection did; the query then fails with what the server said.
+  const until = (event: string) => once(stream, event).catch(() => failure);
   try {
     for await (const chunk of chunks) {
-      if (!stream.write(chunk)) await Promise.race([once(stream, 'drain'), failure]);
+      if (!stream.write(chunk)) await Promise.race([until('drain'), failure]);
     }
   } catch (error) {
     await abort(stream, error, failure);
   }
   stream.end();
-  await Promise.race([once(stream, 'finish'), failure]);
+  await Promise.race([until('finish'), failure]);
 }
 
 // postgres.js resolves the query when the COPY begins, and its stream says nothing of an error that

@@ -1,11 +1,16 @@
 // Reads and masks PostgreSQL URLs, as libpq understands them.
 import { ConfigurationError } from './errors.ts';
+import { isUsed, refusalOf } from './url-parameters.ts';
 
-const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
-export type SslMode = (typeof sslModes)[number];
+export type SslMode = 'disable' | 'allow' | 'prefer' | 'require' | 'verify-ca' | 'verify-full';
 
-const targets = ['any', 'read-write', 'read-only', 'primary', 'standby', 'prefer-standby'] as const;
-export type TargetSessionAttributes = (typeof targets)[number];
+export type TargetSessionAttributes =
+  | 'any'
+  | 'read-write'
+  | 'read-only'
+  | 'primary'
+  | 'standby'
+  | 'prefer-standby';
 
 export interface DatabaseUrl {
   /** Several hosts mean failover: the first that fits `target_session_attrs` is used. */
@@ -16,17 +21,30 @@ export interface DatabaseUrl {
   readonly sslMode: SslMode | undefined;
   /** `target_session_attrs`: which of the hosts is meant. Default `any`, the first that answers. */
   readonly target: TargetSessionAttributes;
-  /** The query parameters except these two. */
+  /** Without these two, and without those that are ignored: see src/url-parameters.ts. */
   readonly parameters: ReadonlyMap<string, string>;
 }
 
 const shape = 'postgresql://user:password@host:5432/database';
 
-/** Replaces the password of a URL, and of any `password=` parameter, by asterisks. */
+/**
+ * Replaces the password of a URL, and of any `password=` parameter, by asterisks. Rather too much than too
+ * little: what stands here may be no URL, or one that was not encoded.
+ */
 export function maskPassword(text: string): string {
-  return text
-    .replace(/^((?:[a-z]+:\/\/|(?![a-z]+:\/\/))[^:/?#@]*):.*@/i, '$1:****@')
-    .replace(/\b((?:ssl)?password\s*=\s*)('[^']*'|[^\s&]+)/gi, '$1****');
+  const [, scheme = '', rest = ''] = /^\s*((?:[a-z][a-z0-9+.-]*:\/\/)?)([\s\S]*)$/i.exec(text) ?? [];
+  return (scheme + maskLogin(rest)).replace(
+    /\b(\w*(?:password|passwd|pass|pwd|secret|_key)\s*=\s*)('(?:[^'\\]|\\[\s\S])*'?|"[^"]*"?|(?:\\[\s\S]|[^\s&\\])+)/gi,
+    '$1****',
+  );
+}
+
+/** The login ends at the last "@"; without one, what should be a port may be a password. */
+function maskLogin(text: string): string {
+  const at = text.lastIndexOf('@');
+  const colon = text.indexOf(':');
+  if (at >= 0) return colon >= 0 && colon < at ? `${text.slice(0, colon)}:****${text.slice(at)}` : text;
+  return text.replace(/^([^:[\]/?#,]*):(?!\d{1,5}([,/?#]|$))[^?]*/, '$1:****');
 }
 
 /**
@@ -36,8 +54,8 @@ export function maskPassword(text: string): string {
  * @throws ConfigurationError naming `origin`, what it holds (password masked) and what it should be.
  */
 export function parseDatabaseUrl(text: string, origin: string): DatabaseUrl {
-  const wrong = (what: string) =>
-    new ConfigurationError(`${origin} is "${maskPassword(text)}", ${what}: write it as ${shape}.`);
+  const refused = (what: string) => new ConfigurationError(`${origin} is "${maskPassword(text)}", ${what}.`);
+  const wrong = (what: string) => refused(`${what}: write it as ${shape}`);
 
   const match =
     /^postgres(?:ql)?:\/\/(?:(?<login>[^/?#]*)@)?(?<hosts>[^/?#]*)(?:\/(?<name>[^?#]*))?(?:\?(?<query>.*))?$/.exec(
@@ -46,33 +64,32 @@ export function parseDatabaseUrl(text: string, origin: string): DatabaseUrl {
   if (!match?.groups) throw wrong('which is not a PostgreSQL URL');
   const { login, hosts = '', name = '', query = '' } = match.groups;
 
-  const parameters = new Map(new URLSearchParams(query));
-  const sslMode = parameters.get('sslmode');
-  if (sslMode !== undefined && !isSslMode(sslMode)) {
-    throw new ConfigurationError(
-      `${origin} is "${maskPassword(text)}", whose sslmode "${sslMode}" does not exist: use one of ${sslModes.join(', ')}.`,
-    );
-  }
-  parameters.delete('sslmode');
-  const target = parameters.get('target_session_attrs') ?? 'any';
-  if (!isTarget(target)) {
-    throw new ConfigurationError(
-      `${origin} is "${maskPassword(text)}", whose target_session_attrs "${target}" does not exist: use one of ${targets.join(', ')}.`,
-    );
-  }
-  parameters.delete('target_session_attrs');
-  const timeout = parameters.get('connect_timeout');
-  if (timeout !== undefined && !/^\d{1,6}$/.test(timeout)) {
-    throw wrong(`whose connect_timeout "${timeout}" is not a number of seconds`);
-  }
-
   const decode = (part: string) => {
-    try {
-      return decodeURIComponent(part);
-    } catch {
-      throw wrong('which has a "%" that is not followed by two hexadecimal digits (write a real % as %25)');
-    }
+    const decoded = decodeOrNothing(part);
+    if (decoded !== undefined) return decoded;
+    throw wrong(
+      'which has a "%" that is not followed by two hexadecimal digits, or by 00 (write a real % as %25)',
+    );
   };
+  const given = new Map(
+    query.split('&').flatMap((pair) => (pair === '' ? [] : [readParameter(pair, decode)])),
+  );
+  for (const [parameter, value] of given) {
+    const refusal = refusalOf(parameter, value);
+    if (refusal) throw refused(`whose ${refusal}`);
+  }
+  const parameters = new Map([...given].filter(([parameter]) => isUsed(parameter)));
+  const take = (parameter: string) => {
+    const value = parameters.get(parameter);
+    parameters.delete(parameter);
+    return value;
+  };
+  const target = (take('target_session_attrs') ?? 'any') as TargetSessionAttributes;
+  const isTls = take('ssl') !== undefined;
+  const sslMode = (take('sslmode') ?? (isTls ? 'require' : undefined)) as SslMode | undefined;
+  if (isTls && isWeak(sslMode))
+    throw refused(`whose ssl "true" and sslmode "${sslMode}" contradict each other`);
+
   const database = decode(name);
   if (database === '' || database.includes('/')) throw wrong('which names no database after the host');
   const [user, ...password] = (login ?? '').split(':');
@@ -82,25 +99,51 @@ export function parseDatabaseUrl(text: string, origin: string): DatabaseUrl {
     user: user ? decode(user) : undefined,
     password: password.length > 0 ? decode(password.join(':')) : undefined,
     database,
-    sslMode: sslMode as SslMode | undefined,
+    sslMode,
     target,
     parameters,
   };
 }
+
+/** As libpq: "+" is no blank, and no part may hold a zero byte, which ends a value in the startup packet. */
+function decodeOrNothing(part: string): string | undefined {
+  try {
+    const decoded = decodeURIComponent(part);
+    return decoded.includes('\0') ? undefined : decoded;
+  } catch {
+    return undefined;
+  }
+}
+
+function readParameter(pair: string, decode: (part: string) => string): [string, string] {
+  const [name = '', ...value] = pair.split('=');
+  return [decode(name), decode(value.join('='))];
+}
+
+/** What `require` and a stronger mode are for: the server's certificate, or at least a secret connection. */
+export const isWeak = (mode: SslMode | undefined): boolean =>
+  mode === undefined || ['disable', 'allow', 'prefer'].includes(mode);
+
+/** Where no sslmode is given: what asks something of TLS asks for TLS. */
+export const impliedSslModes: ReadonlyMap<string, SslMode> = new Map([
+  ['sslrootcert', 'verify-full'],
+  ['sslcrl', 'verify-full'],
+  ['sslcert', 'require'],
+  ['ssl_min_protocol_version', 'require'],
+]);
+
+export const impliedSslMode = (parameters: ReadonlyMap<string, string>): SslMode | undefined =>
+  [...impliedSslModes].find(([name]) => parameters.has(name))?.[1];
 
 function parseHost(part: string, wrong: (what: string) => Error, decode: (part: string) => string) {
   const match = /^(?<host>\[[0-9a-f:.]+\]|[^:[\]\s]*)(?::(?<port>.*))?$/i.exec(part);
   const host = match?.groups?.host;
   if (!host) throw wrong('which names no host');
   const port = match.groups?.port ?? '5432';
-  if (!isPort(port)) throw wrong(`whose port "${port}" is not a number from 1 to 65535`);
+  // Not shown: where the host was forgotten, the password stands here.
+  if (!isPort(port)) throw wrong('whose port is not a number from 1 to 65535');
   return { host: decode(host.replace(/^\[|\]$/g, '')), port: Number(port) };
 }
-
-const isSslMode = (text: string): text is SslMode => (sslModes as readonly string[]).includes(text);
-
-const isTarget = (text: string): text is TargetSessionAttributes =>
-  (targets as readonly string[]).includes(text);
 
 export const isPort = (text: string): boolean =>
   /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535;

@@ -1,6 +1,6 @@
 // For health endpoints of applications: whether each database answers and is migrated, and how full its pool is.
 import type { DatabaseKey } from './databases.ts';
-import { ConnectionError, sqlState } from './errors.ts';
+import { ConfigurationError, ConnectionError, sqlState } from './errors.ts';
 import { readApplied } from './migrations/applied.ts';
 import { type MigrationsFolder, readFolder } from './migrations/journal.ts';
 import { compareMigrations } from './migrations/state.ts';
@@ -40,6 +40,9 @@ interface Probe {
   readonly answer: Promise<Answer>;
 }
 
+/** In milliseconds: Node ends a longer timer at once, though it means as good as never. */
+const longestTimer = 2 ** 31 - 1;
+
 /** A probe on a connection that died without a word may never end: the next one is due after this. */
 const abandonAfterMs = 30_000;
 
@@ -49,13 +52,17 @@ const probes = new WeakMap<Pool, Probe>();
 const folders = new Map<DatabaseKey, MigrationsFolder>();
 
 /**
- * Asks each database one question, in one round trip, side by side. Never throws, and answers within
- * `timeout` whatever the servers do. Pools without a key of the registry are only asked whether they answer.
+ * Asks each database one question, in one round trip, side by side. Answers within `timeout`, and does not
+ * throw, whatever the servers do. Pools without a key of the registry are only asked whether they answer.
+ * @throws ConfigurationError for a timeout that is not a number of milliseconds.
  */
 export async function checkHealth(
   db: Pool | Readonly<Record<string, Pool>>,
   { timeout = 2_000 }: HealthOptions = {},
 ): Promise<Health> {
+  if (!(timeout >= 0)) {
+    throw new ConfigurationError(`timeout is ${timeout}: use a number of milliseconds, 0 or more.`);
+  }
   const pools: [string, Pool][] = db instanceof Pool ? [[db.key ?? db.name, db]] : Object.entries(db);
   const results = await Promise.all(
     pools.map(async ([name, pool]) => [name, await checkPool(pool, timeout)] as const),
@@ -70,7 +77,8 @@ async function checkPool(pool: Pool, timeout: number): Promise<DatabaseHealth> {
   const use = pool.use;
   let timer: NodeJS.Timeout | undefined;
   const tooLate = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(tooLateMessage(pool, use, timeout))), timeout);
+    const expire = () => reject(new Error(tooLateMessage(pool, use, timeout)));
+    if (timeout <= longestTimer) timer = setTimeout(expire, timeout);
   });
   try {
     const answer = await Promise.race([probe(pool), tooLate]);

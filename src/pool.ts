@@ -1,10 +1,9 @@
 // Connection pools: one postgres.js client that serves plain SQL, the tag and typed Drizzle alike.
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import type postgres from 'postgres';
-import { Client } from './client.ts';
+import { Client, type Sql } from './client.ts';
 import { type DatabasePoolOptions, defaultMax, isProxied } from './client-options.ts';
-import { databaseUrl, useUtc } from './config.ts';
-import { isDriverError } from './connection-error.ts';
+import { databaseUrl, useUtc, withLibpqVariables } from './config.ts';
 import { Connector } from './connector.ts';
 import { type DatabaseUrl, maskPassword, parseDatabaseUrl } from './database-url.ts';
 import { type DatabaseKey, databaseKeys, definitionOf, type SchemaOf } from './databases.ts';
@@ -68,7 +67,7 @@ export abstract class Database<S extends Schema = Schema> {
 
 /** A pool of connections to one database. */
 export class Pool<S extends Schema = Schema> extends Database<S> {
-  readonly sql: postgres.Sql;
+  readonly sql: Sql;
   readonly name: string;
   readonly key: DatabaseKey | undefined;
   readonly drizzleSchema: DrizzleSchema<S>;
@@ -91,7 +90,8 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
     this.sql = from ? this.#client.primary : this.#client.sql;
     const replicas = from ? [] : replicaClients(options, url);
     if (replicas.length === 0) return;
-    this.#client.readFrom(new Replicas(this.#client, replicas, options.replicaMaxLagMs ?? 10_000));
+    const clients = { primary: this.#client, reader: readerClient(options, url), replicas };
+    this.#client.readFrom(new Replicas(clients, options.replicaMaxLagMs ?? 10_000));
     this.#primary = new Pool(options, url, schema, key, this);
   }
 
@@ -130,27 +130,20 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
     );
   }
 
+  /**
+   * Connections that were opened before `moment` (of `performance.now()`) get no new queries: one of them is
+   * silent. What runs on them may go on.
+   */
+  renew(moment: number): void {
+    this.#client.renew(moment);
+  }
+
   /** Runs `work` between BEGIN and COMMIT on one connection. Apps call `withTransaction`. */
   async begin<Result>(
     characteristics: string,
     work: (sql: postgres.TransactionSql) => Promise<Result>,
   ): Promise<Result> {
-    let failed: { error: unknown } | undefined;
-    const watched = async (sql: postgres.TransactionSql) => {
-      try {
-        return await work(sql);
-      } catch (error) {
-        failed = { error };
-        throw error;
-      }
-    };
-    try {
-      return (await this.sql.begin(characteristics, watched)) as Result;
-    } catch (error) {
-      // What the work threw of its own, a missing file for example, is no failure of this database.
-      if (failed && failed.error === error && !isDriverError(error)) throw error;
-      throw this.#client.describe(error);
-    }
+    return (await this.sql.begin(characteristics, work)) as Result;
   }
 
   /** Waits up to 5 seconds for running queries, then closes every connection. */
@@ -163,13 +156,22 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   }
 }
 
+/** A proxy refuses the setting: there, a function that writes has to be called in a transaction or by `primary`. */
+function readerClient(options: DatabasePoolOptions, url: DatabaseUrl): Client | undefined {
+  if (isProxied(options, url)) return undefined;
+  const parameters = new Map([...url.parameters, ['default_transaction_read_only', 'on']]);
+  // No host offers to write to a session of this kind.
+  const target = url.target === 'read-write' ? 'primary' : url.target;
+  return new Client(new Connector(options, { ...url, target, parameters }));
+}
+
 function replicaClients(options: DatabasePoolOptions, primary: DatabaseUrl): Client[] {
   const { replicas = [], replicaMaxLagMs = 1 } = options;
   if (!(replicaMaxLagMs > 0)) {
     throw new ConfigurationError(`replicaMaxLagMs is ${replicaMaxLagMs}: use a number above 0.`);
   }
   return replicas.map((text, index) => {
-    const url = parseDatabaseUrl(text, `replicas[${index}]`);
+    const url = withLibpqVariables(parseDatabaseUrl(text, `replicas[${index}]`));
     if (url.database !== primary.database) {
       throw new ConfigurationError(
         `replicas[${index}] is "${maskPassword(text)}": it should name ${primary.database}, as the primary's URL does.`,
@@ -196,11 +198,12 @@ export function createDatabasePool(
   const { database, connectionString } = options;
   const schema = options.schema ?? (database ? definitionOf(database).schema : {});
   if (connectionString) {
-    return new Pool(options, parseDatabaseUrl(connectionString, 'connectionString'), schema, database);
+    const parsed = parseDatabaseUrl(connectionString, 'connectionString');
+    return new Pool(options, withLibpqVariables(parsed), schema, database);
   }
   if (database) {
     const { url, origin } = databaseUrl(database);
-    return new Pool(options, parseDatabaseUrl(url, origin), schema, database);
+    return new Pool(options, withLibpqVariables(parseDatabaseUrl(url, origin)), schema, database);
   }
   throw new ConfigurationError(
     'createDatabasePool got no connectionString (is the environment variable that holds it set?): ' +

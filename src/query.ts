@@ -1,4 +1,5 @@
 // What becomes of one postgres.js query, seen from outside, whichever way its rows are read.
+import { Readable } from 'node:stream';
 
 /** The parts of a postgres.js query that its own code calls. */
 export interface RunningQuery {
@@ -13,6 +14,7 @@ export interface RunningQuery {
   cursorFn: ((rows: unknown) => unknown) | undefined;
   forEachFn?: unknown;
   streaming?: boolean;
+  options: { onexecute?: (connection: unknown) => boolean };
   onlyDescribe?: boolean;
 }
 
@@ -43,7 +45,10 @@ export function intercept(query: RunningQuery, outcome: Outcome): void {
   define('resolve', {
     get: () => {
       const pass = resolve;
-      return (value) => outcome.resolve(value, pass);
+      return (value) => {
+        if (value instanceof Readable) readOn(value);
+        outcome.resolve(value, pass);
+      };
     },
     set: (own) => {
       resolve = own;
@@ -77,6 +82,17 @@ export function intercept(query: RunningQuery, outcome: Outcome): void {
   ): void {
     Object.defineProperty(query, name, { ...access, configurable: true });
   }
+}
+
+/**
+ * Lets the connection go on once the stream of a COPY TO is closed, at its end or before. By hand: postgres.js stops
+ * reading while the stream is full, and leaves it at that when nobody asks for more.
+ */
+function readOn(stream: Readable): void {
+  stream.once('close', () => {
+    stream.push = () => true;
+    stream._read(0);
+  });
 }
 
 /**

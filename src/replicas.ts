@@ -11,6 +11,13 @@ interface Sample {
   readonly at: number;
 }
 
+interface Clients {
+  readonly primary: Client;
+  /** To the primary too, whose transactions only read: a function that writes fails there, and is known by that. */
+  readonly reader: Client | undefined;
+  readonly replicas: readonly Client[];
+}
+
 interface Replica {
   readonly client: Client;
   /** The newest sample that it has replayed. */
@@ -40,6 +47,7 @@ const mostSamples = 256;
  */
 export class Replicas {
   readonly #primary: Client;
+  readonly #reader: Client | undefined;
   readonly #replicas: readonly Replica[];
   readonly #maxLagMs: number;
   #samples: Sample[] = [];
@@ -49,19 +57,24 @@ export class Replicas {
   #next = 0;
   #isClosed = false;
 
-  constructor(primary: Client, replicas: readonly Client[], maxLagMs: number) {
+  constructor({ primary, reader, replicas }: Clients, maxLagMs: number) {
     this.#primary = primary;
+    this.#reader = reader;
     this.#replicas = replicas.map((client) => ({ client, seen: undefined, askedAt: undefined }));
     this.#maxLagMs = maxLagMs;
   }
 
-  /** Where a read goes, in turns; undefined: to the primary. */
-  choose(): Client | undefined {
+  /**
+   * Where a read goes: to the replicas that are fit, in turns, else to the primary, for which undefined may stand.
+   * @param mayBeLate false: to the primary.
+   */
+  choose(mayBeLate: boolean): Client | undefined {
+    if (!mayBeLate) return this.#reader;
     const fit = this.#replicas.filter((replica) => this.#isFit(replica));
     const isStale = this.#replicas.some(({ seen }) => seen && seen.writes < this.#writes);
     const wait = isStale ? eagerMs : Math.min(calmMs, this.#maxLagMs / 4);
     if (!this.#isSampling && !this.#isClosed && performance.now() - this.#lookedAt >= wait) void this.#look();
-    if (fit.length === 0) return undefined;
+    if (fit.length === 0) return this.#reader;
     this.#next = (this.#next + 1) % fit.length;
     return fit[this.#next]?.client;
   }
@@ -78,7 +91,9 @@ export class Replicas {
 
   async close(timeoutMs: number): Promise<void> {
     this.#isClosed = true;
-    await Promise.all(this.#replicas.map(({ client }) => client.close(timeoutMs)));
+    const clients = this.#replicas.map(({ client }) => client);
+    if (this.#reader) clients.push(this.#reader);
+    await Promise.all(clients.map((client) => client.close(timeoutMs)));
   }
 
   #isFit({ seen, askedAt }: Replica): boolean {

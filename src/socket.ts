@@ -1,101 +1,311 @@
-// The sockets of a client's connections: opened to the right host, all closed with the client.
+// The sockets of a client's connections: opened to the right host, given up in time, all closed with the client.
 import { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseUrl } from './database-url.ts';
+import { guardLogin } from './login-guard.ts';
+import { MessageReader } from './server-messages.ts';
+import { type Encryption, encrypt } from './tls.ts';
 
 export type Host = DatabaseUrl['hosts'][number];
 
 export interface SocketOptions {
-  /** Most milliseconds until a host has accepted. */
+  /** Most milliseconds until a host has accepted the login, TLS included; 0 is without limit. */
   readonly timeoutMs: number;
+  /** Undefined: without TLS. Never over a socket of the file system, as for libpq. */
+  readonly encryption?: Encryption | undefined;
+  /** `require_auth`: the ways to log in that the client accepts. */
+  readonly requireAuth?: string | undefined;
   /** Which host the next connection goes to; told when one did not accept. */
   readonly pick: () => Promise<Host> | Host;
   readonly onRefused?: (host: Host) => void;
+  /** What must be known of the host before anybody logs in: asked on a connection with a limit of its own. */
+  readonly prepare?: (host: Host) => Promise<void>;
+  /** Paces attempts that fail. */
+  readonly pace?: Pace;
 }
 
 /** How long postgres.js may take to say goodbye on a connection, in milliseconds. */
 const goodbyeMs = 1_000;
 
+/** How long after a failed write the server's last words may take, in milliseconds. They are there already. */
+const lastWordsMs = 200;
+
+const losses = new WeakSet<object>();
+
+/** Whether a session ended by this error, of the server's or of the network; not a login. */
+export const endedSession = (error: unknown): boolean =>
+  typeof error === 'object' && error !== null && losses.has(error);
+
+/** Marks a query that waited for a connection which its client did not open any more: it was never sent. */
+export const isUnsent = (error: unknown): boolean =>
+  (error as { code?: unknown }).code === 'CONNECTION_RETIRED';
+
+/** Lets attempts that fail wait for longer and longer, over all clients of a pool. */
+export class Pace {
+  #failures = 0;
+  #failedAt = 0;
+
+  /** @returns milliseconds. */
+  async wait(mostMs: number): Promise<number> {
+    const pauseMs = this.#failures === 0 ? 0 : Math.min(3 ** this.#failures * 10, mostMs);
+    const leftMs = Math.max(this.#failedAt + pauseMs - performance.now(), 0);
+    if (leftMs > 0) await sleep(leftMs);
+    return leftMs;
+  }
+
+  failed(): void {
+    this.#failures += 1;
+    this.#failedAt = performance.now();
+  }
+
+  succeeded(): void {
+    this.#failures = 0;
+  }
+}
+
 /**
  * By hand because postgres.js offers no `noDelay`, without which the end of each COPY waits 40 ms for a
- * delayed acknowledgement, leaves sockets open that a silent server never closes, and connects again
- * without pause or end where a server hangs up at once. It takes sockets of ours, though.
+ * delayed acknowledgement, leaves sockets open that a silent server never closes, and connects again without
+ * pause or end where a server hangs up during the login. It takes sockets of ours, though.
  */
 export class Sockets {
   readonly #options: SocketOptions;
-  #open: Socket[] = [];
-  #isClosed = false;
+  readonly #open = new Set<Socket>();
+  /** Why no connection is opened any more. */
+  #refusal: Error | undefined;
+  #live = 0;
+  #closing: Error | undefined;
+  #pid: number | undefined;
+  /** Told when a login failed and no connection is there: those who wait for one wait in vain. */
+  onDown: (error: Error) => void = () => undefined;
 
   constructor(options: SocketOptions) {
     this.#options = options;
   }
 
+  /** The process that the newest connection's server named at the login. */
+  get pid(): number | undefined {
+    return this.#pid;
+  }
+
   /** Never rejects, which would cost postgres.js a connection for good: the socket fails instead. */
   readonly connect = async (): Promise<Socket> => {
-    const socket = await this.#connect().catch(failedSocket);
-    this.#open = this.#open.filter(({ destroyed }) => !destroyed);
-    this.#open.push(socket);
-    if (this.#isClosed) failSoon(socket, closedError());
-    return socket;
+    if (this.#refusal) return failedSocket(this.#refusal);
+    try {
+      return await this.#connect();
+    } catch (error) {
+      this.#failed(error as Error);
+      return failedSocket(error as Error);
+    }
   };
+
+  /**
+   * Opens no connection any more. What waits for one gets `error`; without it, an error that `isUnsent`.
+   */
+  retire(error?: Error): void {
+    this.#refusal ??= error ?? networkError('CONNECTION_RETIRED', 'Not sent.');
+  }
+
+  get isRetired(): boolean {
+    return this.#refusal !== undefined;
+  }
+
+  /** While connections close: what the server said about the end of the one that `error` is about. */
+  reasonOf(error: unknown): unknown {
+    const isClosed = (error as { code?: unknown } | undefined)?.code === 'CONNECTION_CLOSED';
+    return (isClosed && this.#closing) || error;
+  }
 
   /** Call it when no query may run any more. */
   close(): void {
-    this.#isClosed = true;
-    setTimeout(() => {
-      for (const socket of this.#open) socket.destroy();
-    }, goodbyeMs).unref();
+    this.#refusal = closedError();
+    setTimeout(() => this.abort(), goodbyeMs).unref();
+  }
+
+  /** At once, without a goodbye. */
+  abort(): void {
+    this.#refusal = closedError();
+    for (const socket of this.#open) socket.destroy(this.#refusal);
   }
 
   async #connect(): Promise<Socket> {
-    const host = await this.#options.pick();
-    if (this.#isClosed) throw closedError();
+    const { timeoutMs, pick, prepare, onRefused, pace, encryption, requireAuth } = this.#options;
+    const mostMs = timeoutMs > 0 ? timeoutMs : Number.POSITIVE_INFINITY;
+    const waitedMs = (await pace?.wait(Math.min(1_000, mostMs / 4))) ?? 0;
+    if (this.#refusal) throw this.#refusal;
+    const host = await pick();
+    let limit: Limit | undefined;
+    let socket: Socket | undefined;
     try {
-      return await openSocket(host, this.#options.timeoutMs);
+      await prepare?.(host);
+      if (this.#refusal) throw this.#refusal;
+      limit = new Limit(timeoutMs - waitedMs, host);
+      socket = this.#track(new Socket().setNoDelay(true));
+      await limit.for(open(socket, host));
+      if (encryption && !isLocal(host)) {
+        socket = this.#track(await limit.for(encrypt(socket, host.host, encryption)));
+      }
+      if (this.#refusal) throw this.#refusal;
+      // What postgres.js sets on its own, for its messages.
+      Object.assign(socket, host);
+      if (requireAuth) guardLogin(socket, requireAuth);
+      return this.#watch(socket, limit, host);
     } catch (error) {
-      this.#options.onRefused?.(host);
+      limit?.clear();
+      socket?.destroy();
+      onRefused?.(host);
       throw error;
     }
   }
+
+  readonly #track = <S extends Socket>(socket: S): S => {
+    this.#open.add(socket);
+    // Whoever waits for the socket hears of the error too; without any listener it would end the process.
+    socket.on('error', () => undefined);
+    socket.once('close', () => this.#open.delete(socket));
+    return socket;
+  };
+
+  /** Its listeners come before those of postgres.js, which then hears of the end what the server said. */
+  #watch(socket: Socket, limit: Limit, host: Host): Socket {
+    let isCancel = false;
+    let reason: Error | undefined;
+    const messages = new MessageReader({
+      onProcess: (pid) => {
+        this.#pid = pid;
+      },
+      onLogin: () => {
+        limit.clear();
+        this.#live += 1;
+        this.#options.pace?.succeeded();
+      },
+      onEnd: (error) => fail(error),
+    });
+    const fail = (error: Error) => {
+      reason ??= error;
+      socket.destroy(error);
+    };
+    limit.onLate(fail);
+    socket.on('data', (chunk) => messages.receive(chunk));
+    socket.once('end', () => {
+      messages.end();
+      if (!messages.isLoggedIn && !isCancel)
+        fail(networkError('ECONNRESET', 'The server hung up during the login.'));
+    });
+    socket.once('error', (error) => {
+      reason ??= error;
+      if (messages.isLoggedIn) losses.add(error);
+    });
+    hearLastWords(socket);
+    socket.once('close', () => {
+      limit.clear();
+      if (messages.isLoggedIn) this.#live -= 1;
+      else if (!isCancel) {
+        this.#options.onRefused?.(host);
+        this.#failed(reason ?? closedError());
+      }
+      this.#closing = reason;
+      setImmediate(() => {
+        if (this.#closing === reason) this.#closing = undefined;
+      });
+    });
+    // To a cancel request no server answers.
+    onFirstWrite(socket, (bytes) => {
+      isCancel = bytes.length === 16 && bytes.readInt32BE(4) === cancelRequest;
+    });
+    return socket;
+  }
+
+  #failed(error: Error): void {
+    if (this.#refusal) return;
+    this.#options.pace?.failed();
+    if (this.#live === 0) this.onDown(error);
+  }
 }
 
-function openSocket({ host, port }: Host, timeoutMs: number): Promise<Socket> {
-  const socket = new Socket().setNoDelay(true);
-  // What postgres.js sets on its own: for its messages, and for the name in a certificate.
-  Object.assign(socket, { host, port });
+const cancelRequest = 80_877_102;
+
+/** A host that is a folder means a Unix socket, on which libpq uses no SSL either. */
+const isLocal = ({ host }: Host): boolean => host.startsWith('/');
+
+function open(socket: Socket, { host, port }: Host): Promise<void> {
   return new Promise((resolve, reject) => {
-    const fail = (error: Error) => {
-      clearTimeout(timer);
-      socket.destroy();
-      reject(error);
-    };
-    const late = () => fail(networkError('CONNECT_TIMEOUT', `${host}:${port} does not accept.`));
-    // 0 means without limit, as for libpq.
-    const timer = timeoutMs > 0 ? setTimeout(late, timeoutMs) : undefined;
-    socket.once('error', fail);
-    socket.connect(host.startsWith('/') ? { path: `${host}/.s.PGSQL.${port}` } : { host, port }, () => {
-      clearTimeout(timer);
-      socket.off('error', fail);
-      socket.once('end', () => {
-        // 16 bytes are a cancel request, to which no server answers; a startup message is longer.
-        if (socket.bytesRead > 0 || socket.bytesWritten === 16) return;
-        socket.destroy(networkError('ECONNRESET', 'The server hung up at once.'));
-      });
-      resolve(socket);
+    socket.once('error', reject);
+    socket.connect(isLocal({ host, port }) ? { path: `${host}/.s.PGSQL.${port}` } : { host, port }, () => {
+      socket.off('error', reject);
+      resolve();
     });
   });
 }
 
-function failedSocket(error: unknown): Socket {
-  const socket = new Socket();
-  failSoon(socket, error as Error);
-  return socket;
+/**
+ * A write fails first when the server has closed the connection, though it said why. A socket whose write has
+ * failed reads nothing any more: so the failure is held back until that was read.
+ */
+function hearLastWords(socket: Socket): void {
+  type Done = (error?: Error | null) => void;
+  const hold = (done: Done): Done => {
+    return (error) => {
+      if (!error) return done();
+      const end = () => {
+        clearTimeout(timer);
+        socket.off('end', end).off('close', end);
+        done(error);
+      };
+      const timer = setTimeout(end, lastWordsMs);
+      socket.once('end', end).once('close', end);
+    };
+  };
+  const { _write: write, _writev: writev } = socket;
+  socket._write = (chunk, encoding, done) => Reflect.apply(write, socket, [chunk, encoding, hold(done)]);
+  if (writev) socket._writev = (chunks, done) => Reflect.apply(writev, socket, [chunks, hold(done)]);
+}
+
+function onFirstWrite(socket: Socket, look: (bytes: Buffer) => void): void {
+  const { write } = socket;
+  socket.write = (...args: unknown[]): boolean => {
+    socket.write = write;
+    look(args[0] as Buffer);
+    return Reflect.apply(write, socket, args);
+  };
+}
+
+/** The time that a connection may take. */
+class Limit {
+  readonly #late: Promise<never>;
+  readonly #timer: NodeJS.Timeout | undefined;
+
+  constructor(timeoutMs: number, { host, port }: Host) {
+    let reject: (error: Error) => void = () => undefined;
+    this.#late = new Promise((_, fail) => {
+      reject = fail;
+    });
+    this.#late.catch(() => undefined);
+    const late = () => reject(networkError('CONNECT_TIMEOUT', `${host}:${port} does not accept.`));
+    // Beyond what a timer holds it would fire at once.
+    if (timeoutMs > 0 && timeoutMs < 2 ** 31) this.#timer = setTimeout(late, timeoutMs);
+  }
+
+  for<Result>(work: Promise<Result> | Result): Promise<Result> {
+    return Promise.race([work, this.#late]);
+  }
+
+  onLate(act: (error: Error) => void): void {
+    this.#late.catch(act);
+  }
+
+  clear(): void {
+    clearTimeout(this.#timer);
+  }
 }
 
 // Two turns later the listeners of postgres.js are there and its first message is in the cork: one that
 // it could not send would keep its connection from ever sending again.
-function failSoon(socket: Socket, error: Error): void {
+function failedSocket(error: Error): Socket {
+  const socket = new Socket();
   socket.cork();
   setImmediate(() => setImmediate(() => socket.destroy(error)));
+  return socket;
 }
 
 const closedError = () => networkError('CONNECTION_DESTROYED', 'The pool is closed.');

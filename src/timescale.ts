@@ -7,18 +7,67 @@ import { Transaction } from './transaction.ts';
 /** A PostgreSQL interval, such as `'7 days'` or `'1 hour'`. */
 export type Interval = string;
 
+/** The oldest version that the migrations and the tests have run on. */
+export const oldestTimescale = '2.23';
+
 /**
  * Enables TimescaleDB in the database. Does nothing where it is enabled already.
- * @throws TimescaleMissingError when the server does not offer it.
+ * @throws TimescaleMissingError when the server does not offer it, has not loaded it, or has a version that is too old.
  */
 export async function enableTimescaleDB(db: Database): Promise<void> {
-  try {
-    await db.query('CREATE EXTENSION IF NOT EXISTS timescaledb CASCADE');
-  } catch (error) {
-    // 0A000: not available; 58P01: its files are missing; 55000: it is not preloaded.
-    if (!['0A000', '58P01', '55000'].includes(sqlState(error) ?? '')) throw error;
-    throw timescaleMissing(db.name, error);
+  await requireTimescale(db);
+  await db.query('CREATE EXTENSION IF NOT EXISTS timescaledb CASCADE');
+}
+
+/**
+ * Asked before CREATE EXTENSION, which ends the session on a server that has TimescaleDB installed and not loaded.
+ * @throws TimescaleMissingError with what mends it.
+ */
+export async function requireTimescale(db: Database): Promise<void> {
+  // Its library defines these settings. shared_preload_libraries itself is shown to few roles.
+  const { rows } = await db.query<{ version: string | null; isLoaded: boolean; libraries: string | null }>(
+    `SELECT (SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'timescaledb') AS version,
+       EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name LIKE 'timescaledb.%') AS "isLoaded",
+       (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'shared_preload_libraries') AS libraries`,
+  );
+  const { version = null, isLoaded = false, libraries = null } = rows[0] ?? {};
+  const problem = describeMissing({ version, isLoaded, libraries });
+  if (problem) throw new TimescaleMissingError(`The server of ${db.name} ${problem}`);
+}
+
+/** What keeps a database from TimescaleDB, and what mends it; undefined where nothing does. */
+export function describeMissing(server: {
+  version: string | null;
+  isLoaded: boolean;
+  libraries: string | null;
+}): string | undefined {
+  const { version, isLoaded, libraries } = server;
+  if (version === null) {
+    return (
+      'offers no TimescaleDB: install version 2.29.2 or newer, add it to shared_preload_libraries and restart; ' +
+      'for development, "npm run dev" has it.'
+    );
   }
+  if (isOlder(version, oldestTimescale)) {
+    return `has TimescaleDB ${version}: install ${oldestTimescale} or newer, better 2.29.2 or newer, and restart.`;
+  }
+  if (isLoaded) return undefined;
+  const names = [...(libraries ?? '').split(',').map((name) => name.trim()), 'timescaledb'].filter(Boolean);
+  const mend = `ALTER SYSTEM SET shared_preload_libraries = ${names.map((name) => `'${name}'`).join(', ')}`;
+  const how = libraries === null ? 'add it to shared_preload_libraries' : `as a superuser ${mend}`;
+  return `has TimescaleDB ${version} installed but not loaded: ${how}, and restart the server.`;
+}
+
+/** Compares numbers part by part: 2.9 is older than 2.23. */
+export function isOlder(version: string, than: string): boolean {
+  const [one, other] = [version, than].map((text) => (text.match(/\d+/g) ?? []).map(Number)) as [
+    number[],
+    number[],
+  ];
+  for (const [index, part] of other.entries()) {
+    if ((one[index] ?? 0) !== part) return (one[index] ?? 0) < part;
+  }
+  return false;
 }
 
 /** The schema of TimescaleDB's functions, quoted; undefined where it is not enabled. */
@@ -28,14 +77,6 @@ export async function timescaleSchema(transaction: Transaction): Promise<string 
      WHERE x.extname = 'timescaledb'`,
   );
   return rows[0]?.schema;
-}
-
-export function timescaleMissing(database: string, cause?: unknown): TimescaleMissingError {
-  return new TimescaleMissingError(
-    `The server of ${database} offers no TimescaleDB: install version 2.23 or newer, add it to shared_preload_libraries ` +
-      'and restart; for development, "npm run dev" has it.',
-    { cause },
-  );
 }
 
 /**
@@ -128,9 +169,9 @@ export interface RefreshPolicy {
 }
 
 /**
- * Refreshes a continuous aggregate on a schedule.
+ * Refreshes a continuous aggregate on a schedule. One may have several policies whose windows do not overlap.
  * @returns the id of the job.
- * @throws ValidationError when a policy with other offsets exists: a migration should change it.
+ * @throws ValidationError when a policy with an overlapping window exists: a migration should change it.
  */
 export async function addContinuousAggregatePolicy(
   db: Database,
@@ -204,7 +245,8 @@ async function existingJob(
      LEFT JOIN timescaledb_information.continuous_aggregates c
        ON (c.materialization_hypertable_schema, c.materialization_hypertable_name) = (j.hypertable_schema, j.hypertable_name)
      WHERE j.proc_name = $2
-       AND $1::regclass = format('%I.%I', coalesce(c.view_schema, j.hypertable_schema), coalesce(c.view_name, j.hypertable_name))::regclass`,
+       AND $1::regclass = format('%I.%I', coalesce(c.view_schema, j.hypertable_schema), coalesce(c.view_name, j.hypertable_name))::regclass
+     ORDER BY same DESC`,
     [quoteRelation(relation), procedure, intervals],
   );
   const [job] = rows;

@@ -1,47 +1,56 @@
 // sslmode means what libpq says, and nothing is sent in the clear where SSL was demanded.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { clientOptions } from '../src/client-options.ts';
 import { parseDatabaseUrl } from '../src/database-url.ts';
+import { ConfigurationError } from '../src/errors.ts';
+import { createDatabasePool } from '../src/index.ts';
+import { encryptionOf } from '../src/tls.ts';
 import { openPool, openSessionPool, serverUrl } from './support/database.ts';
-
-const folder = mkdtempSync(join(tmpdir(), 'atriz-ssl-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-const certificate = join(folder, 'root.crt');
-writeFileSync(certificate, 'certificate');
+import { failure } from './support/failure.ts';
 
 const options = (query: string, more = {}) =>
   clientOptions(more, parseDatabaseUrl(`postgresql://u:p@db.example.com:6432/atriz_core${query}`, 'X'));
 
 describe('sslmode', () => {
-  test.each([
-    ['', false],
-    ['?sslmode=disable', false],
-    ['?sslmode=allow', 'prefer'],
-    ['?sslmode=prefer', 'prefer'],
-    ['?sslmode=require', { rejectUnauthorized: false }],
-    ['?sslmode=verify-ca', { rejectUnauthorized: true, checkServerIdentity: expect.any(Function) }],
-    ['?sslmode=verify-full', { rejectUnauthorized: true }],
-  ])('%j becomes %j', (query, ssl) => {
-    expect(options(query).ssl).toEqual(ssl);
-  });
+  const encryption = (query: string, ssl?: boolean) =>
+    encryptionOf(ssl, parseDatabaseUrl(`postgresql://u:p@db.example.com/atriz_core${query}`, 'X'));
 
-  test('a root certificate is read, and makes require verify it', () => {
-    const ca = Buffer.from('certificate');
-    expect(options(`?sslmode=verify-full&sslrootcert=${certificate}`).ssl).toEqual({
-      ca,
-      rejectUnauthorized: true,
-    });
-    expect(options(`?sslmode=require&sslrootcert=${certificate}`).ssl).toMatchObject({
-      ca,
-      rejectUnauthorized: true,
-    });
+  test.each([
+    ['', undefined],
+    ['?sslmode=disable', undefined],
+    ['?sslmode=allow', { isRequired: false, namesHost: false, options: { rejectUnauthorized: false } }],
+    ['?sslmode=prefer', { isRequired: false, namesHost: false, options: { rejectUnauthorized: false } }],
+    ['?sslmode=require', { isRequired: true, namesHost: false, options: { rejectUnauthorized: false } }],
+    ['?ssl=true', { isRequired: true, namesHost: false, options: { rejectUnauthorized: false } }],
+    ['?sslmode=verify-ca', { isRequired: true, namesHost: false, options: { rejectUnauthorized: true } }],
+    ['?sslmode=verify-full', { isRequired: true, namesHost: true, options: { rejectUnauthorized: true } }],
+    ['?ssl_min_protocol_version=TLSv1.3', { isRequired: true, namesHost: false }],
+    ['?sslrootcert=system', { isRequired: true, namesHost: true, options: { rejectUnauthorized: true } }],
+  ])('%j becomes %j', (query, wanted) => {
+    if (wanted) expect(encryption(query)).toMatchObject(wanted);
+    else expect(encryption(query)).toBeUndefined();
   });
 
   test('the option wins over the URL', () => {
-    expect(options('?sslmode=require', { ssl: false }).ssl).toBe(false);
+    expect(encryption('?sslmode=require', false)).toBeUndefined();
+    expect(encryption('', true)).toMatchObject({ isRequired: true, namesHost: true });
+  });
+
+  test.each([
+    ['?sslmode=require&sslrootcert=system', 'too weak for sslrootcert=system'],
+    ['?sslmode=prefer&sslnegotiation=direct', 'too weak for sslnegotiation=direct'],
+    ['?sslmode=verify-full&sslrootcert=/no/such.crt', 'sslrootcert is /no/such.crt, which cannot be read'],
+    ['?sslmode=require&sslcert=/no/such.crt', 'sslcert is /no/such.crt, which cannot be read'],
+    ['?sslmode=verify-ca&sslcrl=/no/such.crl', 'sslcrl is /no/such.crl, which cannot be read'],
+    ['?sslmode=require&sslcrl=/no/such.crl', 'too weak for sslcrl'],
+    ['?sslcrl=/no/such.crl', 'sslcrl is /no/such.crl, which cannot be read'],
+    ['?sslcert=/no/such.crt', 'sslcert is /no/such.crt, which cannot be read'],
+    [`?sslmode=verify-ca&sslcrl=${encodeURIComponent(import.meta.filename)}`, 'cannot be used for TLS'],
+    ['?sslmode=require&ssl_max_protocol_version=TLSv1', 'is below ssl_min_protocol_version TLSv1.2'],
+  ])('%s is an error before anything is sent', (query, reason) => {
+    const connectionString = `postgresql://u:p@127.0.0.1:1/atriz_core${query}`;
+    expect(() => createDatabasePool({ connectionString })).toThrow(ConfigurationError);
+    expect(() => createDatabasePool({ connectionString })).toThrow(reason);
   });
 
   test('prefer works with a server without SSL, require refuses it', async () => {
@@ -73,13 +82,63 @@ test('timeouts, session settings and hosts become what postgres.js takes', () =>
   expect(options('', { idleTimeoutMs: 0 })).not.toHaveProperty('idle_timeout');
 });
 
-test('what libpq and other clients keep for themselves is not sent to the server', () => {
-  const { connection } = options(
-    '?channel_binding=require&keepalives=1&schema=public&password=x&work_mem=8MB',
-  );
-  expect(Object.keys(connection ?? {}).sort()).toEqual(['TimeZone', 'application_name', 'work_mem']);
+test('settings of the server are sent, and what they should not change goes last', () => {
+  const { connection } = options('?keepalives=1&schema=public&work_mem=8MB');
+  expect(connection).toMatchObject({
+    work_mem: '8MB',
+    TimeZone: 'UTC',
+    DateStyle: 'ISO, MDY',
+    bytea_output: 'hex',
+  });
+  expect(connection).not.toHaveProperty('schema');
   expect(options('?connect_timeout=0').connect_timeout).toBe(0);
   expect(() => options('?connect_timeout=soon')).toThrow('connect_timeout "soon" is not a number');
+  const name = (query: string, more = {}) => options(query, more).connection?.application_name;
+  expect(name('?fallback_application_name=f')).toBe('f');
+  expect(name('?fallback_application_name=f&application_name=a')).toBe('a');
+});
+
+test('PGTARGETSESSIONATTRS leads nowhere: the URL alone says where to connect', async () => {
+  for (const target of ['any', 'standby']) {
+    vi.stubEnv('PGTARGETSESSIONATTRS', target);
+    try {
+      expect(
+        (await openSessionPool('core', serverUrl('core', 'postgres')).query('SELECT 1 AS one')).rows,
+      ).toEqual([{ one: 1 }]);
+      expect(process.env.PGTARGETSESSIONATTRS).toBe(target);
+    } finally {
+      vi.unstubAllEnvs();
+    }
+  }
+});
+
+test('a parameter that the server does not know is named', async () => {
+  const db = openSessionPool('core', `${serverUrl('core', 'postgres')}?never_heard_of=1`);
+  expect(await failure(db.query('SELECT 1'))).toMatchObject({
+    name: 'ConnectionError',
+    message: expect.stringContaining('the parameter never_heard_of of the URL is refused'),
+  });
+});
+
+test('times that no timer can hold mean never, and what is no time or no number of connections is refused', () => {
+  const never = {
+    connectTimeoutMs: Number.POSITIVE_INFINITY,
+    maxLifetimeMs: 2 ** 31,
+    statementTimeoutMs: 2 ** 31,
+  };
+  const { connect_timeout, max_lifetime, connection, idle_timeout } = options('', {
+    ...never,
+    idleTimeoutMs: 2 ** 40,
+  });
+  expect([connect_timeout, max_lifetime, idle_timeout]).toEqual([0, null, undefined]);
+  expect(connection).not.toHaveProperty('statement_timeout');
+  for (const wrong of ['connectTimeoutMs', 'idleTimeoutMs', 'maxLifetimeMs', 'statementTimeoutMs']) {
+    expect(() => options('', { [wrong]: Number.NaN })).toThrow(`${wrong} is NaN`);
+    expect(() => options('', { [wrong]: -1 })).toThrow(`${wrong} is -1`);
+  }
+  for (const max of [0, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+    expect(() => options('', { max })).toThrow(`max is ${max}`);
+  }
 });
 
 test('behind a transaction-pooling proxy: no prepared statements, and no parameter that it would refuse', () => {
@@ -88,6 +147,11 @@ test('behind a transaction-pooling proxy: no prepared statements, and no paramet
     options('', { pgbouncer: true }),
   ]) {
     expect(proxied.prepare).toBe(false);
-    expect(Object.keys(proxied.connection ?? {}).sort()).toEqual(['TimeZone', 'application_name']);
+    expect(Object.keys(proxied.connection ?? {}).sort()).toEqual([
+      'DateStyle',
+      'TimeZone',
+      'application_name',
+      'standard_conforming_strings',
+    ]);
   }
 });

@@ -10,7 +10,9 @@ import {
   rolePassword,
   rolePrefix,
   selectDatabases,
+  withLibpqVariables,
 } from '../src/config.ts';
+import { parseDatabaseUrl } from '../src/database-url.ts';
 import { databaseKeys } from '../src/databases.ts';
 import { ConfigurationError } from '../src/errors.ts';
 import { runCli } from './support/cli.ts';
@@ -84,6 +86,43 @@ describe('databaseUrl', () => {
   test('names a wrong URL with its variable', () => {
     expect(() => databaseUrl('core', { SHARED_DATABASE_URL: 'http://u:secret@h/d' })).toThrow(
       'SHARED_DATABASE_URL is "http://u:****@h/d"',
+    );
+  });
+});
+
+describe('withLibpqVariables', () => {
+  const url = (query = '') => parseDatabaseUrl(`postgresql://u@h/d${query}`, 'X');
+
+  test('takes what the URL leaves out, and never where to connect', () => {
+    const env = { PGSSLMODE: 'verify-ca', PGSSLROOTCERT: '/r.crt', PGREQUIREAUTH: 'md5', PGHOSTADDR: '::1' };
+    const { parameters, sslMode, hosts } = withLibpqVariables(url(), env);
+    expect([sslMode, parameters.get('sslrootcert'), parameters.get('require_auth')]).toEqual([
+      'verify-ca',
+      '/r.crt',
+      'md5',
+    ]);
+    expect(hosts).toEqual([{ host: 'h', port: 5432 }]);
+    expect(withLibpqVariables(url('?sslmode=disable&require_auth=none'), env)).toMatchObject({
+      sslMode: 'disable',
+      parameters: new Map([
+        ['require_auth', 'none'],
+        ['sslrootcert', '/r.crt'],
+      ]),
+    });
+  });
+
+  test('what asks something of TLS asks for TLS, unless PGSSLMODE says how much', () => {
+    expect(withLibpqVariables(url('?sslcert=/c.crt')).sslMode).toBe('require');
+    expect(withLibpqVariables(url('?sslcrl=/r.crl')).sslMode).toBe('verify-full');
+    const env = { PGSSLMODE: 'verify-ca', PGSSLCERT: '/c.crt' };
+    expect(withLibpqVariables(url('?sslcert=/d.crt'), env).sslMode).toBe('verify-ca');
+    expect(withLibpqVariables(url(), { PGSSLCERT: '/c.crt' }).sslMode).toBeUndefined();
+  });
+
+  test('a root certificate alone demands no TLS, and what cannot be kept is refused', () => {
+    expect(withLibpqVariables(url(), { PGSSLROOTCERT: '/r.crt' }).parameters.size).toBe(0);
+    expect(() => withLibpqVariables(url(), { PGCHANNELBINDING: 'require' })).toThrow(
+      'PGCHANNELBINDING is "require": channel_binding "require" is not possible',
     );
   });
 });

@@ -1,4 +1,5 @@
-// COPY through a transaction: whole or not at all, with the server's own error.
+// COPY FROM: whole or not at all, with the server's own error. COPY TO: the connection goes on after it.
+import type { Readable } from 'node:stream';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { copyFrom } from '../src/copy.ts';
 import { ConnectionError, type Pool, withTransaction } from '../src/index.ts';
@@ -71,5 +72,40 @@ describe('copyFrom', () => {
     }
     // Nagle's algorithm would make each of them wait for 40 ms: then none is faster.
     expect(Math.min(...durations)).toBeLessThan(35);
+  });
+});
+
+describe('a COPY TO', () => {
+  const rows = 300_000;
+  const text = `COPY (SELECT generate_series(1, ${rows}), repeat('x', 50)) TO STDOUT`;
+  let db: Pool;
+  beforeAll(async () => {
+    db = openPool('atriz', await emptyDatabase('atriz'), { max: 1 });
+  });
+
+  async function countLines(stream: Readable): Promise<number> {
+    let count = 0;
+    for await (const chunk of stream) for (const byte of chunk as Buffer) if (byte === 10) count += 1;
+    return count;
+  }
+
+  test('on the only connection: queries wait for it', async () => {
+    const stream = await db.sql.unsafe(text).readable();
+    const behind = [1, 2, 3].map(async (n) => (await db.query('SELECT $1::int AS n', [n])).rows);
+    expect(await countLines(stream)).toBe(rows);
+    expect(await Promise.all(behind)).toEqual([[{ n: 1 }], [{ n: 2 }], [{ n: 3 }]]);
+  });
+
+  test('that is read in part: its connection goes on', async () => {
+    for await (const _ of await db.sql.unsafe(text).readable()) break;
+    expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+  });
+
+  test('in a transaction: its other statements follow', async () => {
+    const seen = await withTransaction(db, async (transaction) => {
+      const count = await countLines(await transaction.sql.unsafe(text).readable());
+      return [count, (await transaction.query('SELECT 1 AS one')).rows];
+    });
+    expect(seen).toEqual([rows, [{ one: 1 }]]);
   });
 });

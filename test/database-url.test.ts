@@ -34,21 +34,71 @@ describe('parseDatabaseUrl', () => {
   test.each([
     ['mysql://u:secret@h/d', 'not a PostgreSQL URL'],
     ['', 'not a PostgreSQL URL'],
-    ['postgresql://u:secret@h:abc/d', 'port "abc"'],
-    ['postgresql://u:secret@h:0/d', 'port "0"'],
-    ['postgresql://u:secret@h:65536/d', 'port "65536"'],
+    ['postgresql://u:secret@h:abc/d', 'port is not a number'],
+    ['postgresql://u:secret@h:0/d', 'port is not a number'],
+    ['postgresql://u:secret@h:65536/d', 'port is not a number'],
     ['postgresql://u:secret@h', 'names no database'],
     ['postgresql://u:secret@/d', 'names no host'],
     ['postgresql://u:sec%ZZret@h/d', '%25'],
     ['postgresql://u:secret@ho%zz/d', '%25'],
     ['host=localhost user=u password=secret dbname=d', 'not a PostgreSQL URL'],
+    ['postgresql://u:secret@h/d%00', '%25'],
+    ['postgresql://u:secret@h/d?application_name=a%00user%00root', '%25'],
     ['postgresql://u:secret@h/d?sslmode=yes', 'sslmode "yes" does not exist'],
+    ['postgresql://u:secret@h/d?SSLMODE=disable', 'SSLMODE has to be in lower case'],
+    ['postgresql://u:secret@h/d?ssl=false', 'ssl "false" can only be true'],
+    ['postgresql://u:secret@h/d?ssl=true&sslmode=prefer', 'contradict each other'],
+    ['postgresql://u:secret@h/d?pgbouncer=yes', 'pgbouncer "yes" can be true or false'],
+    ['postgresql://u:secret@h/d?statement-cache-capacity=0', 'hold a wrong name'],
+    ['postgresql://u:sec?ret@h/d', 'hold a wrong name'],
   ])('refuses %j and says that it is wrong: %s', (text, reason) => {
     const parse = () => parseDatabaseUrl(text, 'SOME_URL');
     expect(parse).toThrow(ConfigurationError);
     expect(parse).toThrow(/^SOME_URL is /);
     expect(parse).toThrow(reason);
-    expect(parse).not.toThrow(/secret|sec%ZZret/);
+    expect(parse).not.toThrow(/secret|sec%ZZret|ret@/);
+  });
+
+  test.each([
+    ...['host', 'hostname', 'hostaddr', 'port', 'user', 'username', 'password', 'dbname', 'database'],
+    ...['service', 'servicefile', 'passfile', 'requirepeer', 'sslcrldir', 'scram_client_key', 'oauth_issuer'],
+    ...['channel_binding=require', 'gssencmode=require', 'sslcertmode=require', 'min_protocol_version=3.2'],
+    ...[
+      'sslmode=',
+      'ssl_min_protocol_version=1.2',
+      'require_auth=scram',
+      'require_auth=md5,!password',
+      'sslaccept=strict',
+      'schema=other',
+    ],
+    ...[
+      'replication=database',
+      'client_encoding=LATIN1',
+      'target_session_attrs=master',
+      'connect_timeout=soon',
+    ],
+  ])('refuses ?%s: it would win over what is shown, or make nothing safer', (parameter) => {
+    const query = parameter.includes('=') ? parameter : `${parameter}=x`;
+    const parse = () => parseDatabaseUrl(`postgresql://u:secret@h/d?${query}`, 'SOME_URL');
+    expect(parse).toThrow(ConfigurationError);
+    expect(parse).toThrow(`whose ${query.split('=')[0]} `);
+  });
+
+  test('ignores what is harmless, keeps what is honoured, and takes the rest for settings of the server', () => {
+    const ignored =
+      'keepalives=1&tcp_user_timeout=9&gssencmode=prefer&channel_binding=prefer&uselibpqcompat=true&supa=x' +
+      '&statement_cache_size=0&connection_limit=5&schema=public&load_balance_hosts=random&replication=false';
+    const url = parseDatabaseUrl(
+      `postgresql://h/d?${ignored}&ssl=true&require_auth=md5&work_mem=8MB&a.b=1+1`,
+      'X',
+    );
+    expect(url.sslMode).toBe('require');
+    expect([...url.parameters]).toEqual([
+      ['require_auth', 'md5'],
+      ['work_mem', '8MB'],
+      // As libpq: no blank.
+      ['a.b', '1+1'],
+    ]);
   });
 
   test('reads what formatDatabaseUrl writes, whatever the characters', () => {
@@ -67,6 +117,24 @@ test('maskPassword hides the password wherever it stands', () => {
     'postgresql://u:****@h/d?password=****&x=1',
   );
   expect(maskPassword('u:s3cret@h')).toBe('u:****@h');
+  for (const text of [
+    'postgresql://user:s3cret/abc@host',
+    'postgresql://user:s3\ncret@host/d',
+    'postgresql://me@corp:s3cret@host/d',
+    'postgresql://u:a?s3cret@h/d',
+    'postgresql://user:s3cret/d',
+    'postgres+ssl://u:s3cret@h/d',
+    "host=h password='it\\'s s3cret' user=u",
+    "password='open s3cret",
+    'host=h password=a\\ s3cret',
+    'host=h PGPASSWORD = s3cret',
+    'user:s3cret',
+    'host=h password="a s3cret"',
+    'postgresql://h/d?sslpassword=s3cret&client_secret=s3cret&pwd=s3cret&scram_client_key=s3cret',
+  ]) {
+    expect(maskPassword(text)).not.toMatch(/s3|cret(?!=)/);
+    expect(() => parseDatabaseUrl(text, 'X')).not.toThrow(/s3|cret(?!=| "?is)/);
+  }
   expect(maskPassword('postgresql://u@h:1/d')).toBe('postgresql://u@h:1/d');
 });
 

@@ -52,4 +52,4 @@ test('create, migrate and status over five servers, and a user who moves between
   const event = point({ userId: await requireUser(core, user.id) });
   await recordLocations(tracking, [event]);
   expect(await getRecentLocations(tracking, event.deviceId)).toMatchObject([{ userId: user.id }]);
-}, 120_000);
+});

@@ -79,6 +79,15 @@ test('a server or a database that is not there is said without its password', as
   expect(JSON.stringify(health)).not.toContain('secret');
 });
 
+test.each([Number.POSITIVE_INFINITY, 2 ** 31])('a timeout of %d is as good as none', async (timeout) => {
+  expect(await only(db, timeout)).toMatchObject({ isReachable: true, error: null });
+});
+
+test('a timeout that is no time is refused', async () => {
+  await expect(checkHealth(db, { timeout: Number.NaN })).rejects.toThrow('timeout is NaN');
+  await expect(checkHealth(db, { timeout: -1 })).rejects.toThrow('timeout is -1');
+});
+
 test('a closed pool is not healthy', async () => {
   const closed = createDatabasePool({ database: 'atriz', connectionString: url });
   await closed.close();

@@ -156,6 +156,36 @@ describe('a server that', () => {
     },
   );
 
+  const accepted = Buffer.from([0x52, 0, 0, 0, 8, 0, 0, 0, 0]);
+  const processKey = Buffer.from([0x4b, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 2]);
+  test.each<[string, (socket: Socket) => void]>([
+    ['hangs up', (socket) => socket.end()],
+    ['resets the connection', (socket) => socket.resetAndDestroy()],
+    ['accepts the login and hangs up', (socket) => socket.end(accepted)],
+    ['names its process and hangs up', (socket) => socket.end(Buffer.concat([accepted, processKey]))],
+    ['stays silent', () => undefined],
+  ])('%s when it has got the login fails every query in time, with few connections', async (_, answer) => {
+    const { url, sockets } = await listen((socket) => socket.once('data', () => answer(socket)));
+    const db = createDatabasePool({ connectionString: url, max: 2, connectTimeoutMs: 500 });
+    const begun = performance.now();
+    const works = [
+      ...Array.from({ length: 20 }, () => db.query('SELECT 1')),
+      withTransaction(db, async (transaction) => transaction.query('SELECT 1')),
+      Promise.resolve(db.sql.reserve()),
+    ];
+    for (const error of await Promise.all(works.map(failure))) expect(error).toBeInstanceOf(ConnectionError);
+    expect(performance.now() - begun).toBeLessThan(5_000);
+    expect(sockets.length).toBeLessThan(8);
+
+    const waiting = failure(db.query('SELECT 1'));
+    await db.close();
+    const before = sockets.length;
+    expect(await waiting).toBeInstanceOf(ConnectionError);
+    expect(await failure(db.query('SELECT 1'))).toMatchObject({ code: 'CONNECTION_ENDED' });
+    await sleep(100);
+    expect(sockets).toHaveLength(before);
+  });
+
   test('falls silent under a query does not keep the pool from closing, nor its socket open', async () => {
     const { hosts, user, password } = parseDatabaseUrl(serverUrl('core', 'postgres'), 'server');
     const { connect } = await import('node:net');

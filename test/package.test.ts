@@ -126,4 +126,4 @@ test('npm pack, install, compile in strict mode, run; and the command line comes
     project,
   );
   expect(seeded).toMatchObject({ code: 0, stdout: expect.stringContaining('002_users.js  done') });
-}, 180_000);
+});

@@ -139,8 +139,13 @@ describe('sessions', () => {
   });
 
   testWith(['sessions'], 'end with 57014 when a statement is cancelled, and go on', async () => {
-    const napping = db.sql`SELECT pg_sleep(30)`;
-    setTimeout(() => napping.cancel(), 200);
+    const napping = db.sql`SELECT pg_sleep(60)`;
+    const active =
+      "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query ~ 'pg_sleep'";
+    void expect
+      .poll(async () => (await db.query(active)).rowCount)
+      .toBeGreaterThan(1)
+      .then(() => napping.cancel());
     expect(await failure(napping)).toMatchObject({ code: '57014' });
     expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
   });

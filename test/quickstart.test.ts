@@ -17,4 +17,4 @@ test('npm run quickstart goes from nothing to answers, and leaves nothing behind
   expect(stdout).toContain('npm run dev');
   const folder = /(\/\S*atriz-quickstart-\S*)/.exec(stdout)?.[1];
   if (folder) expect(existsSync(folder)).toBe(false);
-}, 120_000);
+});

@@ -36,7 +36,7 @@ beforeAll(async () => {
   vi.stubEnv('MEXTRACK_DATABASE_URL', server.urlAs('mextrack', 'mextrack_app'));
   vi.stubEnv('TRACKING_DATABASE_URL', server.urlAs('tracking', 'mextrack_app'));
   page = (await import(writePage())) as Page;
-}, 60_000);
+});
 
 afterAll(async () => {
   await page?.close();

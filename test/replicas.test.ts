@@ -122,6 +122,25 @@ describe('a pool with replicas', () => {
     ]);
   });
 
+  test('what such a function has written is read, wherever it ran, and a view that calls it is one', async () => {
+    const db = openPool();
+    await db.query('CREATE VIEW counting AS SELECT counted() AS counted; UPDATE counter SET n = 0');
+    let n = 0;
+    for (let round = 0; round < 20; round += 1) {
+      for (const write of [
+        () => db.query('SELECT counted()'),
+        () => db.sql`SELECT counted FROM counting`,
+        () => db.primary.query('SELECT counted()'),
+        () => db.query('SELECT counted()'),
+      ]) {
+        n += 1;
+        await write();
+        expect((await db.query('SELECT n FROM counter')).rows).toEqual([{ n }]);
+      }
+      await onReplica(db);
+    }
+  });
+
   test('a mistake in a statement is reported as ever, a timeout not asked for twice', async () => {
     const db = openPool();
     await onReplica(db);

@@ -12,6 +12,7 @@ import {
   ValidationError,
   withTransaction,
 } from '../src/index.ts';
+import { describeMissing } from '../src/timescale.ts';
 import { describeWith, emptyDatabase, openPool, testPool } from './support/database.ts';
 
 describeWith(['timescaledb'], 'with TimescaleDB', () => {
@@ -136,4 +137,24 @@ describe('where TimescaleDB is not enabled', async () => {
     if (rowCount === 0) await expect(enableTimescaleDB(db)).rejects.toThrow(TimescaleMissingError);
     else await expect(enableTimescaleDB(db)).resolves.toBeUndefined();
   });
+});
+
+test.each([
+  [{ version: null, isLoaded: false, libraries: '' }, /^offers no TimescaleDB: install version 2\.29\.2/],
+  [
+    { version: '2.19.3', isLoaded: true, libraries: null },
+    /^has TimescaleDB 2\.19\.3: install 2\.23 or newer/,
+  ],
+  [
+    { version: '2.29.2', isLoaded: false, libraries: 'auto_explain, pg_stat_statements' },
+    /not loaded: as a superuser ALTER SYSTEM SET shared_preload_libraries = 'auto_explain', 'pg_stat_statements', 'timescaledb', and restart/,
+  ],
+  [
+    { version: '2.29.2', isLoaded: false, libraries: null },
+    /not loaded: add it to shared_preload_libraries, and restart/,
+  ],
+  [{ version: '2.23.0-dev', isLoaded: true, libraries: null }, undefined],
+])('what a server of %o lacks is named with its mend', (server, message) => {
+  if (message) expect(describeMissing(server)).toMatch(message);
+  else expect(describeMissing(server)).toBeUndefined();
 });

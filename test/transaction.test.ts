@@ -136,6 +136,23 @@ test('is a savepoint inside of another transaction', async () => {
   expect(await Promise.all(['outer', 'inner'].map(exists))).toEqual([true, false]);
 });
 
+test('savepoints that run side by side take turns: one that fails undoes its own work only', async () => {
+  const names = ['first of three', 'second of three', 'third of three'];
+  const outcomes = await withTransaction(db, (outer) =>
+    Promise.allSettled(
+      names.map((name, index) =>
+        withTransaction(outer, async (inner) => {
+          await inner.query(add(name).text, [name]);
+          await inner.query('SELECT pg_sleep(0.01)');
+          if (index === 1) throw new Error('undo');
+        }),
+      ),
+    ),
+  );
+  expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+  expect(await Promise.all(names.map(exists))).toEqual([true, false, true]);
+});
+
 test('takes isolation level and read-only', async () => {
   const settings = await withTransaction(
     db,

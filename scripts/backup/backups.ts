@@ -1,7 +1,7 @@
 // The backups in a folder: which are complete, whether their files are what the manifest says, which may go.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { selectDatabases } from '../../src/config.ts';
@@ -131,11 +131,4 @@ async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256');
   await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
   return hash.digest('hex');
-}
-
-/** Removes a backup so that no half of it is ever listed. */
-export async function removeBackup({ folder }: Backup): Promise<void> {
-  const aside = join(folder, '..', `.removed-${basename(folder)}`);
-  await rename(folder, aside);
-  await rm(aside, { recursive: true, force: true });
 }

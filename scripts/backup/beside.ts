@@ -5,7 +5,7 @@ import { withDatabase } from '../../src/database-url.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { sqlState } from '../../src/errors.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
-import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { createDatabasePool, type Database, type Pool } from '../../src/pool.ts';
 import { catalogOnly, withSettings } from '../session.ts';
 import { createStatement, type DatabaseProperties, quoteLiteral } from './properties.ts';
 
@@ -71,6 +71,25 @@ export function fitName(name: string, suffix: string): string {
   let head = name;
   while (Buffer.byteLength(head + suffix) > 63) head = [...head].slice(0, -1).join('');
   return head + suffix;
+}
+
+/** What a database is called that a restore has replaced and kept. */
+export const keptName = (name: string, moment: Date): string =>
+  fitName(name, `_before_${moment.toISOString().replace(/[-:]|\.\d+Z/g, '')}`);
+
+/** Databases that restores of this one have kept, or left when they were killed, by name. */
+export async function readKeptDatabases(db: Database, name: string): Promise<string[]> {
+  const { rows } = await db.primary.query<{ name: string }>(
+    `SELECT datname AS name FROM pg_catalog.pg_database
+     WHERE (pg_catalog.starts_with(datname, $1) AND datname OPERATOR(pg_catalog.~) '_before_[0-9]{8}T[0-9]{6}$')
+       OR (pg_catalog.starts_with(datname, $2) AND datname OPERATOR(pg_catalog.~) '_restore_[0-9a-f]{8}$')
+     ORDER BY datname`,
+    [
+      fitName(name, '_before_00000000T000000').slice(0, -'00000000T000000'.length),
+      fitName(name, '_restore_00000000').slice(0, -8),
+    ],
+  );
+  return rows.map((row) => row.name);
 }
 
 const lockName = (name: string) => `atriz-db restore ${name}`;

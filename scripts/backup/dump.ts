@@ -3,6 +3,7 @@ import { chmod, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withCatalogPath } from '../../src/catalog-path.ts';
+import { isProxied } from '../../src/client-options.ts';
 import { databaseUrl } from '../../src/config.ts';
 import { parseDatabaseUrl } from '../../src/database-url.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
@@ -76,10 +77,17 @@ export async function dumpDatabase(
 
 const dumpName = (key: DatabaseKey) => `${key}.dump`;
 
-/** @throws ConfigurationError behind a proxy: pg_dump and the snapshot need sessions of their own. */
+/** @throws ConfigurationError for a URL that pg_dump cannot use. */
 export function directUrl(key: DatabaseKey): string {
   const { url, origin } = databaseUrl(key);
-  if (['true', '1'].includes(parseDatabaseUrl(url, origin).parameters.get('pgbouncer') ?? '')) {
+  const parsed = parseDatabaseUrl(url, origin);
+  if (parsed.parameters.has('sslpassword')) {
+    throw new ConfigurationError(
+      `${origin} has an sslpassword, which no environment variable passes to pg_dump: name a key without a passphrase.`,
+    );
+  }
+  // pg_dump and the snapshot need sessions of their own.
+  if (isProxied({}, parsed)) {
     throw new ConfigurationError(
       `${origin} leads through a transaction-pooling proxy (pgbouncer=true): backups and restores need the server's own URL.`,
     );

@@ -1,41 +1,22 @@
 // From a parsed URL to the environment of pg_dump and pg_restore. Nothing secret stands in their arguments.
-import type { Environment } from '../../src/config.ts';
+import { type Environment, withLibpqVariables } from '../../src/config.ts';
 import type { DatabaseUrl } from '../../src/database-url.ts';
+import { libpqVariables } from '../../src/url-parameters.ts';
 
 /** Parameters of a URL that libpq reads from the environment as well. Others are the server's: pg_dump sets its own. */
-const variables = {
-  application_name: 'PGAPPNAME',
-  channel_binding: 'PGCHANNELBINDING',
-  connect_timeout: 'PGCONNECT_TIMEOUT',
-  gssdelegation: 'PGGSSDELEGATION',
-  gssencmode: 'PGGSSENCMODE',
-  gsslib: 'PGGSSLIB',
-  krbsrvname: 'PGKRBSRVNAME',
-  load_balance_hosts: 'PGLOADBALANCEHOSTS',
-  options: 'PGOPTIONS',
-  passfile: 'PGPASSFILE',
-  require_auth: 'PGREQUIREAUTH',
-  requirepeer: 'PGREQUIREPEER',
-  ssl_max_protocol_version: 'PGSSLMAXPROTOCOLVERSION',
-  ssl_min_protocol_version: 'PGSSLMINPROTOCOLVERSION',
-  sslcert: 'PGSSLCERT',
-  sslcrl: 'PGSSLCRL',
-  sslkey: 'PGSSLKEY',
-  sslnegotiation: 'PGSSLNEGOTIATION',
-  sslrootcert: 'PGSSLROOTCERT',
-  sslsni: 'PGSSLSNI',
-} as const;
+const variables = { ...libpqVariables, application_name: 'PGAPPNAME', options: 'PGOPTIONS' } as const;
 
 /**
  * `undefined` takes a variable away: the URL alone says where, and what the operator's shell has set
- * for another server must not lead pg_dump there. User, password and certificates that the URL leaves
- * out come from the environment, as for our own connections.
+ * for another server must not lead pg_dump there. User, password and what is asked of TLS come from the
+ * environment where the URL leaves them out, as for our own connections.
  */
 export function libpqEnvironment(url: DatabaseUrl): Environment {
   const named = Object.entries(variables).flatMap(([parameter, variable]) => {
     const value = url.parameters.get(parameter);
     return value === undefined ? [] : [[variable, value]];
   });
+  const { sslMode } = withLibpqVariables(url);
   return {
     PGHOSTADDR: undefined,
     PGSERVICE: undefined,
@@ -46,7 +27,7 @@ export function libpqEnvironment(url: DatabaseUrl): Environment {
     PGHOST: url.hosts.map(({ host }) => host).join(','),
     PGPORT: url.hosts.map(({ port }) => port).join(','),
     PGDATABASE: url.database,
-    PGSSLMODE: url.sslMode,
+    ...(sslMode !== undefined && { PGSSLMODE: sslMode }),
     ...(url.user !== undefined && { PGUSER: url.user }),
     ...(url.password !== undefined && { PGPASSWORD: url.password }),
     ...Object.fromEntries(named),

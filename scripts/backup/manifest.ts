@@ -49,6 +49,9 @@ export function parseManifest(text: string, origin: string): Manifest {
   const manifest = parseJson(text, origin);
   const wrong = firstFault(manifest, shape, 'it');
   if (wrong !== undefined) throw new BackupError(`${origin} is no manifest of a backup: ${wrong}.`);
+  const { databases } = manifest as Manifest;
+  const twice = databases.find(({ key }, index) => databases.findIndex((one) => one.key === key) < index);
+  if (twice) throw new BackupError(`${origin} is no manifest of a backup: it names ${twice.key} twice.`);
   return manifest as Manifest;
 }
 

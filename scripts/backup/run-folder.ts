@@ -3,12 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { isAlive } from '../../src/config.ts';
 import { startMark } from '../embedded/processes.ts';
 import { type Manifest, manifestName } from './manifest.ts';
 
 const prefix = '.incomplete-';
+const removedPrefix = '.removed-';
 const ownerName = 'run.json';
 
 /** A run whose owner we cannot ask about is given up a day after its last write. */
@@ -81,10 +82,19 @@ export async function startRun(parent: string): Promise<RunFolder> {
 /** Whether a folder's name says that its run never finished. */
 export const isIncomplete = (name: string): boolean => name.startsWith(prefix);
 
+/** Removes a complete backup so that no half of it is ever listed. What a kill leaves, the next run removes. */
+export async function removeComplete(folder: string): Promise<void> {
+  const aside = join(dirname(folder), `${removedPrefix}${basename(folder)}`);
+  await rename(folder, aside);
+  await rm(aside, { recursive: true, force: true, maxRetries: 3 });
+}
+
 async function removeLeftovers(parent: string): Promise<void> {
   for (const name of await readdir(parent)) {
-    if (!isIncomplete(name)) continue;
     const path = join(parent, name);
+    // Whether its removal is under way or was killed, all of it goes.
+    if (name.startsWith(removedPrefix)) await rm(path, { recursive: true, force: true, maxRetries: 3 });
+    if (!isIncomplete(name)) continue;
     const owner = await readOwner(path);
     if (!(await isLeftOver(path, owner))) continue;
     for (const child of owner?.host === hostname() ? owner.children : []) {

@@ -13,7 +13,7 @@ const devices = 1_000;
 const repetitions = 30;
 
 export async function benchReads(db: Pool<typeof tracking>, rounds: number): Promise<Measure[]> {
-  await db.query('TRUNCATE location_events, location_late_hours');
+  await db.query('TRUNCATE location_events');
   // One device with a point every 10 seconds for a day, and a fleet over 30 days.
   const device = benchUuid('device', devices);
   await fill(db, `'${device}'::uuid`, "interval '10 seconds'", "interval '1 day'", 1);

@@ -47,7 +47,7 @@ export async function benchWrites(
     // Each round begins elsewhere, so that no way always follows the same one.
     for (const way of [...ways.slice(round), ...ways.slice(0, round)]) {
       bar.update({ what: way.what });
-      await db.query('TRUNCATE location_events, location_late_hours');
+      await db.query('TRUNCATE location_events');
       await db.query('CHECKPOINT');
       const given = events.slice(0, way.rows);
       const begin = performance.now();

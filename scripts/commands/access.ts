@@ -1,7 +1,7 @@
 // access: who may do what in which database; applies the matrix, checks it, shows it, rotates passwords.
 import type { Command } from 'commander';
 import { type Applied, planAccess } from '../../src/access/apply.ts';
-import { type AccessDifference, checkAccess } from '../../src/access/check.ts';
+import { type AccessReport, examineAccess } from '../../src/access/check.ts';
 import { rolesOf } from '../../src/access/matrix.ts';
 import {
   generatePassword,
@@ -14,7 +14,7 @@ import { rolePassword, rolePasswordVariable, selectDatabases } from '../../src/c
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
-import { applyMatrix, describeRefused, matrixOf } from '../access.ts';
+import { applyMatrix, describeRefused, matrixOf, shortened } from '../access.ts';
 import { plural, printJson, printTable } from '../output.ts';
 import { catalogOnly, withPool, withPools } from '../session.ts';
 
@@ -109,7 +109,8 @@ function printApplied(key: DatabaseKey, applied: Applied): void {
   for (const { mend, loser, stage } of changes) {
     // What a person gave to, or gets from, roles that the matrix does not know.
     if (stage === 'owner' && mend.startsWith('GRANT ')) console.log(`${key.padEnd(8)}  ${mend};`);
-    if (loser !== undefined && loser !== 'PUBLIC' && !known.includes(loser)) {
+    const isStranger = loser !== undefined && loser !== 'PUBLIC' && !known.includes(loser);
+    if (isStranger || mend.startsWith('DROP USER MAPPING')) {
       console.log(`${key.padEnd(8)}  ${mend};`);
     }
   }
@@ -124,13 +125,20 @@ function printPasswords(passwords: ReadonlyMap<string, string>): void {
 }
 
 async function check(names: string[], { json }: Options): Promise<void> {
-  const results: { key: DatabaseKey; differences: AccessDifference[] }[] = [];
+  const results: ({ key: DatabaseKey } & AccessReport)[] = [];
+  const noted = new Set<string>();
   for (const key of selectDatabases(names)) {
-    const differences = await withPool(key, (pool) => checkAccess(pool, matrixOf(key)), catalogOnly);
-    results.push({ key, differences });
+    const report = await withPool(key, (pool) => examineAccess(pool, matrixOf(key)), catalogOnly);
+    const { differences, notes } = report;
+    results.push({ key, ...report });
     if (json) continue;
     if (differences.length === 0) console.log(`${key.padEnd(8)}  as the matrix says`);
-    for (const { what, mend } of differences) console.error(`${key.padEnd(8)}  ${what}. Mend: ${mend};`);
+    for (const { what, mend } of differences) {
+      console.error(`${key.padEnd(8)}  ${what}. Mend: ${shortened(mend)};`);
+    }
+    // Once, where several databases stand on the same server.
+    for (const note of notes.filter((one) => !noted.has(one))) console.log(`${key.padEnd(8)}  note: ${note}`);
+    for (const note of notes) noted.add(note);
   }
   if (json) printJson(results);
   const wrong = results.filter(({ differences }) => differences.length > 0).map(({ key }) => key);

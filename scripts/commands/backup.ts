@@ -6,12 +6,13 @@ import { selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { countingNumber } from '../arguments.ts';
-import { type Backup, listBackups, removeBackup } from '../backup/backups.ts';
+import { type Backup, listBackups } from '../backup/backups.ts';
 import { interruptible } from '../backup/interruption.ts';
 import { makeBackup } from '../backup/make-backup.ts';
 import { rowsOf } from '../backup/manifest.ts';
 import { showProgress } from '../backup/progress.ts';
 import { outdated } from '../backup/retention.ts';
+import { removeComplete } from '../backup/run-folder.ts';
 import { formatBytes, formatCount, plural, printJson, printTable } from '../output.ts';
 
 interface BackupCommandOptions {
@@ -97,7 +98,7 @@ async function prune(to: string, { keepDaily, keepWeekly }: BackupCommandOptions
   if (keepDaily === undefined && keepWeekly === undefined) return [];
   const { backups } = await listBackups(to);
   const old = outdated(backups, { daily: keepDaily ?? 0, weekly: keepWeekly ?? 0 });
-  for (const one of old) await removeBackup(one);
+  for (const one of old) await removeComplete(one.folder);
   return old;
 }
 

@@ -7,7 +7,7 @@ import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { ConnectionError, MigrationError, TimescaleMissingError } from '../../src/errors.ts';
 import { readCatalog } from '../../src/migrations/catalog.ts';
 import { migrate, readMigrations, rollback } from '../../src/migrations/index.ts';
-import { downPath, readFolder, unfinishedMark } from '../../src/migrations/journal.ts';
+import { downPath, isEmpty, readFolder, unfinishedMark } from '../../src/migrations/journal.ts';
 import type { Pool } from '../../src/pool.ts';
 import { comparePolicies } from '../../src/tracking/policies.ts';
 import { compareWithSchema } from '../compare-schema.ts';
@@ -64,7 +64,13 @@ function checkFiles(key: DatabaseKey): string[] {
       return [`${path} is a stub: finish what it says "${unfinishedMark}" of.`];
     return [];
   });
-  return [...problems, ...downs];
+  const empty = migrations
+    .filter(isEmpty)
+    .map(
+      ({ path }) =>
+        `${path} holds no statement: write what it is to do, or delete it with its entry in the journal.`,
+    );
+  return [...problems, ...empty, ...downs];
 }
 
 /** Applies each migration, takes it back, applies it again, and compares the catalogs. */

@@ -11,7 +11,7 @@ import type { Pool } from '../../src/pool.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { applyMatrix, arrangeMade, describeRefused, isArranged, unarranged } from '../access.ts';
 import { printJson } from '../output.ts';
-import { catalogOnly, withMaintenance, withPool } from '../session.ts';
+import { catalogOnly, pristine, withMaintenance, withPool } from '../session.ts';
 
 export function registerCreate(program: Command): void {
   program
@@ -67,7 +67,7 @@ async function createEmpty(key: DatabaseKey): Promise<boolean> {
   const name = quoteIdentifier(databaseName(key));
   try {
     await withMaintenance(key, async (pool) => {
-      await pool.query(`CREATE DATABASE ${name} ENCODING 'UTF8'`);
+      await pool.query(`CREATE DATABASE ${name} ${pristine}`);
       await pool.query(`COMMENT ON DATABASE ${name} IS '${halfMade}'`);
     });
     return true;

@@ -1,11 +1,13 @@
 // erase-user: removes a person from all databases, or says what would be removed.
 import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
-import { databaseKeys } from '../../src/databases.ts';
+import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
 import { UserReferenceError } from '../../src/errors.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
 import { type ErasureProgress, type ErasureReport, eraseUser } from '../../src/references/erase.ts';
 import { wholeNumber } from '../arguments.ts';
+import { readKeptDatabases } from '../backup/beside.ts';
 import { confirmDestruction, formatCount, plural, printJson, printTable } from '../output.ts';
 import { withPools } from '../session.ts';
 
@@ -35,7 +37,21 @@ export function registerEraseUser(program: Command): void {
 
 async function eraseUserCommand(user: string, options: EraseUserOptions): Promise<void> {
   const { yes, dryRun, grace, json } = options;
-  const report = await withPools(databaseKeys, async (pools) => {
+  const { report, kept } = await withPools(databaseKeys, async (pools) => {
+    const report = await erase(pools);
+    return { report, kept: await keptDatabases(pools) };
+  });
+  if (json) printJson({ ...report, keptDatabases: kept });
+  else {
+    printReport(report);
+    if (kept.length > 0) {
+      console.log(
+        `Databases that restores kept may still hold the person; drop them: ${kept.map(quoteIdentifier).join(', ')}.`,
+      );
+    }
+  }
+
+  async function erase(pools: Readonly<Record<DatabaseKey, Pool>>): Promise<ErasureReport> {
     const userId = user.includes('@') ? await findByEmail(pools.core, user) : user;
     const planned = await eraseUser(pools, userId, { dryRun: true });
     if (dryRun) return planned;
@@ -53,9 +69,12 @@ async function eraseUserCommand(user: string, options: EraseUserOptions): Promis
       );
       throw error;
     }
-  });
-  if (json) printJson(report);
-  else printReport(report);
+  }
+}
+
+async function keptDatabases(pools: Readonly<Record<DatabaseKey, Pool>>): Promise<string[]> {
+  const names = await Promise.all(databaseKeys.map((key) => readKeptDatabases(pools[key], pools[key].name)));
+  return [...new Set(names.flat())];
 }
 
 async function findByEmail(core: Pool, email: string): Promise<string> {

@@ -1,5 +1,5 @@
 // generate: drizzle-kit writes the next migration; beside it stands the file that takes it back.
-import { spawnSync } from 'node:child_process';
+import { type StdioOptions, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
@@ -7,10 +7,16 @@ import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
-import { downPath, unfinishedMark } from '../../src/migrations/journal.ts';
+import { downPath, migrationsFolder, unfinishedMark } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { deriveDown } from '../down-stub.ts';
-import { kitArguments, kitEnvironment } from '../drizzle-kit-process.ts';
+import {
+  kitArguments,
+  kitEnvironment,
+  needsTerminal,
+  renameQuestion,
+  withoutStack,
+} from '../drizzle-kit-process.ts';
 
 interface GenerateOptions {
   name?: string;
@@ -45,14 +51,41 @@ function generate(key: DatabaseKey, { name, custom }: GenerateOptions): void {
     throw new ConfigurationError(`The name is "${name}": use lower-case letters, digits and _.`);
   }
   const extra = [...(name ? ['--name', name] : []), ...(custom ? ['--custom'] : [])];
-  const { status } = spawnSync(process.execPath, kitArguments(key, 'generate', extra), {
-    cwd: packageRoot(),
-    env: kitEnvironment(key),
-    stdio: 'inherit',
-  });
-  if (status !== 0) throw new AtrizDatabaseError(`drizzle-kit generate failed for ${key}: see above.`);
+  runKit(key, extra);
   writeMissingDowns(key);
   writeMissingScripts(key);
+}
+
+/** @throws AtrizDatabaseError when drizzle-kit wrote nothing though it had to, which it ends with exit code 0. */
+function runKit(key: DatabaseKey, extra: readonly string[]): void {
+  const journal = join(migrationsFolder(key), 'meta', '_journal.json');
+  const read = () => (existsSync(journal) ? readFileSync(journal, 'utf8') : '');
+  const before = read();
+  const run = (stdio: StdioOptions) =>
+    spawnSync(process.execPath, kitArguments(key, 'generate', extra), {
+      cwd: packageRoot(),
+      env: kitEnvironment(key),
+      stdio,
+      encoding: 'utf8',
+    });
+  const { stdout, stderr } = run(['ignore', 'pipe', 'pipe']);
+  const output = `${stdout}${stderr}`;
+  if (read() !== before || output.includes('No schema changes')) {
+    process.stdout.write(stdout);
+    return;
+  }
+  if (needsTerminal(output)) {
+    if (!process.stdin.isTTY || !process.stdout.isTTY) {
+      throw new AtrizDatabaseError(
+        `Nothing was generated for ${key}: ${renameQuestion}, and there is no terminal. Run "npm run db:generate:${key}" in one.`,
+      );
+    }
+    run('inherit');
+    if (read() !== before) return;
+  }
+  throw new AtrizDatabaseError(
+    `Nothing was generated for ${key}. drizzle-kit says:\n${withoutStack(output)}`,
+  );
 }
 
 function writeMissingDowns(key: DatabaseKey): void {

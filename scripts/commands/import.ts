@@ -4,11 +4,13 @@ import {
   createReadStream,
   createWriteStream,
   existsSync,
+  openSync,
   realpathSync,
+  rmSync,
   statSync,
   type WriteStream,
 } from 'node:fs';
-import { basename, dirname, extname, resolve } from 'node:path';
+import { dirname, extname, join, parse, resolve } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { SingleBar } from 'cli-progress';
 import { type Command, InvalidArgumentError } from 'commander';
@@ -16,8 +18,9 @@ import { locationSources } from '../../schema/tracking.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
 import { isUuid } from '../../src/tracking/columns.ts';
-import { type ImportResult, importLocations } from '../../src/tracking/import.ts';
+import { checkImport, type ImportResult, importLocations } from '../../src/tracking/import.ts';
 import { type LocationDefaults, type LocationFormat, parseLocations } from '../../src/tracking/parse.ts';
+import { pointLimits } from '../../src/tracking/validate.ts';
 import { formatCount, plural, printJson } from '../output.ts';
 import { withPool } from '../session.ts';
 
@@ -28,6 +31,7 @@ interface ImportOptions {
   format?: LocationFormat;
   rejects?: string;
   shiftToNow?: boolean;
+  allowZeroPosition?: boolean;
   json?: boolean;
 }
 
@@ -37,6 +41,8 @@ interface Report extends Omit<ImportResult, 'rejected'> {
   /** The first 1,000 of them: the rejects file has all. */
   rejected: { line: number; reason: string }[];
   rejectsFile: string | null;
+  /** One of an earlier import, which this one left as it was. */
+  earlierRejectsFile: string | null;
 }
 
 /** More would flood memory, and a terminal; the rejects file has them all. */
@@ -59,7 +65,11 @@ export function registerImport(program: Command): void {
       throw new InvalidArgumentError('It should be csv or ndjson.');
     })
     .option('--shift-to-now', 'move the whole track in time so that it ends now')
-    .option('--rejects <file>', 'where rows that do not fit go; default: <name>.rejects.<format> here')
+    .option('--allow-zero-position', 'take points at 0,0, which a receiver without a fix sends')
+    .option(
+      '--rejects <file>',
+      'a new file for rows that do not fit; default: <name>.rejects.<format> beside the input',
+    )
     .option('--json', 'print JSON')
     .action(async (file: string, options: ImportOptions) => {
       const result = await withPool('tracking', (pool) => importFile(pool, file, options));
@@ -85,6 +95,11 @@ async function importFile(pool: Pool, file: string, options: ImportOptions): Pro
       `--rejects names the file that is read, ${resolve(file)}: choose another one.`,
     );
   }
+  if (options.rejects && isRegularFile(input.rejectsFile)) {
+    throw new ConfigurationError(
+      `${input.rejectsFile} exists, and somebody may be mending it: choose another name for --rejects.`,
+    );
+  }
   if (!existsSync(dirname(input.rejectsFile))) {
     throw new ConfigurationError(`There is no folder ${dirname(input.rejectsFile)} for the rejects.`);
   }
@@ -107,9 +122,13 @@ interface Input {
   readonly format: LocationFormat;
   readonly defaults: LocationDefaults;
   readonly rejectsFile: string;
+  readonly allowZeroPosition: boolean;
 }
 
-function openInput(file: string, { app, device, user, format, rejects }: ImportOptions): Input {
+function openInput(
+  file: string,
+  { app, device, user, format, rejects, allowZeroPosition = false }: ImportOptions,
+): Input {
   const extension = extname(file).toLowerCase();
   const found = format ?? (['.ndjson', '.jsonl', '.json'].includes(extension) ? 'ndjson' : 'csv');
   return {
@@ -120,16 +139,19 @@ function openInput(file: string, { app, device, user, format, rejects }: ImportO
       ...(device && { deviceId: device }),
       ...(user && { userId: user }),
     },
-    rejectsFile: resolve(rejects ?? `${basename(file, extension)}.rejects.${found}`),
+    rejectsFile: resolve(rejects ?? join(dirname(file), `${parse(file).name}.rejects.${found}`)),
+    allowZeroPosition,
   };
 }
 
-/** How many milliseconds move the newest point to the present. Reads the file once. */
-async function shiftToNow({ file, format, defaults }: Input): Promise<number> {
+/** How many milliseconds move the newest point that an import takes to the present. Reads the file once. */
+async function shiftToNow({ file, format, defaults, allowZeroPosition }: Input): Promise<number> {
+  const limits = pointLimits({ anyAge: true, allowZeroPosition });
   let newest = Number.NEGATIVE_INFINITY;
   for await (const lines of parseLocations(createReadStream(file), format, defaults)) {
     for (const parsed of lines) {
-      if ('event' in parsed) newest = Math.max(newest, parsed.event.time.getTime());
+      if (!('event' in parsed) || checkImport(parsed.event, limits) !== undefined) continue;
+      newest = Math.max(newest, parsed.event.time.getTime());
     }
   }
   return Number.isFinite(newest) ? Date.now() - newest : 0;
@@ -137,12 +159,12 @@ async function shiftToNow({ file, format, defaults }: Input): Promise<number> {
 
 async function load(
   pool: Pool,
-  { file, format, defaults, rejectsFile }: Input,
+  { file, format, defaults, rejectsFile, allowZeroPosition }: Input,
   shiftMs: number,
   onProgress: (bytes: number, rows: number) => void,
 ): Promise<Report> {
   const rejects: Report['rejected'] = [];
-  let stream: WriteStream | undefined;
+  let kept: Rejects | undefined;
   let header: string | undefined;
   const input = createReadStream(file, { highWaterMark: 256 * 1024 });
   const { rejected, ...result } = await importLocations(
@@ -150,12 +172,14 @@ async function load(
     { format, stream: input, defaults },
     {
       shiftMs,
+      allowZeroPosition,
       onHeader: (text) => {
         header = text;
       },
       onReject: ({ position: line, reason, text, bytes }) => {
         if (rejects.length < rejectsKept) rejects.push({ line, reason });
-        stream ??= openRejects(rejectsFile, header);
+        kept ??= openRejects(rejectsFile, header);
+        const { stream } = kept;
         // The reason is a comment, which an import skips: mend the rows and load this very file.
         const comment = `# line ${line}: ${reason}\n`;
         const isTaken = stream.write(
@@ -167,12 +191,24 @@ async function load(
       onProgress: (rows) => onProgress(input.bytesRead, rows),
       // Rejects that cannot be kept undo the import: nobody could mend them.
       beforeCommit: async () => {
-        stream?.end();
-        if (stream) await finished(stream);
+        if (!kept) return;
+        kept.stream.end();
+        await finished(kept.stream);
       },
     },
-  );
-  return { ...result, rejectedCount: rejected, rejected: rejects, rejectsFile: stream ? rejectsFile : null };
+  ).catch((error: unknown) => {
+    // Nothing was loaded: the rows in it would be taken for the ones that are left.
+    kept?.remove();
+    throw error;
+  });
+  const earlier = kept?.path !== rejectsFile && isRegularFile(rejectsFile) ? rejectsFile : null;
+  return {
+    ...result,
+    rejectedCount: rejected,
+    rejected: rejects,
+    rejectsFile: kept?.path ?? null,
+    earlierRejectsFile: earlier,
+  };
 }
 
 /** @throws the stream's error, after which it drains no more. */
@@ -181,12 +217,43 @@ async function drained(stream: WriteStream): Promise<void> {
   await once(stream, 'drain');
 }
 
-function openRejects(path: string, header: string | undefined): WriteStream {
-  const stream = createWriteStream(path);
+interface Rejects {
+  readonly path: string;
+  readonly stream: WriteStream;
+  readonly remove: () => void;
+}
+
+/** Under a name that is free, because somebody may be mending the rejects of an earlier import. */
+function openRejects(wanted: string, header: string | undefined): Rejects {
+  const isNew = !existsSync(wanted) || isRegularFile(wanted);
+  const { path, fd } = isNew ? createNew(wanted) : { path: wanted, fd: openSync(wanted, 'a') };
+  const stream = createWriteStream(path, { fd });
   // finished() reports it, before the transaction commits.
   stream.on('error', () => undefined);
   if (header !== undefined) stream.write(`${header}\n`);
-  return stream;
+  const remove = () => {
+    stream.destroy();
+    if (isNew) rmSync(path, { force: true });
+  };
+  return { path, stream, remove };
+}
+
+const isRegularFile = (path: string) => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+
+function createNew(wanted: string): { path: string; fd: number } {
+  const { dir, name, ext } = parse(wanted);
+  for (let number = 1; ; number += 1) {
+    const path = number === 1 ? wanted : join(dir, `${name}-${number}${ext}`);
+    try {
+      return { path, fd: openSync(path, 'wx') };
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (code === 'EEXIST') continue;
+      throw new ConfigurationError(
+        `The rows that do not fit cannot be kept: ${message}. Nothing was loaded; name another file with --rejects.`,
+      );
+    }
+  }
 }
 
 function report({
@@ -198,6 +265,8 @@ function report({
   from,
   to,
   olderThanRetention,
+  unendedLine,
+  earlierRejectsFile,
 }: Report): void {
   const span = from && to ? `, from ${from.toISOString()} to ${to.toISOString()}` : '';
   console.log(`${plural(loaded, 'point')} loaded${span}.`);
@@ -207,9 +276,17 @@ function report({
         'will drop them when it runs next, and their hours are not kept. --shift-to-now moves them to the present.',
     );
   }
+  if (earlierRejectsFile) {
+    console.log(`${earlierRejectsFile} is of an earlier import: remove it when its rows are mended.`);
+  }
+  if (unendedLine !== null) {
+    console.error(
+      `Line ${unendedLine}, the last one, ends inside a number and without a line break: look whether the file is whole.`,
+    );
+  }
   if (refreshError) {
     console.error(
-      `The points are stored, but location_hourly was not refreshed: ${(refreshError as Error).message}. Run "npm run db:refresh-late".`,
+      `The points are stored, but location_hourly was not refreshed: ${(refreshError as Error).message}. The refresh policies will do it.`,
     );
   }
   if (rejectedCount === 0) return;

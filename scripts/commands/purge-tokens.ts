@@ -2,6 +2,7 @@
 import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { purgeExpiredTokens, purgeLoginAttempts } from '../../src/auth/index.ts';
+import { countExpired } from '../../src/auth/purge.ts';
 import type { Pool } from '../../src/pool.ts';
 import { formatCount, plural, printJson } from '../output.ts';
 import { withPool } from '../session.ts';
@@ -26,11 +27,7 @@ async function purge(pool: Pool) {
     stream: process.stderr,
     hideCursor: true,
   });
-  const { rows } = await pool.query<{ expired: number }>(
-    `SELECT (SELECT count(*) FROM auth_tokens WHERE expires_at <= now())::float8
-          + (SELECT count(*) FROM login_attempts WHERE expires_at <= now())::float8 AS expired`,
-  );
-  const expired = rows[0]?.expired ?? 0;
+  const expired = await countExpired(pool);
   bar.start(expired, 0, { rows: '0', expired: formatCount(expired) });
   const show = (deleted: number) => bar.update(deleted, { rows: formatCount(deleted) });
   try {

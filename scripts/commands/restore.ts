@@ -10,7 +10,7 @@ import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { wholeNumber } from '../arguments.ts';
 import { type Backup, findBackup } from '../backup/backups.ts';
-import { fitName, openMaintenance } from '../backup/beside.ts';
+import { keptName, openMaintenance } from '../backup/beside.ts';
 import { compareContents } from '../backup/compare.ts';
 import { directUrl } from '../backup/dump.ts';
 import { BackupError } from '../backup/errors.ts';
@@ -201,8 +201,7 @@ function refuseDifferences({ key, backup }: Target, { contents }: Restored): voi
 
 async function replace(target: Target, restored: Restored, options: Running): Promise<Outcome> {
   const { key, backup, name, exists, maintenance } = target;
-  const moment = new Date().toISOString().replace(/[-:]|\.\d+Z/g, '');
-  const keptAs = exists ? fitName(name, `_before_${moment}`) : undefined;
+  const keptAs = exists ? keptName(name, new Date()) : undefined;
   await swapDatabases(
     maintenance,
     { name, beside: restored.beside.name, keptAs },

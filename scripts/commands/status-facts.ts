@@ -83,7 +83,7 @@ async function readPolicies(db: Transaction) {
      LEFT JOIN timescaledb_information.continuous_aggregates c
        ON (c.materialization_hypertable_schema, c.materialization_hypertable_name) = (j.hypertable_schema, j.hypertable_name)
      WHERE j.hypertable_name IS NOT NULL
-     ORDER BY relation, policy`,
+     ORDER BY relation, policy, job`,
   );
   return rows;
 }

@@ -129,8 +129,7 @@ function printMigrationProblems(
 }
 
 function printTimescale({ hypertables, policies }: NonNullable<DatabaseFacts['timescale']>): void {
-  console.log();
-  printTable(
+  printSection(
     ['hypertable', 'chunks', 'compressed', 'size'],
     hypertables.map(({ name, chunks, compressedChunks, bytes }) => [
       name,
@@ -139,8 +138,7 @@ function printTimescale({ hypertables, policies }: NonNullable<DatabaseFacts['ti
       formatBytes(bytes),
     ]),
   );
-  console.log();
-  printTable(
+  printSection(
     ['policy', 'on', 'setting', 'every', 'last run'],
     policies.map(({ policy, relation, settings, every, lastRun, lastResult }) => [
       policy,
@@ -152,4 +150,10 @@ function printTimescale({ hypertables, policies }: NonNullable<DatabaseFacts['ti
       lastRun ? `${lastRun} ${lastResult ?? ''}` : 'never',
     ]),
   );
+}
+
+function printSection(head: readonly string[], rows: readonly (readonly string[])[]): void {
+  if (rows.length === 0) return;
+  console.log();
+  printTable(head, rows);
 }

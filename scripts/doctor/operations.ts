@@ -3,9 +3,11 @@ import { resolve } from 'node:path';
 import { checkAccess } from '../../src/access/check.ts';
 import { isProduction } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
-import { isJudgedByMatrix, matrixOf } from '../access.ts';
+import { isJudgedByMatrix, matrixOf, shortened } from '../access.ts';
 import { listBackups } from '../backup/backups.ts';
+import { readKeptDatabases } from '../backup/beside.ts';
 import { defaultFolder } from '../commands/backup.ts';
 import { type Check, error, type Found, warning } from './finding.ts';
 import type { Thresholds } from './thresholds.ts';
@@ -14,6 +16,11 @@ export const backupCheck = 'backups';
 
 export const operationChecks: readonly Check[] = [
   { name: 'access', looksAt: 'roles and grants against the access matrix', run: findAccess },
+  {
+    name: 'kept-databases',
+    looksAt: 'databases that restores kept, with people erased since',
+    run: findKept,
+  },
   { name: backupCheck, looksAt: 'the age of the newest backup', run: findOldBackups },
 ];
 
@@ -22,7 +29,18 @@ async function findAccess(db: Pool, key: DatabaseKey): Promise<Found[]> {
   if (!(await isJudgedByMatrix(db, key))) return [];
   const differences = await checkAccess(db, matrixOf(key));
   return differences.map(({ what, mend }) =>
-    error(what, mend, `all of them: npm run db:access -- apply ${key}`),
+    error(what, shortened(mend), `all of them: npm run db:access -- apply ${key}`),
+  );
+}
+
+async function findKept(db: Pool): Promise<Found[]> {
+  const kept = await readKeptDatabases(db, db.name);
+  return kept.map((name) =>
+    warning(
+      `a restore of ${db.name} has kept or left ${name}: it still holds people who are erased since`,
+      `DROP DATABASE ${quoteIdentifier(name)}`,
+      'once it is not needed any more, and no restore is at work',
+    ),
   );
 }
 

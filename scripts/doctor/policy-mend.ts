@@ -2,14 +2,14 @@
 import { trackingPolicies } from '../../schema/tracking.ts';
 import type { PolicyDifference } from '../../src/tracking/policies.ts';
 
-const { refresh } = trackingPolicies.location_hourly;
+const { refresh, lateRefresh } = trackingPolicies.location_hourly;
 
-/** Policies have no ALTER of their own that all versions know: one is removed and added. */
+/** Policies have no ALTER of their own that all versions know: one is removed and added, both refresh policies together. */
 export function mendPolicy({ relation, setting, declared }: PolicyDifference): string {
   const again = (policy: string, options: string) =>
     `SELECT remove_${policy}_policy('${relation}', if_exists => true); SELECT add_${policy}_policy('${relation}', ${options})`;
   if (declared === null) {
-    return `SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = '${jobOf(setting)}' AND hypertable_name = ${hypertableOf(relation)}`;
+    return `SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = '${jobOf(setting)}' AND hypertable_name IN (${hypertablesOf(relation)})`;
   }
   switch (setting) {
     case 'chunkInterval':
@@ -25,11 +25,14 @@ export function mendPolicy({ relation, setting, declared }: PolicyDifference): s
     case 'materializedOnly':
       return `ALTER MATERIALIZED VIEW ${relation} SET (timescaledb.materialized_only = ${declared})`;
     default:
-      return again(
-        'continuous_aggregate',
-        `start_offset => INTERVAL '${refresh.startOffset}', end_offset => INTERVAL '${refresh.endOffset}', ` +
-          `schedule_interval => INTERVAL '${refresh.every}'`,
-      );
+      return [
+        `SELECT remove_continuous_aggregate_policy('${relation}', if_exists => true)`,
+        ...[refresh, lateRefresh].map(
+          ({ startOffset, endOffset, every }) =>
+            `SELECT add_continuous_aggregate_policy('${relation}', start_offset => INTERVAL '${startOffset}', ` +
+            `end_offset => INTERVAL '${endOffset}', schedule_interval => INTERVAL '${every}')`,
+        ),
+      ].join('; ');
   }
 }
 
@@ -38,5 +41,6 @@ const jobs: Readonly<Record<string, string>> = {
   'compression.after': 'policy_compression',
 };
 const jobOf = (setting: string) => jobs[setting] ?? setting;
-const hypertableOf = (relation: string) =>
-  `coalesce((SELECT materialization_hypertable_name FROM timescaledb_information.continuous_aggregates WHERE view_name = '${relation}'), '${relation}')`;
+/** The versions of TimescaleDB name either the aggregate or its storage as the hypertable of a job. */
+const hypertablesOf = (relation: string) =>
+  `'${relation}', (SELECT materialization_hypertable_name FROM timescaledb_information.continuous_aggregates WHERE view_name = '${relation}')`;

@@ -1,4 +1,5 @@
 // Findings about rows: dead ones, tokens that are over, people whom core does not know.
+import { isOver } from '../../src/auth/purge.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { NotMigratedError } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
@@ -34,7 +35,7 @@ async function findBloat(db: Transaction, _key: DatabaseKey, { bloat }: Threshol
   );
 }
 
-/** Counts what purge-tokens deletes: a rotated token stays as long as its family lives. */
+/** Counts what purge-tokens deletes. */
 async function findExpiredTokens(
   db: Transaction,
   key: DatabaseKey,
@@ -44,8 +45,7 @@ async function findExpiredTokens(
     return [];
   const { rows } = await db.query<{ expired: number }>(
     `SELECT count(*)::float8 AS expired FROM (
-       SELECT 1 FROM public.auth_tokens t WHERE t.expires_at <= now() AND (t.family_id IS NULL OR NOT EXISTS (
-         SELECT FROM public.auth_tokens AS live WHERE live.family_id = t.family_id AND live.expires_at > now()))
+       SELECT 1 FROM public.auth_tokens AS token WHERE ${isOver('token')}
        LIMIT $1::bigint + 1) AS capped`,
     [tokens.expired],
   );

@@ -1,22 +1,32 @@
 // Findings about the server and its sessions: time zone, extensions, connections, transactions.
-import postgres from 'postgres';
-import { clientOptions } from '../../src/client-options.ts';
 import { databaseUrl } from '../../src/config.ts';
-import { parseDatabaseUrl } from '../../src/database-url.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { quoteIdentifier } from '../../src/identifiers.ts';
-import type { Pool } from '../../src/pool.ts';
+import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { findSessionSetting } from '../../src/session-settings.ts';
+import { isOlder } from '../../src/timescale.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatCount } from '../output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
+import { lastTimescale } from './known-holes.ts';
 import type { Thresholds } from './thresholds.ts';
 
 export const serverChecks: readonly Check[] = [
   { name: 'time-zone', looksAt: 'the time zone of sessions that ask for none', run: findTimeZone },
   {
+    name: 'session-settings',
+    looksAt: 'settings that change which values sessions read and write',
+    run: findSettings,
+  },
+  {
     name: 'extensions',
     looksAt: 'versions of extensions, and those that are missing',
     run: onCatalogPath(findExtensions),
+  },
+  {
+    name: 'known-holes',
+    looksAt: 'extensions of a version with a published security hole',
+    run: onCatalogPath(findKnownHoles),
   },
   {
     name: 'connections',
@@ -34,29 +44,50 @@ export const serverChecks: readonly Check[] = [
 
 /** This package's sessions ask for UTC. psql, a report or another driver takes what the server gives. */
 async function findTimeZone(db: Pool, key: DatabaseKey): Promise<Found[]> {
-  const { url, origin } = databaseUrl(key);
-  const options = clientOptions({ max: 1, applicationName: 'atriz-db' }, parseDatabaseUrl(url, origin));
-  const { TimeZone: _, ...connection } = { TimeZone: '', ...options.connection };
-  const sql = postgres({ ...options, connection });
-  try {
-    const [row] = await sql<{ zone: string; source: string; role: string }[]>`
-      SELECT setting AS zone, source, current_user AS role
-      FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'TimeZone'`;
-    if (!row || /^(Etc\/)?(UTC|UCT|GMT|GMT[+-]?0|Universal|Zulu|Greenwich)$/i.test(row.zone)) return [];
-    const role = `ALTER ROLE ${quoteIdentifier(row.role)}`;
-    const mends: Readonly<Record<string, string>> = {
-      user: `${role} RESET timezone`,
-      'database user': `${role} IN DATABASE ${quoteIdentifier(db.name)} RESET timezone`,
+  const found = (await findForeignSettings(key)).filter(({ name }) => name === 'TimeZone');
+  return found.map(({ value, mend }) =>
+    error(
+      `sessions that ask for no time zone get ${value}: days begin elsewhere there than in the applications`,
+      mend(db.name),
+    ),
+  );
+}
+
+/** This package's sessions ask for these as well, but a transaction-pooling proxy passes few of them on. */
+async function findSettings(db: Pool, key: DatabaseKey): Promise<Found[]> {
+  const found = (await findForeignSettings(key)).filter(({ name }) => name !== 'TimeZone');
+  return found.map(({ name, value, mend }) =>
+    warning(
+      `sessions that ask for no ${name} get ${value}: other clients read and write other values than the applications`,
+      mend(db.name),
+    ),
+  );
+}
+
+/** What a client gets that asks for nothing, where it is not what this package asks for. */
+async function findForeignSettings(key: DatabaseKey) {
+  await using asking = createDatabasePool({
+    connectionString: databaseUrl(key).url,
+    applicationName: 'atriz-db',
+    max: 1,
+    hasServerDefaults: true,
+  });
+  const { rows } = await asking.query<{ name: string; value: string; source: string; role: string }>(
+    'SELECT name, setting AS value, source, current_user AS role FROM pg_catalog.pg_settings',
+  );
+  return rows.flatMap(({ name, value, source, role: user }) => {
+    const wanted = findSessionSetting(name);
+    if (!wanted || wanted.accepts(value)) return [];
+    const role = `ALTER ROLE ${quoteIdentifier(user)}`;
+    const mends: Readonly<Record<string, (database: string) => string>> = {
+      user: () => `${role} RESET ${name.toLowerCase()}`,
+      'database user': (database) =>
+        `${role} IN DATABASE ${quoteIdentifier(database)} RESET ${name.toLowerCase()}`,
     };
-    return [
-      error(
-        `sessions that ask for no time zone get ${row.zone}: days begin elsewhere there than in the applications`,
-        mends[row.source] ?? `ALTER DATABASE ${quoteIdentifier(db.name)} SET timezone TO 'UTC'`,
-      ),
-    ];
-  } finally {
-    await sql.end({ timeout: 1 });
-  }
+    const ofDatabase = (database: string) =>
+      `ALTER DATABASE ${quoteIdentifier(database)} SET ${name.toLowerCase()} TO '${wanted.value.replace(', ', "', '")}'`;
+    return [{ name, value, mend: mends[source] ?? ofDatabase }];
+  });
 }
 
 async function findExtensions(
@@ -94,16 +125,35 @@ async function findExtensions(
   return [...missing, ...old];
 }
 
-/** Compares numbers part by part: 2.9 is older than 2.23. */
-export function isOlder(version: string, than: string): boolean {
-  const [one, other] = [version, than].map((text) => (text.match(/\d+/g) ?? []).map(Number)) as [
-    number[],
-    number[],
-  ];
-  for (const [index, part] of other.entries()) {
-    if ((one[index] ?? 0) !== part) return (one[index] ?? 0) < part;
-  }
-  return false;
+/** The embedded cluster, whose TimescaleDB has no workers, cannot be updated and listens on loopback only. */
+async function findKnownHoles(
+  db: Transaction,
+  _key: DatabaseKey,
+  { knownHoles }: Thresholds,
+): Promise<Found[]> {
+  const { rows } = await db.query<{ name: string; version: string; major: number }>(
+    `SELECT extname AS name, extversion AS version, current_setting('server_version_num')::int / 10000 AS major
+     FROM pg_extension
+     WHERE extname <> 'timescaledb' OR current_setting('timescaledb.max_background_workers', true) IS NOT NULL`,
+  );
+  return rows.flatMap(({ name, version, major }) => {
+    const open = knownHoles.filter((hole) => hole.extension === name && isOlder(version, hole.closedIn));
+    const newest = open.at(-1);
+    if (!newest) return [];
+    const last = name === 'timescaledb' ? lastTimescale[major] : undefined;
+    const tooOld = last !== undefined && !isOlder(newest.closedIn, last);
+    const first = tooOld
+      ? `TimescaleDB ${last} is the last for PostgreSQL ${major}: upgrade PostgreSQL first`
+      : `install ${name} ${newest.closedIn} or newer on the server first; as the first statement of its session: psql -X`;
+    return [
+      warning(
+        `${name} ${version} has a known hole, closed in ${newest.closedIn}: ` +
+          open.map(({ id, risk }) => `${risk} (${id})`).join('; '),
+        `ALTER EXTENSION ${quoteIdentifier(name)} UPDATE`,
+        first,
+      ),
+    ];
+  });
 }
 
 async function findConnections(

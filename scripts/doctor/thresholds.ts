@@ -1,4 +1,6 @@
 // From where on the doctor speaks up: numbers with their reasons, read by the checks.
+import { oldestTimescale } from '../../src/timescale.ts';
+import { type KnownHole, knownHoles } from './known-holes.ts';
 
 const minute = 60;
 const hour = 60 * minute;
@@ -8,7 +10,9 @@ const megabyte = 1024 ** 2;
 /** Times are in seconds, sizes in bytes, shares from 0 to 1. */
 export const defaultThresholds = {
   /** The oldest that the migrations and field tests ran on; older ones lack what the runner relies on. */
-  oldestExtension: { timescaledb: '2.23' } as Readonly<Record<string, string>>,
+  oldestExtension: { timescaledb: oldestTimescale } as Readonly<Record<string, string>>,
+  /** Published security holes, by extension and the version that closes them. */
+  knownHoles: knownHoles as readonly KnownHole[],
   connections: {
     /** A pool of ten more, or a deploy that runs old and new side by side, still fits below. */
     warnAt: 0.8,
@@ -53,8 +57,6 @@ export const defaultThresholds = {
   aggregate: {
     /** The policy refreshes all but the last hour: a day without means that it does not run. */
     behindBy: day,
-    /** db:refresh-late belongs into an hourly schedule. */
-    lateHoursFor: day,
   },
   backups: {
     /** A daily one may start late and take long. */

@@ -10,7 +10,6 @@ import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, plural } from '../output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
 import { mendPolicy } from './policy-mend.ts';
-import { hasRelation } from './relations.ts';
 import type { Thresholds } from './thresholds.ts';
 
 export const timescaleChecks: readonly Check[] = [
@@ -25,8 +24,8 @@ export const timescaleChecks: readonly Check[] = [
 function checksOfCatalog(): Check[] {
   const looks = [
     ['jobs', 'jobs that failed, are overdue or switched off', findJobs],
+    ['workers', 'slots for background workers, against what the databases here need', findMissingWorkers],
     ['aggregate', 'hours that the aggregate lacks', findStaleAggregate],
-    ['late-hours', 'late points that nobody brought into the aggregate', findLateHours],
     ['chunks', 'chunks that should be compressed', findUncompressed],
     ['compression', 'chunks that compress poorly', findPoorCompression],
   ] as const;
@@ -74,8 +73,25 @@ interface Job {
 }
 
 /**
- * Whoever has no scheduler keeps no record of runs: on the embedded cluster, `npm run dev` runs the
- * jobs by itself, and only what they leave undone tells whether it does.
+ * What mends a job that failed. Only its next run in the scheduler clears the record, and shows whether it works there:
+ * a run by hand may succeed where the scheduler cannot run any job.
+ */
+function mendJob(id: number, failure: string): [mend: string, note: string] {
+  const again = `SELECT alter_job(${id}, next_start => now())`;
+  if (/failed to start/.test(failure)) return [again, 'once the server has slots for it: see workers'];
+  // PostgreSQL 15.20 with TimescaleDB up to 2.28, its last for that version: each job of the scheduler ends so.
+  if (/cannot drop portal/.test(failure)) {
+    return [
+      'upgrade to PostgreSQL 16 or newer with TimescaleDB 2.29.2 or newer: docs/operating.md, Upgrade',
+      `the scheduler of this version cannot run jobs; until then, "CALL run_job(${id})" from cron does the work`,
+    ];
+  }
+  return [again, `and if it fails again, what CALL run_job(${id}) says`];
+}
+
+/**
+ * A server without a scheduler keeps no record of runs: on the embedded cluster, `npm run dev` runs the jobs by
+ * itself, and only what they leave undone tells whether it does.
  */
 async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<Job>(
@@ -94,7 +110,9 @@ async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds):
     [jobs.overdueBy],
   );
   return rows.flatMap(({ id, name, scheduled, failure, overdue }) => [
-    ...(failure === null ? [] : [error(`the job ${id}, ${name}, failed: ${failure}`, `CALL run_job(${id})`)]),
+    ...(failure === null
+      ? []
+      : [error(`the job ${id}, ${name}, failed: ${failure}`, ...mendJob(id, failure))]),
     ...(overdue === null
       ? []
       : [
@@ -108,6 +126,43 @@ async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds):
       ? []
       : [warning(`the job ${id}, ${name}, is switched off`, `SELECT alter_job(${id}, scheduled => true)`)]),
   ]);
+}
+
+/**
+ * Each database with TimescaleDB has a scheduler, and each job that runs is a worker. All of them, and the workers of
+ * parallel queries, share max_worker_processes with the launchers of TimescaleDB and of logical replication.
+ */
+async function findMissingWorkers(db: Transaction): Promise<Found[]> {
+  const { rows } = await db.query<{ most: number; ofTimescale: number; parallel: number; needed: number }>(
+    `SELECT current_setting('max_worker_processes')::int AS most,
+       current_setting('timescaledb.max_background_workers')::int AS "ofTimescale",
+       current_setting('max_parallel_workers')::int AS parallel,
+       (SELECT greatest(1, count(*)) FROM pg_stat_activity WHERE backend_type = 'TimescaleDB Background Worker Scheduler')::int
+         + (SELECT count(*) FROM timescaledb_information.jobs WHERE scheduled)::int AS needed
+     WHERE current_setting('timescaledb.max_background_workers', true) IS NOT NULL`,
+  );
+  const [found] = rows;
+  if (!found) return [];
+  const { most, ofTimescale, parallel, needed } = found;
+  const setting = (name: string, value: number, least: number, why: string) =>
+    value >= least
+      ? []
+      : [
+          warning(
+            `${name} is ${value}, and the databases of this server need ${least}: ${why}. Jobs fail to start without a free slot`,
+            `ALTER SYSTEM SET ${name} = ${least}`,
+            'and restart the server',
+          ),
+        ];
+  return [
+    ...setting('timescaledb.max_background_workers', ofTimescale, needed, 'schedulers and jobs'),
+    ...setting(
+      'max_worker_processes',
+      most,
+      2 + needed + parallel,
+      `${needed} schedulers and jobs, ${parallel} parallel workers, 2 launchers`,
+    ),
+  ];
 }
 
 /** Points that are older than anything that the policy should leave, and newer than what it refreshed last. */
@@ -140,24 +195,6 @@ async function findStaleAggregate(
       `location_hourly has ${until ? `nothing after ${until.toISOString()}` : 'nothing'}, although there are points: ` +
         'the raw retention will drop them before they are summarised',
       `CALL refresh_continuous_aggregate('location_hourly', '${since.toISOString()}', '${to.toISOString()}')`,
-    ),
-  ];
-}
-
-async function findLateHours(db: Transaction, _schema: string, { aggregate }: Thresholds): Promise<Found[]> {
-  if (!(await hasRelation(db, 'public.location_late_hours'))) return [];
-  const { rows } = await db.query<{ hours: number; oldest: Date | null }>(
-    `SELECT count(DISTINCT hour)::int AS hours, min(created_at) AS oldest FROM public.location_late_hours
-     WHERE created_at < now() - make_interval(secs => $1)`,
-    [aggregate.lateHoursFor],
-  );
-  const { hours = 0, oldest } = rows[0] ?? {};
-  if (hours === 0) return [];
-  return [
-    warning(
-      `${plural(hours, 'hour')} with late points ${hours === 1 ? 'waits' : 'wait'} for the aggregate since ${oldest?.toISOString()}`,
-      'npm run db:refresh-late',
-      'every hour or so, from a schedule',
     ),
   ];
 }

@@ -39,8 +39,7 @@ export interface EmbeddedClusterOptions {
 export async function startCluster(options: EmbeddedClusterOptions): Promise<EmbeddedCluster> {
   const folder = resolve(options.folder);
   await makeFolder(folder);
-  const onLog =
-    options.onLog ?? ((line: string) => appendFileSync(join(folder, 'postgres.log'), `${line}\n`));
+  const onLog = options.onLog ?? logTo(join(folder, 'postgres.log'));
   const onProgress = options.onProgress ?? (() => undefined);
   const closers: (() => Promise<void>)[] = [await lockFolder(folder)];
   const close = async () => {
@@ -95,6 +94,17 @@ export async function startCluster(options: EmbeddedClusterOptions): Promise<Emb
       cause: error,
     });
   }
+}
+
+/** A log that cannot be written (disk full, folder deleted) must not end the servers. */
+function logTo(file: string): (line: string) => void {
+  return (line) => {
+    try {
+      appendFileSync(file, `${line}\n`);
+    } catch {
+      // Nowhere to report it to.
+    }
+  };
 }
 
 async function makeFolder(folder: string): Promise<void> {

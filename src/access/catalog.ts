@@ -1,6 +1,15 @@
 // Reads who may do what from the live catalog: owners, grants, default privileges, roles, memberships.
 import type { Transaction } from '../transaction.ts';
+import { type ExtensionObject, extensionGrantsQuery, extensionObjectsQuery } from './extension.ts';
 import { type DatabaseAccess, relationName, rolesOf } from './matrix.ts';
+import {
+  type ForeignServer,
+  foreignGrantsQuery,
+  foreignServersQuery,
+  largeObjectsQuery,
+  reachableQuery,
+  serverGrantsQuery,
+} from './outside.ts';
 import { type LivePolicy, type LiveView, policiesQuery, viewsQuery } from './wall.ts';
 
 /** A privilege that somebody other than the owner has. */
@@ -17,6 +26,8 @@ export interface Grant {
   readonly grantee: string;
   readonly privilege: string;
   readonly grantable: boolean;
+  /** Where one statement and one message are for many targets: what those are, in the plural. */
+  readonly bundle?: string;
 }
 
 interface OwnedObject {
@@ -37,6 +48,16 @@ export interface LiveRelation extends OwnedObject {
   readonly columns: readonly string[];
   readonly rowSecurity: boolean;
   readonly options: readonly string[];
+}
+
+interface LiveRoutine extends OwnedObject {
+  readonly kind: 'routine';
+  /** Of a range type: PostgreSQL made it with the type. */
+  readonly constructs: boolean;
+  /** SECURITY DEFINER. */
+  readonly ownersRights: boolean;
+  /** What its names mean was settled: by a search_path of its own, or when it was made. */
+  readonly settled: boolean;
 }
 
 interface LiveRole {
@@ -72,8 +93,9 @@ export interface LiveAccess {
   readonly database: string;
   readonly objects: readonly OwnedObject[];
   readonly relations: readonly LiveRelation[];
-  /** Routines of our schemas; `searchPath` says whether theirs is fixed. */
-  readonly routines: readonly (OwnedObject & { readonly searchPath: boolean })[];
+  readonly routines: readonly LiveRoutine[];
+  /** Of earlier versions of `apply`: routines whose search_path it fixed although that breaks them. */
+  readonly brokenPaths: readonly string[];
   readonly grants: readonly Grant[];
   readonly roles: readonly LiveRole[];
   readonly memberships: readonly Membership[];
@@ -84,6 +106,12 @@ export interface LiveAccess {
   readonly views: readonly LiveView[];
   /** TimescaleDB's jobs on our relations whose owner is not that of the relation. */
   readonly jobs: readonly LiveJob[];
+  readonly extensionObjects: readonly ExtensionObject[];
+  readonly foreignServers: readonly ForeignServer[];
+  /** Databases beside this one that PUBLIC may connect to. */
+  readonly reachable: readonly string[];
+  /** Functions by which PUBLIC may make large objects. */
+  readonly largeObjects: readonly string[];
 }
 
 // Extensions' objects are theirs to grant; TimescaleDB's schemas are looked at apart.
@@ -96,9 +124,12 @@ const ownSchemas = `
 const ownRelations = `
   SELECT c.*, s.nspname FROM pg_class c JOIN schemas s ON s.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND ${notOfExtension('pg_class', 'c.oid')}`;
+// The constructors of a range type are PostgreSQL's: no dump holds what was granted on them or set for them.
+const isConstructor = `EXISTS (SELECT FROM pg_depend i WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid
+  AND i.refclassid = 'pg_type'::regclass AND i.deptype = 'i')`;
 const ownRoutines = `
-  SELECT p.*, s.nspname, 'ROUTINE ' || quote_ident(s.nspname) || '.' || quote_ident(p.proname)
-    || '(' || pg_get_function_identity_arguments(p.oid) || ')' AS target
+  SELECT p.*, s.nspname, ${isConstructor} AS constructs, format('ROUTINE %I.%I(%s)', s.nspname, p.proname,
+    pg_get_function_identity_arguments(p.oid)) AS target
   FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace WHERE ${notOfExtension('pg_proc', 'p.oid')}`;
 const own = `WITH schemas AS (${ownSchemas}), relations AS (${ownRelations}), routines AS (${ownRoutines})`;
 
@@ -117,17 +148,25 @@ export async function readAccess(db: Transaction, matrix: DatabaseAccess): Promi
     ? `(SELECT format('%I.%I', view_schema, view_name) FROM timescaledb_information.continuous_aggregates)`
     : `(SELECT '' WHERE false)`;
   const relations = await rows<LiveRelation>(db, relationsQuery(aggregates));
-  const routines = await rows<LiveAccess['routines'][number]>(db, routinesQuery);
+  const routines = await rows<LiveRoutine>(db, routinesQuery);
+  const everybody = ['PUBLIC', ...roles];
   return {
     database,
     relations,
     routines,
-    objects: [...(await rows<OwnedObject>(db, objectsQuery)), ...relations.filter(ownsItself), ...routines],
+    objects: [
+      ...(await rows<OwnedObject>(db, objectsQuery)),
+      ...relations.filter(ownsItself),
+      ...routines.filter(({ constructs }) => !constructs),
+    ],
     grants: [
       ...(await rows<Grant>(db, grantsQuery)),
       ...(await rows<Grant>(db, defaultsQuery, [matrix.owner])),
-      ...(await rows<Grant>(db, systemGrantsQuery, [['PUBLIC', ...roles]])),
+      ...(await rows<Grant>(db, systemGrantsQuery, [everybody])),
+      ...(await rows<Grant>(db, foreignGrantsQuery(exploded))),
+      ...(await rows<Grant>(db, serverGrantsQuery(exploded), [everybody])),
       ...(timescale ? await rows<Grant>(db, chunkGrantsQuery, [readersOf(matrix)]) : []),
+      ...(timescale ? await rows<Grant>(db, extensionGrantsQuery(exploded), [everybody]) : []),
     ],
     roles: await rows<LiveRole>(db, rolesQuery, [roles]),
     memberships: await rows<Membership>(db, membershipsQuery, [roles]),
@@ -135,6 +174,11 @@ export async function readAccess(db: Transaction, matrix: DatabaseAccess): Promi
     policies: await rows<LivePolicy>(db, policiesQuery),
     views: await rows<LiveView>(db, viewsQuery, [namedSchemas(matrix)]),
     jobs: timescale ? await rows<LiveAccess['jobs'][number]>(db, jobsQuery(jobsInCatalog)) : [],
+    brokenPaths: await names(db, brokenPathsQuery),
+    extensionObjects: timescale ? await rows<ExtensionObject>(db, extensionObjectsQuery) : [],
+    foreignServers: await rows<ForeignServer>(db, foreignServersQuery),
+    reachable: await names(db, reachableQuery),
+    largeObjects: await names(db, largeObjectsQuery),
   };
 }
 
@@ -151,6 +195,9 @@ async function rows<Row extends object>(
 ): Promise<Row[]> {
   return (await db.query<Row>(text, parameters)).rows;
 }
+
+const names = async (db: Transaction, text: string) =>
+  (await rows<{ name: string }>(db, text)).map(({ name }) => name);
 
 // A sequence of a column follows its table, and refuses an owner of its own.
 const ownsItself = ({ relkind, options }: LiveRelation) =>
@@ -180,8 +227,16 @@ const relationsQuery = (aggregates: string) => `${own}
 
 const routinesQuery = `${own}
   SELECT 'routine' AS kind, nspname AS schema, proname AS name, target, pg_get_userbyid(proowner)::text AS owner,
-    EXISTS (SELECT 1 FROM unnest(proconfig) AS setting WHERE setting LIKE 'search_path=%') AS "searchPath"
+    constructs, prosecdef AS "ownersRights", EXISTS (SELECT 1 FROM unnest(proconfig) AS setting WHERE setting LIKE 'search_path=%')
+      OR NOT prosecdef AND (prokind = 'a' OR prosqlbody IS NOT NULL
+        OR prolang IN (SELECT oid FROM pg_language WHERE lanname IN ('internal', 'c'))) AS settled
   FROM routines ORDER BY target`;
+
+// Exactly what it set. A procedure with a setting cannot COMMIT; of a constructor the setting is in no dump.
+const brokenPathsQuery = `${own}
+  SELECT target AS name FROM routines
+  WHERE proconfig = ARRAY[format('search_path=pg_catalog, %I, pg_temp', nspname)]
+    AND (prokind = 'p' AND NOT prosecdef OR constructs) ORDER BY 1`;
 
 const objectsQuery = `${own}
   SELECT 'database' AS kind, '' AS schema, datname AS name, format('DATABASE %I', datname) AS target, pg_get_userbyid(datdba)::text AS owner

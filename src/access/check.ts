@@ -7,6 +7,7 @@ import type { Transaction } from '../transaction.ts';
 import { type LiveAccess, readAccess } from './catalog.ts';
 import { compareGrants, wantedGrants } from './grants.ts';
 import { type DatabaseAccess, relationName, rolesOf } from './matrix.ts';
+import { compareForeign, noteAccess } from './outside.ts';
 import { compareFilters, comparePolicies } from './wall.ts';
 
 /** In this order: nobody owns before there is a role, and a change of owner rewrites the grants. */
@@ -20,13 +21,28 @@ export interface AccessDifference {
   readonly mend: string;
   /** Who loses something by that: a role, or PUBLIC. */
   readonly loser?: string;
+  /** It is about objects of an extension. */
+  readonly ofExtension?: boolean;
+}
+
+export interface AccessReport {
+  readonly differences: readonly AccessDifference[];
+  /** What the matrix does not decide. */
+  readonly notes: readonly string[];
 }
 
 /** Where a database differs from the matrix, none when it does not. Reads only. */
-export function checkAccess(db: Pool, matrix: DatabaseAccess): Promise<AccessDifference[]> {
-  const compare = async (transaction: Transaction) =>
-    compareAccess(matrix, await readAccess(transaction, matrix));
-  return withCatalogPath(db, compare, { readOnly: true });
+export async function checkAccess(db: Pool, matrix: DatabaseAccess): Promise<readonly AccessDifference[]> {
+  return (await examineAccess(db, matrix)).differences;
+}
+
+/** The same, with what a person should know of beside it. */
+export function examineAccess(db: Pool, matrix: DatabaseAccess): Promise<AccessReport> {
+  const examine = async (transaction: Transaction) => {
+    const live = await readAccess(transaction, matrix);
+    return { differences: compareAccess(matrix, live), notes: noteAccess(live) };
+  };
+  return withCatalogPath(db, examine, { readOnly: true });
 }
 
 export function compareAccess(matrix: DatabaseAccess, live: LiveAccess): AccessDifference[] {
@@ -37,6 +53,7 @@ export function compareAccess(matrix: DatabaseAccess, live: LiveAccess): AccessD
     ...staged('owner', compareOwners(matrix, live)),
     ...staged('grant', [
       ...compareGrants(wantedGrants(matrix, live), live.grants, matrix.owner),
+      ...compareForeign(matrix, live),
       ...compareSettings(matrix, live),
       ...compareRowSecurity(matrix, live),
       ...compareViews(matrix, live),
@@ -167,14 +184,20 @@ function compareViews({ access }: DatabaseAccess, live: LiveAccess): Change[] {
   });
 }
 
-function comparePaths({ routines }: LiveAccess): Change[] {
-  return routines
-    .filter(({ searchPath }) => !searchPath)
-    .map(({ schema, target }) => ({
-      what: `${target} runs with the search_path of its caller`,
+/** With its owner's rights, a routine must not run what its caller put before that owner's objects. */
+function comparePaths({ routines, brokenPaths }: LiveAccess): Change[] {
+  const open = routines.filter(({ ownersRights, settled }) => ownersRights && !settled);
+  return [
+    ...open.map(({ schema, target }) => ({
+      what: `${target} runs with the rights of its owner and the search_path of its caller`,
       // pg_temp last: a caller's temporary table must not stand before ours.
       mend: `ALTER ${target} SET search_path = pg_catalog, ${quoteIdentifier(schema)}, pg_temp`,
-    }));
+    })),
+    ...brokenPaths.map((target) => ({
+      what: `${target} has a search_path that an earlier "access apply" set`,
+      mend: `ALTER ${target} RESET search_path`,
+    })),
+  ];
 }
 
 function compareJobs({ jobs, objects }: LiveAccess): Change[] {

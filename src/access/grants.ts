@@ -1,6 +1,7 @@
 // From the rules of the matrix to single grants on the objects that a database has.
 import { quoteIdentifier } from '../identifiers.ts';
 import type { Grant, LiveAccess, LiveRelation } from './catalog.ts';
+import { extensionGrants } from './extension.ts';
 import {
   type Access,
   type DatabaseAccess,
@@ -21,7 +22,11 @@ export function wantedGrants(matrix: DatabaseAccess, live: LiveAccess): Grant[] 
       ...live.relations.flatMap((relation) => relationGrants(rule, relation, matrix)),
       ...routineGrants(rule, live),
     ]),
+    ...live.routines
+      .filter(({ constructs }) => constructs)
+      .map(({ target }) => grant(target, 'PUBLIC', 'EXECUTE')),
     ...(existing.has(matrix.owner) ? rules.flatMap((rule) => defaultGrants(rule, matrix)) : []),
+    ...(existing.has(matrix.owner) ? extensionGrants(rules, live.extensionObjects, matrix.owner) : []),
   ];
 }
 
@@ -80,7 +85,7 @@ function sequenceGrants(rule: Access, { schema, grantTarget }: LiveRelation): Gr
 function routineGrants({ role, functions }: Access, live: LiveAccess): Grant[] {
   if (!functions) return [];
   return live.routines
-    .filter(({ schema }) => schema === 'public')
+    .filter(({ schema, constructs }) => schema === 'public' && !constructs)
     .map(({ target }) => grant(target, role, 'EXECUTE'));
 }
 
@@ -108,6 +113,8 @@ export interface GrantChange {
   readonly mend: string;
   /** Who loses something by that: a role, or PUBLIC. */
   readonly loser?: string;
+  /** It is about objects of an extension. */
+  readonly ofExtension?: boolean;
 }
 
 /** Both directions: what is missing is granted, what is more is revoked. One change for a role and a target. */
@@ -133,6 +140,8 @@ export function compareGrants(
 
 interface GrantGroup {
   readonly first: Grant;
+  /** What follows ON: one target, or those of a bundle. */
+  readonly targets: readonly string[];
   /** `SELECT ("id", "email"), INSERT`. */
   readonly privileges: string;
 }
@@ -140,13 +149,17 @@ interface GrantGroup {
 function together(grants: readonly Grant[]): GrantGroup[] {
   const groups = new Map<string, Grant[]>();
   for (const one of grants) {
-    const { laterOf, inSchema, target, column, grantee } = one;
-    const key = JSON.stringify([laterOf, inSchema, target, grantee, column === '']);
-    groups.set(key, [...(groups.get(key) ?? []), one]);
+    const { laterOf, inSchema, target, column, grantee, bundle, privilege } = one;
+    const about = bundle === undefined ? [target] : [bundle, privilege];
+    const key = JSON.stringify([laterOf, inSchema, about, grantee, column === '']);
+    const group = groups.get(key);
+    if (group) group.push(one);
+    else groups.set(key, [one]);
   }
   return [...groups.values()].flatMap((group) => {
     const [first] = group;
-    return first ? [{ first, privileges: listPrivileges(group) }] : [];
+    const targets = [...new Set(group.map(({ target }) => target))];
+    return first ? [{ first, targets, privileges: listPrivileges(group) }] : [];
   });
 }
 
@@ -164,18 +177,25 @@ function listPrivileges(grants: readonly Grant[]): string {
 }
 
 function describe(
-  { first, privileges }: GrantGroup,
+  { first, targets, privileges }: GrantGroup,
   verb: string,
   command: string,
   preposition: string,
 ): GrantChange {
-  const { laterOf, inSchema, target, grantee } = first;
+  const { laterOf, inSchema, grantee, bundle } = first;
+  const { named, listed: target } = nameTargets(targets, bundle);
   const role = grantee === 'PUBLIC' ? 'PUBLIC' : quoteIdentifier(grantee);
   const cascade = command === 'GRANT' ? '' : ' CASCADE';
   const statement = `${command} ${privileges} ON ${target} ${preposition} ${role}${cascade}`;
   const loser = command === 'GRANT' ? {} : { loser: grantee };
   if (laterOf === '') {
-    return { what: `${grantee} ${verb} ${privileges} on ${target}`, mend: statement, ...loser };
+    const ofExtension = bundle === undefined ? {} : { ofExtension: true };
+    return {
+      what: `${grantee} ${verb} ${privileges} on ${named}`,
+      mend: statement,
+      ...loser,
+      ...ofExtension,
+    };
   }
   const schema = inSchema === '' ? '' : ` IN SCHEMA ${quoteIdentifier(inSchema)}`;
   return {
@@ -183,4 +203,12 @@ function describe(
     mend: `ALTER DEFAULT PRIVILEGES FOR ROLE ${quoteIdentifier(laterOf)}${schema} ${statement}`,
     ...loser,
   };
+}
+
+/** In words, where a bundle has many, and as one statement takes them: `ROUTINE a(int), b(int)`. */
+function nameTargets(targets: readonly string[], bundle = ''): { named: string; listed: string } {
+  const [first = '', ...others] = targets;
+  const keyword = `${first.split(' ', 1)[0]} `;
+  const listed = [first, ...others.map((target) => target.slice(keyword.length))].join(', ');
+  return { named: others.length > 1 ? `${targets.length} ${bundle}, such as ${first}` : listed, listed };
 }

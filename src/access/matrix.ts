@@ -2,7 +2,7 @@
 import { getTableName } from 'drizzle-orm';
 import { getTableConfig, type PgColumn, PgTable } from 'drizzle-orm/pg-core';
 import * as core from '../../schema/core.ts';
-import { locationLateHours, locationSources, locationWriters } from '../../schema/tracking.ts';
+import { locationSources, locationWriters } from '../../schema/tracking.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../databases.ts';
 
 export type TablePrivilege = 'SELECT' | 'INSERT' | 'UPDATE' | 'DELETE';
@@ -81,12 +81,25 @@ const shared: Partial<Record<DatabaseKey, readonly Access[]>> = {
       [`${key}.location_events`, append],
       [`${key}.location_hourly`, read],
       [locationWriters, write],
-      [locationLateHours, [['INSERT', 'id', 'hour']]],
     ],
     // First its own views; public for the tables of writers and for TimescaleDB's functions.
     settings: { search_path: `${key}, public` },
   })),
 };
+
+/**
+ * What everybody may call of TimescaleDB, by name: what queries say, and what its plans and the view of a
+ * real-time aggregate call as the role that reads. They compute from their arguments, and cagg_watermark tells
+ * up to when hours are stored. All others are the owner's.
+ */
+export const extensionFunctions: ReadonlySet<string> = new Set([
+  ...['time_bucket', 'time_bucket_ng', 'time_bucket_gapfill', 'locf', 'interpolate'],
+  ...['first', 'last', 'histogram'],
+  ...['generate_uuidv7', 'to_uuidv7', 'to_uuidv7_boundary'],
+  ...['uuid_timestamp', 'uuid_timestamp_micros', 'uuid_version'],
+  ...['cagg_watermark', 'to_timestamp', 'to_timestamp_without_timezone', 'to_date'],
+  ...['bloom1_contains', 'bloom1_contains_any', 'bloom1_contains_any_hashes', 'bloom1_hash'],
+]);
 
 /** The rules of one database, with the names that the roles have on its server. */
 export function accessMatrix(key: DatabaseKey, rolePrefix = ''): DatabaseAccess {

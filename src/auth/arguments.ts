@@ -12,6 +12,10 @@ const emailFormat = /^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$/;
 /** PostgreSQL stores no NUL, and UTF-8 no half of a surrogate pair: it would arrive as another text. */
 export const isStorable = (text: string): boolean => !text.includes('\0') && !/\p{Surrogate}/u.test(text);
 
+/** At most so many UTF-16 units of a text, which never end inside of a character. */
+const cutText = (text: string, units: number): string =>
+  text.length > units ? text.slice(0, units).replace(/[\ud800-\udbff]$/, '') : text;
+
 /** A value in a message: short, and of what is no text only the type. */
 const show = (value: unknown): string => {
   if (typeof value === 'string') return JSON.stringify(value.slice(0, 60));
@@ -69,7 +73,7 @@ export function parseAddress(value: unknown): string | null {
 /** @throws ValidationError for what no header can hold. */
 export function parseUserAgent(value: unknown): string | null {
   if (value === undefined || value === null) return null;
-  const text = requireString(value, 'userAgent').slice(0, maxUserAgentLength);
+  const text = cutText(requireString(value, 'userAgent'), maxUserAgentLength);
   if (isStorable(text)) return text;
   throw new ValidationError('userAgent holds a NUL or half of a surrogate pair.');
 }

@@ -8,14 +8,11 @@ import type { MigrationAction } from './history.ts';
 import { interruptedIndex, invalidIndexAdvice } from './invalid-index.ts';
 import type { SqlFile, Statement } from './journal.ts';
 import { readProgress, saveProgress } from './progress.ts';
-import { assertLocked, inTransaction } from './session.ts';
+import { assertLocked, inTransaction, prepareSession, type SessionTimeouts } from './session.ts';
 import { describeSqlError } from './sql-error.ts';
+import { runAlone, runInside } from './statement.ts';
 
-export interface TimeoutOptions {
-  /** How long one statement waits for a lock, in milliseconds. Default 5,000; 0 waits for ever. */
-  lockTimeoutMs?: number | undefined;
-  /** How long one statement may take, in milliseconds. Default 0: as long as it needs. */
-  statementTimeoutMs?: number | undefined;
+export interface TimeoutOptions extends SessionTimeouts {
   /** How often a migration that could not get a lock is tried again. Default 5. */
   lockRetries?: number | undefined;
   /** Called before each of these attempts, with the session that blocks where one was seen. */
@@ -34,8 +31,6 @@ interface Run {
   readonly file: SqlFile;
   readonly subject: Subject;
   readonly record: () => Promise<void>;
-  readonly lockTimeoutMs: number;
-  readonly statementTimeoutMs: number;
 }
 
 /**
@@ -47,17 +42,15 @@ export async function applyFile(
   file: SqlFile,
   subject: Subject,
   record: () => Promise<void>,
-  { lockTimeoutMs = 5000, statementTimeoutMs = 0, lockRetries = 5, onBlocked }: TimeoutOptions,
+  { lockRetries = 5, onBlocked, ...timeouts }: TimeoutOptions,
 ): Promise<void> {
-  const run: Run = { session, file, subject, record, lockTimeoutMs, statementTimeoutMs };
-  const blockers = await watchBlockers(pool, session, lockTimeoutMs || 500);
+  const run: Run = { session, file, subject, record: () => asOurselves(session, record) };
+  await prepareSession(session, timeouts);
+  const blockers = await watchBlockers(pool, session, timeouts.lockTimeoutMs || 2000);
   try {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        await (file.inTransaction ? applyWhole(run) : applyByStatement(run));
-        // A SET of this file is none of the next one's business. Not DISCARD ALL: that drops the lock.
-        await session.query('RESET ROLE; RESET ALL');
-        return;
+        return await (file.inTransaction ? applyWhole(run) : applyByStatement(run));
       } catch (error) {
         // 55P03 lock_not_available: our lock_timeout.
         if (sqlState(error) !== '55P03') throw error;
@@ -82,21 +75,19 @@ function blocked(cause: unknown, { key, tag }: Subject, blocker: string | undefi
   );
 }
 
-const inRun = ({ session, lockTimeoutMs, statementTimeoutMs }: Run, work: () => Promise<void>) =>
-  inTransaction(session, async () => {
-    await session.query(
-      `SET LOCAL lock_timeout = ${Number(lockTimeoutMs)}; SET LOCAL statement_timeout = ${Number(statementTimeoutMs)}`,
-    );
-    await work();
-  });
+/** For the rest of the transaction: the file may have changed the role to one that may not write the record. */
+async function asOurselves(session: Database, record: () => Promise<void>): Promise<void> {
+  await session.query('SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE NONE');
+  await record();
+}
 
 async function applyWhole(run: Run): Promise<void> {
   const { session, file, subject, record } = run;
   try {
-    await inRun(run, async () => {
+    await inTransaction(session, async () => {
       await assertLocked(session);
       for (const statement of file.statements) {
-        await session.sql.unsafe(statement.text).catch((error: unknown) => {
+        await runInside(session, statement.text).catch((error: unknown) => {
           throw describeSqlError(error, file, statement, { ...subject, afterwards: 'left nothing behind' });
         });
       }
@@ -120,11 +111,8 @@ async function applyByStatement(run: Run): Promise<void> {
     if (index < progress.done) continue;
     const interrupted = progress.started && index === progress.done;
     try {
-      if (
-        interrupted &&
-        (await withTimeouts(run, () => interruptedIndex(session, statement.text))) === 'complete'
-      ) {
-        await saveProgress(session, file, subject, index + 1, false);
+      if (interrupted && (await interruptedIndex(session, statement.text)) === 'complete') {
+        await noteProgress(run, index + 1, false);
         continue;
       }
       await runStatement(run, index, statement);
@@ -137,7 +125,7 @@ async function applyByStatement(run: Run): Promise<void> {
       });
     }
   }
-  await inRun(run, async () => {
+  await inTransaction(session, async () => {
     await assertLocked(session);
     await run.record();
   });
@@ -147,33 +135,31 @@ async function applyByStatement(run: Run): Promise<void> {
 // the two. Only what PostgreSQL refuses there runs bare, marked as started before.
 async function runStatement(run: Run, index: number, statement: Statement): Promise<void> {
   const { session, file, subject } = run;
+  let refused: unknown;
   await assertLocked(session);
   try {
-    await inRun(run, async () => {
-      await session.sql.unsafe(statement.text);
-      await saveProgress(session, file, subject, index + 1, false);
+    await inTransaction(session, async () => {
+      await runInside(session, statement.text);
+      await asOurselves(session, () => saveProgress(session, file, subject, index + 1, false));
     });
     return;
   } catch (error) {
     // 25001 active_sql_transaction, 2D000 invalid_transaction_termination: a CALL that commits.
     if (!['25001', '2D000'].includes(sqlState(error) ?? '')) throw error;
+    refused = error;
   }
-  await saveProgress(session, file, subject, index, true);
-  await withTimeouts(run, () => session.sql.unsafe(statement.text));
-  await saveProgress(session, file, subject, index + 1, false);
+  await noteProgress(run, index, true);
+  await runAlone(session, statement.text).catch((error: unknown) => {
+    // 42601 syntax_error: several statements, of which the server said before which one cannot be there.
+    throw sqlState(error) === '42601' ? refused : error;
+  });
+  await noteProgress(run, index + 1, false);
 }
 
-async function withTimeouts<Result>(run: Run, work: () => Promise<Result>): Promise<Result> {
-  const { session, lockTimeoutMs, statementTimeoutMs } = run;
-  await session.query(
-    `SET lock_timeout = ${Number(lockTimeoutMs)}; SET statement_timeout = ${Number(statementTimeoutMs)}`,
+const noteProgress = ({ session, file, subject }: Run, done: number, started: boolean) =>
+  inTransaction(session, () =>
+    asOurselves(session, () => saveProgress(session, file, subject, done, started)),
   );
-  try {
-    return await work();
-  } finally {
-    await session.query('RESET lock_timeout; RESET statement_timeout').catch(() => undefined);
-  }
-}
 
 /** What mends a statement that failed. Also forgets its start where it left nothing for the next run to judge. */
 async function advise(
@@ -182,13 +168,13 @@ async function advise(
   { text }: Statement,
   error: unknown,
 ): Promise<string | undefined> {
-  const { session, file, subject } = run;
-  if (sqlState(error) === '25001')
+  const { session } = run;
+  if (['25001', '2D000'].includes(sqlState(error) ?? ''))
     return 'One statement between two "--> statement-breakpoint" can run outside of a transaction.';
   try {
     const advice = await invalidIndexAdvice(session, text);
     // The server answered, so the statement has ended: an index of that name is not of its making.
-    if (advice === undefined) await saveProgress(session, file, subject, index, false);
+    if (advice === undefined) await noteProgress(run, index, false);
     return advice;
   } catch {
     // The connection is gone: what the statement did is judged by the next run.

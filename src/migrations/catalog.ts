@@ -120,7 +120,7 @@ const timescaleQueries = {
     FROM timescaledb_information.hypertable_columnstore_settings`,
   aggregate: `SELECT view_name AS name, concat_ws(' ', view_definition, 'materialized only', materialized_only) AS definition
     FROM timescaledb_information.continuous_aggregates`,
-  policy: `SELECT coalesce(c.view_name, j.hypertable_name) || ' ' || j.proc_name AS name,
+  policy: `SELECT coalesce(c.view_name, j.hypertable_name) || ' ' || j.proc_name || coalesce(' until ' || (j.config ->> 'end_offset'), '') AS name,
       concat_ws(' ', 'every', j.schedule_interval, j.config - 'hypertable_id' - 'mat_hypertable_id') AS definition
     FROM timescaledb_information.jobs j
     LEFT JOIN timescaledb_information.continuous_aggregates c

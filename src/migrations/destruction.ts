@@ -3,7 +3,9 @@ import type { DatabaseKey } from '../databases.ts';
 import type { Database } from '../pool.ts';
 import { catalogLines } from './catalog.ts';
 import type { RollbackStep } from './runner.ts';
+import { prepareSession } from './session.ts';
 import { describeSqlError } from './sql-error.ts';
+import { runInside } from './statement.ts';
 
 /** Lines such as `table public.users` and `column public.users.phone`, without the columns of lost tables. */
 export async function findDestruction(
@@ -25,12 +27,13 @@ async function tryOut(
   steps: readonly RollbackStep[],
 ): Promise<string[]> {
   if (steps.length === 0) return [];
-  await session.query("BEGIN; SET LOCAL lock_timeout = '5s'");
+  await prepareSession(session, {});
+  await session.query('BEGIN');
   try {
     const before = await readHoldings(session);
     for (const { migration, down } of steps) {
       for (const statement of down.statements) {
-        await session.sql.unsafe(statement.text).catch((error: unknown) => {
+        await runInside(session, statement.text).catch((error: unknown) => {
           const afterwards = 'left nothing behind: this was the look ahead at what goes';
           throw describeSqlError(error, down, statement, { key, tag: migration.tag, afterwards });
         });

@@ -29,6 +29,8 @@ export const createHistoryTables = [
     started boolean NOT NULL,
     PRIMARY KEY (tag, action)
   )`,
+  // Earlier versions kept PostgreSQL's own words, which quote values of rows. The second line is the place.
+  `UPDATE ${historyTable} SET error = btrim(split_part(error, E'\\n', 2)) WHERE error LIKE 'Migration % failed %'`,
 ];
 
 export type MigrationAction = 'up' | 'down' | 'mark' | 'repair';

@@ -1,15 +1,16 @@
 // CREATE INDEX CONCURRENTLY that was interrupted leaves an invalid index, which looks like one and serves nobody.
 import type { Database } from '../pool.ts';
+import { firstCommand } from './first-command.ts';
 
 const identifier = '(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)';
 const concurrently = new RegExp(
-  `^(?:\\s+|--[^\\n]*\\n)*create\\s+(?:unique\\s+)?index\\s+concurrently\\s+(?:if\\s+not\\s+exists\\s+)?(${identifier})\\s+on\\s+(?:only\\s+)?(?:(${identifier})\\.)?${identifier}`,
+  `^create\\s+(?:unique\\s+)?index\\s+concurrently\\s+(?:if\\s+not\\s+exists\\s+)?(${identifier})\\s+on\\s+(?:only\\s+)?(?:(${identifier})\\.)?${identifier}`,
   'i',
 );
 
 /** The index that a statement creates concurrently, quoted and with its table's schema, if it does. */
 function createdIndex(statement: string): string | undefined {
-  const match = concurrently.exec(statement);
+  const match = concurrently.exec(statement.slice(firstCommand(statement)));
   const quote = (name: string) => (name.startsWith('"') ? name : `"${name.toLowerCase()}"`);
   if (!match?.[1]) return undefined;
   return match[2] ? `${quote(match[2])}.${quote(match[1])}` : quote(match[1]);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { DatabaseKey } from '../databases.ts';
 import { MigrationError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
-import { forbiddenStatement } from './forbidden.ts';
+import { firstCommand } from './first-command.ts';
 
 /** The table in which drizzle-kit records what it applied, and we do too. */
 export const migrationsTable = '"drizzle"."__drizzle_migrations"';
@@ -106,8 +106,11 @@ function readSql(path: string): string | { problem: string } {
     // What is not UTF-8 would be applied as something else than what stands in the file.
     if (!Buffer.from(sql, 'utf8').equals(bytes))
       return { problem: `${path} is not UTF-8: save it with that encoding.` };
-    const forbidden = forbiddenStatement(sql);
-    return forbidden === undefined ? sql : { problem: `${path} ${forbidden}` };
+    if (sql.startsWith('\uFEFF'))
+      return {
+        problem: `${path} begins with a byte order mark, which PostgreSQL refuses: save it without one.`,
+      };
+    return sql;
   } catch (error) {
     return { problem: `${path} cannot be read (${(error as Error).message}).` };
   }
@@ -120,6 +123,9 @@ export function readDown(migration: Migration): SqlFile | { problem: string } | 
   const sql = readSql(path);
   return typeof sql === 'string' ? splitSql(path, sql) : sql;
 }
+
+/** Whether a file holds nothing but blank space and comments, as breakpoints are. */
+export const isEmpty = ({ sql }: Pick<SqlFile, 'sql'>): boolean => firstCommand(sql) === sql.length;
 
 export const downPath = ({ path }: Pick<Migration, 'path'>): string => path.replace(/\.sql$/, '.down.sql');
 

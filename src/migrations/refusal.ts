@@ -28,6 +28,10 @@ export function refusalError(refusal: Refusal, key: DatabaseKey): Error {
         `${tags} of ${key} is older than the latest applied migration, as after a late merge, nothing was run: ` +
           'apply it with --allow-out-of-order, or generate it again.',
       );
+    case 'empty':
+      return outOfStep(
+        `${tags} of ${key} holds no statement, nothing was run: write what it is to do, or delete its files and its entry in meta/_journal.json.`,
+      );
     case 'orphaned':
       return outOfStep(
         `${tags} of ${key} cannot be taken back from this checkout, nothing was run: the database has a newer migration ` +

@@ -2,13 +2,14 @@
 import { type DatabaseKey, definitionOf } from '../databases.ts';
 import { MigrationError, OutOfStepError, ValidationError } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
-import { timescaleMissing } from '../timescale.ts';
+import { requireTimescale } from '../timescale.ts';
 import { readApplied } from './applied.ts';
 import { applyFile, type Subject, type TimeoutOptions } from './apply.ts';
 import { clearProgress, createHistoryTables, type MigrationAction, recordHistory } from './history.ts';
 import {
   createMigrationsTable,
   downPath,
+  isEmpty,
   type Migration,
   migrationsTable,
   readDown,
@@ -17,7 +18,8 @@ import {
   unfinishedMark,
 } from './journal.ts';
 import { orRefuse, refusalError } from './refusal.ts';
-import { inTransaction, type LockOptions, withMigrationSession } from './session.ts';
+import { inTransaction, type LockOptions, resetSession, withMigrationSession } from './session.ts';
+import { withoutValues } from './sql-error.ts';
 import { compareMigrations, type MigrationState, planDown, planUp } from './state.ts';
 
 interface CommonOptions extends LockOptions, TimeoutOptions {
@@ -57,8 +59,12 @@ export async function migrate(
   key: DatabaseKey,
   options: MigrateOptions = {},
 ): Promise<readonly Migration[]> {
-  const plan = async (on: Database) =>
-    orRefuse(planUp(await readState(on, key, options.folder), options), key);
+  const plan = async (on: Database) => {
+    const run = orRefuse(planUp(await readState(on, key, options.folder), options), key);
+    const empty = run.filter(isEmpty);
+    if (empty.length > 0) throw refusalError({ kind: 'empty', tags: tagsOf(empty) }, key);
+    return run;
+  };
   // Nothing to do needs no lock; what a running migrator has not committed counts as pending.
   const due = await plan(db);
   if (due.length === 0 || options.dryRun) return due;
@@ -112,6 +118,8 @@ export async function redo(
   });
 }
 
+const tagsOf = (migrations: readonly Migration[]) => migrations.map(({ tag }) => tag);
+
 export interface RollbackStep {
   readonly migration: Migration;
   readonly down: SqlFile;
@@ -128,7 +136,7 @@ export function planRollback(
     throw new ValidationError(`count is ${count}: use a whole number from 1.`);
   }
   const run = orRefuse(planDown(state, { count, to }), key);
-  const tags = run.map(({ tag }) => tag);
+  const tags = tagsOf(run);
   if (expected && expected.join() !== tags.join()) {
     throw new OutOfStepError(
       `${key} was migrated meanwhile, nothing was taken back: it would be ${tags.join(', ')} now. Look again.`,
@@ -152,6 +160,9 @@ function requireDown(migration: Migration, key: DatabaseKey): SqlFile {
   }
   const reason = /^--\s*irreversible:\s*(.*)/.exec(down.sql)?.[1];
   if (reason !== undefined) throw refuse(`${reason.trim() || 'it is marked irreversible'}.`);
+  if (isEmpty(down)) {
+    throw refuse(`${downPath(migration)} holds no statement. Write it, or "-- irreversible: reason".`);
+  }
   return down;
 }
 
@@ -248,19 +259,18 @@ async function execute(
   try {
     await applyFile(where, file, subject, recordAll, options);
   } catch (error) {
+    const failed = { ...entry, result: 'failed', error: withoutValues(error, file) } as const;
     // The history tells of failures too; where the connection itself is gone, it cannot.
-    const failed = { ...entry, result: 'failed', error: String((error as Error).message) } as const;
-    await recordHistory(session, failed).catch(() => undefined);
+    await resetSession(session)
+      .then(() => recordHistory(session, failed))
+      .catch(() => undefined);
     throw error;
   }
   options.onDone?.(migration, Date.now() - startedAt.getTime());
 }
 
 async function requireExtensions(db: Database, key: DatabaseKey): Promise<void> {
-  for (const extension of definitionOf(key).extensions) {
-    const { rowCount } = await db.query('SELECT 1 FROM pg_available_extensions WHERE name = $1', [extension]);
-    if (rowCount === 0) throw timescaleMissing(db.name);
-  }
+  if (definitionOf(key).extensions.includes('timescaledb')) await requireTimescale(db);
 }
 
 async function createTables(session: Database): Promise<void> {

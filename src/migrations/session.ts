@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConfigurationError, MigrationError } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
+import { endingTimeouts } from '../timeouts.ts';
 
 // Any fixed number: it only has to differ from what other programs lock in the same database.
 const lockId = '7218340911';
@@ -36,6 +37,7 @@ export async function withMigrationSession<Result>(
   }
   // Not one of the pool's connections: those are closed when idle or old, which would drop the lock.
   await using session = pool.dedicated();
+  await prepareSession(session, {});
   await lock(session, waitSeconds, onWait);
   try {
     return await work(session);
@@ -110,6 +112,35 @@ export async function assertLocked(session: Database): Promise<void> {
   throw new MigrationError(
     `The migration lock of ${session.name} is lost: the connection broke, or a proxy shares it. Run the command again, on the server's own URL.`,
     { database: session.key ?? session.name },
+  );
+}
+
+export interface SessionTimeouts {
+  /** How long one statement waits for a lock, in milliseconds. Default 5,000; 0 waits for ever. */
+  lockTimeoutMs?: number | undefined;
+  /** How long one statement may take, in milliseconds. Default 0: as long as it needs. */
+  statementTimeoutMs?: number | undefined;
+}
+
+/**
+ * Takes back what the SQL of a file may have left in the session, and sets the timeouts for the next one, in milliseconds.
+ * Not DISCARD ALL: that drops the lock. The database may have timeouts of its own, for applications.
+ */
+export async function prepareSession(
+  session: Database,
+  { lockTimeoutMs = 5000, statementTimeoutMs = 0 }: SessionTimeouts,
+): Promise<void> {
+  await resetSession(session);
+  await session.query(
+    `SELECT pg_catalog.set_config(name, CASE name WHEN 'lock_timeout' THEN $1 WHEN 'statement_timeout' THEN $2 ELSE '0' END, false)
+     FROM pg_catalog.pg_settings WHERE name = ANY ($3)`,
+    [String(lockTimeoutMs), String(statementTimeoutMs), ['lock_timeout', ...endingTimeouts]],
+  );
+}
+
+export async function resetSession(session: Database): Promise<void> {
+  await session.query(
+    'RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES',
   );
 }
 

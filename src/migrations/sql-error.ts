@@ -1,12 +1,23 @@
 // Shows where in a migration PostgreSQL found its error: file, line, caret.
 import type { DatabaseKey } from '../databases.ts';
 import { MigrationError } from '../errors.ts';
+import { firstCommand } from './first-command.ts';
 import type { SqlFile, Statement } from './journal.ts';
+import { asSent, isRefusedInside } from './statement.ts';
 
 interface PostgresErrorFields {
+  code: string;
+  /** Only the server's own errors have one. */
+  severity?: string;
   message: string;
   /** Characters from the start of the statement, from 1. */
   position?: string;
+  /** The same in `internal_query`, where the statement ran inside of another. */
+  internal_position?: string;
+  internal_query?: string;
+  constraint_name?: string;
+  table_name?: string;
+  column_name?: string;
   detail?: string;
   hint?: string;
 }
@@ -18,19 +29,19 @@ export function describeSqlError(
   statement: Statement,
   subject: { key: DatabaseKey; tag: string; afterwards: string; advice?: string | undefined },
 ): MigrationError {
-  const { message, position, detail, hint } = error as PostgresErrorFields;
-  const start =
-    statement.offset +
-    (position ? codeUnits(statement.text, Number(position) - 1) : firstCommand(statement.text));
-  const { line, column, text } = locate(file.sql, start);
+  const { message, detail, hint } = isRefusedInside(error)
+    ? { message: refusedInside, detail: (error as Error).message, hint: undefined }
+    : (error as PostgresErrorFields);
+  const { line, column, text } = locate(file.sql, statement.offset + placeOf(error, statement.text));
+  const shown = excerpt(text, column);
   const gutter = String(line).length;
   const lines = [
-    `Migration ${subject.tag} of ${subject.key} failed and ${subject.afterwards}: ${message}`,
+    `Migration ${subject.tag} of ${subject.key} failed and ${subject.afterwards}: ${shorten(message)}`,
     `  at ${file.path}:${line}:${column}`,
-    `  ${line} | ${text}`,
-    `  ${' '.repeat(gutter)} | ${text.slice(0, column - 1).replace(/[^\t]/g, ' ')}^`,
-    detail && `  detail: ${detail}`,
-    hint && `  hint: ${hint}`,
+    `  ${line} | ${shown.text}`,
+    `  ${' '.repeat(gutter)} | ${shown.before.replace(/[^\t]/g, ' ')}^`,
+    detail && `  detail: ${shorten(detail)}`,
+    hint && `  hint: ${shorten(hint)}`,
     subject.advice && `  ${subject.advice}`,
   ];
   return new MigrationError(lines.filter(Boolean).join('\n'), {
@@ -41,12 +52,63 @@ export function describeSqlError(
   });
 }
 
-/** PostgreSQL counts characters, JavaScript UTF-16 code units. */
-const codeUnits = (text: string, characters: number) => [...text].slice(0, characters).join('').length;
+/** What the history may keep of a failure: no words of PostgreSQL that may quote values of rows. */
+export function withoutValues(error: unknown, file: Pick<SqlFile, 'path' | 'sql'>): string {
+  const { message, line, cause } = error as MigrationError;
+  const server = (cause ?? error) as PostgresErrorFields;
+  // Our own words, such as those about a lost lock.
+  if (server.severity === undefined) return message;
+  const names = [
+    server.constraint_name && `constraint ${server.constraint_name}`,
+    server.table_name && `table ${server.table_name}`,
+    server.column_name && `column ${server.column_name}`,
+  ];
+  const place = `SQLSTATE ${server.code} at ${file.path}${line === undefined ? '' : `:${line}`}`;
+  return [place, ...names, isAboutText(server, file.sql) && server.message].filter(Boolean).join(', ');
+}
 
-/** Past blank space and comments: where an error without a position is shown. */
-function firstCommand(text: string): number {
-  return /^(?:\s+|--[^\n]*(?:\n|$))*/.exec(text)?.[0].length ?? 0;
+// Class 42, syntax error or access rule violation, at a place in the file: a word of the file itself.
+const isAboutText = ({ code, position, internal_query: query }: PostgresErrorFields, sql: string) =>
+  code.startsWith('42') && (position !== undefined || (query !== undefined && sql.includes(query.slice(1))));
+
+const refusedInside =
+  'BEGIN, COMMIT, ROLLBACK and SAVEPOINT have no place in a migration, which is one transaction already ' +
+  '(or none, with "-- transaction: none" in its first line), nor has COPY with STDIN or STDOUT: use INSERT';
+
+/** Where in a statement's text the error is, in code units. */
+function placeOf(error: unknown, text: string): number {
+  const { position, internal_position, internal_query } = error as PostgresErrorFields;
+  if (position) return codeUnits(text, Number(position) - 1);
+  if (internal_position && internal_query) {
+    // The text itself, or the body of a function that it creates, unless that stands there twice.
+    const sent = asSent(text);
+    const place = sent.indexOf(internal_query);
+    if (place >= 0 && place === sent.lastIndexOf(internal_query)) {
+      const found = place + codeUnits(internal_query, Number(internal_position) - 1);
+      return Math.max(found - (sent.length - text.length), 0);
+    }
+  }
+  return firstCommand(text);
+}
+
+/** PostgreSQL counts characters, JavaScript UTF-16 code units. */
+function codeUnits(text: string, characters: number): number {
+  let units = 0;
+  let left = characters;
+  for (const character of text) {
+    if (left <= 0) break;
+    units += character.length;
+    left -= 1;
+  }
+  return units;
+}
+
+// PostgreSQL quotes the whole of a comment without an end. A migration in one long line is no better.
+const shorten = (text: string) => (text.length > 500 ? `${text.slice(0, 500)}…` : text);
+
+function excerpt(text: string, column: number): { text: string; before: string } {
+  const from = text.length > 200 ? Math.max(column - 100, 0) : 0;
+  return { text: text.slice(from, from + 200), before: text.slice(from, column - 1) };
 }
 
 function locate(sql: string, offset: number): { line: number; column: number; text: string } {

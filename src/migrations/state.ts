@@ -60,6 +60,7 @@ export type Refusal =
   | { readonly kind: 'unsound'; readonly problems: readonly string[] }
   | { readonly kind: 'edited'; readonly tags: readonly string[] }
   | { readonly kind: 'out-of-order'; readonly tags: readonly string[] }
+  | { readonly kind: 'empty'; readonly tags: readonly string[] }
   | { readonly kind: 'orphaned'; readonly tags: readonly string[] }
   | { readonly kind: 'unknown-target'; readonly tags: readonly string[] };
 

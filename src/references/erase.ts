@@ -74,7 +74,10 @@ export async function eraseUser(
   if (id === erasedUserId) {
     throw new ValidationError(`${id} stands for people who are erased already: it is nobody's id.`);
   }
-  if (!(graceMs >= 0)) throw new ValidationError(`graceMs is ${graceMs}: use milliseconds from 0.`);
+  // A longer timer of Node ends at once: the services would get no time.
+  if (!(graceMs >= 0 && graceMs < 2 ** 31)) {
+    throw new ValidationError(`graceMs is ${graceMs}: use milliseconds from 0 to ${2 ** 31 - 1}.`);
+  }
   if (!(Number.isInteger(lockTimeoutMs) && lockTimeoutMs > 0 && lockTimeoutMs <= maxLockTimeoutMs)) {
     throw new ValidationError(`lockTimeoutMs is ${lockTimeoutMs}: use whole milliseconds from 1.`);
   }

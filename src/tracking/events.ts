@@ -5,8 +5,13 @@ import { type Database, Pool } from '../pool.ts';
 import { Transaction, withTransaction } from '../transaction.ts';
 import { copyStatement, encodeCopy, toJson } from './binary.ts';
 import { type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
-import { lateHours, noteLateHours } from './late.ts';
-import { LocationsRejectedError, type RejectedLocation, validateLocations } from './validate.ts';
+import {
+  LocationsRejectedError,
+  pointLimits,
+  type RejectedLocation,
+  validateLocations,
+  type ZeroPositionOption,
+} from './validate.ts';
 
 /** From here on COPY is faster than arrays, its additional round trips included (bench: tracking). */
 export const rowsForCopy = 400;
@@ -20,7 +25,7 @@ export const unnestLocations = `unnest(${locationColumns
   .join(', ')}) AS event (${columnNames})`;
 const insert = `INSERT INTO location_events (${columnNames}) SELECT ${columnNames} FROM ${unnestLocations}`;
 
-export interface RecordOptions {
+export interface RecordOptions extends ZeroPositionOption {
   /** What happens to a batch with points that do not fit. Default `reject`: none of it is stored. */
   onInvalid?: 'reject' | 'skip';
 }
@@ -35,38 +40,38 @@ export interface RecordResult {
  * Writes one point.
  * @throws LocationsRejectedError when it does not fit, with the reason.
  */
-export async function recordLocation(db: Database, event: LocationInput): Promise<void> {
-  await recordLocations(db, [event]);
+export async function recordLocation(
+  db: Database,
+  event: LocationInput,
+  options: ZeroPositionOption = {},
+): Promise<void> {
+  await recordLocations(db, [event], options);
 }
 
 /**
  * Writes many points, rounded to what the columns keep: all of them or, when it throws, none. Points
- * older than the raw retention are refused; late ones are noted for `refreshLateLocations`.
+ * older than the raw retention are refused.
  * @throws LocationsRejectedError with the index and reason of each point that does not fit: nothing was written.
  */
 export async function recordLocations(
   db: Database,
   events: readonly LocationInput[],
-  { onInvalid = 'reject' }: RecordOptions = {},
+  { onInvalid = 'reject', ...allowed }: RecordOptions = {},
 ): Promise<RecordResult> {
-  const { valid, rejected } = validateLocations(events);
+  const { valid, rejected } = validateLocations(events, pointLimits(allowed));
   if (rejected.length > 0 && onInvalid === 'reject') throw new LocationsRejectedError(rejected);
   await insertLocations(db, valid);
   return { written: valid.length, rejected };
 }
 
-/** Writes points that were checked where they entered, and notes the late ones, as a whole. */
+/** Writes points that were checked where they entered, as a whole. */
 export async function insertLocations(db: Database, events: readonly LocationInput[]): Promise<void> {
   if (events.length === 0) return;
-  const late = lateHours(events);
-  if (events.length < rowsForCopy && late.size === 0) {
+  if (events.length < rowsForCopy) {
     await db.query(insert, arraysOf(events));
     return;
   }
-  await inTransaction(db, async (transaction) => {
-    await appendLocations(transaction, events);
-    await noteLateHours(transaction, late);
-  });
+  await inTransaction(db, (transaction) => appendLocations(transaction, events));
 }
 
 /** The rows alone, inside of a transaction. */

@@ -23,7 +23,8 @@ export interface LocationHistory {
 /**
  * The whole of `[from, to)`: hours from the aggregate for what is older than a day, raw points for
  * the rest, no point in both and none left out. Hours that the range cuts are computed from their
- * raw points, while those exist.
+ * raw points, while those exist; their `avgLongitude` is right across 180° too, that of whole hours is
+ * as `getHourlyStats` has it.
  * @throws ValidationError for a device id that is no uuid, or a range that does not end after it begins.
  */
 export async function getLocationHistory(
@@ -58,6 +59,10 @@ function withDates<Row extends object, Name extends keyof Row>(row: Row, names: 
 
 const hourlyColumns = `device_id AS "deviceId", user_id AS "userId", app_source AS "appSource"`;
 
+// Nobody crosses half of the earth in an hour: such points lie on both sides of 180°, where -179 means 181.
+const averageLongitude = `CASE WHEN max(longitude) - min(longitude) <= 180 THEN avg(longitude)
+    ELSE (avg(longitude + CASE WHEN longitude < 0 THEN 360 ELSE 0 END) + 180) % 360 - 180 END`;
+
 // $1 device, $2 from, $3 to. The older part ends at "edge"; of it, whole hours lie in [first, last).
 const historyQuery = `
   WITH bounds AS (
@@ -73,7 +78,7 @@ const historyQuery = `
     WHERE device_id = $1::uuid AND hour >= (SELECT first FROM bounds) AND hour < (SELECT last FROM bounds)
   ), cut AS (
     SELECT date_trunc('hour', time, 'UTC') AS hour, ${hourlyColumns}, count(*) AS "pointCount",
-      avg(latitude) AS "avgLatitude", avg(longitude) AS "avgLongitude", avg(speed) AS "avgSpeed",
+      avg(latitude) AS "avgLatitude", ${averageLongitude} AS "avgLongitude", avg(speed) AS "avgSpeed",
       max(speed) AS "maxSpeed", min(time) AS "firstEvent", max(time) AS "lastEvent"
     FROM location_events
     WHERE device_id = $1::uuid AND time >= $2::timestamptz AND time < (SELECT edge FROM bounds)

@@ -3,14 +3,23 @@ import { trackingPolicies } from '../../schema/tracking.ts';
 import { copyFrom } from '../copy.ts';
 import { sqlState } from '../errors.ts';
 import { type Database, Pool } from '../pool.ts';
+import { liftTimeouts } from '../timeouts.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 import { CopyEncoder, copyStatement, encodeCopy } from './binary.ts';
 import type { LocationInput } from './columns.ts';
 import { appendLocations, takesCopy } from './events.ts';
+import type { TimeRange } from './history.ts';
 import { milliseconds } from './interval.ts';
-import { forgetLateHours, isLate, type LateRefresh, noteLateHours, refreshHours } from './late.ts';
 import { type LocationDefaults, type LocationFormat, parseLocations } from './parse.ts';
-import { checkLocation, checkTime, timeLimits } from './validate.ts';
+import { refreshHours } from './refresh.ts';
+import {
+  checkLocation,
+  checkPosition,
+  checkTime,
+  type PointLimits,
+  pointLimits,
+  type ZeroPositionOption,
+} from './validate.ts';
 
 /** Points, or text to read them from: a file's stream, for example. */
 export type LocationSource =
@@ -33,7 +42,7 @@ export interface ImportReject {
   bytes?: Uint8Array;
 }
 
-export interface ImportOptions {
+export interface ImportOptions extends ZeroPositionOption {
   /** Moves every point in time, in milliseconds. Default 0. */
   shiftMs?: number;
   /** For each point that does not fit; all others are loaded. A promise is waited for. Default: it is counted. */
@@ -55,9 +64,11 @@ export interface ImportResult {
   olderThanRetention: number;
   /** Points that went straight into compressed chunks. */
   compressed: number;
-  /** Ranges of `location_hourly` that were refreshed. The rest is the refresh policy's, or a later `refreshLateLocations`'. */
-  refreshed: LateRefresh['ranges'];
-  /** Why the refresh failed; the late hours are left to `refreshLateLocations`, the others to the policy. */
+  /** Line of the last point where CSV ends inside a number, without a line break: digits may be missing. */
+  unendedLine: number | null;
+  /** Ranges of `location_hourly` that were refreshed. The rest is left to the refresh policies. */
+  refreshed: TimeRange[];
+  /** Why the refresh failed: the hours are left to the refresh policies. */
   refreshError?: unknown;
 }
 
@@ -71,8 +82,8 @@ const rowsPerInsert = 5_000;
 /**
  * Loads points of any age, all that fit or, when it throws, none. Where TimescaleDB can (2.24 and
  * newer), days that are old enough to be compressed are written compressed. Afterwards it refreshes
- * the hours that it touched, inside of the raw retention; a transaction cannot, and a role that does
- * not own the aggregate may not: they leave the late hours to `refreshLateLocations`.
+ * the hours that it touched, inside of the raw retention; a transaction cannot, and a role that does not own
+ * the aggregate may not: they leave the hours to the refresh policies.
  * @throws ValidationError for text whose header is wrong; nothing was loaded.
  */
 export async function importLocations(
@@ -85,13 +96,14 @@ export async function importLocations(
     await load.into(db as Transaction);
     return { ...load.result, refreshed: [] };
   }
-  const notes = await withTransaction(db, (transaction) => load.into(transaction));
+  await withTransaction(db, async (transaction) => {
+    await liftTimeouts(transaction);
+    return load.into(transaction);
+  });
   if (load.isBehindView) return { ...load.result, refreshed: [] };
   // The points are there: whatever happens to the refresh, a second import would double them.
   try {
-    const refreshed = await refreshHours(db, load.hours);
-    await forgetLateHours(db, notes);
-    return { ...load.result, refreshed };
+    return { ...load.result, refreshed: await refreshHours(db, load.hours) };
   } catch (refreshError) {
     return { ...load.result, refreshed: [], ...(isExpected(refreshError) ? {} : { refreshError }) };
   }
@@ -104,7 +116,7 @@ const isExpected = (error: unknown) => ['42501', '42883', '3F000'].includes(sqlS
 class Load {
   readonly #source: LocationSource;
   readonly #options: ImportOptions;
-  readonly #limits = timeLimits({ anyAge: true });
+  readonly #limits;
   readonly #retentionStart = Date.now() - milliseconds(retention);
   /** Days that end before this are old enough to be compressed. */
   readonly #compressedBefore = Math.floor((Date.now() - milliseconds(compression.after)) / day) * day;
@@ -117,10 +129,12 @@ class Load {
   #rejected = 0;
   #olderThanRetention = 0;
   #compressed = 0;
+  #unendedLine: number | null = null;
 
   constructor(source: LocationSource, options: ImportOptions) {
     this.#source = source;
     this.#options = options;
+    this.#limits = pointLimits({ ...options, anyAge: true });
   }
 
   get result(): Omit<ImportResult, 'refreshed'> {
@@ -131,19 +145,16 @@ class Load {
       to: this.#loaded > 0 ? new Date(this.#newest) : null,
       olderThanRetention: this.#olderThanRetention,
       compressed: this.#compressed,
+      unendedLine: this.#unendedLine,
     };
   }
 
-  /** @returns ids of the late hours that it noted. */
-  async into(transaction: Transaction): Promise<string[]> {
+  async into(transaction: Transaction): Promise<void> {
     this.isBehindView = !(await takesCopy(transaction));
     if (this.isBehindView) await this.#insert(transaction);
     else if (await compressesDirectly(transaction)) await this.#copyByAge(transaction);
     else await copyFrom(transaction, copyStatement, this.#encode());
-    const late = new Set([...this.hours].filter((at) => isLate(at)));
-    const notes = await noteLateHours(transaction, late);
     await this.#options.beforeCommit?.();
-    return notes;
   }
 
   async *#encode(): AsyncGenerator<Uint8Array> {
@@ -216,8 +227,10 @@ class Load {
       const events: LocationInput[] = [];
       for (const parsed of lines) {
         const checked = 'event' in parsed ? this.#check(parsed.event) : parsed.reason;
-        if (typeof checked !== 'string') events.push(checked);
-        else {
+        if (typeof checked !== 'string') {
+          events.push(checked);
+          if ('mayBeCut' in parsed && parsed.mayBeCut) this.#unendedLine = parsed.line;
+        } else {
           const { line: position, text } = parsed;
           const bytes = 'bytes' in parsed && parsed.bytes ? { bytes: parsed.bytes } : {};
           await this.#reject({ position, reason: checked, text, ...bytes });
@@ -237,6 +250,7 @@ class Load {
       const valid = checkLocation(point, {
         oldest: Number.NEGATIVE_INFINITY,
         newest: Number.POSITIVE_INFINITY,
+        allowZeroPosition: true,
       });
       const checked = typeof valid === 'string' ? valid : this.#check(valid);
       if (typeof checked === 'string') await this.#reject({ position, reason: checked });
@@ -252,8 +266,8 @@ class Load {
   #check(point: LocationInput): LocationInput | string {
     const { shiftMs = 0 } = this.#options;
     const event = shiftMs === 0 ? point : { ...point, time: new Date(point.time.getTime() + shiftMs) };
-    const reason = checkTime(event.time, this.#limits);
-    if (reason !== undefined) return `time ${reason}`;
+    const reason = checkImport(event, this.#limits);
+    if (reason !== undefined) return reason;
     const at = event.time.getTime();
     this.#loaded += 1;
     this.#oldest = Math.min(this.#oldest, at);
@@ -267,6 +281,12 @@ class Load {
     this.#rejected += 1;
     return this.#options.onReject?.(reject);
   }
+}
+
+/** Why a point whose values fit is not imported. */
+export function checkImport(event: LocationInput, limits: PointLimits): string | undefined {
+  const reason = checkTime(event.time, limits);
+  return reason === undefined ? checkPosition(event, limits) : `time ${reason}`;
 }
 
 /** Whether COPY may write compressed chunks here: TimescaleDB below 2.24 refuses it beside a continuous aggregate. */

@@ -9,7 +9,6 @@ export {
   importLocations,
   type LocationSource,
 } from './import.ts';
-export { type LateRefresh, refreshLateLocations } from './late.ts';
 export { comparePolicies, type PolicyDifference } from './policies.ts';
 export {
   getHourlyStats,

@@ -2,8 +2,8 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { sqlState } from '../errors.ts';
 import type { Pool } from '../pool.ts';
-import type { LocationInput } from './columns.ts';
-import { NumberedBatches, type Place } from './numbered-batches.ts';
+import { type LocationInput, locationColumns } from './columns.ts';
+import { NumberedBatches } from './numbered-batches.ts';
 
 export interface BatchFacts {
   events: number;
@@ -39,6 +39,7 @@ interface Entry {
 
 export class Lane {
   readonly #options: LaneOptions;
+  readonly #db: Pool;
   readonly #batches: NumberedBatches;
   #queue: Entry[] = [];
   #running: Promise<void> | undefined;
@@ -49,13 +50,16 @@ export class Lane {
   /** Why everything that is left fails, once that is decided. */
   #end: { reason: unknown } | undefined;
   #gathers = false;
+  /** Attempts without an answer, one after the other. */
+  #silences = 0;
   /** Ends the wait that the lane is in, whatever it waits for. */
   #wake: (() => void) | undefined;
 
   constructor(db: Pool, options: LaneOptions) {
     this.#options = options;
     // Whether a batch was stored, a replica may not know yet.
-    this.#batches = new NumberedBatches(db.primary);
+    this.#db = db.primary;
+    this.#batches = new NumberedBatches(this.#db);
   }
 
   add(event: LocationInput): Promise<void> {
@@ -123,15 +127,19 @@ export class Lane {
     this.#gathers = false;
   }
 
-  /** Tries until the batch is stored; what can never be stored is parted from the rest and rejected. */
+  /** Tries until the batch is stored, or its parts are: what can never be stored is rejected. */
   async #deliver(batch: readonly Entry[]): Promise<void> {
     const events = batch.map(({ event }) => event);
     const place = this.#batches.next();
     const begin = performance.now();
     const { retryDelayMs } = this.#options;
+    /** Why no attempt at the whole batch follows. */
+    let stop: { error: unknown } | undefined;
     for (let attempt = 1; ; attempt += 1) {
-      const failure = this.#end ? { error: this.#end.reason } : await this.#attempt(events, place);
-      if (failure === undefined) {
+      const outcome = await this.#attempt(() =>
+        stop ? this.#batches.skip(place) : this.#batches.write(events, place),
+      );
+      if ('isStored' in outcome && outcome.isStored) {
         this.#batches.confirm(place);
         for (const { resolve } of batch) resolve();
         const durationMs = performance.now() - begin;
@@ -140,17 +148,17 @@ export class Lane {
       }
       const ended = this.#end;
       if (ended) return this.#reject(batch, ended.reason);
-      const { error } = failure;
-      const verdict = judge(error);
-      if (verdict === 'refused' || (verdict === 'unfit' && batch.length === 1)) {
-        this.#batches.giveUp();
-        return this.#reject(batch, error);
-      }
-      if (verdict === 'unfit') {
+      if ('isStored' in outcome) {
+        if (batch.length === 1) return this.#reject(batch, stop?.error);
         const half = Math.ceil(batch.length / 2);
         await this.#deliver(batch.slice(0, half));
         return this.#deliver(batch.slice(half));
       }
+      const { error } = outcome;
+      const verdict = judge(error);
+      if (verdict === 'closed') return this.#reject(batch, error);
+      if (verdict === 'unfit' || (verdict === 'too large' && batch.length > 1)) stop ??= { error };
+      if (verdict === 'unfit') continue;
       const delayMs = Math.min(retryDelayMs.min * 2 ** Math.min(attempt - 1, 30), retryDelayMs.max);
       this.#options.onRetry({ error, events: batch.length, attempt, delayMs });
       // Half of it at random: writers that lost the same server do not come back in step.
@@ -158,21 +166,25 @@ export class Lane {
     }
   }
 
-  /** @returns nothing when the batch is stored. */
-  async #attempt(events: readonly LocationInput[], place: Place): Promise<{ error: unknown } | undefined> {
+  async #attempt(work: () => Promise<boolean>): Promise<{ isStored: boolean } | { error: unknown }> {
+    if (this.#end) return { error: this.#end.reason };
     const { attemptTimeoutMs } = this.#options;
-    const silence = new Error(`No answer in ${attemptTimeoutMs} ms.`);
-    const answer = this.#batches.write(events, place).then(
-      () => undefined,
+    const begin = performance.now();
+    const silence = { error: new Silence(attemptTimeoutMs) };
+    const answer = work().then(
+      (isStored) => ({ isStored }),
       (error: unknown) => ({ error }),
     );
-    const timeout = this.#wait(attemptTimeoutMs).then(() => ({
-      error: Object.assign(silence, { code: 'ETIMEDOUT' }),
-    }));
-    const failure = await Promise.race([answer, timeout]);
+    const timeout = this.#wait(attemptTimeoutMs).then(() => silence);
+    const outcome = await Promise.race([answer, timeout]);
     this.#wake?.();
-    if (failure && !isAnswer(failure.error)) this.#batches.loseAnswer();
-    return failure;
+    if ('error' in outcome && !isAnswer(outcome.error)) this.#batches.loseAnswer();
+    this.#silences = outcome === silence ? this.#silences + 1 : 0;
+    // Where one connection is silent, those that are as old are too, as after a change of the network. Less and
+    // less often: a new connection may need longer than an attempt.
+    if (outcome === silence && !this.#end && Number.isInteger(Math.log2(this.#silences)))
+      this.#db.renew(begin);
+    return outcome;
   }
 
   #unlessEnded(work: Promise<void>): Promise<void> {
@@ -206,24 +218,56 @@ export class Lane {
   }
 }
 
-/** Classes of SQLSTATE that pass by themselves: connection, rollback, resources, locks, operator, system, read-only. */
-const passing = ['08', '25', '28', '3D', '40', '53', '55', '57', '58', 'XX'];
-/** Classes of values: data, constraints, a view's check option, limits of the program, RAISE of a trigger. */
-const values = ['22', '23', '44', '54', 'P0'];
-const isSqlState = (code: string) => /^[0-9A-Z]{5}$/.test(code);
+/** The server may work on, or the network have lost what it said. */
+class Silence extends Error {
+  readonly code = 'ETIMEDOUT';
 
-/** Whether the server said what became of the attempt. Class 08 and 57P0x say that the session ended. */
-function isAnswer(error: unknown): boolean {
-  const code = sqlState(error) ?? '';
-  return isSqlState(code) && !code.startsWith('08') && !code.startsWith('57P');
+  constructor(milliseconds: number) {
+    super(`No answer in ${milliseconds} ms.`);
+  }
 }
 
-/** What becomes of a batch: tried again, parted to find the event that does not fit, or refused as a whole. */
-function judge(error: unknown): 'again' | 'unfit' | 'refused' {
-  const code = sqlState(error) ?? '';
-  // A pool that was closed stays closed; other errors of the network pass. A login may be mended meanwhile.
-  if (/^(CONNECTION_(CLOSED|DESTROYED)|CONNECT_TIMEOUT|E[A-Z_]+)$/.test(code)) return 'again';
-  if (!isSqlState(code)) return 'refused';
-  if (passing.includes(code.slice(0, 2))) return 'again';
-  return values.includes(code.slice(0, 2)) ? 'unfit' : 'refused';
+/** Classes of SQLSTATE: data, constraints, a view's check option, limits of the program, RAISE of a trigger. */
+const values = ['22', '23', '44', '54', 'P0'];
+/** query_canceled, as by statement_timeout; transaction_timeout; out_of_memory; configuration_limit_exceeded. */
+const sizes = ['57014', '25P04', '53200', '53400'];
+
+/** Whether the server said what became of the attempt: only an ERROR leaves the session alive. PgBouncer says 08. */
+function isAnswer(error: unknown): boolean {
+  const said = serverError(error);
+  return said?.severity === 'ERROR' && !said.code.startsWith('08');
+}
+
+/**
+ * What becomes of a batch: tried again, parted to find the event that does not fit, or parted because it is too
+ * much at once. Only what the server says of values is unfit: rights, certificates and tables come back.
+ */
+function judge(error: unknown): 'again' | 'unfit' | 'too large' | 'closed' {
+  const said = serverError(error);
+  if (said?.severity === 'ERROR' && isOfValues(said)) return 'unfit';
+  if (error instanceof Silence || error instanceof RangeError) return 'too large';
+  if (said && sizes.includes(said.code)) return 'too large';
+  // A pool that was closed stays closed.
+  return sqlState(error) === 'CONNECTION_ENDED' ? 'closed' : 'again';
+}
+
+interface ServerError {
+  readonly code: string;
+  readonly severity: string;
+  readonly table_name?: string;
+  readonly column_name?: string;
+}
+
+/** A constraint of the writer's own table, or a column that no event has, says nothing about an event. */
+function isOfValues({ code, table_name: table, column_name: column }: ServerError): boolean {
+  if (!values.includes(code.slice(0, 2)) || table === 'location_writers') return false;
+  return code !== '23502' || locationColumns.some(({ name }) => name === column);
+}
+
+/** What PostgreSQL or a proxy said, wherever it hides in a chain of causes. */
+function serverError(error: unknown): ServerError | undefined {
+  for (let current = error; current instanceof Error; current = current.cause) {
+    if ('severity' in current && 'code' in current) return current as unknown as ServerError;
+  }
+  return undefined;
 }

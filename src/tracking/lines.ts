@@ -8,6 +8,8 @@ const longestLine = 1_000_000;
 interface Lines {
   readonly texts: readonly string[];
   /** By their place: lines that are no UTF-8, as they stood. Their text has U+FFFD where it cannot be read. */
+  /** The last one, where no line break ends it. */
+  readonly isUnended?: boolean;
   readonly broken?: ReadonlyMap<number, Uint8Array>;
 }
 
@@ -24,7 +26,7 @@ export async function* splitLines(source: AsyncIterable<string | Uint8Array>): A
     }
     if (end > 0) yield readLines(bytes.subarray(0, end - 1));
   }
-  if (rest.length > 0) yield readLines(rest);
+  if (rest.length > 0) yield { ...readLines(rest), isUnended: true };
 }
 
 const lineFeed = 0x0a;

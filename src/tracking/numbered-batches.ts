@@ -6,7 +6,6 @@ import { withTransaction } from '../transaction.ts';
 import { copyStatement, encodeCopy } from './binary.ts';
 import type { LocationInput } from './columns.ts';
 import { arraysOf, columnNames, rowsForCopy, takesCopy, unnestLocations } from './events.ts';
-import { lateHours, noteLateHours } from './late.ts';
 
 /** A row of location_writers. An attempt keeps to the row that it began with. */
 interface Row {
@@ -22,11 +21,9 @@ export interface Place {
   readonly number: number;
 }
 
-const newRow = (): Row => ({ id: randomUUID(), isRegistered: false, last: 0 });
-
 export class NumberedBatches {
   readonly #db: Pool;
-  #row = newRow();
+  readonly #row: Row = { id: randomUUID(), isRegistered: false, last: 0 };
   #copies: boolean | undefined;
   /** An attempt at the next number ended without an answer: it may be committed, or go on. */
   #isUnsettled = false;
@@ -40,15 +37,18 @@ export class NumberedBatches {
     return { row: this.#row, number: this.#row.last + 1 };
   }
 
-  /** Stores the batch in its place, unless the number of the row shows that it is stored already. */
-  async write(events: readonly LocationInput[], { row, number }: Place): Promise<void> {
+  /**
+   * Stores the batch in its place, unless the number of the row shows that it is stored already.
+   * @returns true: it is stored.
+   */
+  async write(events: readonly LocationInput[], { row, number }: Place): Promise<true> {
     await this.#register(row);
     const isStored =
       (this.#isUnsettled && (await this.#settle(row, number))) ||
       (await this.#insert(row, number, events)) ||
       (await this.#isReached(row, number)) ||
       (await this.#insertAnew(row, number, events));
-    if (isStored) return;
+    if (isStored) return true;
     const message = 'The number of the writer was moved by somebody else.';
     throw Object.assign(new Error(message), { code: '40001' });
   }
@@ -65,12 +65,23 @@ export class NumberedBatches {
   }
 
   /**
-   * The batch is given up. If an attempt at it may still be stored, its number must not be that of
-   * another one: then a row of its own begins.
+   * Takes the number of a batch away from its attempts, so that it may be given up, or written in parts: one
+   * that arrives later than this stores nothing. The number moves by two, which no batch does.
+   * @returns whether an attempt has stored the batch.
    */
-  giveUp(): void {
-    if (this.#isUnsettled) this.#row = newRow();
-    this.#isUnsettled = false;
+  async skip({ row, number }: Place): Promise<boolean> {
+    if (!this.#isUnsettled) return false;
+    if (await this.#settle(row, number)) return true;
+    const { rows } = await this.#db.query<{ isStored: boolean }>(
+      `${markOf(row)} INSERT INTO location_writers AS writer (id, last_batch) VALUES ($1::uuid, $2::bigint + 1)
+       ON CONFLICT (id) DO UPDATE SET last_batch =
+         CASE writer.last_batch WHEN $2::bigint THEN writer.last_batch ELSE excluded.last_batch END
+       RETURNING last_batch = $2::bigint AS "isStored"`,
+      [row.id, number],
+    );
+    if (rows[0]?.isStored) return true;
+    this.confirm({ row, number: number + 1 });
+    return false;
   }
 
   /** Takes its row back. One that stays behind harms nobody. */
@@ -96,7 +107,7 @@ export class NumberedBatches {
 
   async #isReached({ id }: Row, number: number): Promise<boolean> {
     const { rows } = await this.#db.query<{ reached: boolean }>(
-      'SELECT last_batch >= $2::bigint AS reached FROM location_writers WHERE id = $1::uuid',
+      'SELECT last_batch = $2::bigint AS reached FROM location_writers WHERE id = $1::uuid',
       [id, number],
     );
     return rows[0]?.reached ?? false;
@@ -111,14 +122,11 @@ export class NumberedBatches {
 
   /** @returns whether the number was free, and with it the events are stored. */
   async #insert(row: Row, number: number, events: readonly LocationInput[]): Promise<boolean> {
-    const late = lateHours(events);
     if (events.length < rowsForCopy || !this.#copies) {
-      const hours = [...late].map((at) => new Date(at));
       const { rowCount } = await this.#db.query(`${markOf(row)} ${insertOnce}`, [
         ...arraysOf(events),
         row.id,
         number,
-        hours,
       ]);
       return rowCount > 0;
     }
@@ -129,7 +137,6 @@ export class NumberedBatches {
       );
       if (rowCount === 0) return false;
       await copyFrom(transaction, `${markOf(row)} ${copyStatement}`, encodeCopy(events));
-      await noteLateHours(transaction, late);
       return true;
     });
   }
@@ -151,10 +158,8 @@ export class NumberedBatches {
 /** Stands in each statement, so that its session can be found. */
 const markOf = ({ id }: Row): string => `/* writer ${id} */`;
 
-// $1 to $11 are the points, $12 the writer, $13 the number of the batch, $14 its late hours.
+// $1 to $11 are the points, $12 the writer, $13 the number of the batch.
 const insertOnce = `WITH writer AS (
     UPDATE location_writers SET last_batch = $13::bigint WHERE id = $12::uuid AND last_batch = $13::bigint - 1 RETURNING id
-  ), late AS (
-    INSERT INTO location_late_hours (hour) SELECT unnest($14::timestamptz[]) WHERE EXISTS (SELECT FROM writer)
   )
   INSERT INTO location_events (${columnNames}) SELECT ${columnNames} FROM ${unnestLocations} WHERE EXISTS (SELECT FROM writer)`;

@@ -12,7 +12,13 @@ export type LocationDefaults = Partial<Pick<LocationInput, 'deviceId' | 'userId'
 
 /** A line that holds a point, or one that does not and why. */
 export type ParsedLine =
-  | { readonly line: number; readonly text: string; readonly event: LocationInput }
+  | {
+      readonly line: number;
+      readonly text: string;
+      readonly event: LocationInput;
+      /** CSV that ends inside a number, without a line break: digits may be missing. */
+      readonly mayBeCut?: boolean;
+    }
   | {
       readonly line: number;
       readonly text: string;
@@ -41,8 +47,9 @@ export async function* parseLocations(
   const fallbacks = locationColumns.map(({ property }) => defaults[property as keyof LocationDefaults]);
   let readRow: ((text: string) => LocationInput) | undefined =
     format === 'ndjson' ? (text) => toEvent(jsonCells(text), fallbacks) : undefined;
+  let endsInNumber = false;
   let line = 0;
-  for await (const { texts, broken } of splitLines(source)) {
+  for await (const { texts, broken, isUnended } of splitLines(source)) {
     const parsed: ParsedLine[] = [];
     for (const [index, original] of texts.entries()) {
       line += 1;
@@ -51,11 +58,15 @@ export async function* parseLocations(
       const bytes = broken?.get(index);
       if (bytes && !readRow) throw new ValidationError('The header is not UTF-8.');
       if (bytes) parsed.push({ line, text: original, reason: 'is not UTF-8', bytes });
-      else if (readRow) parsed.push(readLine(line, original, text, readRow));
-      else {
+      else if (readRow) {
+        const read = readLine(line, original, text, readRow);
+        parsed.push(isUnended && endsInNumber ? { ...read, mayBeCut: /[\d.]$/.test(text) } : read);
+      } else {
         const header = parseHeader(text, defaults);
         const places = locationColumns.map(({ name }) => header.indexOf(name));
         readRow = (row) => toEvent(csvCells(row, header.length, places), fallbacks);
+        const last = locationColumns.find(({ name }) => name === header.at(-1));
+        endsInNumber = last?.type === 'numeric' || last?.type === 'timestamptz';
         onHeader?.(text);
       }
     }

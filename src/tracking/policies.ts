@@ -41,6 +41,7 @@ export function comparePolicies(db: Pool): Promise<PolicyDifference[]> {
       column('setting'),
       column('value'),
       column('isInterval'),
+      trackingPolicies.location_hourly.lateRefresh.endOffset,
     ]);
     return rows;
   };
@@ -65,20 +66,25 @@ function declaredSettings(): Declared[] {
     text('location_events', 'compression.segmentBy', events.compression.segmentBy.join(',')),
     text('location_events', 'compression.orderBy', events.compression.orderBy.join(',')),
     interval('location_events', 'retention', events.retention),
-    interval('location_hourly', 'refresh.startOffset', hourly.refresh.startOffset),
-    interval('location_hourly', 'refresh.endOffset', hourly.refresh.endOffset),
-    interval('location_hourly', 'refresh.every', hourly.refresh.every),
+    ...(['refresh', 'lateRefresh'] as const).flatMap((window) => [
+      interval('location_hourly', `${window}.startOffset`, hourly[window].startOffset),
+      interval('location_hourly', `${window}.endOffset`, hourly[window].endOffset),
+      interval('location_hourly', `${window}.every`, hourly[window].every),
+    ]),
     interval('location_hourly', 'retention', hourly.retention),
     text('location_hourly', 'materializedOnly', String(hourly.materializedOnly)),
   ];
 }
 
 // $1 relations, $2 settings, $3 values, $4 whether a value is an interval: '30 days' equals '1 mon'.
+// $5 where the window of late points ends. Of the two refresh policies it tells which is which, also when
+// somebody changed one: the window that ends nearer to it is that of late points.
 const differences = `
   WITH declared AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bool[]) AS d (relation, setting, value, is_interval)
   ), jobs AS (
-    SELECT coalesce(c.view_name, j.hypertable_name)::text AS relation, j.proc_name::text, j.schedule_interval, j.config
+    SELECT coalesce(c.view_name, j.hypertable_name)::text AS relation, j.proc_name::text, j.schedule_interval, j.config,
+      CASE WHEN (j.config->>'end_offset')::interval > $5::interval / 2 THEN 'lateRefresh' ELSE 'refresh' END AS refresh
     FROM timescaledb_information.jobs j
     LEFT JOIN timescaledb_information.continuous_aggregates c ON c.materialization_hypertable_name = j.hypertable_name
     WHERE j.hypertable_name IS NOT NULL
@@ -96,9 +102,9 @@ const differences = `
     SELECT jobs.relation, v.setting, v.value FROM jobs, LATERAL (VALUES
       ('policy_compression', 'compression.after', config->>'compress_after'),
       ('policy_retention', 'retention', config->>'drop_after'),
-      ('policy_refresh_continuous_aggregate', 'refresh.startOffset', config->>'start_offset'),
-      ('policy_refresh_continuous_aggregate', 'refresh.endOffset', config->>'end_offset'),
-      ('policy_refresh_continuous_aggregate', 'refresh.every', schedule_interval::text)
+      ('policy_refresh_continuous_aggregate', refresh || '.startOffset', config->>'start_offset'),
+      ('policy_refresh_continuous_aggregate', refresh || '.endOffset', config->>'end_offset'),
+      ('policy_refresh_continuous_aggregate', refresh || '.every', schedule_interval::text)
     ) AS v (proc_name, setting, value) WHERE v.proc_name = jobs.proc_name
     UNION ALL
     SELECT relation, proc_name, config::text FROM jobs

@@ -35,7 +35,7 @@ export class LocationsRejectedError extends ValidationError {
 /** Points rounded to what the columns keep, and those that no column could hold. */
 export function validateLocations(
   events: readonly LocationInput[],
-  times: TimeLimits = timeLimits(),
+  limits: PointLimits = pointLimits(),
 ): {
   valid: LocationInput[];
   rejected: RejectedLocation[];
@@ -43,37 +43,51 @@ export function validateLocations(
   const valid: LocationInput[] = [];
   const rejected: RejectedLocation[] = [];
   for (let index = 0; index < events.length; index += 1) {
-    const checked = checkLocation(events[index], times);
+    const checked = checkLocation(events[index], limits);
     if (typeof checked === 'string') rejected.push({ index, reason: checked });
     else valid.push(checked);
   }
   return { valid, rejected };
 }
 
-/** What a time may be, in milliseconds since 1970. */
-export interface TimeLimits {
+/** What may enter besides what the columns hold. */
+export interface PointLimits {
+  /** Of the time, in milliseconds since 1970. */
   readonly oldest: number;
   readonly newest: number;
+  readonly allowZeroPosition: boolean;
+}
+
+export interface ZeroPositionOption {
+  /**
+   * Takes points at latitude 0, longitude 0, which a receiver without a fix sends. Default false: they are
+   * refused, because they would become the latest position and pull averages.
+   */
+  allowZeroPosition?: boolean;
 }
 
 /**
  * From the raw retention to the present. An import takes older points as well: it says what becomes of them.
  */
-export function timeLimits({ anyAge = false } = {}): TimeLimits {
+export function pointLimits({
+  anyAge = false,
+  allowZeroPosition = false,
+}: ZeroPositionOption & { anyAge?: boolean } = {}): PointLimits {
   const now = Date.now();
-  return { oldest: anyAge ? Number.NEGATIVE_INFINITY : now - rawRetentionMs, newest: now + futureTolerance };
+  const oldest = anyAge ? Number.NEGATIVE_INFINITY : now - rawRetentionMs;
+  return { oldest, newest: now + futureTolerance, allowZeroPosition };
 }
 
 /**
  * The rounded point, or why it is none. Column by column and not in a loop: a service checks a hundred
  * thousand points a second, and this takes a third of the time.
  */
-export function checkLocation(event: unknown, times: TimeLimits): LocationInput | string {
+export function checkLocation(event: unknown, limits: PointLimits): LocationInput | string {
   if (typeof event !== 'object' || event === null) return 'it is no object';
   const given = event as Readonly<Record<string, unknown>>;
   const reason =
     missing(given) ??
-    named('time', checkTime(given.time, times)) ??
+    named('time', checkTime(given.time, limits)) ??
     named('deviceId', checkUuid(given.deviceId)) ??
     named('userId', checkUuid(given.userId)) ??
     named('appSource', checkAppSource(given.appSource)) ??
@@ -93,7 +107,7 @@ export function checkLocation(event: unknown, times: TimeLimits): LocationInput 
     heading: readNumber(heading, given.heading),
     metadata: isAbsent(given.metadata) ? null : JSON.parse(JSON.stringify(given.metadata)),
   };
-  return firstUnfit(checked, given) ?? (checked as LocationInput);
+  return firstUnfit(checked, given) ?? checkPosition(checked, limits) ?? (checked as LocationInput);
 }
 
 const numbers = locationColumns.filter(({ type }) => type === 'numeric');
@@ -120,6 +134,7 @@ const named = (name: string, reason: string | undefined) =>
 export function readNumber({ range }: LocationColumn, value: unknown): number | null {
   if (value === undefined || value === null) return null;
   if (typeof value !== 'number' || !range) return Number.NaN;
+  if (value === range.unknown) return null;
   const rounded = roundTo(range.scale, value);
   return rounded >= range.min && rounded <= range.max ? rounded : Number.NaN;
 }
@@ -138,13 +153,23 @@ const checkUuid = (value: unknown) =>
   typeof value === 'string' && isUuid(value) ? undefined : 'is not a uuid';
 
 /** Whether a time is one that may be stored now, as the end of a sentence. */
-export function checkTime(value: unknown, { oldest, newest }: TimeLimits): string | undefined {
+export function checkTime(value: unknown, { oldest, newest }: PointLimits): string | undefined {
   if (!(value instanceof Date)) return 'is not a valid Date';
   const time = value.getTime();
   if (Number.isNaN(time)) return 'is not a valid Date';
   if (time > newest) return `lies in the future: ${value.toISOString()}`;
   if (time < oldest) return `is older than the raw retention of ${rawRetention}: ${value.toISOString()}`;
   return time < yearOne ? 'is before the year 1' : undefined;
+}
+
+/** Whether a position that was rounded is one that may be stored. */
+export function checkPosition(
+  { latitude, longitude }: Pick<LocationInput, 'latitude' | 'longitude'>,
+  { allowZeroPosition }: PointLimits,
+): string | undefined {
+  return latitude === 0 && longitude === 0 && !allowZeroPosition
+    ? 'latitude and longitude are 0, which a receiver without a fix sends'
+    : undefined;
 }
 
 export function checkAppSource(value: unknown): string | undefined {

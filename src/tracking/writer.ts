@@ -3,11 +3,11 @@ import { AtrizDatabaseError, ValidationError } from '../errors.ts';
 import type { Pool } from '../pool.ts';
 import type { LocationInput } from './columns.ts';
 import { type BatchFacts, Lane, type LaneOptions, type RetryFacts } from './lane.ts';
-import { checkLocation, LocationsRejectedError, timeLimits } from './validate.ts';
+import { checkLocation, LocationsRejectedError, pointLimits, type ZeroPositionOption } from './validate.ts';
 
 export type { BatchFacts, RetryFacts };
 
-export interface LocationWriterOptions {
+export interface LocationWriterOptions extends ZeroPositionOption {
   /** Connections that write at the same time; the pool needs as many. Default 2. */
   connections?: number;
   /** Events that start a batch at once, and the most that one takes. Default 5,000. */
@@ -99,6 +99,7 @@ const defaults = {
 class PooledWriter implements LocationWriter {
   readonly #lanes: Lane[];
   readonly #maxPending: number;
+  readonly #allowed: ZeroPositionOption;
   readonly #onReject: LocationWriterOptions['onReject'];
   readonly #counts = { accepted: 0, written: 0, refused: 0, failed: 0, batches: 0, retries: 0 };
   #lastError: unknown;
@@ -109,6 +110,7 @@ class PooledWriter implements LocationWriter {
     const checked = checkOptions(options);
     this.#maxPending = checked.maxPending;
     this.#onReject = options.onReject;
+    this.#allowed = { allowZeroPosition: options.allowZeroPosition ?? false };
     const lane: LaneOptions = {
       ...checked,
       onBatch: (batch) => {
@@ -155,7 +157,7 @@ class PooledWriter implements LocationWriter {
       const message = `The writer holds ${this.#maxPending} events and takes no more: await ready() before write().`;
       return this.#refuse(event, new LocationWriterFullError(message));
     }
-    const checked = checkLocation(event, timeLimits());
+    const checked = checkLocation(event, pointLimits(this.#allowed));
     if (typeof checked === 'string') {
       return this.#refuse(event, new LocationsRejectedError([{ index: 0, reason: checked }]));
     }

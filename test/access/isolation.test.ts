@@ -22,14 +22,13 @@ const points = (own: string, other: string): Cells => ({
   location_events: '',
   location_hourly: '',
   location_writers: 'riud',
-  location_late_hours: 'i',
 });
 const all = (cell: string, ...tables: string[]): Cells =>
   Object.fromEntries(tables.map((name) => [name, cell]));
 const atrizTables = ['user_profiles', 'user_preferences'];
 const mextrackTables = ['vehicles', 'drivers', 'vehicle_assignments'];
 const pshopTables = ['products', 'orders', 'order_items', 'deliveries'];
-const trackingTables = ['location_events', 'location_writers', 'location_late_hours'];
+const trackingTables = ['location_events', 'location_writers'];
 
 const expected: Record<DatabaseKey, Partial<Record<RoleName, Cells>>> = {
   core: {
@@ -95,7 +94,7 @@ const secrets = [
 ] as const;
 
 const server = new ArrangedServer();
-beforeAll(() => server.arrange(), 120_000);
+beforeAll(() => server.arrange());
 
 const cells = databaseKeys.flatMap((key) => roleNames.map((role) => ({ key, role })));
 const admitted = cells.filter(({ key, role }) => expected[key][role]);

@@ -1,10 +1,12 @@
 // The wall on TimescaleDB: chunks, compressed chunks and materialised hours are closed, and jobs run as the owner.
-import { beforeAll, expect, test } from 'vitest';
+import { randomUUID } from 'node:crypto';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { runPolicies } from '../../scripts/jobs.ts';
-import { getHourlyStats, getRecentLocations, type Pool } from '../../src/index.ts';
+import { getHourlyStats, getRecentLocations, type Pool, recordLocations } from '../../src/index.ts';
 import { refreshContinuousAggregate } from '../../src/timescale.ts';
-import { ArrangedServer, recordBoth, trackedDevices } from '../support/access.ts';
+import { ArrangedServer, point, type RoleName, recordBoth, trackedDevices } from '../support/access.ts';
 import { describeWith } from '../support/database.ts';
+import { extensionCalls, tryCalls } from '../support/extension-calls.ts';
 
 const hour = 3_600_000;
 const day = 24 * hour;
@@ -36,7 +38,7 @@ describeWith(['timescaledb'], 'on TimescaleDB', () => {
       });
       await runPolicies(owner, ['refresh_continuous_aggregate', 'compression', 'retention']);
     });
-  }, 60_000);
+  });
 
   test('the owner of the points runs their jobs, and applications read on what those compressed', async () => {
     const superuser = server.superuser('tracking');
@@ -55,7 +57,8 @@ describeWith(['timescaledb'], 'on TimescaleDB', () => {
 
   test('chunks, compressed chunks and the materialised hours are closed to the applications', async () => {
     const names = await internals();
-    for (const kind of [/_hyper_\d+_\d+_chunk/, /compress_hyper_/, /_materialized_hypertable_/]) {
+    // Compressed chunks are compress_hyper_2_3_chunk, since 2.29 _hyper_1_3_chunk_compressed.
+    for (const kind of [/\b_hyper_\d+_\d+_chunk\b/, /compress/, /_materialized_hypertable_/]) {
       expect(names.filter((name) => kind.test(name))).not.toEqual([]);
     }
     await mextrack(async (db) => {
@@ -119,6 +122,139 @@ describeWith(['timescaledb'], 'on TimescaleDB', () => {
       ]) {
         await expect(db.query(statement), statement).rejects.toMatchObject(denied);
       }
+    });
+  });
+
+  describe("the extension's functions", () => {
+    const isRefused = ({ state, answer }: { state?: string; answer: string }) =>
+      state === '42501' && /^permission denied for (function|procedure|aggregate) /.test(answer);
+    const openTo = async (name: RoleName) => {
+      const { rows } = await server.superuser('tracking').query<{ name: string }>(
+        `SELECT p.oid::regprocedure::text AS name FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
+         WHERE has_function_privilege($1, p.oid, 'EXECUTE')`,
+        [server.role(name)],
+      );
+      return new Set(rows.map((row) => row.name));
+    };
+    /** All that belongs to PShop or to nobody: its points and hours, how the chunks are kept, the jobs. */
+    const everything = async () => {
+      const { rows } = await server.superuser('tracking').query(
+        `SELECT
+           (SELECT md5(string_agg(e::text, ';' ORDER BY e::text)) FROM public.location_events e WHERE app_source = 'pshop') AS points,
+           (SELECT md5(string_agg(h::text, ';' ORDER BY h::text)) FROM public.location_hourly h WHERE app_source = 'pshop') AS hours,
+           (SELECT json_agg(c ORDER BY c.id) FROM _timescaledb_catalog.chunk c) AS chunks,
+           (SELECT json_agg(j ORDER BY j.job_id) FROM (SELECT job_id, application_name, schedule_interval, max_runtime, scheduled, config
+            FROM timescaledb_information.jobs) j) AS jobs`,
+      );
+      return rows[0];
+    };
+
+    test.each(['mextrack_app', 'atriz_reporting'] as const)(
+      'change nothing when %s calls each of them: it may only call those that compute',
+      async (name) => {
+        const calls = await extensionCalls(server.superuser('tracking'));
+        const open = await openTo(name);
+        expect([calls.some((call) => open.has(call.name)), open.size < 80]).toEqual([true, true]);
+        const before = await everything();
+        const outcomes = await server.as(name, 'tracking', async (db) => {
+          await db.query('SET default_transaction_read_only = off');
+          return tryCalls(db, calls);
+        });
+        expect(outcomes.filter((one) => isRefused(one) === open.has(one.name))).toEqual([]);
+        expect(await everything()).toEqual(before);
+        await server.as('pshop_app', 'tracking', (db) => recordLocations(db, [point('pshop')]));
+      },
+    );
+
+    test('tell an application nothing of the points of another', async () => {
+      const open = await openTo('mextrack_app');
+      const calls = (await extensionCalls(server.superuser('tracking'))).filter(({ name }) => open.has(name));
+      await mextrack(async (db) => {
+        const [first, second] = [await tryCalls(db, calls), await tryCalls(db, calls)];
+        await server.as('pshop_app', 'tracking', (other) =>
+          recordLocations(other, [point('pshop', { time: new Date(Date.now() - 20 * day) }), point('pshop')]),
+        );
+        const third = await tryCalls(db, calls);
+        // What differs without any new point is random or the time.
+        const fixed = first.filter((one, index) => one.answer === second[index]?.answer);
+        expect(third.filter((one) => fixed.some(({ sql }) => sql === one.sql))).toEqual(fixed);
+        expect(fixed.length).toBeGreaterThan(calls.length / 2);
+      });
+    });
+
+    test("nor do its catalog and its views, which the reporting role's are in part", async () => {
+      const { rows } = await server.superuser('tracking').query<{ name: string; isInformation: boolean }>(
+        `SELECT format('%I.%I', n.nspname, c.relname) AS name, n.nspname = 'timescaledb_information' AS "isInformation"
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e'
+         WHERE d.classid = 'pg_class'::regclass AND c.relkind IN ('r', 'v') AND n.nspname ~ '^_?timescaledb_'`,
+      );
+      expect(rows.length).toBeGreaterThan(30);
+      const readable = (name: RoleName) =>
+        server.as(name, 'tracking', async (db) => {
+          const found: string[] = [];
+          for (const one of rows) {
+            await db.query(`SELECT * FROM ${one.name} LIMIT 1`).then(
+              () => found.push(one.name),
+              (failed: unknown) => expect(failed, one.name).toMatchObject(denied),
+            );
+          }
+          return found.sort();
+        });
+      expect(await readable('mextrack_app')).toEqual([]);
+      const information = rows.filter(({ isInformation }) => isInformation).map(({ name }) => name);
+      expect(await readable('atriz_reporting')).toEqual(information.sort());
+    });
+
+    test('are closed again after an update of the extension has made new ones, and meanwhile reported', async () => {
+      const superuser = server.superuser('tracking');
+      // What an update's script does: it makes functions, which PUBLIC may execute, and opens old ones.
+      await superuser.query(
+        `CREATE FUNCTION _timescaledb_functions.made_by_update() RETURNS int LANGUAGE sql AS 'SELECT 1';
+         ALTER EXTENSION timescaledb ADD FUNCTION _timescaledb_functions.made_by_update();
+         GRANT EXECUTE ON FUNCTION _timescaledb_functions.drop_chunk TO PUBLIC;
+         GRANT SELECT ON _timescaledb_catalog.chunk TO PUBLIC`,
+      );
+      try {
+        const { code, stderr } = await server.cli('access', 'check', 'tracking');
+        expect({ code, stderr }).toEqual({
+          code: 3,
+          stderr: expect.stringMatching(
+            /PUBLIC has EXECUTE on ROUTINE _timescaledb_functions\.drop_chunk\(.*\), _timescaledb_functions\.made_by_update\(\)\. Mend: REVOKE/,
+          ),
+        });
+        expect(stderr).toContain('PUBLIC has SELECT on TABLE _timescaledb_catalog.chunk. Mend: REVOKE');
+        // As after every run of migrations, which may hold the update.
+        expect(await server.cli('migrate', 'tracking')).toMatchObject({ code: 0, stderr: '' });
+        expect(await server.cli('access', 'check', 'tracking')).toMatchObject({ code: 0, stderr: '' });
+        expect(
+          [...(await openTo('mextrack_app'))].filter((name) => /drop_chunk|made_by_update/.test(name)),
+        ).toEqual([]);
+      } finally {
+        await superuser.query(
+          `ALTER EXTENSION timescaledb DROP FUNCTION _timescaledb_functions.made_by_update();
+           DROP FUNCTION _timescaledb_functions.made_by_update()`,
+        );
+      }
+    });
+
+    test('points still go in, into compressed chunks as well, and reporting reads all of them', async () => {
+      const deviceId = randomUUID();
+      const times = [0, 9 * 24, 9 * 24 + 1].map((age) => new Date(Date.now() - age * hour));
+      await mextrack((db) =>
+        recordLocations(
+          db,
+          times.map((time) => point('mextrack', { time, deviceId })),
+        ),
+      );
+      expect(await mextrack((db) => getRecentLocations(db, deviceId, { hours: 24 * 20 }))).toHaveLength(3);
+      const { rows } = await server.as('atriz_reporting', 'tracking', (db) =>
+        db.query(
+          `SELECT (SELECT count(*)::int FROM location_events WHERE device_id = $1) AS points,
+             (SELECT count(DISTINCT app_source)::int FROM location_hourly) AS sources`,
+          [deviceId],
+        ),
+      );
+      expect(rows).toEqual([{ points: 3, sources: 2 }]);
     });
   });
 });

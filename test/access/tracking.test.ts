@@ -35,7 +35,7 @@ const denied = { code: '42501' };
 beforeAll(async () => {
   await server.arrange(['tracking']);
   await recordBoth(server);
-}, 60_000);
+});
 
 test('the calls of the library answer each application from its own points', async () => {
   const range = { from: new Date(Date.now() - 5 * day), to: new Date(Date.now() + hour) };
@@ -70,7 +70,7 @@ test('a point of another application is not taken, alone or in a batch', async (
   expect(rowCount).toBe(0);
 });
 
-test('batches, imports and the writer go through the wall as well, late points included', async () => {
+test('batches, imports and the writer go through the wall as well, points of 10 days ago included', async () => {
   const deviceId = randomUUID();
   const track = (count: number, begin: number) =>
     Array.from({ length: count }, (_, n) =>
@@ -95,8 +95,6 @@ test('batches, imports and the writer go through the wall as well, late points i
     [deviceId],
   );
   expect(counted.rows[0]?.n).toBe(rowsForCopy + 1 + 6_000 + 700);
-  // Not the owner of the aggregate: the hours are left to db:refresh-late.
-  expect((await superuser.query('SELECT 1 FROM location_late_hours')).rowCount).toBeGreaterThan(1);
   expect((await superuser.query('SELECT 1 FROM location_writers')).rowCount).toBe(0);
 });
 
@@ -167,12 +165,10 @@ test('a writer keeps its own row, and neither sees nor makes those of others', a
   ).toBe(1);
 });
 
-test('points, the number of their batch and their late hours are written in one statement', async () => {
+test('points and the number of their batch are written in one statement', async () => {
   const deviceId = randomUUID();
   const write = `WITH writer AS (
       UPDATE location_writers SET last_batch = 1 WHERE id = $1 AND last_batch = 0 RETURNING id
-    ), late AS (
-      INSERT INTO location_late_hours (id, hour) SELECT gen_random_uuid(), date_trunc('hour', now(), 'UTC') WHERE EXISTS (SELECT FROM writer)
     )
     INSERT INTO location_events (time, device_id, user_id, app_source, latitude, longitude)
     SELECT now(), $2, $2, $3, 1, 2 WHERE EXISTS (SELECT FROM writer)`;
@@ -186,20 +182,6 @@ test('points, the number of their batch and their late hours are written in one 
     expect((await db.query(write, [id, deviceId, 'mextrack'])).rowCount).toBe(0);
     expect(await getRecentLocations(db, deviceId)).toHaveLength(1);
     await db.query('DELETE FROM location_writers WHERE id = $1', [id]);
-  });
-});
-
-test('a late hour is noted, and nothing more is said of it', async () => {
-  await mextrack(async (db) => {
-    await db.query("INSERT INTO location_late_hours (hour) VALUES (date_trunc('hour', now()))");
-    for (const statement of [
-      'SELECT hour FROM location_late_hours',
-      'INSERT INTO location_late_hours (hour, created_at) VALUES (now(), now())',
-      'INSERT INTO location_late_hours (hour) VALUES (now()) RETURNING id',
-      'DELETE FROM location_late_hours',
-    ]) {
-      await expect(db.query(statement)).rejects.toMatchObject(denied);
-    }
   });
 });
 

@@ -179,6 +179,14 @@ test('a user agent of any length is cut and no reason to refuse', async () => {
     issued.id,
   ]);
   expect(rows).toEqual([{ length: 1_024 }]);
+  // The cut falls inside of an emoji, which goes as a whole.
+  const userAgent = `${'x'.repeat(1_023)}\u{1f600}`;
+  expect(await authenticate(db, { email: user.email, password, userAgent }, { cost, limits })).toMatchObject({
+    ok: true,
+  });
+  // Half of one that stands at the end of a short text is still no header.
+  const half = authenticate(db, { email: user.email, password, userAgent: 'x\ud83d' }, { cost, limits });
+  expect(await failure(half)).toBeInstanceOf(ValidationError);
 });
 
 test('no message repeats a password, a token, or more than a line of what was passed', async () => {

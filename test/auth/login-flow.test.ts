@@ -104,4 +104,4 @@ test('log in, ask, refresh, log out, reset and change the password', async () =>
   if (!changed.ok) throw new Error(changed.reason);
   expect([await whoAsks(reset.access), (await whoAsks(changed.access))?.userId]).toEqual([undefined, id]);
   expect(await logIn('ada@example.com', 'second', client)).toEqual({ ok: false, reason: 'credentials' });
-}, 60_000);
+});

@@ -8,7 +8,7 @@ const environment = (url: string) => libpqEnvironment(parseDatabaseUrl(url, 'URL
 test('host, port, user, password and ssl of a URL', () => {
   expect(
     environment(
-      'postgresql://me:p%20w@db.example:6543/x%3Dy?sslmode=verify-full&sslrootcert=/ca.pem&connect_timeout=3',
+      'postgresql://me:p%20w@db.example:6543/x%3Dy?sslmode=verify-full&sslrootcert=/ca.pem&connect_timeout=3&require_auth=md5',
     ),
   ).toMatchObject({
     PGHOST: 'db.example',
@@ -19,7 +19,12 @@ test('host, port, user, password and ssl of a URL', () => {
     PGSSLMODE: 'verify-full',
     PGSSLROOTCERT: '/ca.pem',
     PGCONNECT_TIMEOUT: '3',
+    PGREQUIREAUTH: 'md5',
   });
+});
+
+test('TLS that the URL implies is demanded of pg_dump too', () => {
+  expect(environment('postgresql://db/x?sslrootcert=/ca.pem')).toMatchObject({ PGSSLMODE: 'verify-full' });
 });
 
 test('a socket folder, an IPv6 address and several hosts', () => {
@@ -34,9 +39,10 @@ test('a socket folder, an IPv6 address and several hosts', () => {
 
 test('what is set for another server is taken away; a missing user or password is left to the environment', () => {
   const variables = environment('postgresql://db/x');
-  for (const name of ['PGHOSTADDR', 'PGSERVICE', 'PGOPTIONS', 'PGSSLMODE']) {
+  for (const name of ['PGHOSTADDR', 'PGSERVICE', 'PGOPTIONS']) {
     expect(Object.hasOwn(variables, name) && variables[name] === undefined, name).toBe(true);
   }
-  expect(Object.hasOwn(variables, 'PGUSER')).toBe(false);
-  expect(Object.hasOwn(variables, 'PGPASSWORD')).toBe(false);
+  for (const name of ['PGUSER', 'PGPASSWORD', 'PGSSLMODE', 'PGSSLROOTCERT', 'PGREQUIREAUTH']) {
+    expect(Object.hasOwn(variables, name), name).toBe(false);
+  }
 });

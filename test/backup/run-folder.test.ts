@@ -63,3 +63,12 @@ test('removed is what a dead process left; kept is what lives, and what another 
     '.incomplete-living',
   ]);
 });
+
+test('what a kill left of a backup that was being removed goes with the next run', async () => {
+  const parent = temporaryFolder();
+  const removed = join(parent, '.removed-2026-01-02T03-04-05.678Z');
+  mkdirSync(removed);
+  writeFileSync(join(removed, 'atriz_core.dump'), 'rows');
+  await (await startRun(parent)).discard();
+  expect(everythingIn(parent)).toEqual([]);
+});

@@ -14,7 +14,7 @@ let core: Pool;
 beforeAll(async () => {
   await server.arrange(['core']);
   core = server.superuser('core');
-}, 60_000);
+});
 
 const unarranged = 'atriz_core: its access is not arranged: npm run db:access -- apply core\n';
 

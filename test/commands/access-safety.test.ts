@@ -15,7 +15,7 @@ let atriz: Pool;
 beforeAll(async () => {
   await server.arrange(['atriz', 'pshop']);
   atriz = server.superuser('atriz');
-}, 60_000);
+});
 
 const database = (url: string) => new URL(url).pathname.slice(1);
 const nowhere = () => serverUrl('pshop', uniqueName('pshop'));
@@ -60,7 +60,7 @@ test('a superuser who checks, applies and rotates runs nothing that the owner of
       superuser.query("SET search_path = public; SELECT format('%I', relname) FROM pg_class"),
     ).rejects.toThrow('ran as');
     await superuser.query('SET search_path = pg_catalog');
-    expect((await server.cli('access', 'check', 'atriz')).stderr).toContain('public.same(');
+    expect((await server.cli('access', 'check', 'atriz')).stdout).toContain('public.same(');
     expect((await server.cli('access', 'apply', 'atriz', '--dry-run')).stderr).toBe('');
     expect(await server.cli('access', 'apply', 'atriz')).toMatchObject({ code: 0, stderr: '' });
     expect(await server.cli('create', 'atriz')).toMatchObject({ code: 0, stderr: '' });
@@ -155,6 +155,59 @@ test('a REVOKE that only warned counts as refused: apply exits 3', async () => {
   } finally {
     await owner.close();
     await pshop.query('DROP TABLE public.foreign_thing');
+  }
+});
+
+test("only what runs with its owner's rights gets a search_path; the others are noted, and what an earlier apply broke is mended", async () => {
+  const pshop = server.superuser('pshop');
+  const application = role('pshop_app');
+  await server.as('pshop_db_owner', 'pshop', (owner) =>
+    owner.query(
+      `CREATE PROCEDURE public.in_parts() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$;
+       CREATE PROCEDURE public.broken() LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$ BEGIN COMMIT; END $$;
+       CREATE FUNCTION public.as_owner() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+       CREATE AGGREGATE public.total(int) (SFUNC = int4pl, STYPE = int);
+       CREATE TYPE public.floats AS RANGE (subtype = float8)`,
+    ),
+  );
+  // As an earlier apply did it.
+  await pshop.query(
+    `ALTER FUNCTION public.floats(float8, float8) SET search_path = pg_catalog, public, pg_temp;
+     REVOKE EXECUTE ON FUNCTION public.floats(float8, float8) FROM PUBLIC;
+     GRANT EXECUTE ON FUNCTION public.floats(float8, float8) TO "${application}"`,
+  );
+  try {
+    const checked = await server.cli('access', 'check', 'pshop');
+    expect(checked.stdout).toContain(
+      'note: ROUTINE public.in_parts() runs with the search_path of its caller',
+    );
+    expect(checked.stderr).toContain('public.as_owner() runs with the rights of its owner');
+    expect(await server.cli('access', 'apply', 'pshop')).toMatchObject({ code: 0, stderr: '' });
+    expect(await server.cli('access', 'check', 'pshop')).toMatchObject({ code: 0, stderr: '' });
+    await pshop.query('CALL public.in_parts()');
+    await pshop.query('CALL public.broken()');
+    const { rows } = await pshop.query(
+      `SELECT proname AS name, proconfig AS settings, has_function_privilege('public', oid, 'EXECUTE') AS public
+       FROM pg_proc WHERE proname IN ('in_parts', 'broken', 'as_owner', 'total', 'floats') ORDER BY proname, pronargs`,
+    );
+    expect(rows).toEqual([
+      { name: 'as_owner', settings: ['search_path=pg_catalog, public, pg_temp'], public: false },
+      { name: 'broken', settings: null, public: false },
+      { name: 'floats', settings: null, public: true },
+      { name: 'floats', settings: null, public: true },
+      { name: 'in_parts', settings: null, public: false },
+      { name: 'total', settings: null, public: false },
+    ]);
+    const { rows: granted } = await pshop.query(
+      "SELECT FROM pg_proc, aclexplode(proacl) AS a WHERE proname = 'floats' AND a.grantee = to_regrole($1)",
+      [application],
+    );
+    expect(granted).toEqual([]);
+  } finally {
+    await pshop.query(
+      `DROP PROCEDURE public.in_parts(); DROP PROCEDURE public.broken(); DROP FUNCTION public.as_owner();
+       DROP AGGREGATE public.total(int); DROP TYPE public.floats`,
+    );
   }
 });
 

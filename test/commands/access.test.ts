@@ -13,7 +13,7 @@ let core: Pool;
 beforeAll(async () => {
   await server.arrange(['core']);
   core = server.superuser('core');
-}, 60_000);
+});
 
 describe('check', () => {
   const owner = () => role('atriz_core_owner');
@@ -103,8 +103,9 @@ describe('check', () => {
     ],
     [
       'a search_path',
-      () => 'ALTER FUNCTION set_updated_at() RESET search_path',
-      () => /^ROUTINE public.set_updated_at\(\) runs with the search_path of its caller$/,
+      () => 'ALTER FUNCTION set_updated_at() SECURITY DEFINER RESET search_path',
+      () =>
+        /^ROUTINE public.set_updated_at\(\) runs with the rights of its owner and the search_path of its caller$/,
     ],
     [
       'row security',
@@ -140,6 +141,16 @@ describe('check', () => {
       "a table of PostgreSQL's, in part",
       () => 'GRANT SELECT (rolpassword) ON pg_authid TO PUBLIC',
       () => /^PUBLIC has SELECT \("rolpassword"\) on TABLE pg_catalog.pg_authid$/,
+    ],
+    [
+      'a way to another server',
+      () =>
+        `CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER elsewhere FOREIGN DATA WRAPPER nothing;
+         ALTER SERVER elsewhere OWNER TO ${owner()}; GRANT USAGE ON FOREIGN SERVER elsewhere TO PUBLIC;
+         CREATE USER MAPPING FOR ${role('mextrack_app')} SERVER elsewhere;
+         CREATE USER MAPPING FOR PUBLIC SERVER elsewhere`,
+      () =>
+        /(PUBLIC has USAGE on FOREIGN SERVER elsewhere|(PUBLIC|mextrack_app) has a user mapping for the foreign server elsewhere)$/,
     ],
     ['a policy', () => 'CREATE POLICY mine ON roles', () => /^public.roles has the policy mine$/],
     [
@@ -186,9 +197,31 @@ describe('check', () => {
     expect((await server.cli('access', 'apply', 'core')).stdout).toBe('core      nothing to do\n');
     expect(await server.cli('access', 'check', 'core')).toMatchObject({
       code: 0,
-      stdout: 'core      as the matrix says\n',
+      stdout: expect.stringMatching(/^core {6}as the matrix says\n(core {6}note: .*\n)+$/),
       stderr: '',
     });
+  });
+
+  test('notes what it does not decide: foreign servers, databases for everybody, large objects', async () => {
+    await core.query(
+      `CREATE FOREIGN DATA WRAPPER sheets; CREATE SERVER sheet FOREIGN DATA WRAPPER sheets;
+       CREATE USER MAPPING FOR ${owner()} SERVER sheet OPTIONS (password 's3cr3t')`,
+    );
+    const { code, stdout } = await server.cli('access', 'check', 'core');
+    expect(code).toBe(0);
+    expect(stdout).toContain('there is a foreign server sheet (sheets) of postgres, with user mappings for ');
+    expect(stdout).not.toContain('s3cr3t');
+    expect(stdout).toContain('every role may connect to postgres');
+    // The mend that the note names is one.
+    const [, mend = ''] = /every role may make large objects.*: (REVOKE [^;]*);/.exec(stdout) ?? [];
+    await core.query(`${mend}; DROP FOREIGN DATA WRAPPER sheets CASCADE`);
+    await expect(
+      server.as('mextrack_app', 'core', (db) => db.query('SELECT lo_create(0)')),
+    ).rejects.toMatchObject({
+      code: '42501',
+    });
+    const { notes } = JSON.parse((await server.cli('access', 'check', 'core', '--json')).stdout)[0];
+    expect(String(notes)).not.toMatch(/large objects|foreign server sheet/);
   });
 });
 

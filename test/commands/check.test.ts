@@ -1,16 +1,13 @@
 // check and generate: what is out of step is named, and each new migration comes with its way back.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, test, vi } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { deriveDown } from '../../scripts/down-stub.ts';
 import { unfinishedMark } from '../../src/migrations/journal.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { environmentFor, runCli, startCli } from '../support/cli.ts';
 import { emptyDatabase, maintain, possibleKeys, serverUrl, uniqueRolePrefix } from '../support/database.ts';
 import { copyOfProject } from '../support/migrations.ts';
-
-// Each test runs the command line several times, on a machine that may be busy.
-vi.setConfig({ testTimeout: 90_000 });
 
 test.each(possibleKeys())(
   '%s: files are in step; up, down, up again leaves the same catalog',
@@ -97,6 +94,43 @@ describe('check finds', () => {
   });
 });
 
+test('generate and check --offline say why nothing was generated, without a stack', async () => {
+  const { root, folder } = copyOfProject();
+  const rename = (path: string) => {
+    const before = readFileSync(join(root, path), 'utf8');
+    const after = before.replace(/\bname: text\('name'\)\.notNull\(\)/, "label: text('label').notNull()");
+    expect(after).not.toBe(before);
+    writeFileSync(join(root, path), after);
+    return () => writeFileSync(join(root, path), before);
+  };
+  const journal = folder('core').read('meta/_journal.json');
+  const both = async () => [
+    await runCli(['generate', 'core', '--name', 'x'], {}, { root }),
+    await runCli(['check', 'core', '--offline'], {}, { root }),
+  ];
+  const takeBack = [rename('schema/core.ts'), rename('dist/schema/core.js')];
+  const renamed = await both();
+  expect(renamed).toMatchObject([
+    {
+      code: 1,
+      stderr: expect.stringMatching(/^Nothing was generated for core: .*was renamed, .*no terminal/),
+    },
+    { code: 3, stderr: expect.stringMatching(/schema is ahead .* in a terminal: .*was renamed/) },
+  ]);
+  for (const undo of takeBack) undo();
+  folder('core').write(`meta/${folder('core').entries.at(-1)?.tag.slice(0, 4)}_snapshot.json`, '{"broken');
+  const broken = await both();
+  expect(broken).toMatchObject([
+    {
+      code: 1,
+      stderr: expect.stringMatching(/^Nothing was generated for core\. drizzle-kit says:\n.*JSON/s),
+    },
+    { code: 3, stderr: expect.stringMatching(/_snapshot\.json and schema\/core\.ts cannot be compared/) },
+  ]);
+  for (const { stderr } of [...renamed, ...broken]) expect(stderr).not.toMatch(/^\s+at /m);
+  expect(folder('core').read('meta/_journal.json')).toBe(journal);
+});
+
 test('generate writes the migration, its down, and the npm scripts of a new database', async () => {
   const { root, folder } = copyOfProject();
   const edit = (path: string, change: (text: string) => string) =>
@@ -147,7 +181,7 @@ test('generate writes the migration, its down, and the npm scripts of a new data
   expect(scripts['db:migrate:billing']).toBe('tsx scripts/db.ts migrate billing');
   const status = await source('migrate', 'billing', '--dry-run');
   expect(status).toMatchObject({ code: 2, stderr: expect.stringContaining('set BILLING_DATABASE_URL') });
-}, 60_000);
+});
 
 describe('deriveDown', () => {
   const down = (...statements: string[]) =>

@@ -11,9 +11,6 @@ import { testWith } from '../support/database.ts';
 import { patient, takeOver } from '../support/doctor.ts';
 import { copyOfProject } from '../support/migrations.ts';
 
-// Each test runs the command line several times, on a machine that may be busy.
-vi.setConfig({ testTimeout: 90_000 });
-
 interface Report {
   ok: boolean;
   dryRun: boolean;

@@ -1,17 +1,14 @@
 // The checks of the doctor that every PostgreSQL knows: each finding provoked, its mend applied, and gone.
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
-import { isOlder } from '../../scripts/doctor/server.ts';
 import { defaultThresholds } from '../../scripts/doctor/thresholds.ts';
 import { createDatabasePool } from '../../src/index.ts';
+import { isOlder } from '../../src/timescale.ts';
 import { runCli } from '../support/cli.ts';
 import { uniqueRolePrefix } from '../support/database.ts';
 import { applyMends, doctor, examine, patient, takeOver } from '../support/doctor.ts';
 import { failure } from '../support/failure.ts';
 import { startOwnServer } from '../support/own-server.ts';
-
-// Each test runs the command line several times, on a machine that may be busy.
-vi.setConfig({ testTimeout: 90_000 });
 
 const { db, environment } = await patient('core');
 const find = (name: string, thresholds?: Parameters<typeof examine>[3]) =>
@@ -37,6 +34,37 @@ test('a time zone that is not UTC', async () => {
   ]);
   await applyMends(db, findings);
   expect((await doctor(environment, 'core')).code).toBe(0);
+});
+
+test('settings that change values', async () => {
+  takeOver(environment);
+  try {
+    await db.query(`ALTER DATABASE "${db.name}" SET datestyle TO 'SQL', 'DMY'`);
+    await db.query(`ALTER DATABASE "${db.name}" SET bytea_output TO 'escape'`);
+    expect(await find('session-settings')).toMatchObject([
+      { ...warned, reason: expect.stringContaining('escape') },
+      {
+        ...warned,
+        reason: expect.stringContaining('SQL, DMY'),
+        mend: `ALTER DATABASE "${db.name}" SET datestyle TO 'ISO', 'MDY'`,
+      },
+    ]);
+    expect(await mended('session-settings')).toEqual([]);
+  } finally {
+    vi.unstubAllEnvs();
+  }
+});
+
+test('of several hosts, the one that answers is asked', async () => {
+  const url = new URL(environment.SHARED_DATABASE_URL ?? '');
+  await db.query(`ALTER DATABASE "${db.name}" SET timezone TO 'Europe/Madrid'`);
+  takeOver({ SHARED_DATABASE_URL: url.href.replace(url.host, `127.0.0.1:1,${url.host}`) });
+  try {
+    expect(await find('time-zone')).toMatchObject([{ reason: expect.stringContaining('Europe/Madrid') }]);
+    expect(await mended('time-zone')).toEqual([]);
+  } finally {
+    vi.unstubAllEnvs();
+  }
 });
 
 test('a time zone of a role, in all databases or in this one', async () => {
@@ -101,6 +129,23 @@ describe('extensions', () => {
       mend: expect.stringMatching(/^npm run dev, or a server with timescaledb/),
     };
     expect(await examine(db, 'tracking', 'extensions')).toEqual(rowCount === 0 ? [missing] : []);
+  });
+
+  test('of a version with a known hole, and which version closes it', async () => {
+    expect(await find('known-holes', { knownHoles: [] })).toEqual([]);
+    const hole = { extension: 'plpgsql', id: 'GHSA-0', risk: 'everybody reads everything', source: '' };
+    expect(await find('known-holes', { knownHoles: [{ ...hole, closedIn: '1.0' }] })).toEqual([]);
+    const open = { ...hole, closedIn: '99.1' };
+    expect(await find('known-holes', { knownHoles: [open, { ...open, id: 'GHSA-1' }] })).toMatchObject([
+      {
+        ...warned,
+        reason: expect.stringMatching(
+          /^plpgsql 1.0 has a known hole, closed in 99.1: everybody reads everything \(GHSA-0\); .*\(GHSA-1\)$/,
+        ),
+        mend: 'ALTER EXTENSION "plpgsql" UPDATE',
+        note: expect.stringContaining('install plpgsql 99.1 or newer'),
+      },
+    ]);
   });
 });
 
@@ -251,9 +296,13 @@ describe('transactions', () => {
   test('that run for long', async () => {
     const session = db.dedicated();
     try {
+      // The questions of a first connection are active too, for a moment.
+      await session.query('SELECT 1');
       const working = failure(session.query('SELECT pg_sleep(60)'));
       const active = () => find('transactions', { transactions: { ...at(0).transactions, idleFor: 3_600 } });
-      await expect.poll(active).toMatchObject([
+      await expect.poll(async () => (await active()).length).toBe(1);
+      const findings = await active();
+      expect(findings).toMatchObject([
         {
           ...warned,
           reason: expect.stringContaining('active of'),
@@ -261,9 +310,9 @@ describe('transactions', () => {
         },
       ]);
       expect(await find('transactions')).toEqual([]);
-      await applyMends(db, await active());
+      await applyMends(db, findings);
       expect(await working).toBeInstanceOf(Error);
-      expect(await active()).toEqual([]);
+      await expect.poll(active).toEqual([]);
     } finally {
       await session.close();
     }

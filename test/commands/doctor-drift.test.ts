@@ -1,7 +1,7 @@
 // Drift of every kind: found once, named, and its mend applied, or the way into a migration shown.
 import { afterAll, expect, test, vi } from 'vitest';
 import { mendDrift } from '../../scripts/doctor/drift-mend.ts';
-import { uniqueRolePrefix } from '../support/database.ts';
+import { testWith, uniqueRolePrefix } from '../support/database.ts';
 import { applyMends, examine, patient, takeOver } from '../support/doctor.ts';
 
 const { db, environment } = await patient('mextrack');
@@ -90,6 +90,16 @@ test('what nobody wrote into a migration is dropped', async () => {
     'DROP TRIGGER by_hand ON public.vehicles',
   ]);
 });
+
+// As the official image has it, where a database was created from its template1.
+testWith(
+  ['timescaledb', 'concurrent-sessions'],
+  'TimescaleDB in a database that does not declare it',
+  async () => {
+    const found = await provoke('CREATE EXTENSION timescaledb');
+    expect(found).toEqual([['extension timescaledb', 'DROP EXTENSION "timescaledb"']]);
+  },
+);
 
 test('comments: one that is too many goes, and no text in one is taken for SQL', () => {
   const line = 'CREATE OR REPLACE FUNCTION public.f()\nAS $function$ SELECT 1 $function$';

@@ -1,15 +1,11 @@
 // The checks of the doctor about TimescaleDB: each finding provoked, its mend applied, and gone.
-import { beforeAll, expect, test, vi } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { defaultThresholds } from '../../scripts/doctor/thresholds.ts';
 import type { Pool } from '../../src/index.ts';
 import { insertLocations } from '../../src/tracking/events.ts';
-import { runCli } from '../support/cli.ts';
-import { describeWith } from '../support/database.ts';
+import { describeWith, testWith } from '../support/database.ts';
 import { applyMends, doctor, examine, patient } from '../support/doctor.ts';
 import { day, point } from '../support/tracking-points.ts';
-
-// Each test runs the command line several times, on a machine that may be busy.
-vi.setConfig({ testTimeout: 90_000 });
 
 describeWith(['timescaledb'], 'the doctor', () => {
   let db: Pool;
@@ -49,13 +45,13 @@ describeWith(['timescaledb'], 'the doctor', () => {
     await db.query('ALTER MATERIALIZED VIEW location_hourly SET (timescaledb.materialized_only = true)');
     await db.query(
       `SELECT alter_job(job_id, config => jsonb_set(config, '{end_offset}', '"02:00:00"'))
-       FROM timescaledb_information.jobs WHERE proc_name = 'policy_refresh_continuous_aggregate'`,
+       FROM timescaledb_information.jobs WHERE config->>'start_offset' = '7 days'`,
     );
-    await db.query('DROP TRIGGER set_updated_at ON location_late_hours');
+    await db.query('DROP TRIGGER set_updated_at ON location_writers');
     const { code, findings } = await doctor(environment, 'tracking');
     expect(code).toBe(3);
     expect(findings.map(({ check, reason }) => `${check}: ${reason.split(/, declared|;/)[0]}`)).toEqual([
-      'drift: trigger public.location_late_hours.set_updated_at is gone',
+      'drift: trigger public.location_writers.set_updated_at is gone',
       'policies: chunkInterval of location_events is 2 days',
       expect.stringContaining('policies: policy_reorder of location_events is '),
       'policies: retention of location_events is not set',
@@ -80,11 +76,56 @@ describeWith(['timescaledb'], 'the doctor', () => {
       {
         severity: 'error',
         reason: expect.stringMatching(/policy_compression of location_events, failed/),
-        mend: expect.stringMatching(/^CALL run_job\(\d+\)$/),
+        mend: expect.stringMatching(/^SELECT alter_job\(\d+, next_start => now\(\)\)$/),
       },
     ]);
     await record(true, '1 day');
     expect(await find('jobs')).toEqual([]);
+  });
+
+  test.each([
+    ['cannot drop portal "" while it is being set up', /^upgrade to PostgreSQL 16/],
+    ['failed to start job', /^SELECT alter_job\(\d+, next_start/],
+  ])('names a mend that helps a job of which the scheduler says %s', async (message, mend) => {
+    await record(false, '1 day');
+    const { rows } = await db.query<{ id: number }>(
+      `INSERT INTO _timescaledb_internal.bgw_job_stat_history (job_id, pid, execution_start, execution_finish, succeeded, data)
+       SELECT job_id, 1, now(), now(), false,
+         jsonb_build_object('error_data', jsonb_build_object('message', $1::text, 'sqlerrcode', 'XX000'))
+       FROM timescaledb_information.jobs WHERE proc_name = 'policy_compression' RETURNING id`,
+      [message],
+    );
+    expect(await find('jobs')).toMatchObject([
+      { reason: expect.stringContaining(message), mend: expect.stringMatching(mend) },
+    ]);
+    await db.query('DELETE FROM _timescaledb_internal.bgw_job_stat_history WHERE id = $1', [rows[0]?.id]);
+    await record(true, '1 day');
+  });
+
+  testWith(
+    ['background-workers'],
+    'lets the scheduler run a job that failed, and the finding is gone',
+    async () => {
+      await record(false, '1 day');
+      await db.query('SELECT _timescaledb_functions.start_background_workers()');
+      await applyMends(db, await find('jobs'));
+      await expect.poll(() => find('jobs'), { interval: 100 }).toEqual([]);
+      await record(true, '1 day');
+    },
+  );
+
+  test('compares the slots for workers with what the databases here need', async () => {
+    await using session = db.dedicated();
+    await session.query('SET timescaledb.max_background_workers = 16').catch(() => undefined);
+    await session.query('SET max_parallel_workers = 1000');
+    const [found] = await examine(session, 'tracking', 'workers');
+    expect(found).toMatchObject({
+      severity: 'warning',
+      reason: expect.stringMatching(
+        /^max_worker_processes is \d+, and the databases of this server need 1\d{3}: /,
+      ),
+      mend: expect.stringMatching(/^ALTER SYSTEM SET max_worker_processes = 1\d{3}$/),
+    });
   });
 
   test('finds a job that is overdue, where there is a scheduler that should have run it', async () => {
@@ -142,21 +183,6 @@ describeWith(['timescaledb'], 'the doctor', () => {
     expect(await mended('aggregate')).toEqual([]);
   });
 
-  test('finds late points that nobody brought into the aggregate', async () => {
-    await db.query(
-      "INSERT INTO location_late_hours (hour, created_at) SELECT date_trunc('hour', now() - interval '10 days'), now() - age FROM unnest(ARRAY[interval '1 hour', '2 days']) AS age",
-    );
-    expect(await find('late-hours')).toMatchObject([
-      {
-        severity: 'warning',
-        reason: expect.stringMatching(/^1 hour with late points waits/),
-        mend: 'npm run db:refresh-late',
-      },
-    ]);
-    expect((await runCli(['refresh-late'], environment)).code).toBe(0);
-    expect(await find('late-hours')).toEqual([]);
-  });
-
   test('finds the other settings of compression, and policies that are gone', async () => {
     await db.query("SELECT remove_compression_policy('location_events')");
     await db.query("SELECT remove_retention_policy('location_hourly')");
@@ -169,6 +195,9 @@ describeWith(['timescaledb'], 'the doctor', () => {
       ['error', 'compression.after of location_events is not set'],
       ['error', expect.stringMatching(/^compression.orderBy of location_events is time/)],
       ['error', 'compression.segmentBy of location_events is user_id'],
+      ['error', 'lateRefresh.endOffset of location_hourly is not set'],
+      ['error', 'lateRefresh.every of location_hourly is not set'],
+      ['error', 'lateRefresh.startOffset of location_hourly is not set'],
       ['error', 'refresh.endOffset of location_hourly is not set'],
       ['error', 'refresh.every of location_hourly is not set'],
       ['error', 'refresh.startOffset of location_hourly is not set'],

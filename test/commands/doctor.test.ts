@@ -8,9 +8,6 @@ import { migratedDatabase, serverUrl, uniqueName, uniqueRolePrefix } from '../su
 import { applyMends, doctor, patient, takeOver } from '../support/doctor.ts';
 import { copyOfProject } from '../support/migrations.ts';
 
-// Each test runs the command line several times, on a machine that may be busy.
-vi.setConfig({ testTimeout: 90_000 });
-
 const without = (database: string) => ({ ...environmentFor('core', serverUrl('core', database)) });
 
 test('a database that is not there and a server that does not answer are findings; the others are examined', async () => {

@@ -1,11 +1,9 @@
 // The owner of a database who puts his own functions before PostgreSQL's: a superuser's commands run none of them.
-import { beforeAll, describe, expect, test, vi } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { createDatabasePool, type Pool } from '../../src/index.ts';
 import { temporaryFolder } from '../support/backups.ts';
 import { runCli } from '../support/cli.ts';
 import { maintain, migratedDatabase, testWith, uniqueRolePrefix } from '../support/database.ts';
-
-vi.setConfig({ testTimeout: 120_000 });
 
 /** What only a trap says that was sprung: its definition, which the doctor shows, has a placeholder there. */
 const sprung = /.{0,200}sprung by \w.{0,200}/;
@@ -86,7 +84,7 @@ beforeAll(async () => {
     await session.query(`SET search_path = pg_catalog, public; ${traps}`);
     await session.query(`ALTER DATABASE "${name}" SET search_path = public, pg_catalog`);
   }
-}, 120_000);
+});
 
 /** A session as any client of the superuser's has it. */
 async function careless(text: string): Promise<unknown> {

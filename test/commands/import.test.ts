@@ -1,5 +1,5 @@
 // db:import: real-world files go in, bad lines come out named, and all of it or none.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -99,6 +99,77 @@ describeWith(['timescaledb'], 'import', () => {
       '--json',
     );
     expect(JSON.parse(again.stdout)).toMatchObject({ loaded: 1, rejectedCount: 4 });
+  });
+
+  test('measures --shift-to-now by times that it takes, turns -1 into NULL, refuses 0,0, warns of a cut end', async () => {
+    const own = '77777777-1111-4111-8111-111111111111';
+    const path = join(folder, 'clock.csv');
+    const text = [
+      'time,speed,latitude,longitude',
+      '2080-01-01T00:00:00Z,1,2,3',
+      '2010-01-01T00:00:00Z,-1,2,3',
+      '2010-01-01T00:01:00Z,5,0,0',
+      '2010-01-01T00:00:30Z,7,-34.6,-5',
+    ].join('\n');
+    writeFileSync(path, text);
+    const options = ['--app', 'pshop', '--device', own, '--user', user, '--shift-to-now'];
+    const { code, stdout, stderr } = await runCli(['import', path, ...options], environment);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/^2 points loaded/);
+    expect(stderr).toContain('line 2: time lies in the future');
+    expect(stderr).toContain('line 4: latitude and longitude are 0');
+    expect(stderr).toContain('Line 5, the last one, ends inside a number');
+    const points = await getRecentLocations(db, own);
+    expect(points.map(({ speed }) => speed)).toEqual([7, null]);
+    expect(Date.now() - (points[0]?.time.getTime() ?? 0)).toBeLessThan(60_000);
+
+    writeFileSync(path, `${text}\n`);
+    const again = await runCli(['import', path, ...options, '--allow-zero-position', '--json'], environment);
+    expect(JSON.parse(again.stdout)).toMatchObject({ loaded: 3, rejectedCount: 1, unendedLine: null });
+  });
+
+  test('keeps rejects beside the input, and those of an earlier import as they are', async () => {
+    const options = ['--app', 'pshop', '--device', device, '--user', user];
+    const header = 'time,latitude,longitude';
+    const wrong = `${new Date().toISOString()},91,2`;
+    const run = (name: string, rows: string[], ...more: string[]) => {
+      writeFileSync(join(folder, name), `${[header, ...rows].join('\n')}\n`);
+      return runCli(['import', join(folder, name), ...options, ...more, '--json'], environment);
+    };
+    const report = async (...args: Parameters<typeof run>) => JSON.parse((await run(...args)).stdout);
+    mkdirSync(join(folder, 'a'));
+    mkdirSync(join(folder, 'b'));
+    const first = join(folder, 'a', 'same.rejects.csv');
+    expect((await report('a/same.csv', [wrong])).rejectsFile).toBe(first);
+    expect((await report('b/same.csv', [wrong])).rejectsFile).toBe(join(folder, 'b', 'same.rejects.csv'));
+    writeFileSync(first, 'half mended');
+    const second = join(folder, 'a', 'same.rejects-2.csv');
+    expect(await report('a/same.csv', [wrong])).toMatchObject({
+      rejectsFile: second,
+      earlierRejectsFile: first,
+    });
+    expect(await report('a/same.csv', [])).toMatchObject({ rejectsFile: null, earlierRejectsFile: first });
+    expect(readFileSync(first, 'utf8')).toBe('half mended');
+    expect(await run('a/same.csv', [wrong], '--rejects', first)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('somebody may be mending it'),
+    });
+    // A device is no file that anybody mends.
+    expect(await report('a/same.csv', [wrong], '--rejects', '/dev/null')).toMatchObject({ rejectedCount: 1 });
+  });
+
+  test('an import that fails leaves no rejects', async () => {
+    const text = Buffer.concat([
+      Buffer.from(`time,latitude,longitude\n${new Date().toISOString()},91,2\n`),
+      Buffer.alloc(1_100_000, 'x'),
+    ]);
+    writeFileSync(join(folder, 'fails.csv'), text);
+    const { code } = await runCli(
+      ['import', join(folder, 'fails.csv'), '--app', 'pshop', '--device', device, '--user', user],
+      environment,
+    );
+    expect(code).not.toBe(0);
+    expect(existsSync(join(folder, 'fails.rejects.csv'))).toBe(false);
   });
 
   test('reads NDJSON, and columns win over options', async () => {

@@ -98,6 +98,11 @@ describe('from nothing to seeded databases and back', () => {
         'location_hourly',
         expect.objectContaining({ 'start offset': '7 days', 'end offset': '01:00:00' }),
       ],
+      [
+        'refresh continuous aggregate',
+        'location_hourly',
+        expect.objectContaining({ 'start offset': '28 days', 'end offset': '7 days' }),
+      ],
       ['retention', 'location_hourly', expect.objectContaining({ 'drop after': '1 year' })],
     ]);
   });

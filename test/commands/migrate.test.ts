@@ -39,7 +39,7 @@ test('sixteen processes at once over two empty databases: each migration is appl
     ),
   );
   expect(applied.sort()).toEqual(keys.flatMap((key) => allOf(key).map((tag) => `${key} ${tag}`)).sort());
-}, 90_000);
+});
 
 describe('a failure', () => {
   test('in core keeps the applications from being started, exit 1', async () => {

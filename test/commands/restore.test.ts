@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, beforeEach, expect, test } from 'vitest';
 import { createDatabasePool } from '../../src/pool.ts';
-import { databasesBeside, temporaryFolder } from '../support/backups.ts';
+import { databasesBeside, readManifest, temporaryFolder, writeManifest } from '../support/backups.ts';
 import { environmentFor, runCli, startCli } from '../support/cli.ts';
 import { describeWith, maintain, migratedDatabase, serverUrl, uniqueName } from '../support/database.ts';
+import { applyMends, examine } from '../support/doctor.ts';
 
 const key = 'atriz';
 const nameOf = (url: string) => decodeURIComponent(url.split('/').at(-1)?.split('?')[0] ?? '');
@@ -69,7 +70,23 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
     expect(await query(url, describeDatabase)).toEqual(before);
     expect(await beside()).toEqual([keptAs]);
     expect(await profiles(serverUrl(key, keptAs))).toBe(0);
-    await maintain(key, `DROP DATABASE "${keptAs}"`);
+    {
+      await using pool = createDatabasePool({ connectionString: url, max: 1 });
+      // The doctor names it until its mend is applied.
+      const found = await examine(pool, key, 'kept-databases');
+      expect(found).toMatchObject([{ severity: 'warning', reason: expect.stringContaining(keptAs) }]);
+      await applyMends(pool, found);
+      expect(await examine(pool, key, 'kept-databases')).toEqual([]);
+    }
+    expect(await beside()).toEqual([]);
+  });
+
+  test('a manifest that names a database twice is refused before anything is restored', async () => {
+    const manifest = readManifest(folder);
+    writeManifest(folder, { ...manifest, databases: [...manifest.databases, ...manifest.databases] });
+    const refused = await restore('--yes');
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining(`it names ${key} twice`) });
+    expect([await beside(), await profiles(url)]).toEqual([[], 3]);
   });
 
   test('--drop-old keeps nothing; --into restores beside, and never over a database that exists', async () => {

@@ -31,13 +31,13 @@ beforeAll(async () => {
   sql = postgres(`${cluster.servers.timescaledb}/postgres`, { max: 1, onnotice: () => undefined });
   await sql`CREATE TABLE item (id int PRIMARY KEY, name text, twice int GENERATED ALWAYS AS (id * 2) STORED)`;
   raw = await RawClient.open(cluster.servers.timescaledb, 'postgres');
-}, 60_000);
+});
 
 afterAll(async () => {
   await sql?.end({ timeout: 1 });
   await raw?.close();
   await cluster?.[Symbol.asyncDispose]();
-}, 30_000);
+});
 
 async function load(statement: string, data: string | Buffer): Promise<void> {
   const stream = await sql.unsafe(statement).writable();

@@ -27,12 +27,12 @@ const names = async () =>
 beforeAll(async () => {
   cluster = await temporaryCluster();
   maintenance = connect('postgres');
-}, 60_000);
+});
 
 afterAll(async () => {
   await maintenance?.end({ timeout: 1 });
   await cluster?.[Symbol.asyncDispose]();
-}, 30_000);
+});
 
 test('only `postgres` exists at first, and an unknown database is refused', async () => {
   expect(await names()).toEqual(['postgres']);
@@ -66,7 +66,7 @@ test('a database is created, listed, copied as a template, renamed and dropped',
     await ended;
   });
   await expect.poll(names).toEqual(['or igin', 'postgres']);
-}, 30_000);
+});
 
 test('database commands fail as on a server', async () => {
   const failing = (text: string, code: string) =>
@@ -110,4 +110,4 @@ test('TimescaleDB works: hypertable, compression job, continuous aggregate', asy
     await sql`INSERT INTO reading VALUES (now(), 'd9', 1)`;
     expect(await sql`SELECT count(*)::int AS n FROM reading`).toEqual([{ n: 241 }]);
   });
-}, 30_000);
+});

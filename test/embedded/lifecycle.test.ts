@@ -7,12 +7,25 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import postgres from 'postgres';
 import { afterEach, expect, test } from 'vitest';
-import { EmbeddedClusterError, startCluster } from '../../scripts/embedded/cluster.ts';
+import {
+  type EmbeddedCluster,
+  EmbeddedClusterError,
+  type EmbeddedClusterOptions,
+  startCluster,
+} from '../../scripts/embedded/cluster.ts';
 import { programPath } from '../support/cli.ts';
 import { makeDataFolder } from '../support/data-folder.ts';
+import { freePort } from '../support/free-port.ts';
 
 const folders: string[] = [];
 const children: ChildProcess[] = [];
+const clusters: EmbeddedCluster[] = [];
+
+async function start(options: EmbeddedClusterOptions): Promise<EmbeddedCluster> {
+  const cluster = await startCluster(options);
+  clusters.push(cluster);
+  return cluster;
+}
 
 async function temporaryFolder(): Promise<string> {
   const folder = makeDataFolder('atriz-lifecycle-test-');
@@ -21,6 +34,7 @@ async function temporaryFolder(): Promise<string> {
 }
 
 afterEach(async () => {
+  for (const cluster of clusters.splice(0)) await cluster.stop();
   for (const child of children.splice(0)) child.kill('SIGKILL');
   for (const folder of folders.splice(0)) await rm(folder, { recursive: true, force: true });
 });
@@ -48,7 +62,9 @@ test('cluster.json tells where it listens, is private, and goes with the cluster
   const folder = join(await temporaryFolder(), 'made', 'by start');
   await mkdir(dirname(folder));
   await chmod(dirname(dirname(folder)), 0o755);
-  const cluster = await startCluster({ folder, durable: false });
+  // Not of the usual range, where another file's cluster could take the ports between a stop and the next start.
+  const ports = { plain: await freePort(), timescaledb: await freePort() };
+  const cluster = await start({ folder, ports, durable: false });
   const description = join(folder, 'cluster.json');
   expect(JSON.parse(await readFile(description, 'utf8'))).toMatchObject({
     pid: process.pid,
@@ -67,10 +83,10 @@ test('cluster.json tells where it listens, is private, and goes with the cluster
     join(folder, 'cluster.lock'),
     JSON.stringify({ pid: 1, startedAt: 'once', startMark: 'another' }),
   );
-  const again = await startCluster({ folder, durable: false });
+  const again = await start({ folder, durable: false });
   expect(again.servers).toEqual(cluster.servers);
   await again.stop();
-}, 30_000);
+});
 
 test('after kill -9 the next start has all that was committed, on both servers', async () => {
   const folder = await temporaryFolder();
@@ -90,13 +106,13 @@ test('after kill -9 the next start has all that was committed, on both servers',
   await gone;
   expect(existsSync(join(folder, 'cluster.json'))).toBe(true);
   const progress: string[] = [];
-  const again = await startCluster({ folder, onProgress: (line) => progress.push(line) });
+  const again = await start({ folder, onProgress: (line) => progress.push(line) });
   expect(progress.join()).toContain('that an earlier run left behind');
   for (const url of Object.values(again.servers)) {
     expect(await ask(url, (sql) => sql`SELECT count(*)::int AS n FROM kept`)).toEqual([{ n: 500 }]);
   }
   await again.stop();
-}, 40_000);
+});
 
 test('an error at the start carries the last words of PostgreSQL', async () => {
   const folder = await temporaryFolder();
@@ -105,7 +121,7 @@ test('an error at the start carries the last words of PostgreSQL', async () => {
   expect(failure).toBeInstanceOf(EmbeddedClusterError);
   expect(String(failure)).toContain('postgresql.conf');
   expect(existsSync(join(folder, 'cluster.lock'))).toBe(false);
-}, 30_000);
+});
 
 test.skipIf(process.getuid?.() !== 0)(
   'as root, a folder that its server may not reach is refused with the mend (skipped for other users)',
@@ -114,5 +130,4 @@ test.skipIf(process.getuid?.() !== 0)(
     await mkdir(dirname(folder), { mode: 0o700 });
     await expect(startCluster({ folder, durable: false })).rejects.toThrow(/may not enter[\s\S]*chmod o\+x/);
   },
-  30_000,
 );

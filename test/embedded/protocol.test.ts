@@ -13,7 +13,7 @@ let sql: postgres.Sql;
 beforeAll(async () => {
   cluster = await temporaryCluster();
   sql = postgres(`${cluster.servers.timescaledb}/postgres`, { max: 1 });
-}, 60_000);
+});
 
 afterEach(async () => {
   expect(await sql`SELECT 1 AS one`).toEqual([{ one: 1 }]);
@@ -22,7 +22,7 @@ afterEach(async () => {
 afterAll(async () => {
   await sql?.end({ timeout: 1 });
   await cluster?.[Symbol.asyncDispose]();
-}, 30_000);
+});
 
 async function startup(...bytes: Buffer[]): Promise<RawClient> {
   const client = await RawClient.dial(cluster.servers.timescaledb);

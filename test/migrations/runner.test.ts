@@ -244,31 +244,11 @@ describe('outside of a transaction', () => {
   });
 });
 
-describe('what a migration may not say', () => {
-  test.each([
-    ['BEGIN; CREATE TABLE a (id int); COMMIT;', 'says BEGIN'],
-    ['CREATE TABLE a (id int);\n-- done\n  commit ;', 'says COMMIT'],
-    ['CREATE TABLE a (id int); COPY a FROM STDIN;', 'says COPY'],
-    ['\uFEFFSELECT 1;', 'byte order mark'],
-  ])('%j is refused before anything runs', async (sql, reason) => {
-    const pool = await freshPool();
-    const folder = emptyFolder().add('0000_a', sql);
-    expect(await failure(migrate(pool, 'atriz', { folder: folder.path }))).toMatchObject({
-      exitCode: 3,
-      message: expect.stringContaining(reason),
-    });
-    expect(await exists(pool, 'a')).toBe(false);
-  });
-
-  test('the same words inside of strings, comments, names and bodies are fine', async () => {
-    const sql = `-- BEGIN; COMMIT;
-      /* ROLLBACK; */ CREATE TABLE "commit;" (id int DEFAULT 1);
-      INSERT INTO "commit;" SELECT length('; COMMIT; it''s') + length(E'\\'; ROLLBACK;');
-      CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $body$ BEGIN RETURN 1; END; $body$;
-      CREATE FUNCTION g() RETURNS int BEGIN ATOMIC SELECT 1; END;`;
-    const pool = await freshPool();
-    const folder = emptyFolder().add('0000_a', sql);
-    expect(tags(await migrate(pool, 'atriz', { folder: folder.path }))).toEqual(['0000_a']);
+test('a byte order mark is refused before anything runs', async () => {
+  const folder = emptyFolder().add('0000_a', '\uFEFFSELECT 1;');
+  expect(await failure(migrate(await freshPool(), 'atriz', { folder: folder.path }))).toMatchObject({
+    exitCode: 3,
+    message: expect.stringContaining('byte order mark'),
   });
 });
 

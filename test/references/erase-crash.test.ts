@@ -65,5 +65,5 @@ describeWith(['timescaledb'], 'erasure', () => {
     await refresh(pools.tracking);
     expect(await rowsLeft(pools, 2)).toEqual(wanted);
     expect(await rowsLeft(pools, bystander)).toEqual(before);
-  }, 180_000);
+  });
 });

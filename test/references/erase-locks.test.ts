@@ -1,6 +1,6 @@
 // What others do to a person's rows while they are being erased: children that come late, locks that do not go.
 import { randomUUID } from 'node:crypto';
-import { beforeAll, expect, test, vi } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { AtrizDatabaseError, type Pool, withTransaction } from '../../src/index.ts';
 import { eraseRows } from '../../src/references/erase-rows.ts';
 import { eraseUser } from '../../src/references/index.ts';
@@ -19,13 +19,15 @@ describeWith(['concurrent-sessions'], 'erasing the rows of an application', () =
   const erase = (person: number, onRows = () => {}, lockTimeoutMs = 30_000) =>
     eraseRows(db, 'pshop', userIdOf(person), { onRows, lockTimeoutMs });
   const blocked = (text: string) =>
-    vi.waitFor(async () => {
-      const { rowCount } = await db.query(
-        `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ~ $1`,
-        [text],
-      );
-      expect(rowCount).toBeGreaterThan(0);
-    }, 10_000);
+    expect
+      .poll(async () => {
+        const { rowCount } = await db.query(
+          `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ~ $1`,
+          [text],
+        );
+        return rowCount;
+      })
+      .toBeGreaterThan(0);
   const lateStreets = async () =>
     (await db.query("SELECT 1 FROM deliveries WHERE address = 'late street'")).rowCount;
 
@@ -92,9 +94,7 @@ describeWith(
         erasure = eraseUser(pools, userIdOf(1), { graceMs: 0 });
         const blocked =
           'SELECT 1 FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())';
-        await vi.waitFor(async () => expect((await tracking.query(blocked)).rowCount).toBe(1), {
-          timeout: 10_000,
-        });
+        await expect.poll(async () => (await tracking.query(blocked)).rowCount).toBe(1);
       });
       await erasure;
       expect(

@@ -5,6 +5,7 @@ import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { CliHosts } from './cli-hosts.ts';
 import { possibleKeys, serverUrl, uniqueName, uniqueRolePrefix } from './database.ts';
+import { bareEnvironment, emptyFolder } from './environment.ts';
 import { compiledFolder } from './names.ts';
 
 export interface CliResult {
@@ -12,13 +13,6 @@ export interface CliResult {
   stdout: string;
   stderr: string;
 }
-
-/** Only what a process needs to run: nothing of the developer's own settings may decide a test. */
-const bareEnvironment = {
-  PATH: process.env.PATH ?? '',
-  HOME: process.env.HOME ?? '',
-  ...(process.env.PG_BIN && { PG_BIN: process.env.PG_BIN }),
-};
 
 interface CliOptions {
   cwd?: string;
@@ -36,8 +30,14 @@ export function runCli(
   { cwd, root = packageRoot(), fromSource = false }: CliOptions = {},
 ): Promise<CliResult> {
   if (fromSource) return runSource('scripts/db.ts', args, environment, { root, ...(cwd && { cwd }) });
-  if (root === packageRoot()) return hosts.run(args, { ...bareEnvironment, ...environment }, cwd ?? root);
-  return run(process.execPath, [join(root, 'dist', 'scripts', 'db.js'), ...args], environment, cwd ?? root);
+  if (root === packageRoot())
+    return hosts.run(args, { ...bareEnvironment, ...environment }, cwd ?? emptyFolder);
+  return run(
+    process.execPath,
+    [join(root, 'dist', 'scripts', 'db.js'), ...args],
+    environment,
+    cwd ?? emptyFolder,
+  );
 }
 
 /** Runs it in a process of its own. */
@@ -52,7 +52,7 @@ export function startCli(
   environment: Readonly<Record<string, string>>,
 ): { child: ChildProcess; ended: Promise<CliResult> } {
   const script = join(packageRoot(), compiledFolder, 'scripts', 'db.js');
-  return start(process.execPath, [script, ...args], environment, packageRoot());
+  return start(process.execPath, [script, ...args], environment, emptyFolder);
 }
 
 /** The compiled form of test/programs/<name>.ts, which Node.js runs by itself. */
@@ -67,7 +67,12 @@ export function runSource(
   { cwd, root = packageRoot() }: Omit<CliOptions, 'fromSource'> = {},
 ): Promise<CliResult> {
   const tsx = join(packageRoot(), 'node_modules', 'tsx', 'dist', 'loader.mjs');
-  return run(process.execPath, ['--import', tsx, join(root, script), ...args], environment, cwd ?? root);
+  return run(
+    process.execPath,
+    ['--import', tsx, join(root, script), ...args],
+    environment,
+    cwd ?? emptyFolder,
+  );
 }
 
 export function run(

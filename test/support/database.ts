@@ -2,11 +2,11 @@
 import { describe, inject, test } from 'vitest';
 import { withDatabase } from '../../src/database-url.ts';
 import { type DatabaseKey, databaseKeys, definitionOf, type SchemaOf } from '../../src/databases.ts';
-import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type DatabasePoolOptions, type Pool } from '../../src/pool.ts';
 import { afterAllElse, afterFile } from './after-file.ts';
 import { templateName } from './names.ts';
 import { type Capability, capabilities as descriptions, hasTemplate } from './server.ts';
+import { cloneTemplate, pristine } from './templates.ts';
 
 /** A describe block that needs something of the server, and says so where it is skipped. */
 export function describeWith(needs: readonly Capability[], name: string, body: () => void): void {
@@ -70,28 +70,16 @@ export async function maintain(key: DatabaseKey, text: string): Promise<void> {
 /** An empty database. @returns its URL. */
 export async function emptyDatabase(key: DatabaseKey): Promise<string> {
   const name = uniqueName(key);
-  await maintain(key, `CREATE DATABASE "${name}"`);
+  await maintain(key, `CREATE DATABASE "${name}" ${pristine}`);
   return serverUrl(key, name);
 }
 
 /** A migrated database. @returns its URL. */
 export async function migratedDatabase(key: DatabaseKey): Promise<string> {
-  const { capabilities } = inject('server');
-  if (hasTemplate(key, capabilities)) {
-    const name = uniqueName(key);
-    await maintain(key, `CREATE DATABASE "${name}" TEMPLATE "${templateName(inject('run'), key)}"`);
-    return serverUrl(key, name);
-  }
-  const url = await emptyDatabase(key);
-  await using pool = createDatabasePool({ connectionString: url, max: 1 });
-  await migrate(pool, key);
-  // Tests run the jobs when it suits them; background workers would run them at any moment.
-  if (capabilities.includes('background-workers')) {
-    await pool.query(
-      'SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL',
-    );
-  }
-  return url;
+  const name = uniqueName(key);
+  await using pool = createDatabasePool({ connectionString: serverUrl(key, 'postgres'), max: 1 });
+  await cloneTemplate(pool, templateName(inject('run'), key), name);
+  return serverUrl(key, name);
 }
 
 /** The same database, through the proxy where the tests' pools go through one. */
@@ -129,6 +117,4 @@ export async function testPool<Key extends DatabaseKey>(key: Key): Promise<Pool<
 /** The keys of the databases that need no extension, and of those that the server can hold. */
 export const plainKeys = databaseKeys.filter((key) => definitionOf(key).extensions.length === 0);
 export const possibleKeys = (): DatabaseKey[] =>
-  databaseKeys.filter((key) =>
-    definitionOf(key).extensions.every((extension) => inject('server').capabilities.includes(extension)),
-  );
+  databaseKeys.filter((key) => hasTemplate(key, inject('server').capabilities));

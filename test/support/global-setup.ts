@@ -3,13 +3,13 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { TestProject } from 'vitest/node';
-import { withDatabase } from '../../src/database-url.ts';
 import { databaseKeys, definitionOf } from '../../src/databases.ts';
-import { migrate } from '../../src/migrations/index.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
+import { forgetSettings } from './environment.ts';
 import { templateName } from './names.ts';
 import { hasTemplate, startServer, type TestServer } from './server.ts';
+import { createTemplate } from './templates.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -20,6 +20,7 @@ declare module 'vitest' {
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  forgetSettings();
   const compiled = compile();
   const { stop, ...server } = await startServer();
   const run = Math.random().toString(36).slice(2, 8);
@@ -32,17 +33,14 @@ export default async function setup(project: TestProject): Promise<() => Promise
       name: templateName(run, key),
       url: definitionOf(key).extensions.length > 0 ? server.tracking : server.plain,
     }));
-  const made = templates.map(async ({ key, name, url }) => {
-    await query(url, `CREATE DATABASE "${name}"`);
-    await using pool = createDatabasePool({ connectionString: withDatabase(url, name) });
-    await migrate(pool, key);
-  });
+  const made = templates.map(({ key, name, url }) => createTemplate(key, name, url, server));
   await Promise.all([compiled, ...made]);
   return async () => {
-    for (const { name, url } of templates) await query(url, `DROP DATABASE "${name}" WITH (FORCE)`);
-    const left = [...(await leftOver(server.plain, run)), ...(await leftOver(server.tracking, run))];
+    await Promise.all(templates.map(({ name, url }) => query(url, `DROP DATABASE "${name}" WITH (FORCE)`)));
+    const left = await Promise.all([leftOver(server.plain, run), leftOver(server.tracking, run)]);
     await stop();
-    if (left.length > 0) throw new Error(`The tests left databases or roles behind: ${left.join(', ')}.`);
+    const names = [...new Set(left.flat())];
+    if (names.length > 0) throw new Error(`The tests left databases or roles behind: ${names.join(', ')}.`);
   };
 }
 

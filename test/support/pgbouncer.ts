@@ -27,7 +27,7 @@ export function hasPgBouncer(): boolean {
 }
 
 /** Fewer server connections than the tests have clients: sessions are shared from the first moment. */
-export async function startPgBouncer(server: string, poolSize = 5): Promise<PgBouncer> {
+export async function startPgBouncer(server: string, poolSize = 5, setting = ''): Promise<PgBouncer> {
   const { hosts, user = 'postgres', password = '' } = parseDatabaseUrl(server, 'server');
   const [host] = hosts;
   const folder = mkdtempSync(join(tmpdir(), 'atriz-pgbouncer-'));
@@ -45,6 +45,7 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = ${poolSize}
 max_client_conn = 500
+${setting}
 `,
   );
   // It refuses to run as root.

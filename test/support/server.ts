@@ -17,6 +17,7 @@ export const capabilities = {
   'concurrent-sessions': 'the embedded tracking server has one session, which clients take in turns',
   'background-workers': 'the embedded tracking server has no background workers',
   psql: 'psql is not on the PATH',
+  openssl: 'openssl is not on the PATH',
   pg_dump: 'no pg_dump that is installed fits the server of the plain databases',
   pgbouncer: 'pgbouncer is neither on the PATH nor in /usr/sbin',
   sessions: 'the pools go through PgBouncer in transaction mode, which shares sessions',
@@ -35,13 +36,11 @@ export interface TestServer {
   capabilities: Capability[];
 }
 
-/** Whether tests clone a migrated template. With TimescaleDB's background workers connected to it, none can be. */
+/** Whether the server can hold this database, of which tests clone a migrated template then. */
 export const hasTemplate = (key: DatabaseKey, has: readonly Capability[]): boolean =>
-  definitionOf(key).extensions.length === 0 ||
-  (has.includes('timescaledb') && !has.includes('background-workers'));
+  definitionOf(key).extensions.every((extension) => has.includes(extension));
 
-/** Both published images that the project is measured on have this TimescaleDB or a newer one. */
-const image = 'timescale/timescaledb:2.23.1-pg17';
+const image = process.env.TEST_IMAGE || 'timescale/timescaledb:2.29.2-pg17';
 
 export async function startServer(): Promise<TestServer & { stop: () => Promise<void> }> {
   const kind = await chooseKind();
@@ -89,8 +88,8 @@ async function startEmbedded() {
     durable: false,
     onLog: (line) => {
       appendFileSync(join(folder, 'postgres.log'), `${line}\n`);
-      // Ended on purpose or not: what a test reports as a closed connection has its reason here.
-      if (/ ended: /.test(line) && !/dropped|cancel|stops/.test(line)) console.error(line);
+      // What a test reports as a closed connection has its reason here, unless the test meant it.
+      if (/ ended: (?!57P01|28|3D000)/.test(line) && !/dropped|cancel|stops/.test(line)) console.error(line);
     },
   });
   return {
@@ -149,11 +148,16 @@ async function findServer(url: string, kind: 'docker' | 'url', stop: () => Promi
 
 async function programs(plain: string): Promise<Capability[]> {
   const found: Capability[] = [];
-  try {
-    execFileSync('psql', ['--version'], { stdio: 'ignore' });
-    found.push('psql');
-  } catch {
-    // Not there: tests that need it say so.
+  for (const [program, ask] of [
+    ['psql', '--version'],
+    ['openssl', 'version'],
+  ] as const) {
+    try {
+      execFileSync(program, [ask], { stdio: 'ignore' });
+      found.push(program);
+    } catch {
+      // Not there: tests that need it say so.
+    }
   }
   if (hasPgBouncer()) found.push('pgbouncer');
   await using pool = createDatabasePool({ connectionString: plain, max: 1 });

@@ -1,9 +1,11 @@
 // importLocations: any source, all good points or none, on a table or through a view.
 import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Pool } from '../../src/pool.ts';
 import { importLocations, type LocationInput } from '../../src/tracking/index.ts';
 import { withTransaction } from '../../src/transaction.ts';
+import { openPool } from '../support/database.ts';
 import { failure } from '../support/failure.ts';
 import { plainTracking } from '../support/tracking.ts';
 import { day, point, track } from '../support/tracking-points.ts';
@@ -40,6 +42,21 @@ describe('importLocations', () => {
       });
       expect(await stored(first)).toEqual(numbers(12_345));
     }
+  });
+
+  test("is not ended by the database's timeouts, which are for applications", async () => {
+    const { db: impatient, url } = await plainTracking();
+    await impatient.query(`DO $$ DECLARE name text; BEGIN
+      FOR name IN SELECT s.name FROM pg_settings s WHERE s.name IN ('statement_timeout', 'transaction_timeout',
+        'idle_in_transaction_session_timeout') LOOP
+        EXECUTE format('ALTER DATABASE %I SET %I = ''150ms''', current_database(), name);
+      END LOOP; END $$`);
+    const slow = async function* () {
+      yield* track(2);
+      await sleep(200);
+      yield* track(2);
+    };
+    expect(await importLocations(openPool('tracking', url), slow())).toMatchObject({ loaded: 4 });
   });
 
   test('takes NDJSON, and names what does not fit by line', async () => {

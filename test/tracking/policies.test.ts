@@ -20,7 +20,10 @@ describeWith(['timescaledb'], 'comparePolicies', () => {
   test('names what was changed, removed and added by hand, and db:check exits 3', async () => {
     await db.query(
       `SELECT alter_job(job_id, config => jsonb_set(config, '{end_offset}', '"02:00:00"'), schedule_interval => interval '1 hour')
-       FROM timescaledb_information.jobs WHERE proc_name = 'policy_refresh_continuous_aggregate'`,
+       FROM timescaledb_information.jobs WHERE config->>'start_offset' = '7 days'`,
+    );
+    await db.query(
+      "SELECT alter_job(job_id, config => jsonb_set(config, '{start_offset}', '\"29 days\"')) FROM timescaledb_information.jobs WHERE config->>'start_offset' = '28 days'",
     );
     await db.query("SELECT remove_retention_policy('location_events')");
     await db.query("SELECT set_chunk_time_interval('location_events', interval '2 days')");
@@ -30,6 +33,12 @@ describeWith(['timescaledb'], 'comparePolicies', () => {
       { relation: 'location_events', setting: 'chunkInterval', declared: '1 day', found: '2 days' },
       { relation: 'location_events', setting: 'policy_reorder', declared: null, found: expect.any(String) },
       { relation: 'location_events', setting: 'retention', declared: '30 days', found: null },
+      {
+        relation: 'location_hourly',
+        setting: 'lateRefresh.startOffset',
+        declared: '28 days',
+        found: '29 days',
+      },
       { relation: 'location_hourly', setting: 'materializedOnly', declared: 'false', found: 'true' },
       { relation: 'location_hourly', setting: 'refresh.endOffset', declared: '1 hour', found: '02:00:00' },
       { relation: 'location_hourly', setting: 'refresh.every', declared: '30 minutes', found: '01:00:00' },

@@ -114,6 +114,27 @@ describeWith(['timescaledb'], 'queries', () => {
     }
   });
 
+  test('history: an hour that the range cuts has its true longitude, across 180° too', async () => {
+    const deviceId = randomUUID();
+    const begin = Math.floor((Date.now() - 48 * hour) / hour) * hour;
+    // From 179.70 to -179.71, eastwards.
+    const longitudes = Array.from({ length: 60 }, (_, index) => 179.7 + index / 100);
+    await recordLocations(
+      db,
+      longitudes.map((longitude, index) =>
+        point(deviceId, begin + index * minute, { longitude: longitude > 180 ? longitude - 360 : longitude }),
+      ),
+    );
+    const average = async (from: number, to: number) => {
+      const range = { from: new Date(begin + from * minute), to: new Date(begin + to * minute) };
+      return (await getLocationHistory(db, deviceId, range)).hours[0]?.avgLongitude;
+    };
+    expect(await average(1, 59)).toBeCloseTo(179.995, 8);
+    expect(await average(10, 60)).toBeCloseTo(-179.955, 8);
+    expect(await average(1, 11)).toBeCloseTo(179.755, 8);
+    expect(await average(40, 50)).toBeCloseTo(-179.855, 8);
+  });
+
   test('history: recent ranges have no hours, an unknown device nothing, and types are those of the tables', async () => {
     const deviceId = randomUUID();
     const now = Date.now();

@@ -118,16 +118,22 @@ describeWith(['timescaledb'], 'tracking', () => {
   });
 
   test('the query of recent points uses idx_location_device and never sorts', async () => {
-    // A day of fifty devices, in the order in which they report.
-    const devices = Array.from({ length: 50 }, () => point());
+    // A day of 250 devices, in the order in which they report.
+    const devices = Array.from({ length: 250 }, () => point());
     const now = Date.now();
-    const events = Array.from({ length: 500 }, (_, index) =>
-      devices.map((device) => ({ ...device, time: new Date(now - index * 170_000) })),
+    const events = Array.from({ length: 100 }, (_, index) =>
+      devices.map((device) => ({ ...device, time: new Date(now - index * 850_000) })),
     ).flat();
     await recordLocations(db, events.reverse());
     await db.query('ANALYZE location_events');
     const { text, parameters } = recentLocationsQuery(devices[7]?.deviceId ?? '');
-    const { rows } = await db.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${text}`, parameters);
+    const { rows } = await withTransaction(db, async (transaction) => {
+      // A table this small is read whole or by bitmap, and sorted. Without those, a Sort shows that the order of
+      // the index does not serve the query.
+      await transaction.query('SET LOCAL enable_bitmapscan = off');
+      await transaction.query('SET LOCAL enable_seqscan = off');
+      return transaction.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${text}`, parameters);
+    });
     const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
     expect(plan).toMatch(/Index Scan using \S*idx_location_device/);
     expect(plan).not.toMatch(/Sort|Seq Scan/);

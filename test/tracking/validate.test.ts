@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { rowsForCopy } from '../../src/tracking/events.ts';
 import { getTrack, type LocationInput, recordLocations } from '../../src/tracking/index.ts';
-import { roundTo, validateLocations } from '../../src/tracking/validate.ts';
+import { pointLimits, roundTo, validateLocations } from '../../src/tracking/validate.ts';
 import { describeWith, testPool } from '../support/database.ts';
 
 const day = 86_400_000;
@@ -13,7 +13,7 @@ const good: LocationInput = {
   deviceId: randomUUID(),
   userId: randomUUID(),
   appSource: 'mextrack',
-  latitude: 0,
+  latitude: 1,
   longitude: 0,
 };
 
@@ -38,6 +38,9 @@ describe('each reason', () => {
     [{ longitude: 180.000000006 }, 'longitude is 180.000000006'],
     [{ speed: 9_999.995 }, 'speed is 9999.995'],
     [{ heading: -0.006 }, 'heading is -0.006'],
+    [{ speed: -1.5 }, 'speed is -1.5'],
+    [{ accuracy: 20_000 }, 'accuracy is 20000, not from 0 to 9999.99'],
+    [{ latitude: 0, longitude: -0.000000004 }, 'latitude and longitude are 0'],
     [{ altitude: Number.NEGATIVE_INFINITY }, 'altitude is not a finite number'],
     [{ metadata: 'text' }, 'metadata is no JSON object'],
     [{ metadata: [1] }, 'metadata is no JSON object'],
@@ -49,6 +52,20 @@ describe('each reason', () => {
     expect(valid).toEqual([]);
     expect(rejected).toEqual([{ index: 0, reason: expect.stringContaining(reason) }]);
   });
+});
+
+test('a phone that says -1 for what it does not know: NULL; -1 of a measure that may be negative stays', () => {
+  const unknown = { ...good, speed: -1, heading: -1, accuracy: -1, altitude: -1 };
+  expect(validateLocations([unknown])).toMatchObject({
+    valid: [{ speed: null, heading: null, accuracy: null, altitude: -1 }],
+    rejected: [],
+  });
+});
+
+test('0,0 is taken where an option says so', () => {
+  const zero = { ...good, latitude: 0, longitude: 0 };
+  const { valid, rejected } = validateLocations([zero], pointLimits({ allowZeroPosition: true }));
+  expect({ valid, rejected }).toMatchObject({ valid: [{ latitude: 0, longitude: 0 }], rejected: [] });
 });
 
 test('rounding is that of toFixed, halves and all', () => {
@@ -110,9 +127,10 @@ describeWith(['timescaledb'], 'any point', () => {
   test('that validation accepts is stored and read back equal, through COPY', async () => {
     const deviceId = randomUUID();
     const events = timed(fc.sample(points, rowsForCopy * 10), deviceId);
-    const { valid } = validateLocations(events);
+    // Most of its doubles are next to 0.
+    const { valid } = validateLocations(events, pointLimits({ allowZeroPosition: true }));
     expect(valid.length).toBeGreaterThan(rowsForCopy);
-    await recordLocations(db, valid);
+    await recordLocations(db, valid, { allowZeroPosition: true });
     expect(await stored(deviceId)).toEqual(valid.map(asStored));
   });
 

@@ -57,7 +57,7 @@ describe('the writer', () => {
     await writer.close();
     expect(acknowledged).toHaveLength(count);
     expect(await stored()).toEqual(events.map((_, n) => n));
-  }, 120_000);
+  });
 
   test('drains on SIGTERM: everything accepted is there, once', async () => {
     const child = spawn(process.execPath, [programPath('run-writer'), server.url], {

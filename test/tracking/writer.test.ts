@@ -1,5 +1,6 @@
 // The location writer: durable when it says so, in order, once, and honest about what it could not store.
 import { createServer, type Socket, connect as tcpConnect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import {
@@ -137,7 +138,8 @@ describe('createLocationWriter', () => {
       onRetry: ({ delayMs }) => retries.push(delayMs),
     });
     const attempts = track(3).map((event) => failure(writer.write(event)));
-    const closed = await failure(writer.close({ timeoutMs: 400 }));
+    while (retries.length < 4) await sleep(5);
+    const closed = await failure(writer.close({ timeoutMs: 50 }));
     expect(String(closed)).toContain('3 events were not confirmed');
     for (const error of await Promise.all(attempts)) expect(error).toBeInstanceOf(LocationWriterClosedError);
     expect(retries.slice(0, 4)).toEqual([5, 10, 20, 40]);
@@ -175,17 +177,6 @@ describe('createLocationWriter', () => {
     await db.query('TRUNCATE location_writers, location_events');
     for (const event of events.slice(2)) await writer.write(event);
     expect(await numbers(events[0]?.deviceId ?? '')).toEqual([2, 3]);
-  });
-
-  test('without a right to write, the events are refused at once', async () => {
-    await db.query('ALTER TABLE location_events RENAME TO location_events_away');
-    try {
-      await using writer = createLocationWriter(db);
-      expect(await failure(writer.write(point()))).toMatchObject({ code: '42P01' });
-      expect(writer.stats).toMatchObject({ rejected: 1, retries: 0 });
-    } finally {
-      await db.query('ALTER TABLE location_events_away RENAME TO location_events');
-    }
   });
 
   test.each([

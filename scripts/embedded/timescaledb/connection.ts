@@ -47,11 +47,17 @@ class Connection {
   #onPassword: ((body: Buffer | undefined) => void) | undefined;
   #session: Session | undefined;
   #over = false;
+  #databaseName = '';
 
   constructor(socket: Socket, server: TimescaleServer) {
     this.#socket = socket;
     this.#server = server;
-    this.#timer = setTimeout(() => socket.destroy(), authenticationTimeout).unref();
+    const late: Fields = {
+      severity: 'FATAL',
+      code: '57014',
+      message: 'canceling authentication due to timeout',
+    };
+    this.#timer = setTimeout(() => this.#refuse(late), authenticationTimeout).unref();
   }
 
   receive(chunk: Buffer): void {
@@ -146,10 +152,9 @@ class Connection {
     if ((parameters.get('replication') ?? 'off') !== 'off') {
       throw new Refusal('0A000', 'the embedded server has no replication');
     }
-    const database = this.#server.database(parameters.get('database') || user);
-    if (!database) {
-      throw new Refusal('3D000', `database "${parameters.get('database') || user}" does not exist`);
-    }
+    this.#databaseName = parameters.get('database') || user;
+    const database = this.#server.database(this.#databaseName);
+    if (!database) throw new Refusal('3D000', `database "${this.#databaseName}" does not exist`);
     const { id, secret } = this.#server.nextIdentity();
     const startup: Record<string, string> = parseOptions(parameters.get('options') ?? '');
     for (const [name, value] of parameters) {
@@ -250,6 +255,7 @@ class Connection {
   }
 
   #refuse(fields: Fields): void {
+    this.#server.logEnd('a login', this.#databaseName, fields);
     this.#write(errorResponse(fields));
     this.#end();
   }

@@ -26,6 +26,8 @@ export class Database {
   readonly #onEnd: (reason: string) => void;
   #applied: string | undefined;
   #instance: Promise<Instance> | undefined;
+  /** The thread of an instance that crashed or was ended: two at once would write to the same folder. */
+  #exited: Promise<void> = Promise.resolve();
   #generation = 0;
 
   /** @param onEnd hears why an instance ended without being closed. */
@@ -125,6 +127,7 @@ export class Database {
   }
 
   async #start(): Promise<Instance> {
+    await this.#exited;
     const folder = this.#folders.path(this.name);
     const catalogName = this.#folders.catalogName(this.name);
     let instance: Instance;
@@ -158,8 +161,9 @@ export class Database {
 
   #launch(folder: string, catalogName: string): Promise<Instance> {
     const generation = ++this.#generation;
-    return Instance.open(folder, catalogName, ({ message }) => {
+    return Instance.open(folder, catalogName, ({ message }, exited) => {
       this.#onEnd(message);
+      this.#exited = exited;
       // The next instance may be opening already when this one's end is heard.
       if (generation !== this.#generation) return;
       this.#instance = undefined;

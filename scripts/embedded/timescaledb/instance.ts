@@ -10,6 +10,9 @@ export class InstanceCrashed extends Error {
   override readonly name = 'InstanceCrashed';
 }
 
+/** `exited` resolves when the thread is gone and writes to the folder no more. */
+type OnCrash = (error: InstanceCrashed, exited: Promise<void>) => void;
+
 export interface ExecOptions {
   /** What COPY FROM reads, if the messages hold one. */
   copyData?: Uint8Array[] | undefined;
@@ -28,22 +31,22 @@ export class Instance {
   #onReady: (() => void) | undefined;
   #onClosed: (() => void) | undefined;
   #crash: InstanceCrashed | undefined;
-  readonly #onCrash: (error: InstanceCrashed) => void;
+  readonly #onCrash: OnCrash;
+  readonly #exited: Promise<void>;
 
-  private constructor(worker: Worker, onCrash: (error: InstanceCrashed) => void) {
+  private constructor(worker: Worker, onCrash: OnCrash) {
     this.#worker = worker;
     this.#onCrash = onCrash;
+    this.#exited = new Promise((resolve) => {
+      worker.once('exit', () => resolve());
+    });
     worker.on('message', (reply: WorkerReply) => this.#receive(reply));
     worker.on('error', (error) => this.#fail(String(error)));
     worker.on('exit', () => this.#fail('its thread ended'));
   }
 
   /** About a second; the first one of a new data folder takes four. @throws InstanceCrashed */
-  static async open(
-    dataFolder: string,
-    database: string,
-    onCrash: (error: InstanceCrashed) => void,
-  ): Promise<Instance> {
+  static async open(dataFolder: string, database: string, onCrash: OnCrash): Promise<Instance> {
     // Compiled code is shared between threads: each further instance starts faster and takes less memory.
     compiled ??= compile();
     const input: WorkerInput = { dataFolder, database, wasmModule: await compiled, copyDevice };
@@ -105,7 +108,7 @@ export class Instance {
   #fail(reason: string): void {
     if (this.#crash) return;
     this.#crash = new InstanceCrashed(reason);
-    this.#onCrash(this.#crash);
+    this.#onCrash(this.#crash, this.#exited);
     const running = this.#running;
     this.#running = undefined;
     running?.reject(this.#crash);

@@ -8,7 +8,7 @@ import { accept } from './connection.ts';
 import { Database } from './database.ts';
 import type { DatabaseCommand } from './database-commands.ts';
 import { DatabaseFolders } from './folders.ts';
-import { errorResponse } from './messages.ts';
+import { errorResponse, type Fields } from './messages.ts';
 import { Refusal, shuttingDown } from './refusal.ts';
 import type { Session } from './session.ts';
 import { loadParser } from './sql.ts';
@@ -20,7 +20,7 @@ export interface TimescaleServerOptions {
   turnTimeout: number;
   /** An instance without clients is closed after this long, in milliseconds: each takes some 300 MB. */
   idleTimeout: number;
-  /** Lines of its log: instances that ended without being closed. */
+  /** Lines of its log: sessions and instances that it ended, with the reason. */
   onLog: (line: string) => void;
   onProgress: (message: string) => void;
 }
@@ -103,6 +103,13 @@ export class TimescaleServer {
 
   async listDatabasesIn(database: Database): Promise<void> {
     await database.listDatabases(this.#folders.names(), this.#age);
+  }
+
+  /** Every session that the server ends, and why: the client may not have read its error. */
+  logEnd(session: string, database: string, { code, message, detail }: Fields): void {
+    this.options.onLog(
+      [`${session} of database "${database}" ended: ${code} ${message}`, detail].filter(Boolean).join('. '),
+    );
   }
 
   nextIdentity(): { id: number; secret: number } {

@@ -97,6 +97,11 @@ export class Session {
   /** Says why, and hangs up. */
   terminate(fields: Fields): void {
     if (this.closed) return;
+    this.server.logEnd(
+      `session ${this.id} (${this.settings.get('application_name')})`,
+      this.database.name,
+      fields,
+    );
     this.#write(errorResponse(fields));
     this.close();
     this.#hangUp();

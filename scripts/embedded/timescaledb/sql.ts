@@ -21,7 +21,7 @@ export function traitsOf(sql: string): Traits {
     settings:
       /(?:^|[;$'/]|\b(?:begin|then|else|loop|as))\s*(?:set|reset|discard)\s/im.test(sql) ||
       /set_config/i.test(sql),
-    dropsStatements: /\b(?:discard|deallocate)\b/i.test(sql),
+    dropsStatements: /\b(?:discard\s+all|deallocate)\b/i.test(sql),
     discards: /\bdiscard\s+all\b/i.test(sql),
     advisory: /advisory/i.test(sql),
     listen: /\b(?:un)?listen\b/i.test(sql),

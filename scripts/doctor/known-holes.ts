@@ -1,0 +1,32 @@
+// Published security holes in extensions that this package uses, newest last.
+
+export interface KnownHole {
+  readonly extension: string;
+  /** The first version without it. */
+  readonly closedIn: string;
+  readonly id: string;
+  /** What an attacker can do, as a clause. */
+  readonly risk: string;
+  readonly source: string;
+}
+
+/** From the advisories, and from the change log of TimescaleDB, which names the version that closes each. */
+export const knownHoles: readonly KnownHole[] = [
+  {
+    extension: 'timescaledb',
+    closedIn: '2.25.2',
+    id: 'GHSA-vgp2-jj5c-828m',
+    risk: 'objects that another role put on the search_path run with the rights of the role that creates or updates the extension',
+    source: 'https://github.com/timescale/timescaledb/security/advisories/GHSA-vgp2-jj5c-828m',
+  },
+  {
+    extension: 'timescaledb',
+    closedIn: '2.29.1',
+    id: 'GHSA-hcfx-29v5-2rcw',
+    risk: 'every role that may connect can drop or freeze chunks of tables that it may not even read',
+    source: 'https://github.com/timescale/timescaledb/security/advisories/GHSA-hcfx-29v5-2rcw',
+  },
+];
+
+/** TimescaleDB's last minor version for a major version of PostgreSQL that newer ones do not run on. */
+export const lastTimescale: Readonly<Record<number, string>> = { 15: '2.28' };

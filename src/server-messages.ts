@@ -1,0 +1,119 @@
+// What a server says on a connection, read beside postgres.js: that a login is over, and why a session ended.
+import postgres from 'postgres';
+
+export interface ServerMessages {
+  /** The process that the server, or a proxy in front of it, names at the login. */
+  onProcess: (pid: number) => void;
+  /** The first ReadyForQuery: the login has succeeded. */
+  onLogin: () => void;
+  /** FATAL or PANIC, after which the server closes the connection; at its end also what a crash announced. */
+  onEnd: (error: Error) => void;
+}
+
+const fields: Readonly<Record<string, string>> = {
+  S: 'severity_local',
+  V: 'severity',
+  C: 'code',
+  M: 'message',
+  D: 'detail',
+  H: 'hint',
+  P: 'position',
+  p: 'internal_position',
+  q: 'internal_query',
+  W: 'where',
+  s: 'schema_name',
+  t: 'table_name',
+  c: 'column_name',
+  d: 'data type_name',
+  n: 'constraint_name',
+  F: 'file',
+  L: 'line',
+  R: 'routine',
+};
+
+/** ErrorResponse, BackendKeyData, NoticeResponse, ReadyForQuery: only these are read, the others skipped. */
+const read = new Set([...'EKNZ'].map((type) => type.charCodeAt(0)));
+const headerLength = 5;
+
+/**
+ * Takes the bytes of a connection as they come.
+ * By hand: postgres.js forgets the FATAL that ends a session under a query, and says CONNECTION_CLOSED.
+ */
+export class MessageReader {
+  readonly #on: ServerMessages;
+  /** Of the message that has begun, when it is one to be read; else only its header. */
+  #held = Buffer.alloc(0);
+  /** Bytes of a message still to come that nobody reads. */
+  #skip = 0;
+  #isLoggedIn = false;
+  #announced: Error | undefined;
+
+  constructor(on: ServerMessages) {
+    this.#on = on;
+  }
+
+  get isLoggedIn(): boolean {
+    return this.#isLoggedIn;
+  }
+
+  receive(chunk: Buffer): void {
+    const bytes = this.#held.length > 0 ? Buffer.concat([this.#held, chunk]) : chunk;
+    let at = this.#skip;
+    while (at + headerLength <= bytes.length) {
+      const type = bytes[at] as number;
+      const end = at + 1 + bytes.readUInt32BE(at + 1);
+      if (read.has(type)) {
+        if (end > bytes.length) break;
+        this.#handle(type, bytes.subarray(at + headerLength, end));
+      }
+      at = end;
+    }
+    this.#skip = Math.max(at - bytes.length, 0);
+    this.#held = at < bytes.length ? Buffer.from(bytes.subarray(at)) : Buffer.alloc(0);
+  }
+
+  /** The server closed the connection: before a crash it says why in a warning. */
+  end(): void {
+    if (this.#announced) this.#on.onEnd(this.#announced);
+  }
+
+  #handle(type: number, body: Buffer): void {
+    switch (String.fromCharCode(type)) {
+      case 'K':
+        this.#on.onProcess(body.readInt32BE(0));
+        break;
+      case 'Z':
+        if (this.#isLoggedIn) break;
+        this.#isLoggedIn = true;
+        this.#on.onLogin();
+        break;
+      case 'E': {
+        const error = readError(body);
+        if (error.severity === 'FATAL' || error.severity === 'PANIC') this.#on.onEnd(postgresError(error));
+        break;
+      }
+      case 'N': {
+        const notice = readError(body);
+        // The session ends with it, whatever its severity is called.
+        if (notice.code?.startsWith('57P0')) {
+          this.#announced = postgresError({ ...notice, severity: 'FATAL' });
+        }
+      }
+    }
+  }
+}
+
+function readError(body: Buffer): Record<string, string> {
+  const error: Record<string, string> = {};
+  for (const field of body.toString('utf8').split('\0')) {
+    const name = fields[field.charAt(0)];
+    if (name) error[name] = field.slice(1);
+  }
+  // PgBouncer leaves the untranslated one out.
+  error.severity ??= error.severity_local ?? '';
+  return error;
+}
+
+/** Its type wants a message, its code takes the fields. */
+const postgresError = (error: Record<string, string>): Error =>
+  new postgres.PostgresError(error as unknown as string);
