@@ -140,11 +140,11 @@ export class Connector {
 /**
  * Behind a proxy that shares sessions, statements that one of them prepared meet another, and some wait for ever.
  * @param named the process that answered the login.
- * @param asked the process that answers queries.
+ * @param asked the process that answers queries; 0 where the server is a single process, as PGlite is.
  * @throws ConfigurationError where that is another one.
  */
 function requireNoProxy(named: number | undefined, asked: number, { database, host }: Address): void {
-  if (named === undefined || named === asked) return;
+  if (named === undefined || asked === 0 || named === asked) return;
   throw new ConfigurationError(
     `${database} at ${host}: a proxy such as PgBouncer answers there. Add pgbouncer=true to the URL (or set the option ` +
       'pgbouncer), or pgbouncer=false if each client has a session of its own there (pool_mode = session).',
