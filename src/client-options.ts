@@ -123,7 +123,7 @@ function connections(max: number): number {
 /** Node ends a longer timer at once. */
 const longestTimer = 2 ** 31 - 1;
 
-/** What is longer than a timer can be is 0, which means never. @throws ConfigurationError for what is no time. */
+/** A time longer than the longest timer becomes 0, which means never. @throws ConfigurationError for anything but a time. */
 function milliseconds(option: keyof DatabasePoolOptions, given: number): number {
   if (given >= 0) return given > longestTimer ? 0 : given;
   throw new ConfigurationError(`${option} is ${given}: use a number of milliseconds, 0 or more.`);

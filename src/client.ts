@@ -78,7 +78,8 @@ export class Client {
       begin: (...args: Parameters<Begin>) => this.#begin(args),
       reserve: () => this.#reserve(),
       end: () => this.close(5_000),
-      notify: (channel: string, payload: string) => unsafe('SELECT pg_notify($1, $2)', [channel, payload]),
+      notify: async (channel: string, payload: string) =>
+        await unsafe('SELECT pg_notify($1, $2)', [channel, payload]),
       listen: notOffered,
       subscribe: notOffered,
     };

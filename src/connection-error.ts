@@ -66,7 +66,7 @@ function reasonOf(error: Error, code: string): string | undefined {
   if (!isFatal(error) || parameter === undefined) return undefined;
   if (findSessionSetting(parameter)) {
     return (
-      `a proxy such as PgBouncer stands in front, and refuses ${parameter}. Add pgbouncer=true to the URL; where the proxy ` +
+      `a proxy such as PgBouncer answers there, and refuses ${parameter}. Add pgbouncer=true to the URL; where the proxy ` +
       'gives each client a session of its own, add it to ignore_startup_parameters instead'
     );
   }
@@ -101,7 +101,7 @@ function isFatal(error: Error): boolean {
   return ['FATAL', 'PANIC'].includes(severity ?? local ?? '');
 }
 
-/** The same SQLSTATEs occur in statements, whose errors are no end of a session: a DROP DATABASE, for example. */
+/** The same SQLSTATEs occur in statements, where they do not end the session: a DROP DATABASE, for example. */
 function isOfConnection(error: Error, code: string): boolean {
   return isFatal(error) || (!(error instanceof postgres.PostgresError) && Object.hasOwn(reasons, code));
 }

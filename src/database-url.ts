@@ -105,7 +105,7 @@ export function parseDatabaseUrl(text: string, origin: string): DatabaseUrl {
   };
 }
 
-/** As libpq: "+" is no blank, and no part may hold a zero byte, which ends a value in the startup packet. */
+/** As libpq: "+" does not mean a space, and no part may hold a zero byte, which ends a value in the startup packet. */
 function decodeOrNothing(part: string): string | undefined {
   try {
     const decoded = decodeURIComponent(part);

@@ -1,4 +1,4 @@
-// Savepoints of one transaction take turns: a ROLLBACK TO undoes whatever ran since its SAVEPOINT, whoever sent it.
+// Savepoints of one transaction take turns: a ROLLBACK TO undoes everything since its SAVEPOINT, by every caller.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type postgres from 'postgres';
 import { AtrizDatabaseError } from './errors.ts';

@@ -18,7 +18,7 @@ const setting = (name: string, value: string, same?: RegExp): SessionSetting => 
 
 const isUtc = /^(Etc\/)?(UTC|UCT|GMT|GMT[+-]?0|Universal|Zulu|Greenwich)$/i;
 
-// PostgreSQL's own defaults, UTC aside. What an application may choose for itself is not here: lc_monetary,
+// PostgreSQL's own defaults, except for UTC. What an application may choose for itself is not here: lc_monetary,
 // default_text_search_config, search_path.
 const settings: readonly SessionSetting[] = [
   setting('TimeZone', 'UTC', isUtc),

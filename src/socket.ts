@@ -160,7 +160,7 @@ export class Sockets {
 
   readonly #track = <S extends Socket>(socket: S): S => {
     this.#open.add(socket);
-    // Whoever waits for the socket hears of the error too; without any listener it would end the process.
+    // Code that waits for the socket gets the error too. An error event without a listener would end the process.
     socket.on('error', () => undefined);
     socket.once('close', () => this.#open.delete(socket));
     return socket;

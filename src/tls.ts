@@ -141,7 +141,7 @@ function offersTls(socket: Socket): Promise<boolean> {
   });
 }
 
-/** As libpq: an IP address may also stand in a DNS name, and without alternative names in the common name. */
+/** As libpq: an IP address may also be given as a DNS name, and without alternative names in the common name. */
 function checkHost(host: string, certificate: tls.PeerCertificate): Error | undefined {
   const problem = tls.checkServerIdentity(host, certificate);
   if (!problem || isIP(host) === 0) return problem;

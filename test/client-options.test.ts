@@ -120,7 +120,7 @@ test('a parameter that the server does not know is named', async () => {
   });
 });
 
-test('times that no timer can hold mean never, and what is no time or no number of connections is refused', () => {
+test('times longer than the longest timer mean never; values that are not a time or a number of connections are refused', () => {
   const never = {
     connectTimeoutMs: Number.POSITIVE_INFINITY,
     maxLifetimeMs: 2 ** 31,

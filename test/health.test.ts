@@ -83,7 +83,7 @@ test.each([Number.POSITIVE_INFINITY, 2 ** 31])('a timeout of %d is as good as no
   expect(await only(db, timeout)).toMatchObject({ isReachable: true, error: null });
 });
 
-test('a timeout that is no time is refused', async () => {
+test('a timeout that is not a time is refused', async () => {
   await expect(checkHealth(db, { timeout: Number.NaN })).rejects.toThrow('timeout is NaN');
   await expect(checkHealth(db, { timeout: -1 })).rejects.toThrow('timeout is -1');
 });

@@ -1,6 +1,7 @@
 // Pools: parameters, types, names, time zones, and errors that say which database.
 import { createServer } from 'node:net';
 import { eq, sql } from 'drizzle-orm';
+import postgres from 'postgres';
 import { describe, expect, test } from 'vitest';
 import { userMetadata, users } from '../schema/core.ts';
 import { ConfigurationError, ConnectionError, createDatabasePool, withTransaction } from '../src/index.ts';
@@ -126,6 +127,26 @@ describe('sessions', () => {
     expect(await read(openPool('core', url, { applicationName: 'mextrack-api' }))).toBe('mextrack-api');
     expect(await read(openPool('core', `${url}?application_name=from-url`))).toBe('from-url');
   });
+
+  testWith(
+    ['sessions'],
+    'notify, and refuse to listen: a lost connection would be deaf without a word',
+    async () => {
+      const listener = postgres(url, { max: 1, onnotice: () => undefined });
+      const heard = new Promise((resolve) => {
+        void listener.listen('news', resolve, () => void db.sql.notify('news', "it's here"));
+      });
+      expect(await heard).toBe("it's here");
+      await listener.end();
+      const tag = db.sql as unknown as { listen: () => unknown; subscribe: () => unknown };
+      for (const call of [tag.listen, tag.subscribe]) {
+        expect(await failure(Promise.resolve(call()))).toMatchObject({
+          name: 'ConfigurationError',
+          message: expect.stringContaining('A pool does not listen'),
+        });
+      }
+    },
+  );
 
   testWith(['sessions'], 'are at most ten by default, and at most max', async () => {
     const busy = async (pool: typeof db) => {

@@ -1,8 +1,8 @@
-// What the server says when it ends a session is the error of whatever waited on it, and is no other's.
+// What the server says when it ends a session is the error of the queries that waited on that session, and of no others.
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DrizzleQueryError, sql } from 'drizzle-orm';
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, onTestFinished, test } from 'vitest';
 import { copyFrom } from '../src/copy.ts';
 import { withDatabase } from '../src/database-url.ts';
 import { ConnectionError, createDatabasePool, type Pool, withTransaction } from '../src/index.ts';
@@ -14,6 +14,7 @@ import {
   uniqueRolePrefix,
 } from './support/database.ts';
 import { failure } from './support/failure.ts';
+import { startOwnServer } from './support/own-server.ts';
 
 const suicide = 'SELECT pg_terminate_backend(pg_backend_pid())';
 const terminated = {
@@ -158,4 +159,43 @@ describeWith(['sessions'], 'the server says why it ends a session', () => {
       expect.stringMatching(/refuses this user.*is not permitted to log in \(28000\)/),
     ]);
   });
+});
+
+test('on a server whose backend crashes, with a wrong password, after transaction_timeout: why, in its own words', async () => {
+  const server = await startOwnServer();
+  onTestFinished(() => server.stop());
+  await using db = createDatabasePool({ connectionString: server.url, max: 2 });
+  const url = new URL(server.url);
+  url.password = 's3cret';
+  await using stranger = createDatabasePool({ connectionString: url.href, max: 1 });
+  const refused = await failure(stranger.query('SELECT 1'));
+  expect(refused).toMatchObject({ name: 'ConnectionError', code: '28P01' });
+  expect(String(refused)).toMatch(
+    /the password is missing or wrong.*authentication failed for user "postgres"/,
+  );
+  expect(String(refused)).not.toContain('s3cret');
+
+  const slow = withTransaction(db, async (transaction) => {
+    await transaction.query("SET LOCAL transaction_timeout = '50ms'");
+    await transaction.query('SELECT pg_sleep(30)');
+  });
+  expect(await failure(slow)).toMatchObject({
+    name: 'ConnectionError',
+    code: '25P04',
+    message: expect.stringContaining('transaction timeout'),
+  });
+
+  const [victim] = (await db.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows;
+  await using other = createDatabasePool({ connectionString: server.url, max: 1 });
+  const waiting = failure(other.query('SELECT pg_sleep(30)'));
+  while ((await db.query("SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)'")).rowCount === 0) {
+    await sleep(2);
+  }
+  process.kill(victim?.pid ?? 0, 'SIGKILL');
+  expect(await waiting).toMatchObject({
+    name: 'ConnectionError',
+    code: '57P02',
+    message: expect.stringMatching(/another one crashed.*because of crash of another server process/),
+  });
+  await expect.poll(() => failure(db.query('SELECT 1')), { timeout: 10_000 }).toBeUndefined();
 });

@@ -98,7 +98,7 @@ describeWith(['pgbouncer'], 'behind PgBouncer in transaction mode', () => {
     } finally {
       await bouncer.stop();
     }
-    // Its sessions began before: it must connect anew.
+    // Its sessions began before: it must connect again.
     const again = await startPgBouncer(serverUrl('core', 'postgres'));
     try {
       await using db = createDatabasePool({ connectionString: again.url(name) });

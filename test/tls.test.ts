@@ -113,7 +113,7 @@ describeWith(['openssl'], 'a server with TLS', () => {
     await expectAccepted(verifying('127.0.0.1', 'verify-ca'));
   });
 
-  test('an IP address stands in the certificate as an address, a name or the common name, as for libpq', async () => {
+  test('an IP address is found in the certificate as an address, a name or the common name, as for libpq', async () => {
     await use({ alternativeName: 'IP:127.0.0.1' });
     await expectAccepted(verifying('127.0.0.1'));
     await expectRefused(verifying('localhost'), 'ERR_TLS_CERT_ALTNAME_INVALID');

@@ -51,7 +51,7 @@ export function parseManifest(text: string, origin: string): Manifest {
   if (wrong !== undefined) throw new BackupError(`${origin} is no manifest of a backup: ${wrong}.`);
   const { databases } = manifest as Manifest;
   const twice = databases.find(({ key }, index) => databases.findIndex((one) => one.key === key) < index);
-  if (twice) throw new BackupError(`${origin} is no manifest of a backup: it names ${twice.key} twice.`);
+  if (twice) throw new BackupError(`${origin} is not a valid manifest: it names ${twice.key} twice.`);
   return manifest as Manifest;
 }
 

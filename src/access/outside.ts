@@ -29,7 +29,7 @@ export const serverGrantsQuery = (exploded: Exploded) => `
     UNION ALL ${grantOn(`format('TABLESPACE %I', spcname)`)} FROM pg_tablespace, ${exploded('spcacl', 'spcowner')}
   ) AS g WHERE grantee = ANY ($1::text[])`;
 
-/** PostgreSQL lets PUBLIC make large objects, which belong to whoever makes them. */
+/** PostgreSQL lets PUBLIC create large objects; each belongs to the role that created it. */
 export const largeObjectsQuery = `
   SELECT format('pg_catalog.%I(%s)', proname, pg_get_function_identity_arguments(oid)) AS name
   FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname IN ('lo_creat', 'lo_create', 'lo_from_bytea')

@@ -103,7 +103,7 @@ function codeUnits(text: string, characters: number): number {
   return units;
 }
 
-// PostgreSQL quotes the whole of a comment without an end. A migration in one long line is no better.
+// PostgreSQL quotes the whole of a comment without an end. A migration in one long line is as long.
 const shorten = (text: string) => (text.length > 500 ? `${text.slice(0, 500)}…` : text);
 
 function excerpt(text: string, column: number): { text: string; before: string } {

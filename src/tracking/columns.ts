@@ -3,7 +3,7 @@ import type { NewLocationEvent } from '../../schema/tracking.ts';
 
 /**
  * A GPS point. Degrees, metres, km/h, degrees clockwise from north. A speed, heading or accuracy of -1 means
- * "unknown" and is stored as NULL. An accuracy above 9,999.99 m is refused: that is no position of a vehicle.
+ * "unknown" and is stored as NULL. An accuracy above 9,999.99 m is refused: it does not locate a vehicle.
  */
 export type LocationInput = NewLocationEvent;
 

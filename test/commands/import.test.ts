@@ -154,7 +154,7 @@ describeWith(['timescaledb'], 'import', () => {
       code: 2,
       stderr: expect.stringContaining('somebody may be mending it'),
     });
-    // A device is no file that anybody mends.
+    // A device cannot be corrected as a file can.
     expect(await report('a/same.csv', [wrong], '--rejects', '/dev/null')).toMatchObject({ rejectedCount: 1 });
   });
 

@@ -1,4 +1,4 @@
-// Late points reach the hourly aggregate by TimescaleDB's own policy, whoever writes them, and no summary is lost.
+// Late points reach the hourly aggregate by TimescaleDB's own policy, whichever way they were written, and no summary is lost.
 import { randomUUID } from 'node:crypto';
 import { beforeAll, expect, test } from 'vitest';
 import { locationEvents } from '../../schema/tracking.ts';
@@ -146,7 +146,7 @@ describeWith(['timescaledb'], 'where the retention drops raw points', () => {
     expect(await oldestRaw(db)).toBeLessThan((31 * day + hour) / 1000);
     expect(await counts(db, deviceId)).toEqual(all);
 
-    // A point into a day that is gone makes a chunk of its own, which is no reason to summarise the day again.
+    // A point into a day that is gone makes a chunk of its own; the day must not be summarised again from it.
     await db.orm.insert(locationEvents).values(point({ deviceId, time: at(32 * day) }));
     await refresh(db);
     expect(await counts(db, deviceId)).toEqual(all);
