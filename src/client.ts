@@ -3,7 +3,14 @@
 // on it gets the old error, or its socket never sends again. So the whole client is replaced then.
 import { Stream } from 'node:stream';
 import type postgres from 'postgres';
-import { type Begin, type Explain, guardBegin, guardReserved, meansLoss } from './connection-loss.ts';
+import {
+  type Begin,
+  type Explain,
+  guardBegin,
+  guardReserved,
+  meansLoss,
+  whenEnded,
+} from './connection-loss.ts';
 import type { Connected, Connector } from './connector.ts';
 import { ConfigurationError } from './errors.ts';
 import { intercept, isQuery, type RunningQuery, rerunStale } from './query.ts';
@@ -213,9 +220,9 @@ export class Client {
   }
 
   #explain(generation: Generation): Explain {
-    const { reasonOf } = generation;
+    const { reasonOf, sockets } = generation;
     const describe = (error: unknown) => this.describe(error);
-    return { reasonOf, describe, onLoss: () => this.#replace(generation) };
+    return { sockets, reasonOf, describe, onLoss: () => this.#replace(generation) };
   }
 
   /** Lets new queries go to a new client, unless this one was made since `moment`. */
@@ -268,7 +275,7 @@ const notOffered = async (): Promise<never> => {
 class Generation {
   readonly madeAt = performance.now();
   readonly sql: postgres.Sql;
-  readonly #sockets: Sockets;
+  readonly sockets: Sockets;
   readonly handler: RunningQuery['handler'];
   readonly begin: Begin;
   #running = 0;
@@ -278,11 +285,15 @@ class Generation {
 
   constructor({ sql, sockets }: Connected, onDown: (error: Error) => void) {
     this.sql = sql;
-    this.#sockets = sockets;
+    this.sockets = sockets;
     sockets.onDown = onDown;
     // A query that is never awaited never runs: this one only shows where queries go.
-    this.handler = (sql.unsafe('') as unknown as RunningQuery).handler;
-    this.begin = sql.begin as unknown as Begin;
+    const { handler } = sql.unsafe('') as unknown as RunningQuery;
+    this.handler = (query) => whenEnded(sockets, query, handler);
+    this.begin = async (...args) => {
+      while (sockets.ending) await sockets.ending;
+      return (sql.begin as unknown as Begin)(...args);
+    };
   }
 
   get running(): number {
@@ -294,14 +305,14 @@ class Generation {
   }
 
   /** What the server said about the end of the connection that `error` is about. */
-  readonly reasonOf = (error: unknown): unknown => this.#sockets.reasonOf(error);
+  readonly reasonOf = (error: unknown): unknown => this.sockets.reasonOf(error);
 
   /**
    * Finishes what runs on its connections, and opens no other. What waits for one gets `error`; without
    * it, it is unsent.
    */
   async retire(error?: Error): Promise<void> {
-    this.#sockets.retire(error);
+    this.sockets.retire(error);
     await this.end();
   }
 
@@ -311,6 +322,7 @@ class Generation {
     this.#reserving += 1;
     options.fetch_types = true;
     try {
+      while (this.sockets.ending) await this.sockets.ending;
       return await this.sql.reserve();
     } finally {
       this.#reserving -= 1;
@@ -346,6 +358,6 @@ class Generation {
 
   async #close(): Promise<void> {
     await this.sql.end({ timeout: 0 });
-    this.#sockets.close();
+    this.sockets.close();
   }
 }

@@ -9,7 +9,7 @@ import { isDriverError } from './connection-error.ts';
 import { AtrizDatabaseError, ConnectionError } from './errors.ts';
 import { intercept, isQuery, type RunningQuery, rejectStale, rerunStale } from './query.ts';
 import { openSavepoint, type Scope, scopeOf, track, wasCrossed } from './savepoints.ts';
-import { endedSession, isUnsent } from './socket.ts';
+import { endedSession, isUnsent, type Sockets } from './socket.ts';
 
 type Work = (sql: postgres.TransactionSql) => unknown;
 export type Begin = (...args: [...options: string[], work: Work]) => Promise<unknown>;
@@ -19,6 +19,7 @@ interface Fate {
   state: 'open' | 'lost' | 'ended';
   readonly isReserved: boolean;
   readonly describe: Explain['describe'];
+  readonly sockets: Explain['sockets'];
   /** Rejects when the connection is lost. */
   readonly loss: Promise<never>;
   readonly lose: (error: unknown) => void;
@@ -28,6 +29,7 @@ interface Fate {
 
 /** What a connection makes of its errors. */
 export interface Explain {
+  readonly sockets: Pick<Sockets, 'ending'>;
   /** What the server said about the end of a connection that postgres.js only calls closed. */
   readonly reasonOf: (error: unknown) => unknown;
   /** An error of a connection as one of ours. */
@@ -96,7 +98,7 @@ async function watchConnection(sql: postgres.ReservedSql, onclose: (error: unkno
   await sql.unsafe('', [], { onexecute } as postgres.UnsafeQueryOptions);
 }
 
-function newFate({ describe, onLoss }: Explain, isReserved: boolean): Fate {
+function newFate({ sockets, describe, onLoss }: Explain, isReserved: boolean): Fate {
   let reject: (error: unknown) => void = () => undefined;
   const loss = new Promise<never>((_, fail) => {
     reject = fail;
@@ -105,6 +107,7 @@ function newFate({ describe, onLoss }: Explain, isReserved: boolean): Fate {
   const fate: Fate = {
     state: 'open',
     isReserved,
+    sockets,
     describe,
     loss,
     lose: (error) => {
@@ -129,13 +132,15 @@ async function settle(fate: Fate, sql: postgres.TransactionSql, work: Work, scop
     // A statement that nobody awaited begins some microtasks after it was written.
     await new Promise<void>((resolve) => process.nextTick(resolve));
     const known = scope.failure;
-    while (scope.running.size > 0 && fate.state === 'open') {
-      await Promise.race([Promise.allSettled(scope.running), fate.loss]);
+    const { sockets } = fate;
+    while ((scope.running.size > 0 || sockets.ending) && fate.state === 'open') {
+      await Promise.race([Promise.allSettled([...scope.running, sockets.ending]), fate.loss]);
     }
     if (fate.state === 'lost') return parked;
     if (scope.failure) throw known?.error ?? rolledBack(scope.failure.error);
     return value;
   } catch (error) {
+    while (fate.sockets.ending && fate.state === 'open') await fate.sockets.ending;
     if (fate.state === 'lost') return parked;
     throw error;
   }
@@ -163,7 +168,8 @@ function guard(sql: postgres.TransactionSql, fate: Fate, scope: Scope): postgres
       }
       if (property === 'savepoint') {
         const savepoint: Begin = (...args) =>
-          openSavepoint(scope, args, (inner) => {
+          openSavepoint(scope, args, async (inner) => {
+            while (fate.sockets.ending && fate.state === 'open') await fate.sockets.ending;
             if (fate.state !== 'open') throw notRun(fate);
             const { options, work } = split(args);
             const settled: Work = (nested) => settle(fate, nested, work, inner);
@@ -186,14 +192,15 @@ function watchQuery(query: RunningQuery, fate: Fate, scope: Scope): void {
         end = resolve;
       }),
     );
-  if (fate.isReserved) rerunStale(query, () => handler(query), 1);
-  else rejectStale(query);
-  query.handler = (started) => {
+  const start = (started: RunningQuery): unknown => {
     if (fate.state !== 'open') return started.reject(notRun(fate));
     begin();
     wasCrossed(scope);
     return handler(started);
   };
+  if (fate.isReserved) rerunStale(query, () => handler(query), 1);
+  else rejectStale(query);
+  query.handler = (started) => whenEnded(fate.sockets, started, start);
   intercept(query, {
     resolve: (value, pass) => {
       end();
@@ -207,6 +214,17 @@ function watchQuery(query: RunningQuery, fate: Fate, scope: Scope): void {
       pass(fate.describe(error));
     },
   });
+}
+
+/** Sends a query, but not to a connection that has failed. */
+export function whenEnded(
+  sockets: Pick<Sockets, 'ending'>,
+  query: RunningQuery,
+  send: RunningQuery['handler'],
+): unknown {
+  const { ending } = sockets;
+  if (!ending) return send(query);
+  return ending.then(() => (query.cancelled ? undefined : whenEnded(sockets, query, send)));
 }
 
 function notRun({ state, cause, describe }: Fate): Error {

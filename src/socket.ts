@@ -75,12 +75,21 @@ export class Sockets {
   #refusal: Error | undefined;
   #live = 0;
   #closing: Error | undefined;
+  #ending: Promise<unknown> | undefined;
   #pid: number | undefined;
   /** Told when a login failed and no connection is there: those who wait for one wait in vain. */
   onDown: (error: Error) => void = () => undefined;
 
   constructor(options: SocketOptions) {
     this.#options = options;
+  }
+
+  /**
+   * While a connection has failed and is not closed yet: resolves when none is. postgres.js would send to it, get no
+   * answer, and never send anything on the connection that takes its place.
+   */
+  get ending(): Promise<unknown> | undefined {
+    return this.#ending;
   }
 
   /** The process that the newest connection's server named at the login. */
@@ -183,18 +192,22 @@ export class Sockets {
     });
     const fail = (error: Error) => {
       reason ??= error;
+      if (messages.isLoggedIn) this.#awaitEnd(socket);
       socket.destroy(error);
     };
     limit.onLate(fail);
     socket.on('data', (chunk) => messages.receive(chunk));
     socket.once('end', () => {
       messages.end();
-      if (!messages.isLoggedIn && !isCancel)
-        fail(networkError('ECONNRESET', 'The server hung up during the login.'));
+      if (messages.isLoggedIn) fail(networkError('CONNECTION_CLOSED', 'The server closed the connection.'));
+      else if (!isCancel) fail(networkError('ECONNRESET', 'The server hung up during the login.'));
     });
     socket.once('error', (error) => {
       reason ??= error;
-      if (messages.isLoggedIn) losses.add(error);
+      if (messages.isLoggedIn) {
+        losses.add(error);
+        this.#awaitEnd(socket);
+      }
     });
     hearLastWords(socket);
     socket.once('close', () => {
@@ -214,6 +227,16 @@ export class Sockets {
       isCancel = bytes.length === 16 && bytes.readInt32BE(4) === cancelRequest;
     });
     return socket;
+  }
+
+  #awaitEnd(socket: Socket): void {
+    if (socket.closed) return;
+    // A turn later everybody who used it has heard: a transaction that still looked open would send COMMIT.
+    const closed = new Promise((resolve) => socket.once('close', () => setImmediate(resolve)));
+    const ending: Promise<unknown> = Promise.all([this.#ending, closed]).then(() => {
+      if (this.#ending === ending) this.#ending = undefined;
+    });
+    this.#ending = ending;
   }
 
   #failed(error: Error): void {

@@ -9,10 +9,11 @@ import { emptyDatabase, openSessionPool, serverUrl } from './support/database.ts
 import { failure } from './support/failure.ts';
 
 describe('a connection that is lost', () => {
+  let url: string;
   let db: Pool;
   let admin: Pool;
   beforeAll(async () => {
-    const url = await emptyDatabase('atriz');
+    url = await emptyDatabase('atriz');
     db = openSessionPool('atriz', url, { max: 2 });
     admin = openSessionPool('atriz', url, { max: 1, applicationName: 'admin' });
     await admin.query('CREATE TABLE lines (n int)');
@@ -20,11 +21,16 @@ describe('a connection that is lost', () => {
 
   /** Ends every session of the pool as soon as one of them runs something like `text`. */
   const endAll = async (text: string) => {
-    const sessions = `FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`;
     while ((await admin.query(`SELECT 1 ${sessions} AND query LIKE $1`, [`%${text}%`])).rowCount === 0) {
       await sleep(2);
     }
-    await admin.query(`SELECT pg_terminate_backend(pid) ${sessions}`);
+    await endSessions();
+  };
+  const sessions = 'FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()';
+  const endSessions = () => admin.query(`SELECT pg_terminate_backend(pid) ${sessions}`);
+  const reserve = async () => {
+    const sql = await db.sql.reserve();
+    return { sql, [Symbol.asyncDispose]: async () => sql.release() };
   };
   const works = async () => {
     // What is sent before the pool has noticed may have run: it is reported, not repeated.
@@ -90,6 +96,36 @@ describe('a connection that is lost', () => {
     reserved.release();
     reserved.release();
     await works();
+  });
+
+  // Between its error and its close postgres.js takes the connection for a good one.
+  test('while queries keep coming, in every turn of the event loop: each of them ends', async () => {
+    await using one = openSessionPool('atriz', url, { max: 1 });
+    await using two = openSessionPool('atriz', url, { max: 1 });
+    await using three = openSessionPool('atriz', url, { max: 1 });
+    for (let round = 0; round < 20; round += 1) {
+      await using reserved = await reserve();
+      const ways: (() => Promise<unknown>)[] = [
+        () => Promise.resolve(reserved.sql`SELECT 1`),
+        () => one.query('SELECT 1'),
+        () => withTransaction(two, (transaction) => transaction.query('SELECT 1')),
+        () => withTransaction(three, (outer) => withTransaction(outer, async () => undefined)),
+      ];
+      expect(await Promise.all(ways.map((way) => failure(way())))).toEqual(ways.map(() => undefined));
+      let turnsLeft = Number.POSITIVE_INFINITY;
+      const ending = endSessions().finally(() => {
+        turnsLeft = 20;
+      });
+      const outcomes: Promise<unknown>[] = [];
+      for (; turnsLeft > 0; turnsLeft -= 1) {
+        outcomes.push(...ways.map((way) => failure(way())));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      await ending;
+      for (const error of await Promise.all(outcomes)) {
+        if (error !== undefined) expect(error).toBeInstanceOf(ConnectionError);
+      }
+    }
   });
 
   test('under a COPY outside of a transaction: its stream breaks, nothing of it is there', async () => {
