@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { beforeAll, expect, inject, test } from 'vitest';
+import { beforeAll, expect, inject, test, vi } from 'vitest';
 import { startMark } from '../../scripts/embedded/processes.ts';
 import { isAlive } from '../../src/config.ts';
 import { createDatabasePool } from '../../src/pool.ts';
@@ -18,6 +18,15 @@ import { describeWith, emptyDatabase, serverUrl } from '../support/database.ts';
 
 /** Also of a process that nobody has waited for yet. */
 const hasEnded = async (pid: number) => !isAlive(pid) || (await startMark(pid)) === 'ended';
+
+/** The first child that a run has noted; undefined while it has none, or writes. */
+function notedChild(file: string): number | undefined {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')).children[0]?.pid;
+  } catch {
+    return undefined;
+  }
+}
 
 /** More of them on demand: KILLS=10 npx vitest run test/commands/backup-failures.test.ts */
 const kills = Number(process.env.KILLS ?? 2);
@@ -138,13 +147,14 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
     const to = temporaryFolder();
     await whileWaiting(to, async (_, { child, ended }) => {
       const [partial = ''] = everythingIn(to);
-      const { children } = JSON.parse(readFileSync(join(to, partial, 'run.json'), 'utf8'));
+      // pg_dump may wait before the run has noted it.
+      const dump = await vi.waitUntil(() => notedChild(join(to, partial, 'run.json')), { timeout: 30_000 });
       child.kill('SIGKILL');
       await ended;
-      expect(await hasEnded(children[0].pid)).toBe(false);
+      expect(await hasEnded(dump)).toBe(false);
       await runCli(['backup', 'core', '--to', to], { ...environment, PG_BIN: temporaryFolder() });
       expect(everythingIn(to)).toEqual([]);
-      await expect.poll(() => hasEnded(children[0].pid)).toBe(true);
+      await expect.poll(() => hasEnded(dump)).toBe(true);
     });
   });
 
