@@ -11,11 +11,11 @@ export default defineConfig({
     isolate: false,
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     env: { TZ: 'UTC' },
-    // They end what hangs, and nothing else: a machine may be slow or busy.
+    // These end what hangs, and nothing else: a machine may be slow or busy.
     testTimeout: 180_000,
     hookTimeout: 180_000,
     teardownTimeout: 60_000,
-    expect: { poll: { timeout: 20_000 } },
+    expect: { poll: { timeout: 120_000 } },
     // Tests wait for servers more than they compute; with more workers those servers would compete.
     maxWorkers: 4,
   },

@@ -1,6 +1,5 @@
 // npm run bench -- <name>: times against a peer in the same run. Ratios count, absolute times do not.
 import { Command } from 'commander';
-import { countingNumber, runProgram } from './arguments.ts';
 import { benchAuth } from './bench/auth.ts';
 import { benchBackup } from './bench/backup.ts';
 import { benchCapacity } from './bench/capacity.ts';
@@ -8,6 +7,7 @@ import { benchImport } from './bench/import.ts';
 import { benchMigrate } from './bench/migrate.ts';
 import { benchReferences } from './bench/references.ts';
 import { benchTracking, type TrackingBenchOptions } from './bench/tracking.ts';
+import { countingNumber, runProgram } from './cli/arguments.ts';
 
 const program = new Command('bench')
   .description('measure against a peer, on the server that the settings name')

@@ -3,12 +3,12 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { useUtc } from '../src/config.ts';
 import { definitionOf } from '../src/databases.ts';
-import { commandLine } from './arguments.ts';
+import { commandLine } from './cli/arguments.ts';
+import { printTable } from './cli/output.ts';
 import { startCluster } from './embedded/cluster.ts';
 import { EmbeddedClusterError } from './embedded/errors.ts';
 import { startJobs } from './embedded/jobs.ts';
 import { clusterUrls, environmentLines } from './embedded/urls.ts';
-import { printTable } from './output.ts';
 
 const { folder } = new Command('dev')
   .description('runs the embedded cluster until Ctrl-C')

@@ -20,15 +20,15 @@ import {
 } from '../src/index.ts';
 import { packageRoot } from '../src/package-root.ts';
 import { requireUser } from '../src/references/index.ts';
-import { refreshContinuousAggregate } from '../src/timescale.ts';
-import { commandLine } from './arguments.ts';
+import { refreshContinuousAggregate } from '../src/timescale/timescale.ts';
+import { commandLine } from './cli/arguments.ts';
+import { formatBytes, formatCount, printTable } from './cli/output.ts';
 import { startCluster } from './embedded/cluster.ts';
 import { EmbeddedClusterError } from './embedded/errors.ts';
 import { type ClusterUrl, clusterUrls, environmentLines } from './embedded/urls.ts';
-import { drive } from './fleet.ts';
-import { runPolicies } from './jobs.ts';
-import { formatBytes, formatCount, printTable } from './output.ts';
 import { people } from './seeds/people.ts';
+import { drive } from './simulation/fleet.ts';
+import { runPolicies } from './simulation/jobs.ts';
 
 interface QuickstartOptions {
   keep?: boolean;

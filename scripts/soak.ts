@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { childEnvironment } from '../src/config.ts';
 import { packageRoot } from '../src/package-root.ts';
-import { countingNumber, runProgram } from './arguments.ts';
-import { printJson, printTable } from './output.ts';
+import { countingNumber, runProgram } from './cli/arguments.ts';
+import { printJson, printTable } from './cli/output.ts';
 
 interface Run {
   readonly passed: number;

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { delimiter, resolve } from 'node:path';
 import dotenv from 'dotenv';
+import { type DatabaseKey, databaseKeys, databases, definitionOf, isDatabaseKey } from './databases.ts';
 import {
   type DatabaseUrl,
   formatDatabaseUrl,
@@ -12,10 +13,9 @@ import {
   maskPassword,
   parseDatabaseUrl,
   type SslMode,
-} from './database-url.ts';
-import { type DatabaseKey, databaseKeys, databases, definitionOf, isDatabaseKey } from './databases.ts';
+} from './driver/database-url.ts';
+import { isUsed, libpqVariables, refusalOf } from './driver/url-parameters.ts';
 import { ConfigurationError } from './errors.ts';
-import { isUsed, libpqVariables, refusalOf } from './url-parameters.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -241,7 +241,7 @@ export const childEnvironment = (variables: Environment): NodeJS.ProcessEnv => (
 
 /**
  * postgres.js reads PGTARGETSESSIONATTRS where a URL says nothing, refuses "any", and connects for ever where the
- * host is another. The URL alone says where to connect: src/failover.ts.
+ * host is another. The URL alone says where to connect: driver/failover.ts.
  */
 export function withoutTargetVariable<Result>(create: () => Result): Result {
   const name = 'PGTARGETSESSIONATTRS';

@@ -16,6 +16,6 @@ export {
   type Interval,
   type RefreshPolicy,
   refreshContinuousAggregate,
-} from './timescale.ts';
+} from './timescale/timescale.ts';
 export { getHourlyStats, getRecentLocations, recordLocation, recordLocations } from './tracking/index.ts';
 export { Transaction, type TransactionOptions, withTransaction } from './transaction.ts';

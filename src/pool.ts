@@ -1,18 +1,18 @@
 // Connection pools: one postgres.js client that serves plain SQL, the tag and typed Drizzle alike.
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import type postgres from 'postgres';
-import { Client, type Sql } from './client.ts';
-import { type DatabasePoolOptions, defaultMax, isProxied } from './client-options.ts';
 import { databaseUrl, useUtc, withLibpqVariables } from './config.ts';
-import { Connector } from './connector.ts';
-import { type DatabaseUrl, maskPassword, parseDatabaseUrl } from './database-url.ts';
 import { type DatabaseKey, databaseKeys, definitionOf, type SchemaOf } from './databases.ts';
+import { Client, type Sql } from './driver/client.ts';
+import { type DatabasePoolOptions, defaultMax, isProxied } from './driver/client-options.ts';
+import { Connector } from './driver/connector.ts';
+import { type DatabaseUrl, maskPassword, parseDatabaseUrl } from './driver/database-url.ts';
+import { createOrm, type DrizzleSchema, relationalSchema, type Schema, type SqlTag } from './driver/orm.ts';
+import { encodeParameter, unknownType } from './driver/parameters.ts';
+import { Replicas } from './driver/replicas.ts';
 import { ConfigurationError } from './errors.ts';
-import { createOrm, type DrizzleSchema, relationalSchema, type Schema, type SqlTag } from './orm.ts';
-import { encodeParameter, unknownType } from './parameters.ts';
-import { Replicas } from './replicas.ts';
 
-export type { DatabasePoolOptions } from './client-options.ts';
+export type { DatabasePoolOptions } from './driver/client-options.ts';
 
 export interface PoolUse {
   /** Connections that run a query or a transaction. */

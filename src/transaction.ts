@@ -2,8 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type postgres from 'postgres';
 import type { DatabaseKey } from './databases.ts';
+import type { DrizzleSchema, Schema } from './driver/orm.ts';
 import { sqlState, ValidationError } from './errors.ts';
-import type { DrizzleSchema, Schema } from './orm.ts';
 import { Database, type Pool } from './pool.ts';
 
 const isolationLevels = ['read committed', 'repeatable read', 'serializable'] as const;

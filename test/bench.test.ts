@@ -1,6 +1,6 @@
 // npm run bench: what is no number is refused before any database is made.
 import { expect, test } from 'vitest';
-import { countingNumber } from '../scripts/arguments.ts';
+import { countingNumber } from '../scripts/cli/arguments.ts';
 import { runSource } from './support/cli.ts';
 
 test('a number that is none is a sentence and exit 2', async () => {

@@ -12,8 +12,8 @@ import {
   selectDatabases,
   withLibpqVariables,
 } from '../src/config.ts';
-import { parseDatabaseUrl } from '../src/database-url.ts';
 import { databaseKeys } from '../src/databases.ts';
+import { parseDatabaseUrl } from '../src/driver/database-url.ts';
 import { ConfigurationError } from '../src/errors.ts';
 import { runCli } from './support/cli.ts';
 

@@ -1,12 +1,12 @@
 // A new database beside the real one, into which a backup is restored. What a killed restore left is dropped.
 import { randomBytes } from 'node:crypto';
 import { databaseUrl } from '../../src/config.ts';
-import { withDatabase } from '../../src/database-url.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
+import { withDatabase } from '../../src/driver/database-url.ts';
 import { sqlState } from '../../src/errors.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
 import { createDatabasePool, type Database, type Pool } from '../../src/pool.ts';
-import { catalogOnly, withSettings } from '../session.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { catalogOnly, withSettings } from '../cli/pools.ts';
 import { createStatement, type DatabaseProperties, quoteLiteral } from './properties.ts';
 
 /** A setting that it has until it takes the real one's place. */

@@ -1,6 +1,6 @@
 // What differs between a backup and what was restored from it. Pure.
 import { isDeepStrictEqual } from 'node:util';
-import { plural } from '../output.ts';
+import { plural } from '../cli/output.ts';
 import type { Contents } from './contents.ts';
 import type { DatabaseBackup } from './manifest.ts';
 import type { DatabaseProperties } from './properties.ts';

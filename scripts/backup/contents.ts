@@ -1,10 +1,10 @@
 // What a database holds, in a form in which a backup and what was restored from it can be compared.
 import type { DatabaseKey } from '../../src/databases.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
 import { readApplied } from '../../src/migrations/applied.ts';
-import { catalogLines } from '../../src/migrations/catalog.ts';
 import { migrationsTable, readFolder } from '../../src/migrations/journal.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { Transaction } from '../../src/transaction.ts';
+import { catalogLines } from '../catalog/catalog.ts';
 import { type DatabaseProperties, readProperties } from './properties.ts';
 
 export interface Contents {

@@ -1,12 +1,12 @@
 // Restores a dump into an empty database and proves that all of it arrived.
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { withCatalogPath } from '../../src/catalog-path.ts';
-import { parseDatabaseUrl } from '../../src/database-url.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
+import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import { withTransaction } from '../../src/transaction.ts';
-import { catalogOnly, withSettings } from '../session.ts';
+import { catalogOnly, withSettings } from '../cli/pools.ts';
 import { runProgram } from './client-program.ts';
 import { type Contents, fixSession, readContents, readTables } from './contents.ts';
 import { libpqEnvironment } from './libpq-environment.ts';

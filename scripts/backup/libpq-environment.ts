@@ -1,7 +1,7 @@
 // From a parsed URL to the environment of pg_dump and pg_restore. Nothing secret stands in their arguments.
 import { type Environment, withLibpqVariables } from '../../src/config.ts';
-import type { DatabaseUrl } from '../../src/database-url.ts';
-import { libpqVariables } from '../../src/url-parameters.ts';
+import type { DatabaseUrl } from '../../src/driver/database-url.ts';
+import { libpqVariables } from '../../src/driver/url-parameters.ts';
 
 /** Parameters of a URL that libpq reads from the environment as well. Others are the server's: pg_dump sets its own. */
 const variables = { ...libpqVariables, application_name: 'PGAPPNAME', options: 'PGOPTIONS' } as const;

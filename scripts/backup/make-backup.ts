@@ -1,10 +1,11 @@
 // One run: dumps several databases at once into one folder, which becomes a backup when all of them are whole.
-import { withCatalogPath } from '../../src/catalog-path.ts';
+
 import type { DatabaseKey } from '../../src/databases.ts';
-import { withPool } from '../session.ts';
+import { withCatalogPath } from '../../src/sql/catalog-path.ts';
+import { withPool } from '../cli/pools.ts';
+import { inParallel } from '../cli/signals.ts';
 import { type Backup, describeFile } from './backups.ts';
 import { type DumpOptions, directUrl, dumpDatabase } from './dump.ts';
-import { inParallel } from './interruption.ts';
 import type { DatabaseBackup, Manifest } from './manifest.ts';
 import { installedPrograms } from './programs.ts';
 import { type RunFolder, startRun } from './run-folder.ts';

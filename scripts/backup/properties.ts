@@ -1,6 +1,7 @@
 // What belongs to a database but stands in no dump of it: owner, locale, settings, grants, comment.
-import { quoteIdentifier, quoteRelation } from '../../src/identifiers.ts';
+
 import type { Database, Pool } from '../../src/pool.ts';
+import { quoteIdentifier, quoteRelation } from '../../src/sql/identifiers.ts';
 import { withTransaction } from '../../src/transaction.ts';
 
 /** pg_dump has these for `pg_restore --create` only, which knows no other name than the old one. */

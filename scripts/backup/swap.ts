@@ -1,8 +1,8 @@
 // Puts the restored database in the place of the old one, in one transaction.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sqlState } from '../../src/errors.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { withTransaction } from '../../src/transaction.ts';
 import { unfinishedMark } from './beside.ts';
 import { BackupError } from './errors.ts';

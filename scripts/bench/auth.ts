@@ -13,8 +13,8 @@ import {
 import { migrate } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { createDatabasePool } from '../../src/pool.ts';
-import { printTable } from '../output.ts';
-import { withScratchDatabase } from '../session.ts';
+import { printTable } from '../cli/output.ts';
+import { withScratchDatabase } from '../cli/pools.ts';
 import { scratchName } from './scratch.ts';
 
 const password = 'correct horse';

@@ -5,15 +5,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { childEnvironment } from '../../src/config.ts';
-import { parseDatabaseUrl } from '../../src/database-url.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
+import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { runProgram } from '../backup/client-program.ts';
 import { libpqEnvironment } from '../backup/libpq-environment.ts';
 import { installedPrograms, requirePgDump } from '../backup/programs.ts';
-import { formatBytes, formatCount, printTable } from '../output.ts';
+import { formatBytes, formatCount, printTable } from '../cli/output.ts';
 import { type Scratch, withScratchDatabases } from './scratch.ts';
 import { median, timed } from './timing.ts';
 

@@ -2,11 +2,11 @@
 import { SingleBar } from 'cli-progress';
 import { migrate } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
-import { refreshContinuousAggregate } from '../../src/timescale.ts';
+import { refreshContinuousAggregate } from '../../src/timescale/timescale.ts';
 import { recordLocations } from '../../src/tracking/index.ts';
-import { drive } from '../fleet.ts';
-import { formatBytes, formatCount, printTable } from '../output.ts';
-import { withScratchDatabase } from '../session.ts';
+import { formatBytes, formatCount, printTable } from '../cli/output.ts';
+import { withScratchDatabase } from '../cli/pools.ts';
+import { drive } from '../simulation/fleet.ts';
 import { scratchName } from './scratch.ts';
 
 const hour = 3_600_000;

@@ -2,8 +2,8 @@
 import type { Pool } from '../../src/pool.ts';
 import { locationColumns } from '../../src/tracking/columns.ts';
 import { importLocations } from '../../src/tracking/index.ts';
-import { formatBytes, formatCount, printTable } from '../output.ts';
-import { withScratchDatabase } from '../session.ts';
+import { formatBytes, formatCount, printTable } from '../cli/output.ts';
+import { withScratchDatabase } from '../cli/pools.ts';
 import { benchUuid } from './rows.ts';
 import { scratchName } from './scratch.ts';
 import { prepareTracking } from './tracking.ts';

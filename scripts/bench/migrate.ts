@@ -6,9 +6,9 @@ import { childEnvironment } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
-import { kitArguments } from '../drizzle-kit-process.ts';
-import { printTable } from '../output.ts';
-import { withMaintenance } from '../session.ts';
+import { printTable } from '../cli/output.ts';
+import { withMaintenance } from '../cli/pools.ts';
+import { kitArguments } from '../drizzle-kit/process.ts';
 import { type Scratch, withScratchDatabases } from './scratch.ts';
 import { median, timed } from './timing.ts';
 

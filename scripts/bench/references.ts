@@ -2,8 +2,8 @@
 import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { findOrphans } from '../../src/references/index.ts';
-import { formatBytes, formatCount, printTable } from '../output.ts';
-import { withScratchDatabase } from '../session.ts';
+import { formatBytes, formatCount, printTable } from '../cli/output.ts';
+import { withScratchDatabase } from '../cli/pools.ts';
 import { scratchName } from './scratch.ts';
 import { median, timed } from './timing.ts';
 

@@ -1,7 +1,7 @@
 // The rows of the benches: a fleet that drives, in the order in which a server receives its points.
 import { createHash } from 'node:crypto';
 import type { LocationInput } from '../../src/tracking/index.ts';
-import { drive } from '../fleet.ts';
+import { drive } from '../simulation/fleet.ts';
 
 /** The same id for the same number, as long as the code stands. */
 export function benchUuid(kind: string, number: number): string {

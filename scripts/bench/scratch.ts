@@ -1,7 +1,7 @@
 // Databases that a bench fills and leaves nothing of.
 import { randomBytes } from 'node:crypto';
 import type { DatabaseKey } from '../../src/databases.ts';
-import { withScratchDatabase } from '../session.ts';
+import { withScratchDatabase } from '../cli/pools.ts';
 
 export interface Scratch {
   readonly key: DatabaseKey;

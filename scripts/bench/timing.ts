@@ -11,3 +11,13 @@ export function median(values: readonly number[]): number {
   const sorted = [...values].sort((one, other) => one - other);
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }
+
+export interface Measure {
+  what: string;
+  /** Rows per second, or milliseconds. */
+  value: number;
+  unit: 'rows/s' | 'ms';
+  /** Against the peer that `against` names: above 1 is better. */
+  ratio: number;
+  against: string;
+}

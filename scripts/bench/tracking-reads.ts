@@ -6,8 +6,7 @@ import type { Pool } from '../../src/pool.ts';
 import { getHourlyStats, getLatestLocations, getRecentLocations } from '../../src/tracking/index.ts';
 import { recentLocationsQuery } from '../../src/tracking/queries.ts';
 import { benchUuid } from './rows.ts';
-import { median } from './timing.ts';
-import type { Measure } from './tracking.ts';
+import { type Measure, median } from './timing.ts';
 
 const devices = 1_000;
 const repetitions = 30;

@@ -16,8 +16,7 @@ import {
   type LocationInput,
   recordLocations,
 } from '../../src/tracking/index.ts';
-import { median } from './timing.ts';
-import type { Measure } from './tracking.ts';
+import { type Measure, median } from './timing.ts';
 
 interface Way {
   what: string;

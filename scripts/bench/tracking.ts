@@ -4,13 +4,14 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
-import { runPolicies } from '../jobs.ts';
-import { formatBytes, printTable } from '../output.ts';
-import { createPlainTracking } from '../plain-tracking.ts';
-import { withScratchDatabase } from '../session.ts';
+import { formatBytes, printTable } from '../cli/output.ts';
+import { withScratchDatabase } from '../cli/pools.ts';
+import { runPolicies } from '../simulation/jobs.ts';
+import { createPlainTracking } from '../simulation/plain-tracking.ts';
 import { barChart } from './chart.ts';
 import { fleetRows } from './rows.ts';
 import { scratchName } from './scratch.ts';
+import type { Measure } from './timing.ts';
 import { benchReads } from './tracking-reads.ts';
 import { benchWrites } from './tracking-writes.ts';
 
@@ -19,16 +20,6 @@ export interface TrackingBenchOptions {
   rows: number;
   rounds: number;
   out?: string;
-}
-
-export interface Measure {
-  what: string;
-  /** Rows per second, or milliseconds. */
-  value: number;
-  unit: 'rows/s' | 'ms';
-  /** Against the peer that `against` names: above 1 is better. */
-  ratio: number;
-  against: string;
 }
 
 export async function benchTracking({ url, rows, rounds, out = '.' }: TrackingBenchOptions): Promise<void> {

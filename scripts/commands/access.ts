@@ -1,22 +1,22 @@
 // access: who may do what in which database; applies the matrix, checks it, shows it, rotates passwords.
 import type { Command } from 'commander';
-import { type Applied, planAccess } from '../../src/access/apply.ts';
-import { type AccessReport, examineAccess } from '../../src/access/check.ts';
-import { rolesOf } from '../../src/access/matrix.ts';
+import { rolePassword, rolePasswordVariable, selectDatabases } from '../../src/config.ts';
+import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
+import { ConfigurationError } from '../../src/errors.ts';
+import type { Pool } from '../../src/pool.ts';
+import { type Applied, planAccess } from '../access/apply.ts';
+import { type AccessReport, examineAccess } from '../access/check.ts';
+import { applyMatrix, describeRefused, matrixOf, shortened } from '../access/environment.ts';
+import { rolesOf } from '../access/matrix.ts';
 import {
   generatePassword,
   type OldSession,
   openSessions,
   rotatePassword,
   serverOf,
-} from '../../src/access/passwords.ts';
-import { rolePassword, rolePasswordVariable, selectDatabases } from '../../src/config.ts';
-import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
-import { ConfigurationError } from '../../src/errors.ts';
-import type { Pool } from '../../src/pool.ts';
-import { applyMatrix, describeRefused, matrixOf, shortened } from '../access.ts';
-import { plural, printJson, printTable } from '../output.ts';
-import { catalogOnly, withPool, withPools } from '../session.ts';
+} from '../access/passwords.ts';
+import { plural, printJson, printTable } from '../cli/output.ts';
+import { catalogOnly, withPool, withPools } from '../cli/pools.ts';
 
 interface Options {
   json?: boolean;

@@ -5,15 +5,15 @@ import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
-import { countingNumber } from '../arguments.ts';
 import { type Backup, listBackups } from '../backup/backups.ts';
-import { interruptible } from '../backup/interruption.ts';
 import { makeBackup } from '../backup/make-backup.ts';
 import { rowsOf } from '../backup/manifest.ts';
 import { showProgress } from '../backup/progress.ts';
 import { outdated } from '../backup/retention.ts';
 import { removeComplete } from '../backup/run-folder.ts';
-import { formatBytes, formatCount, plural, printJson, printTable } from '../output.ts';
+import { countingNumber } from '../cli/arguments.ts';
+import { formatBytes, formatCount, plural, printJson, printTable } from '../cli/output.ts';
+import { interruptible } from '../cli/signals.ts';
 
 interface BackupCommandOptions {
   to: string;

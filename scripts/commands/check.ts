@@ -5,14 +5,14 @@ import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { ConnectionError, MigrationError, TimescaleMissingError } from '../../src/errors.ts';
-import { readCatalog } from '../../src/migrations/catalog.ts';
 import { migrate, readMigrations, rollback } from '../../src/migrations/index.ts';
 import { downPath, isEmpty, readFolder, unfinishedMark } from '../../src/migrations/journal.ts';
 import type { Pool } from '../../src/pool.ts';
 import { comparePolicies } from '../../src/tracking/policies.ts';
-import { compareWithSchema } from '../compare-schema.ts';
-import { printJson } from '../output.ts';
-import { withPool, withScratchDatabase } from '../session.ts';
+import { readCatalog } from '../catalog/catalog.ts';
+import { printJson } from '../cli/output.ts';
+import { withPool, withScratchDatabase } from '../cli/pools.ts';
+import { compareWithSchema } from '../drizzle-kit/compare-schema.ts';
 
 interface CheckOptions {
   offline?: boolean;

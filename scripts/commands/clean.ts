@@ -2,9 +2,9 @@
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
-import { confirmDestruction, printJson, refuseProduction } from '../output.ts';
-import { withPool } from '../session.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { confirmDestruction, printJson, refuseProduction } from '../cli/output.ts';
+import { withPool } from '../cli/pools.ts';
 import { databaseName } from './create.ts';
 
 export function registerClean(program: Command): void {

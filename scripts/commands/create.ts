@@ -1,17 +1,17 @@
 // create: makes the databases that do not exist yet.
 import type { Command } from 'commander';
-import type { Applied } from '../../src/access/apply.ts';
-import { withCatalogPath } from '../../src/catalog-path.ts';
 import { databaseUrl, selectDatabases } from '../../src/config.ts';
-import { parseDatabaseUrl } from '../../src/database-url.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { ConnectionError, sqlState } from '../../src/errors.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
+import { withCatalogPath } from '../../src/sql/catalog-path.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { Transaction } from '../../src/transaction.ts';
-import { applyMatrix, arrangeMade, describeRefused, isArranged, unarranged } from '../access.ts';
-import { printJson } from '../output.ts';
-import { catalogOnly, pristine, withMaintenance, withPool } from '../session.ts';
+import type { Applied } from '../access/apply.ts';
+import { applyMatrix, arrangeMade, describeRefused, isArranged, unarranged } from '../access/environment.ts';
+import { printJson } from '../cli/output.ts';
+import { catalogOnly, pristine, withMaintenance, withPool } from '../cli/pools.ts';
 
 export function registerCreate(program: Command): void {
   program

@@ -4,14 +4,14 @@ import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
-import { backupBefore } from '../backup-before.ts';
+import { backupBefore } from '../backup/before-deploy.ts';
+import { plural, printJson } from '../cli/output.ts';
+import { withPool } from '../cli/pools.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { pendingCheck } from '../doctor/migrations.ts';
 import { backupCheck } from '../doctor/operations.ts';
 import { printFindings, summary } from '../doctor/report.ts';
 import { type DoctorReport, hasErrors, runDoctor } from '../doctor/run.ts';
-import { plural, printJson } from '../output.ts';
-import { withPool } from '../session.ts';
 import { migrateDatabase } from './migrate.ts';
 
 interface DeployOptions {

@@ -1,10 +1,10 @@
 // doctor: one look over the databases, with a reason and a mend for each finding.
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
+import { printJson } from '../cli/output.ts';
 import { checks } from '../doctor/checks.ts';
 import { asJson, printReports } from '../doctor/report.ts';
 import { hasErrors, runDoctor } from '../doctor/run.ts';
-import { printJson } from '../output.ts';
 
 export function registerDoctor(program: Command): void {
   program

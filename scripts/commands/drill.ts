@@ -10,14 +10,14 @@ import { compareContents, compareProperties, differs } from '../backup/compare.t
 import { directUrl } from '../backup/dump.ts';
 import { BackupError } from '../backup/errors.ts';
 import { checkFit } from '../backup/fit.ts';
-import { interruptible } from '../backup/interruption.ts';
 import { dumpAll } from '../backup/make-backup.ts';
 import { type DatabaseBackup, isKnown, rowsOf } from '../backup/manifest.ts';
 import { installedPrograms } from '../backup/programs.ts';
 import { type Progress, showProgress } from '../backup/progress.ts';
 import { type Restored, restoreBeside } from '../backup/restore-beside.ts';
 import { startRun } from '../backup/run-folder.ts';
-import { formatBytes, formatCount, printJson, printTable } from '../output.ts';
+import { formatBytes, formatCount, printJson, printTable } from '../cli/output.ts';
+import { interruptible } from '../cli/signals.ts';
 import { defaultFolder, selectForBackup } from './backup.ts';
 import { databaseName } from './create.ts';
 

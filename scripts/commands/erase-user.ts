@@ -2,14 +2,14 @@
 import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
+import { type ErasureProgress, type ErasureReport, eraseUser } from '../../src/erasure/erase.ts';
 import { UserReferenceError } from '../../src/errors.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
-import { type ErasureProgress, type ErasureReport, eraseUser } from '../../src/references/erase.ts';
-import { wholeNumber } from '../arguments.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { readKeptDatabases } from '../backup/beside.ts';
-import { confirmDestruction, formatCount, plural, printJson, printTable } from '../output.ts';
-import { withPools } from '../session.ts';
+import { wholeNumber } from '../cli/arguments.ts';
+import { confirmDestruction, formatCount, plural, printJson, printTable } from '../cli/output.ts';
+import { withPools } from '../cli/pools.ts';
 
 interface EraseUserOptions {
   yes?: boolean;

@@ -9,14 +9,14 @@ import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
 import { downPath, migrationsFolder, unfinishedMark } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/package-root.ts';
-import { deriveDown } from '../down-stub.ts';
+import { deriveDown } from '../drizzle-kit/down-stub.ts';
 import {
   kitArguments,
   kitEnvironment,
   needsTerminal,
   renameQuestion,
   withoutStack,
-} from '../drizzle-kit-process.ts';
+} from '../drizzle-kit/process.ts';
 
 interface GenerateOptions {
   name?: string;

@@ -18,11 +18,15 @@ import { locationSources } from '../../schema/tracking.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
 import { isUuid } from '../../src/tracking/columns.ts';
-import { checkImport, type ImportResult, importLocations } from '../../src/tracking/import.ts';
-import { type LocationDefaults, type LocationFormat, parseLocations } from '../../src/tracking/parse.ts';
+import { checkImport, type ImportResult, importLocations } from '../../src/tracking/import/import.ts';
+import {
+  type LocationDefaults,
+  type LocationFormat,
+  parseLocations,
+} from '../../src/tracking/import/parse.ts';
 import { pointLimits } from '../../src/tracking/validate.ts';
-import { formatCount, plural, printJson } from '../output.ts';
-import { withPool } from '../session.ts';
+import { formatCount, plural, printJson } from '../cli/output.ts';
+import { withPool } from '../cli/pools.ts';
 
 interface ImportOptions {
   app?: string;

@@ -3,14 +3,14 @@ import type { Command } from 'commander';
 import { isProduction, selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
-import { findDestruction } from '../../src/migrations/destruction.ts';
 import { getMigrationStatus, redo, rollback } from '../../src/migrations/index.ts';
 import { planRollback, type RollbackStep } from '../../src/migrations/runner.ts';
 import type { Pool } from '../../src/pool.ts';
-import { wholeNumber } from '../arguments.ts';
-import { confirmDestruction, printJson } from '../output.ts';
-import { withPool } from '../session.ts';
-import { addRunOptions, libraryOptions, type RunOptions } from './migrate.ts';
+import { findDestruction } from '../catalog/destruction.ts';
+import { wholeNumber } from '../cli/arguments.ts';
+import { confirmDestruction, printJson } from '../cli/output.ts';
+import { withPool } from '../cli/pools.ts';
+import { addRunOptions, libraryOptions, type RunOptions } from './migrate-options.ts';
 
 interface DownOptions extends RunOptions {
   count?: number;

@@ -3,8 +3,8 @@ import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { getMigrationStatus, markApplied, readHistory, repair } from '../../src/migrations/index.ts';
-import { confirmDestruction, printJson, printTable } from '../output.ts';
-import { withPool } from '../session.ts';
+import { confirmDestruction, printJson, printTable } from '../cli/output.ts';
+import { withPool } from '../cli/pools.ts';
 
 export function registerMigrateRecord(migrateCommand: Command): void {
   migrateCommand

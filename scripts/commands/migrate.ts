@@ -4,21 +4,13 @@ import { selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { type MigrateOptions, migrate } from '../../src/migrations/index.ts';
-import { wholeNumber } from '../arguments.ts';
-import { printJson } from '../output.ts';
-import { withPool } from '../session.ts';
+import { printJson } from '../cli/output.ts';
+import { withPool } from '../cli/pools.ts';
 import { arrangeAgain } from './create.ts';
 import { registerMigrateDown } from './migrate-down.ts';
+import { addRunOptions, libraryOptions, type RunOptions } from './migrate-options.ts';
 import { registerMigrateRecord } from './migrate-record.ts';
 import { printStatus, type StatusOptions } from './status.ts';
-
-export interface RunOptions {
-  wait?: number;
-  lockTimeout?: number;
-  lockRetries?: number;
-  statementTimeout?: number;
-  json?: boolean;
-}
 
 interface UpOptions extends RunOptions {
   to?: string;
@@ -47,34 +39,6 @@ export function registerMigrate(program: Command): void {
     .action((names: string[], options: StatusOptions) => printStatus(names, options));
   registerMigrateDown(command);
   registerMigrateRecord(command);
-}
-
-export function addRunOptions(command: Command): Command {
-  return command
-    .option('--wait <seconds>', 'how long to wait for another migrator (default: 60)', wholeNumber)
-    .option('--lock-timeout <ms>', 'how long a statement waits for a lock (default: 5000)', wholeNumber)
-    .option('--lock-retries <count>', 'how often to try again without the lock (default: 5)', wholeNumber)
-    .option('--statement-timeout <ms>', 'how long a statement may take (default: 0, unlimited)', wholeNumber)
-    .option('--json', 'print JSON');
-}
-
-/** The library's options, with progress told on the terminal unless JSON is wanted. */
-export function libraryOptions(key: DatabaseKey, verb: string, options: RunOptions) {
-  const tell = (text: string) => {
-    if (!options.json) console.log(`${key.padEnd(8)}  ${text}`);
-  };
-  return {
-    waitSeconds: options.wait,
-    lockTimeoutMs: options.lockTimeout,
-    lockRetries: options.lockRetries,
-    statementTimeoutMs: options.statementTimeout,
-    onWait: (holder: string) => tell(`waits for ${holder}`),
-    onBlocked: (blocker: string | undefined, attempt: number) =>
-      tell(`is blocked by ${blocker ?? 'another session'}, attempt ${attempt}`),
-    onDone: ({ tag }: { tag: string }, milliseconds: number) =>
-      tell(`${tag}  ${verb} in ${Math.round(milliseconds)} ms`),
-    tell,
-  };
 }
 
 interface Outcome {

@@ -4,8 +4,8 @@ import type { Command } from 'commander';
 import { purgeExpiredTokens, purgeLoginAttempts } from '../../src/auth/index.ts';
 import { countExpired } from '../../src/auth/purge.ts';
 import type { Pool } from '../../src/pool.ts';
-import { formatCount, plural, printJson } from '../output.ts';
-import { withPool } from '../session.ts';
+import { formatCount, plural, printJson } from '../cli/output.ts';
+import { withPool } from '../cli/pools.ts';
 
 export function registerPurgeTokens(program: Command): void {
   program

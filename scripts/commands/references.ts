@@ -4,9 +4,9 @@ import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { findOrphans, type OrphanReport } from '../../src/references/orphans.ts';
-import { wholeNumber } from '../arguments.ts';
-import { formatCount, plural, printJson, printTable } from '../output.ts';
-import { withPool } from '../session.ts';
+import { wholeNumber } from '../cli/arguments.ts';
+import { formatCount, plural, printJson, printTable } from '../cli/output.ts';
+import { withPool } from '../cli/pools.ts';
 
 interface ReferencesOptions {
   samples: number;

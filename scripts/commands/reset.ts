@@ -1,8 +1,8 @@
 // reset: drops, creates, migrates and seeds. Development only.
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
-import { confirmDestruction, printJson, refuseProduction } from '../output.ts';
-import { withMaintenance } from '../session.ts';
+import { confirmDestruction, printJson, refuseProduction } from '../cli/output.ts';
+import { withMaintenance } from '../cli/pools.ts';
 import { createDatabase, databaseName, dropDatabase, isUnarranged } from './create.ts';
 import { migrateDatabase } from './migrate.ts';
 import { seedDatabase } from './seed.ts';

@@ -7,8 +7,8 @@ import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { SeedFunction } from '../../src/seed.ts';
-import { printJson, refuseProduction } from '../output.ts';
-import { withPool } from '../session.ts';
+import { printJson, refuseProduction } from '../cli/output.ts';
+import { withPool } from '../cli/pools.ts';
 
 // .js is what the build makes of them.
 const seedsFolder = join(dirname(fileURLToPath(import.meta.url)), '..', 'seeds');

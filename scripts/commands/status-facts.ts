@@ -1,7 +1,8 @@
 // Reads what a database says of itself: version, tables, and TimescaleDB's chunks and policies.
-import { withCatalogPath } from '../../src/catalog-path.ts';
+
 import type { Pool } from '../../src/pool.ts';
-import { timescaleSchema } from '../../src/timescale.ts';
+import { withCatalogPath } from '../../src/sql/catalog-path.ts';
+import { timescaleSchema } from '../../src/timescale/timescale.ts';
 import type { Transaction } from '../../src/transaction.ts';
 
 export interface DatabaseFacts {

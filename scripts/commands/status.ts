@@ -1,12 +1,12 @@
 // status: what each database is, which migrations it has, and how tracking is doing.
 import type { Command } from 'commander';
 import { databaseUrl, selectDatabases } from '../../src/config.ts';
-import { maskPassword } from '../../src/database-url.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
+import { maskPassword } from '../../src/driver/database-url.ts';
 import { ConnectionError } from '../../src/errors.ts';
 import { getMigrationStatus, isInStep } from '../../src/migrations/index.ts';
-import { formatBytes, formatCount, printJson, printTable } from '../output.ts';
-import { withPool } from '../session.ts';
+import { formatBytes, formatCount, printJson, printTable } from '../cli/output.ts';
+import { withPool } from '../cli/pools.ts';
 import { type DatabaseFacts, readFacts } from './status-facts.ts';
 
 export interface StatusOptions {

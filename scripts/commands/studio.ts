@@ -5,11 +5,11 @@ import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError } from 'commander';
 import { databaseUrl, selectDatabases } from '../../src/config.ts';
-import { maskPassword } from '../../src/database-url.ts';
+import { maskPassword } from '../../src/driver/database-url.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 import { packageRoot } from '../../src/package-root.ts';
-import { kitArguments, kitEnvironment } from '../drizzle-kit-process.ts';
-import { printTable } from '../output.ts';
+import { printTable } from '../cli/output.ts';
+import { kitArguments, kitEnvironment } from '../drizzle-kit/process.ts';
 
 /** drizzle-kit's own default. */
 const firstPort = 4983;

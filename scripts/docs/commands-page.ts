@@ -1,6 +1,6 @@
 // docs/commands.md: every command with its arguments and options, from the command line itself.
 import type { Argument, Command, Option } from 'commander';
-import { exitCodes } from '../program.ts';
+import { exitCodes } from '../cli/program.ts';
 import { markdownTable } from './markdown.ts';
 
 /** @param scripts of package.json, by which most commands are run. */

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../src/package-root.ts';
-import { buildProgram } from '../program.ts';
+import { buildProgram } from '../cli/program.ts';
 import { commandsPage } from './commands-page.ts';
 import { schemaPage } from './schema-page.ts';
 

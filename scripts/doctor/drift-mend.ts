@@ -1,7 +1,17 @@
 // The SQL that takes a change by hand back, or says where to write it down.
 import type { DatabaseKey } from '../../src/databases.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
-import type { Difference } from './drift.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+
+/** An object that only one of the two catalogs has, or that they define differently. */
+export interface Difference {
+  /** First word of a line of `readCatalog`: `column`, `index`, `grant` … */
+  readonly kind: string;
+  readonly name: string;
+  /** As the migrations make it; undefined where they know no such object. */
+  readonly wanted: string | undefined;
+  /** As it is in the live database; undefined where it is gone. */
+  readonly found: string | undefined;
+}
 
 /** A mend and a note: SQL where the object can be made from its definition, else the way into a migration. */
 export function mendDrift(difference: Difference, key: DatabaseKey): [mend: string, note?: string] {

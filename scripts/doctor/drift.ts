@@ -2,31 +2,20 @@
 import { randomBytes } from 'node:crypto';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { sqlState, TimescaleMissingError } from '../../src/errors.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
-import { readCatalog } from '../../src/migrations/catalog.ts';
 import { getMigrationStatus, migrate } from '../../src/migrations/index.ts';
 import type { MigrationState } from '../../src/migrations/state.ts';
 import type { Pool } from '../../src/pool.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { comparePolicies } from '../../src/tracking/policies.ts';
-import { isJudgedByMatrix } from '../access.ts';
-import { withScratchDatabase } from '../session.ts';
-import { mendDrift } from './drift-mend.ts';
+import { isJudgedByMatrix } from '../access/environment.ts';
+import { readCatalog } from '../catalog/catalog.ts';
+import { withScratchDatabase } from '../cli/pools.ts';
+import { type Difference, mendDrift } from './drift-mend.ts';
 import { type Check, error, type Found, warning } from './finding.ts';
 
 export const driftChecks: readonly Check[] = [
   { name: 'drift', looksAt: 'what was changed by hand, past the migrations', run: findDrift },
 ];
-
-/** An object that only one of the two catalogs has, or that they define differently. */
-export interface Difference {
-  /** First word of a line of `readCatalog`: `column`, `index`, `grant` … */
-  readonly kind: string;
-  readonly name: string;
-  /** As the migrations make it; undefined where they know no such object. */
-  readonly wanted: string | undefined;
-  /** As it is in the live database; undefined where it is gone. */
-  readonly found: string | undefined;
-}
 
 // Kinds that another check judges, with a mend of its own: policies are compared with their declaration.
 const judgedElsewhere: ReadonlySet<string> = new Set(['policy', 'compression']);

@@ -1,8 +1,8 @@
 // What a check of the doctor is, and what it reports.
 
-import { withCatalogPath } from '../../src/catalog-path.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
+import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import type { Thresholds } from './thresholds.ts';
 

@@ -1,8 +1,8 @@
 // Findings about indexes: missing under foreign keys, double, unused, invalid.
 import type { DatabaseKey } from '../../src/databases.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { Transaction } from '../../src/transaction.ts';
-import { formatBytes, formatCount } from '../output.ts';
+import { formatBytes, formatCount } from '../cli/output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
 import type { Thresholds } from './thresholds.ts';
 

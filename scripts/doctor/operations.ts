@@ -1,11 +1,11 @@
 // Findings about what operators run beside the databases: access and backups.
 import { resolve } from 'node:path';
-import { checkAccess } from '../../src/access/check.ts';
 import { isProduction } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
-import { isJudgedByMatrix, matrixOf, shortened } from '../access.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { checkAccess } from '../access/check.ts';
+import { isJudgedByMatrix, matrixOf, shortened } from '../access/environment.ts';
 import { listBackups } from '../backup/backups.ts';
 import { readKeptDatabases } from '../backup/beside.ts';
 import { defaultFolder } from '../commands/backup.ts';

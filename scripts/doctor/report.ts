@@ -1,6 +1,6 @@
 // Prints what the doctor found: a group for each database, a line for each finding, its mend beneath.
 import type { DatabaseKey } from '../../src/databases.ts';
-import { plural } from '../output.ts';
+import { plural } from '../cli/output.ts';
 import type { Finding } from './finding.ts';
 import type { DoctorReport } from './run.ts';
 

@@ -1,13 +1,13 @@
 // Runs the checks over databases, one after the other: a doctor should not be a load.
 import { SingleBar } from 'cli-progress';
 import { databaseUrl } from '../../src/config.ts';
-import { parseDatabaseUrl } from '../../src/database-url.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
+import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { AtrizDatabaseError, ConnectionError, sqlState } from '../../src/errors.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { withPool } from '../cli/pools.ts';
 import { databaseName } from '../commands/create.ts';
-import { withPool } from '../session.ts';
 import { checks } from './checks.ts';
 import { roleOf } from './drift.ts';
 import type { Check, Finding } from './finding.ts';

@@ -1,12 +1,12 @@
 // Findings about the server and its sessions: time zone, extensions, connections, transactions.
 import { databaseUrl } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
+import { findSessionSetting } from '../../src/driver/session-settings.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
-import { findSessionSetting } from '../../src/session-settings.ts';
-import { isOlder } from '../../src/timescale.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { isOlder } from '../../src/timescale/timescale.ts';
 import type { Transaction } from '../../src/transaction.ts';
-import { formatCount } from '../output.ts';
+import { formatCount } from '../cli/output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
 import { lastTimescale } from './known-holes.ts';
 import type { Thresholds } from './thresholds.ts';

@@ -1,5 +1,5 @@
 // From where on the doctor speaks up: numbers with their reasons, read by the checks.
-import { oldestTimescale } from '../../src/timescale.ts';
+import { oldestTimescale } from '../../src/timescale/timescale.ts';
 import { type KnownHole, knownHoles } from './known-holes.ts';
 
 const minute = 60;

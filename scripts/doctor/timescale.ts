@@ -1,13 +1,13 @@
 // Findings about TimescaleDB: policies, jobs, the hourly aggregate, chunks and their compression.
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { TimescaleMissingError } from '../../src/errors.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
-import { timescaleSchema } from '../../src/timescale.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { timescaleSchema } from '../../src/timescale/timescale.ts';
 import { comparePolicies } from '../../src/tracking/policies.ts';
 import type { Transaction } from '../../src/transaction.ts';
-import { formatBytes, plural } from '../output.ts';
+import { formatBytes, plural } from '../cli/output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
 import { mendPolicy } from './policy-mend.ts';
 import type { Thresholds } from './thresholds.ts';

@@ -1,10 +1,9 @@
 // Runs one file of SQL, up or down: whole in a transaction, or statement by statement where it says so.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { DatabaseKey } from '../databases.ts';
 import { MigrationError, sqlState } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
 import { watchBlockers } from './blockers.ts';
-import type { MigrationAction } from './history.ts';
+import type { Subject } from './history.ts';
 import { interruptedIndex, invalidIndexAdvice } from './invalid-index.ts';
 import type { SqlFile, Statement } from './journal.ts';
 import { readProgress, saveProgress } from './progress.ts';
@@ -17,12 +16,6 @@ export interface TimeoutOptions extends SessionTimeouts {
   lockRetries?: number | undefined;
   /** Called before each of these attempts, with the session that blocks where one was seen. */
   onBlocked?: ((blocker: string | undefined, attempt: number) => void) | undefined;
-}
-
-export interface Subject {
-  readonly key: DatabaseKey;
-  readonly tag: string;
-  readonly action: MigrationAction;
 }
 
 /** A file that is being run: where, which, and what must be written together with its last statement. */

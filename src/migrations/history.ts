@@ -1,5 +1,6 @@
 // Who applied or took back what, when, from where and how long it took: a table that drizzle-kit never sees.
 import { hostname, userInfo } from 'node:os';
+import type { DatabaseKey } from '../databases.ts';
 import type { Database } from '../pool.ts';
 
 const historyTable = '"drizzle"."migration_history"';
@@ -34,6 +35,13 @@ export const createHistoryTables = [
 ];
 
 export type MigrationAction = 'up' | 'down' | 'mark' | 'repair';
+
+/** What is done to which migration of which database. */
+export interface Subject {
+  readonly key: DatabaseKey;
+  readonly tag: string;
+  readonly action: MigrationAction;
+}
 
 export interface HistoryEntry {
   readonly tag: string;

@@ -2,8 +2,7 @@
 import { createHash } from 'node:crypto';
 import { OutOfStepError } from '../errors.ts';
 import type { Database } from '../pool.ts';
-import type { Subject } from './apply.ts';
-import { progressTable } from './history.ts';
+import { progressTable, type Subject } from './history.ts';
 import type { SqlFile } from './journal.ts';
 
 export interface Progress {

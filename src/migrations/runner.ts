@@ -2,10 +2,16 @@
 import { type DatabaseKey, definitionOf } from '../databases.ts';
 import { MigrationError, OutOfStepError, ValidationError } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
-import { requireTimescale } from '../timescale.ts';
+import { requireTimescale } from '../timescale/timescale.ts';
 import { readApplied } from './applied.ts';
-import { applyFile, type Subject, type TimeoutOptions } from './apply.ts';
-import { clearProgress, createHistoryTables, type MigrationAction, recordHistory } from './history.ts';
+import { applyFile, type TimeoutOptions } from './apply.ts';
+import {
+  clearProgress,
+  createHistoryTables,
+  type MigrationAction,
+  recordHistory,
+  type Subject,
+} from './history.ts';
 import {
   createMigrationsTable,
   downPath,

@@ -1,8 +1,8 @@
 // The session of a migration run: a connection of its own, and the lock that makes it the only one.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { endingTimeouts } from '../driver/timeouts.ts';
 import { ConfigurationError, MigrationError } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
-import { endingTimeouts } from '../timeouts.ts';
 
 // Any fixed number: it only has to differ from what other programs lock in the same database.
 const lockId = '7218340911';

@@ -5,7 +5,7 @@ export {
   type ErasureProgress,
   type ErasureReport,
   eraseUser,
-} from './erase.ts';
+} from '../erasure/erase.ts';
 export { findOrphans, type OrphanOptions, type OrphanReport } from './orphans.ts';
 export { requireUser, requireUsers } from './require.ts';
 export { createUserCheck, type UserCheck, type UserCheckOptions } from './user-check.ts';

@@ -1,14 +1,14 @@
 // Finds rows whose person does not exist in atriz_core.
 import { erasedUserId } from '../../schema/erasure.ts';
-import { withCatalogPath } from '../catalog-path.ts';
 import type { DatabaseKey } from '../databases.ts';
 import { ValidationError } from '../errors.ts';
-import { quoteIdentifier } from '../identifiers.ts';
 import { assertMigrated } from '../migrations/guard.ts';
 import type { Database, Pool } from '../pool.ts';
+import { withCatalogPath } from '../sql/catalog-path.ts';
+import { quoteIdentifier } from '../sql/identifiers.ts';
+import { quoteStorage, readStorage } from '../timescale/storage.ts';
 import type { Transaction } from '../transaction.ts';
 import { nameOf, type ReferenceColumn, referenceColumns } from './schema.ts';
-import { quoteStorage, readStorage } from './storage.ts';
 
 /** What one column holds. */
 export interface OrphanReport {

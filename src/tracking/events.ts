@@ -1,6 +1,6 @@
 // Writes GPS points the fastest way for their number: one statement of arrays, or COPY.
 
-import { copyFrom } from '../copy.ts';
+import { copyFrom } from '../driver/copy.ts';
 import { type Database, Pool } from '../pool.ts';
 import { Transaction, withTransaction } from '../transaction.ts';
 import { copyStatement, encodeCopy, toJson } from './binary.ts';

@@ -8,7 +8,7 @@ export {
   type ImportResult,
   importLocations,
   type LocationSource,
-} from './import.ts';
+} from './import/import.ts';
 export { comparePolicies, type PolicyDifference } from './policies.ts';
 export {
   getHourlyStats,
@@ -27,4 +27,4 @@ export {
   type LocationWriterOptions,
   type LocationWriterStats,
   type RetryFacts,
-} from './writer.ts';
+} from './writer/writer.ts';

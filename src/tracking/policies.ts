@@ -1,9 +1,9 @@
 // Compares the policies of a live database with their declaration beside the schema.
 import { trackingPolicies } from '../../schema/tracking.ts';
-import { withCatalogPath } from '../catalog-path.ts';
 import { TimescaleMissingError } from '../errors.ts';
 import type { Pool } from '../pool.ts';
-import { timescaleSchema } from '../timescale.ts';
+import { withCatalogPath } from '../sql/catalog-path.ts';
+import { timescaleSchema } from '../timescale/timescale.ts';
 import type { Transaction } from '../transaction.ts';
 
 /** One setting that is not as it was declared. */

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { type DatabaseKey, databaseKeys, type Pool, sqlState } from '../../src/index.ts';
 import { ArrangedServer, type RoleName, roleNames } from '../support/access.ts';
 
-// By hand, from what was promised, and not from src/access/matrix.ts: a slip there must show here.
+// By hand, from what was promised, and not from scripts/access/matrix.ts: a slip there must show here.
 // r reads all columns, c only those without secrets, i inserts, u updates, d deletes, t truncates.
 type Cells = Readonly<Record<string, string>>;
 const people: Cells = {

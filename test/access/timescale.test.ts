@@ -1,9 +1,9 @@
 // The wall on TimescaleDB: chunks, compressed chunks and materialised hours are closed, and jobs run as the owner.
 import { randomUUID } from 'node:crypto';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { runPolicies } from '../../scripts/jobs.ts';
+import { runPolicies } from '../../scripts/simulation/jobs.ts';
 import { getHourlyStats, getRecentLocations, type Pool, recordLocations } from '../../src/index.ts';
-import { refreshContinuousAggregate } from '../../src/timescale.ts';
+import { refreshContinuousAggregate } from '../../src/timescale/timescale.ts';
 import { ArrangedServer, point, type RoleName, recordBoth, trackedDevices } from '../support/access.ts';
 import { describeWith } from '../support/database.ts';
 import { extensionCalls, tryCalls } from '../support/extension-calls.ts';

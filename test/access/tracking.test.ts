@@ -1,9 +1,9 @@
 // The wall through location_events: each application reads and writes its own points by the library's own calls.
 import { randomUUID } from 'node:crypto';
 import { beforeAll, expect, test } from 'vitest';
-import { applyAccess } from '../../src/access/apply.ts';
-import { checkAccess } from '../../src/access/check.ts';
-import { accessMatrix } from '../../src/access/matrix.ts';
+import { applyAccess } from '../../scripts/access/apply.ts';
+import { checkAccess } from '../../scripts/access/check.ts';
+import { accessMatrix } from '../../scripts/access/matrix.ts';
 import {
   getHourlyStats,
   getRecentLocations,

@@ -1,8 +1,8 @@
 // Passwords of roles, and who may apply the matrix: a superuser, CREATEROLE, an owner, nobody.
 import { beforeAll, describe, expect, test } from 'vitest';
-import { checkAccess } from '../../src/access/check.ts';
-import { accessMatrix } from '../../src/access/matrix.ts';
-import { verifies } from '../../src/access/verifier.ts';
+import { checkAccess } from '../../scripts/access/check.ts';
+import { accessMatrix } from '../../scripts/access/matrix.ts';
+import { verifies } from '../../scripts/access/verifier.ts';
 import { createDatabasePool, type Pool } from '../../src/index.ts';
 import { ArrangedServer, type RoleName } from '../support/access.ts';
 import { freshEnvironment, runCli } from '../support/cli.ts';

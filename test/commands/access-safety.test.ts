@@ -1,8 +1,8 @@
 // db:access where somebody works against it, or something fails half way: an owner's functions, lost passwords, grants that only warn.
 import { beforeAll, describe, expect, test } from 'vitest';
-import { applyAccess } from '../../src/access/apply.ts';
-import { accessMatrix } from '../../src/access/matrix.ts';
-import { verifies } from '../../src/access/verifier.ts';
+import { applyAccess } from '../../scripts/access/apply.ts';
+import { accessMatrix } from '../../scripts/access/matrix.ts';
+import { verifies } from '../../scripts/access/verifier.ts';
 import { createDatabasePool, type Pool } from '../../src/index.ts';
 import { ArrangedServer, type RoleName } from '../support/access.ts';
 import { freshEnvironment, runCli } from '../support/cli.ts';

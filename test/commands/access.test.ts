@@ -1,8 +1,8 @@
 // db:access check, apply, show: what was granted or revoked by hand is found and mended.
 import { beforeAll, describe, expect, test } from 'vitest';
-import { applyAccess } from '../../src/access/apply.ts';
-import { checkAccess } from '../../src/access/check.ts';
-import { accessMatrix } from '../../src/access/matrix.ts';
+import { applyAccess } from '../../scripts/access/apply.ts';
+import { checkAccess } from '../../scripts/access/check.ts';
+import { accessMatrix } from '../../scripts/access/matrix.ts';
 import type { Pool } from '../../src/index.ts';
 import { ArrangedServer, roleNames } from '../support/access.ts';
 import { runCli } from '../support/cli.ts';

@@ -148,7 +148,7 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
     await whileWaiting(to, async (_, { child, ended }) => {
       const [partial = ''] = everythingIn(to);
       // pg_dump may wait before the run has noted it.
-      const dump = await vi.waitUntil(() => notedChild(join(to, partial, 'run.json')), { timeout: 30_000 });
+      const dump = await vi.waitUntil(() => notedChild(join(to, partial, 'run.json')), { timeout: 120_000 });
       child.kill('SIGKILL');
       await ended;
       expect(await hasEnded(dump)).toBe(false);

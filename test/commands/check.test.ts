@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { deriveDown } from '../../scripts/down-stub.ts';
+import { deriveDown } from '../../scripts/drizzle-kit/down-stub.ts';
 import { unfinishedMark } from '../../src/migrations/journal.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { environmentFor, runCli, startCli } from '../support/cli.ts';
@@ -35,7 +35,7 @@ test('interrupted, it drops its scratch database before it ends', async () => {
       )
     ).rowCount;
   const { child, ended } = startCli(['check', 'core'], environmentFor('core', url.href));
-  await expect.poll(scratch, { timeout: 20_000, interval: 10 }).toBe(1);
+  await expect.poll(scratch, { interval: 10 }).toBe(1);
   child.kill('SIGINT');
   await ended;
   expect(child.signalCode).toBe('SIGINT');

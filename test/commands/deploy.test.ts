@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { listBackups } from '../../scripts/backup/backups.ts';
-import { backupBefore } from '../../scripts/backup-before.ts';
+import { backupBefore } from '../../scripts/backup/before-deploy.ts';
 import type { Pool } from '../../src/pool.ts';
 import { temporaryFolder } from '../support/backups.ts';
 import { runCli } from '../support/cli.ts';

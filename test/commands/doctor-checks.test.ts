@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
 import { defaultThresholds } from '../../scripts/doctor/thresholds.ts';
 import { createDatabasePool } from '../../src/index.ts';
-import { isOlder } from '../../src/timescale.ts';
+import { isOlder } from '../../src/timescale/timescale.ts';
 import { runCli } from '../support/cli.ts';
 import { uniqueRolePrefix } from '../support/database.ts';
 import { applyMends, doctor, examine, patient, takeOver } from '../support/doctor.ts';

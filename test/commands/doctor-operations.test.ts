@@ -2,7 +2,7 @@
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { applyMatrix, matrixOf } from '../../scripts/access.ts';
+import { applyMatrix, matrixOf } from '../../scripts/access/environment.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
 import { everythingIn, readManifest, temporaryFolder, writeManifest } from '../support/backups.ts';

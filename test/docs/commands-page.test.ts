@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { afterAll, expect, test } from 'vitest';
+import { buildProgram } from '../../scripts/cli/program.ts';
 import { commandsPage } from '../../scripts/docs/commands-page.ts';
 import { generatePages, stalePages, writePages } from '../../scripts/docs/pages.ts';
-import { buildProgram } from '../../scripts/program.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'atriz-docs-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

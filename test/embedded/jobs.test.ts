@@ -38,18 +38,18 @@ test.skipIf(
            FROM timescaledb_information.chunks WHERE hypertable_name = 'location_events'`,
         )
       ).rows[0];
-    await expect.poll(chunks, { timeout: 20_000 }).toEqual({ chunks: 2, compressed: 1 });
+    await expect.poll(chunks).toEqual({ chunks: 2, compressed: 1 });
     const materialized = async () =>
       (
         await pool.query(
           "SELECT 1 FROM timescaledb_information.chunks WHERE hypertable_name LIKE '%materialized%'",
         )
       ).rowCount;
-    await expect.poll(materialized, { timeout: 20_000 }).toBeGreaterThan(0);
+    await expect.poll(materialized).toBeGreaterThan(0);
     // The point of 10 days ago is behind the window of the first refresh policy.
     const hours = async () =>
       (await pool.query("SELECT FROM location_hourly WHERE hour < now() - interval '7 days'")).rowCount;
-    await expect.poll(hours, { timeout: 20_000 }).toBe(1);
+    await expect.poll(hours).toBe(1);
     await stop();
     expect(errors).toEqual([]);
   },

@@ -1,7 +1,7 @@
 // Whatever a file says, it is applied whole or not at all, and leaves nothing in the session for the next one.
 import { describe, expect, test } from 'vitest';
+import { findDestruction } from '../../scripts/catalog/destruction.ts';
 import { MigrationError } from '../../src/errors.ts';
-import { findDestruction } from '../../src/migrations/destruction.ts';
 import { migrate, readHistory, readMigrations, rollback } from '../../src/migrations/index.ts';
 import { readDown } from '../../src/migrations/journal.ts';
 import type { Pool } from '../../src/pool.ts';

@@ -1,7 +1,7 @@
 // People with rows in all five databases. Every id of person n ends in n, so that nobody gets lost.
 import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
-import { quoteIdentifier } from '../../src/identifiers.ts';
 import type { Pool } from '../../src/pool.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { withTransaction } from '../../src/transaction.ts';
 import { migratedDatabase, openPool } from '../support/database.ts';
 

@@ -3,16 +3,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/package-root.ts';
-import { CliHosts } from './cli-hosts.ts';
+import { CliHosts, type CliResult } from './cli-hosts.ts';
 import { possibleKeys, serverUrl, uniqueName, uniqueRolePrefix } from './database.ts';
 import { bareEnvironment, emptyFolder } from './environment.ts';
 import { compiledFolder } from './names.ts';
-
-export interface CliResult {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
 
 interface CliOptions {
   cwd?: string;

@@ -1,7 +1,7 @@
 // Databases for one test file: cloned or migrated on first use, dropped after the file.
 import { describe, inject, test } from 'vitest';
-import { withDatabase } from '../../src/database-url.ts';
 import { type DatabaseKey, databaseKeys, definitionOf, type SchemaOf } from '../../src/databases.ts';
+import { withDatabase } from '../../src/driver/database-url.ts';
 import { createDatabasePool, type DatabasePoolOptions, type Pool } from '../../src/pool.ts';
 import { afterAllElse, afterFile } from './after-file.ts';
 import { templateName } from './names.ts';

@@ -5,7 +5,7 @@ import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { serverUser } from '../../scripts/embedded/server-user.ts';
-import { parseDatabaseUrl } from '../../src/database-url.ts';
+import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { freePort } from './free-port.ts';
 
 export interface PgBouncer {

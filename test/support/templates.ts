@@ -1,7 +1,7 @@
 // Migrated databases that are made once for a run, and cloned for each test file.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { withDatabase } from '../../src/database-url.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
+import { withDatabase } from '../../src/driver/database-url.ts';
 import { sqlState } from '../../src/errors.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';

@@ -1,5 +1,5 @@
 // The tracking tables on a server with many sessions, for tests that need no chunks.
-import { createPlainTracking } from '../../scripts/plain-tracking.ts';
+import { createPlainTracking } from '../../scripts/simulation/plain-tracking.ts';
 import type { DatabasePoolOptions } from '../../src/pool.ts';
 import { emptyDatabase, openPool } from './database.ts';
 

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { beforeAll, expect, test } from 'vitest';
 import { locationEvents } from '../../schema/tracking.ts';
-import { runPolicies } from '../../scripts/jobs.ts';
+import { runPolicies } from '../../scripts/simulation/jobs.ts';
 import { sqlState } from '../../src/errors.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { insertLocations } from '../../src/tracking/events.ts';
@@ -222,14 +222,14 @@ describeWith(['timescaledb', 'background-workers'], 'the background workers of T
        WHERE hypertable_name IS NOT NULL`,
     );
     const wanted = [1, 2, ...ages.slice(1).map(() => 1)];
-    await expect.poll(() => counts(db, deviceId), { timeout: 30_000, interval: 500 }).toEqual(wanted);
+    await expect.poll(() => counts(db, deviceId), { interval: 500 }).toEqual(wanted);
     const dropped = async () =>
       (
         await db.query(
           "SELECT FROM timescaledb_information.chunks WHERE hypertable_name = 'location_events' AND range_end < now() - interval '30 days'",
         )
       ).rowCount;
-    await expect.poll(dropped, { timeout: 30_000, interval: 500 }).toBe(0);
+    await expect.poll(dropped, { interval: 500 }).toBe(0);
     await db.query(
       `SELECT alter_job(job_id, next_start => now()) FROM timescaledb_information.jobs
        WHERE proc_name = 'policy_refresh_continuous_aggregate'`,
@@ -241,9 +241,7 @@ describeWith(['timescaledb', 'background-workers'], 'the background workers of T
            WHERE hypertable_name IS NOT NULL`,
         )
       ).rows[0];
-    await expect
-      .poll(async () => (await failures())?.runs, { timeout: 30_000, interval: 500 })
-      .toBeGreaterThanOrEqual(7);
+    await expect.poll(async () => (await failures())?.runs, { interval: 500 }).toBeGreaterThanOrEqual(7);
     expect((await failures())?.failed).toBe(0);
     expect(await counts(db, deviceId)).toEqual(wanted);
   });

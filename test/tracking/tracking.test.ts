@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { beforeAll, expect, test } from 'vitest';
 import { locationEvents, locationHourly } from '../../schema/tracking.ts';
-import { runPolicies } from '../../scripts/jobs.ts';
+import { runPolicies } from '../../scripts/simulation/jobs.ts';
 import { ValidationError, withTransaction } from '../../src/index.ts';
 import { insertLocations } from '../../src/tracking/events.ts';
 import {

@@ -2,8 +2,9 @@
 // The lock functions are replaced by guarded ones that know which keys the other sessions hold.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { quoteLiteral } from './messages.ts';
+import type { AdvisoryKeys, Peer } from './peer.ts';
 import { Refusal } from './refusal.ts';
-import type { Session } from './session.ts';
+import type { SessionContext } from './session-context.ts';
 
 const lockCall = /(?:\bpg_catalog\s*\.\s*)?\b(pg_(?:try_)?advisory_(?:xact_)?lock(?:_shared)?)(?=\s*\()/gi;
 
@@ -12,22 +13,21 @@ export function guardAdvisoryLocks(sql: string): string {
   return /advisory/i.test(sql) ? sql.replaceAll(lockCall, 'pg_temp.$1') : sql;
 }
 
-export class AdvisoryLocks {
-  readonly #session: Session;
-  /** classid:objid:objsubid, then the mode. */
-  readonly #keys = new Set<string>();
+export class AdvisoryLocks implements AdvisoryKeys {
+  readonly #session: SessionContext;
+  readonly keys = new Set<string>();
 
-  constructor(session: Session) {
+  constructor(session: SessionContext) {
     this.#session = session;
   }
 
   get any(): boolean {
-    return this.#keys.size > 0;
+    return this.keys.size > 0;
   }
 
   forget(): void {
-    for (const key of this.#keys) this.#session.database.advisoryKeys.delete(key);
-    this.#keys.clear();
+    for (const key of this.keys) this.#session.database.advisoryKeys.delete(key);
+    this.keys.clear();
   }
 
   /** Waits while another session holds any: which key a text means is not known before it runs. */
@@ -46,7 +46,7 @@ export class AdvisoryLocks {
   /** Makes the guarded functions, anew each time, because the keys are written into them. */
   async guard(texts: string[]): Promise<void> {
     if (!texts.some((sql) => /pg_(?:try_)?advisory_(?:xact_)?lock/i.test(sql))) return;
-    const keys = this.#others().flatMap((other) => [...other.turn.advisory.#keys]);
+    const keys = this.#others().flatMap((other) => [...other.turn.advisory.keys]);
     const taken = quoteLiteral(`{${keys.map((key) => key.split(':').slice(0, 3).join(':')).join(',')}}`);
     const functions: string[] = [];
     for (const [types, key] of signatures) {
@@ -75,13 +75,13 @@ export class AdvisoryLocks {
        WHERE locktype = 'advisory'`,
     );
     const held = new Set(rows.map(([key]) => key ?? ''));
-    for (const key of held) if (!database.advisoryKeys.has(key)) this.#keys.add(key);
-    for (const key of this.#keys) if (!held.has(key)) this.#keys.delete(key);
+    for (const key of held) if (!database.advisoryKeys.has(key)) this.keys.add(key);
+    for (const key of this.keys) if (!held.has(key)) this.keys.delete(key);
     database.advisoryKeys = held;
   }
 
   async releaseAll(): Promise<void> {
-    for (const key of this.#keys) {
+    for (const key of this.keys) {
       const [high = '0', low = '0', kind = '1', mode = ''] = key.split(':');
       const shared = mode.startsWith('Share') ? '_shared' : '';
       const argument =
@@ -95,7 +95,7 @@ export class AdvisoryLocks {
     this.forget();
   }
 
-  #others(): Session[] {
+  #others(): Peer[] {
     return [...this.#session.database.sessions].filter((other) => other !== this.#session);
   }
 }

@@ -1,6 +1,7 @@
 // A client's socket from its first byte on: startup packet, password, and then its session.
 import type { Socket } from 'node:net';
-import { parseVerifier, type Verifier } from '../../../src/access/verifier.ts';
+import { parseVerifier, type Verifier } from '../../access/verifier.ts';
+import type { Database } from './database.ts';
 import {
   errorResponse,
   type Fields,
@@ -16,8 +17,8 @@ import {
 } from './messages.ts';
 import { Refusal, shuttingDown } from './refusal.ts';
 import { ScramExchange } from './scram.ts';
-import type { TimescaleServer } from './server.ts';
 import { Session } from './session.ts';
+import type { SessionServer } from './session-context.ts';
 import { parseOptions, reported, SessionSettings } from './settings.ts';
 
 const sslRequest = 80_877_103;
@@ -29,7 +30,18 @@ const frontendTypes = 'QPBEFHCDdcfSXp';
 /** A socket with more than this waiting is paused until the session has caught up. */
 const pauseAt = 64 * 1024 * 1024;
 
-export function accept(socket: Socket, server: TimescaleServer): void {
+/** What a connection asks of the server. */
+interface Acceptor extends SessionServer {
+  readonly stopping: boolean;
+  readonly superuserVerifier: Verifier;
+  add(session: Session): void;
+  cancel(id: number, secret: number): void;
+  database(name: string): Database | undefined;
+  nextIdentity(): { id: number; secret: number };
+  remove(session: Session): void;
+}
+
+export function accept(socket: Socket, server: Acceptor): void {
   const connection = new Connection(socket, server);
   socket.setNoDelay(true);
   socket.on('data', (chunk: Buffer) => connection.receive(chunk));
@@ -40,7 +52,7 @@ export function accept(socket: Socket, server: TimescaleServer): void {
 
 class Connection {
   readonly #socket: Socket;
-  readonly #server: TimescaleServer;
+  readonly #server: Acceptor;
   readonly #timer: NodeJS.Timeout;
   #startup = Buffer.alloc(0);
   #reader: MessageReader | undefined;
@@ -49,7 +61,7 @@ class Connection {
   #over = false;
   #databaseName = '';
 
-  constructor(socket: Socket, server: TimescaleServer) {
+  constructor(socket: Socket, server: Acceptor) {
     this.#socket = socket;
     this.#server = server;
     const late: Fields = {

@@ -2,19 +2,19 @@
 import type { DatabaseFolders } from './folders.ts';
 import { Instance } from './instance.ts';
 import { MessageReader, query, quoteLiteral, readFields, readRow } from './messages.ts';
+import type { Peer } from './peer.ts';
 import { Refusal } from './refusal.ts';
-import type { Session } from './session.ts';
 import type { SessionSettings } from './settings.ts';
 import { Turns } from './turns.ts';
 
 export class Database {
   name: string;
-  readonly sessions = new Set<Session>();
+  readonly sessions = new Set<Peer>();
   readonly turns = new Turns<object>();
   /** Counts up whenever the backend may have lost prepared statements. */
   statementsEpoch = 0;
   /** Whose unnamed statement the backend has. */
-  unnamedOwner: Session | undefined;
+  unnamedOwner: Peer | undefined;
   /** The pg_database rows are as old as this; `listed` of the server is the present age. */
   databasesListed = -1;
   /** Advisory locks as pg_locks shows them: one backend has them all, the sessions remember their own. */

@@ -1,5 +1,5 @@
 // LISTEN on a shared backend: which session listens to what.
-import type { Session } from './session.ts';
+import type { Peer } from './peer.ts';
 
 /** Enters the LISTEN and UNLISTEN commands of a text; true when there was one. */
 export function parseListen(sql: string, channels: Set<string>): boolean {
@@ -15,6 +15,6 @@ export function parseListen(sql: string, channels: Set<string>): boolean {
   return found;
 }
 
-export function listenedChannels(sessions: Iterable<Session>): string[] {
+export function listenedChannels(sessions: Iterable<Peer>): string[] {
   return [...new Set([...sessions].flatMap((session) => [...session.turn.channels]))];
 }

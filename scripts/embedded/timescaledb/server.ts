@@ -2,15 +2,17 @@
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
-import { verifierOf } from '../../../src/access/verifier.ts';
+import { verifierOf } from '../../access/verifier.ts';
 import { PortTaken } from '../ports.ts';
 import { accept } from './connection.ts';
 import { Database } from './database.ts';
 import type { DatabaseCommand } from './database-commands.ts';
 import { DatabaseFolders } from './folders.ts';
 import { errorResponse, type Fields } from './messages.ts';
+import type { Peer } from './peer.ts';
 import { Refusal, shuttingDown } from './refusal.ts';
 import type { Session } from './session.ts';
+import type { SessionContext } from './session-context.ts';
 import { loadParser } from './sql.ts';
 
 export interface TimescaleServerOptions {
@@ -134,7 +136,7 @@ export class TimescaleServer {
   }
 
   /** One database command at a time. @throws Refusal */
-  carryOut(command: DatabaseCommand, session: Session): Promise<void> {
+  carryOut(command: DatabaseCommand, session: SessionContext): Promise<void> {
     const done = this.#commands.then(async () => {
       if (!session.superuser) throw new Refusal('42501', `permission denied to ${command.tag.toLowerCase()}`);
       if (command.tag === 'CREATE DATABASE') await this.#create(command, session);
@@ -146,7 +148,10 @@ export class TimescaleServer {
     return done;
   }
 
-  async #create(command: DatabaseCommand & { tag: 'CREATE DATABASE' }, session: Session): Promise<void> {
+  async #create(
+    command: DatabaseCommand & { tag: 'CREATE DATABASE' },
+    session: SessionContext,
+  ): Promise<void> {
     const { name, template, owner } = command;
     if (this.#folders.has(name)) throw new Refusal('42P04', `database "${name}" already exists`);
     if (owner !== undefined && owner !== maintenance) {
@@ -167,7 +172,7 @@ export class TimescaleServer {
     });
   }
 
-  async #drop(command: DatabaseCommand & { tag: 'DROP DATABASE' }, session: Session): Promise<void> {
+  async #drop(command: DatabaseCommand & { tag: 'DROP DATABASE' }, session: SessionContext): Promise<void> {
     const { name, ifExists, force } = command;
     const database = this.database(name);
     if (!database) {
@@ -185,7 +190,10 @@ export class TimescaleServer {
     await this.#folders.drop(name);
   }
 
-  async #rename(command: DatabaseCommand & { tag: 'ALTER DATABASE' }, session: Session): Promise<void> {
+  async #rename(
+    command: DatabaseCommand & { tag: 'ALTER DATABASE' },
+    session: SessionContext,
+  ): Promise<void> {
     const { name, to } = command;
     const database = this.database(name);
     if (!database) throw new Refusal('3D000', `database "${name}" does not exist`);
@@ -201,7 +209,7 @@ export class TimescaleServer {
     });
   }
 
-  async #withTurn(database: Database, session: Session, act: () => Promise<void>): Promise<void> {
+  async #withTurn(database: Database, session: Peer, act: () => Promise<void>): Promise<void> {
     const holds = database.turns.holder === session;
     const who = holds ? session : {};
     await database.turns.take(who, this.options.turnTimeout);
@@ -234,7 +242,7 @@ export class TimescaleServer {
   }
 }
 
-function refuseWhileUsed(database: Database, session: Session, role: 'source ' | ''): void {
+function refuseWhileUsed(database: Database, session: Peer, role: 'source ' | ''): void {
   const others = [...database.sessions].filter((other) => other !== session && !other.closed).length;
   if (others === 0) return;
   throw new Refusal('55006', `${role}database "${database.name}" is being accessed by other users`, {

@@ -20,18 +20,17 @@ import {
 } from './messages.ts';
 import { raiseSql } from './raise.ts';
 import { cancelled, crashed, Refusal } from './refusal.ts';
-import type { TimescaleServer } from './server.ts';
-import type { SessionOptions } from './session-options.ts';
+import type { SessionContext, SessionOptions, SessionServer } from './session-context.ts';
 import type { SessionSettings } from './settings.ts';
 import { traitsOf } from './sql.ts';
 import { type Outgoing, PreparedStatements } from './statements.ts';
 import { Turn } from './turn.ts';
 import { WaitCancelled } from './turns.ts';
 
-export class Session {
+export class Session implements SessionContext {
   readonly id: number;
   readonly secret: number;
-  readonly server: TimescaleServer;
+  readonly server: SessionServer;
   readonly database: Database;
   readonly startup: Record<string, string>;
   readonly settings: SessionSettings;
@@ -64,7 +63,7 @@ export class Session {
     this.#hangUp = options.hangUp;
     this.#inbox = new Inbox(options.onLoad);
     this.statements = new PreparedStatements(this, this.database);
-    this.turn = new Turn(this);
+    this.turn = new Turn(this, this.statements);
     this.#batches = new Batches(this.#inbox, this.statements);
     this.#output = new BackendOutput(
       {

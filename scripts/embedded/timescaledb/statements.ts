@@ -6,7 +6,7 @@ import type { Database } from './database.ts';
 import { type DatabaseCommand, findDatabaseCommand } from './database-commands.ts';
 import { type Message, message, readText, text } from './messages.ts';
 import { raiseSql } from './raise.ts';
-import type { Session } from './session.ts';
+import type { SessionContext } from './session-context.ts';
 import { type Traits, traitsOf } from './sql.ts';
 
 export interface Prepared {
@@ -30,14 +30,14 @@ export interface Outgoing {
 }
 
 export class PreparedStatements {
-  readonly #session: Session;
+  readonly #session: SessionContext;
   readonly #database: Database;
   readonly #known = new Map<string, Prepared>();
   /** Parsed in this batch, not yet confirmed. */
   readonly #fresh = new Map<string, Prepared>();
   readonly #portals = new Map<string, Prepared>();
 
-  constructor(session: Session, database: Database) {
+  constructor(session: SessionContext, database: Database) {
     this.#session = session;
     this.#database = database;
   }

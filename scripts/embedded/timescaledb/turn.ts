@@ -4,13 +4,16 @@ import { AdvisoryLocks } from './advisory.ts';
 import { InstanceCrashed } from './instance.ts';
 import { listenedChannels, parseListen } from './listen.ts';
 import { type Message, parameterStatus, quoteIdentifier, quoteLiteral, readText } from './messages.ts';
+import type { Peer } from './peer.ts';
 import { crashed, Refusal } from './refusal.ts';
-import type { Session } from './session.ts';
+import type { SessionContext } from './session-context.ts';
 import type { Traits } from './sql.ts';
+import type { PreparedStatements } from './statements.ts';
 import { WaitedTooLong } from './turns.ts';
 
 export class Turn {
-  readonly #session: Session;
+  readonly #session: SessionContext;
+  readonly #statements: PreparedStatements;
   readonly advisory: AdvisoryLocks;
   readonly channels = new Set<string>();
   /** Temporary tables and held cursors are the backend's: another session's end must leave them alone. */
@@ -23,8 +26,9 @@ export class Turn {
   #channelsChanged = false;
   #mayReadFiles: string | undefined;
 
-  constructor(session: Session) {
+  constructor(session: SessionContext, statements: PreparedStatements) {
     this.#session = session;
+    this.#statements = statements;
     this.advisory = new AdvisoryLocks(session);
   }
 
@@ -33,8 +37,8 @@ export class Turn {
    * @throws Refusal 55P03 after the timeout, saying who holds the turn.
    */
   async take(batch: Message[] = [], atEase = true): Promise<void> {
-    const { database, server, settings, statements } = this.#session;
-    const texts = batch.flatMap((message) => statements.sqlOf(message));
+    const { database, server, settings } = this.#session;
+    const texts = batch.flatMap((message) => this.#statements.sqlOf(message));
     if (database.turns.holder !== this.#session) {
       const { lockTimeout } = settings;
       const { turnTimeout } = server.options;
@@ -75,10 +79,10 @@ export class Turn {
 
   /** Between transactions: what the batch left behind. Returns the ParameterStatus messages that it causes. */
   async readBack(): Promise<Buffer[]> {
-    const { database, settings, statements } = this.#session;
+    const { database, settings } = this.#session;
     if (this.#statementsDropped) {
       this.#statementsDropped = false;
-      statements.forget('all');
+      this.#statements.forget('all');
       database.statementsEpoch += 1;
       database.unnamedOwner = undefined;
     }
@@ -142,9 +146,9 @@ export class Turn {
 
   /** The session ended: rolls back, and takes away what was only its own. */
   async cleanUp(inTransaction: boolean): Promise<void> {
-    const { database, statements } = this.#session;
+    const { database } = this.#session;
     const hold = database.turns.holder === this.#session;
-    const closing = statements.closeAll();
+    const closing = this.#statements.closeAll();
     const work =
       inTransaction ||
       closing.length > 0 ||
@@ -230,7 +234,7 @@ export class Turn {
     const { turns } = this.#session.database;
     if (lockTimeout > 0) return new Refusal('55P03', 'canceling statement due to lock timeout');
     const holder = turns.holder;
-    const who = holder instanceof Object && 'settings' in holder ? (holder as Session) : undefined;
+    const who = holder instanceof Object && 'settings' in holder ? (holder as Peer) : undefined;
     const name = who?.settings.get('application_name') || 'without application_name';
     return new Refusal(
       '55P03',

@@ -1,7 +1,7 @@
 // Two hours of driving for the seeded vehicle and the courier, unless they have points already.
 import type { SeedFunction } from '../../../src/seed.ts';
 import { getRecentLocations, recordLocations } from '../../../src/tracking/index.ts';
-import { drive } from '../../fleet.ts';
+import { drive } from '../../simulation/fleet.ts';
 import { courierDevice, people, vehicleDevice } from '../people.ts';
 
 const trips = [

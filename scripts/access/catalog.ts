@@ -1,0 +1,259 @@
+// Reads who may do what from the live catalog: owners, grants, default privileges, roles, memberships.
+import type { Transaction } from '../../src/transaction.ts';
+import { extensionGrantsQuery, extensionObjectsQuery } from './extension.ts';
+import type {
+  ExtensionObject,
+  ForeignServer,
+  Grant,
+  LiveAccess,
+  LivePolicy,
+  LiveRelation,
+  LiveRole,
+  LiveRoutine,
+  LiveSetting,
+  LiveView,
+  Membership,
+  OwnedObject,
+} from './live-access.ts';
+import { type DatabaseAccess, relationName, rolesOf } from './matrix.ts';
+import {
+  foreignGrantsQuery,
+  foreignServersQuery,
+  largeObjectsQuery,
+  reachableQuery,
+  serverGrantsQuery,
+} from './outside.ts';
+import { policiesQuery, viewsQuery } from './row-policies.ts';
+
+// Extensions' objects are theirs to grant; TimescaleDB's schemas are looked at apart.
+const notOfExtension = (catalog: string, oid: string) =>
+  `NOT EXISTS (SELECT 1 FROM pg_depend e WHERE e.classid = '${catalog}'::regclass AND e.objid = ${oid} AND e.deptype = 'e')`;
+const ownSchemas = `
+  SELECT n.oid, n.nspname, n.nspowner, n.nspacl FROM pg_namespace n
+  WHERE n.nspname !~ '^(pg_|_timescaledb_|timescaledb_|toolkit_)' AND n.nspname <> 'information_schema'
+    AND ${notOfExtension('pg_namespace', 'n.oid')}`;
+const ownRelations = `
+  SELECT c.*, s.nspname FROM pg_class c JOIN schemas s ON s.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND ${notOfExtension('pg_class', 'c.oid')}`;
+// The constructors of a range type are PostgreSQL's: no dump holds what was granted on them or set for them.
+const isConstructor = `EXISTS (SELECT FROM pg_depend i WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid
+  AND i.refclassid = 'pg_type'::regclass AND i.deptype = 'i')`;
+const ownRoutines = `
+  SELECT p.*, s.nspname, ${isConstructor} AS constructs, format('ROUTINE %I.%I(%s)', s.nspname, p.proname,
+    pg_get_function_identity_arguments(p.oid)) AS target
+  FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace WHERE ${notOfExtension('pg_proc', 'p.oid')}`;
+const own = `WITH schemas AS (${ownSchemas}), relations AS (${ownRelations}), routines AS (${ownRoutines})`;
+
+/** Everything that the matrix speaks of, as it is. Reads only, in a transaction of `withCatalogPath`. */
+export async function readAccess(db: Transaction, matrix: DatabaseAccess): Promise<LiveAccess> {
+  const roles = rolesOf(matrix);
+  const [about] = await rows<Pick<LiveAccess, 'database'> & Flags>(
+    db,
+    `SELECT current_database() AS database,
+       EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb') AS timescale,
+       to_regclass('_timescaledb_catalog.bgw_job') IS NOT NULL AS "jobsInCatalog"`,
+  );
+  if (!about) throw new Error('SELECT without FROM returned no row.');
+  const { timescale, jobsInCatalog, database } = about;
+  const aggregates = timescale
+    ? `(SELECT format('%I.%I', view_schema, view_name) FROM timescaledb_information.continuous_aggregates)`
+    : `(SELECT '' WHERE false)`;
+  const relations = await rows<LiveRelation>(db, relationsQuery(aggregates));
+  const routines = await rows<LiveRoutine>(db, routinesQuery);
+  const everybody = ['PUBLIC', ...roles];
+  return {
+    database,
+    relations,
+    routines,
+    objects: [
+      ...(await rows<OwnedObject>(db, objectsQuery)),
+      ...relations.filter(ownsItself),
+      ...routines.filter(({ constructs }) => !constructs),
+    ],
+    grants: [
+      ...(await rows<Grant>(db, grantsQuery)),
+      ...(await rows<Grant>(db, defaultsQuery, [matrix.owner])),
+      ...(await rows<Grant>(db, systemGrantsQuery, [everybody])),
+      ...(await rows<Grant>(db, foreignGrantsQuery(exploded))),
+      ...(await rows<Grant>(db, serverGrantsQuery(exploded), [everybody])),
+      ...(timescale ? await rows<Grant>(db, chunkGrantsQuery, [readersOf(matrix)]) : []),
+      ...(timescale ? await rows<Grant>(db, extensionGrantsQuery(exploded), [everybody]) : []),
+    ],
+    roles: await rows<LiveRole>(db, rolesQuery, [roles]),
+    memberships: await rows<Membership>(db, membershipsQuery, [roles]),
+    settings: await rows<LiveSetting>(db, settingsQuery, [roles]),
+    policies: await rows<LivePolicy>(db, policiesQuery),
+    views: await rows<LiveView>(db, viewsQuery, [namedSchemas(matrix)]),
+    jobs: timescale ? await rows<LiveAccess['jobs'][number]>(db, jobsQuery(jobsInCatalog)) : [],
+    brokenPaths: await names(db, brokenPathsQuery),
+    extensionObjects: timescale ? await rows<ExtensionObject>(db, extensionObjectsQuery) : [],
+    foreignServers: await rows<ForeignServer>(db, foreignServersQuery),
+    reachable: await names(db, reachableQuery),
+    largeObjects: await names(db, largeObjectsQuery),
+  };
+}
+
+interface Flags {
+  timescale: boolean;
+  /** Newer versions of TimescaleDB keep the jobs in another schema. */
+  jobsInCatalog: boolean;
+}
+
+async function rows<Row extends object>(
+  db: Transaction,
+  text: string,
+  parameters: readonly unknown[] = [],
+): Promise<Row[]> {
+  return (await db.query<Row>(text, parameters)).rows;
+}
+
+const names = async (db: Transaction, text: string) =>
+  (await rows<{ name: string }>(db, text)).map(({ name }) => name);
+
+// A sequence of a column follows its table, and refuses an owner of its own.
+const ownsItself = ({ relkind, options }: LiveRelation) =>
+  relkind !== 'S' || !options.includes('of a column');
+
+// Chunks inherit the grants of their hypertable: who reads every table reads them too.
+const readersOf = ({ access }: DatabaseAccess) =>
+  access.filter(({ everyTable }) => everyTable?.includes('SELECT')).map(({ role }) => role);
+
+const namedSchemas = ({ access }: DatabaseAccess) => [
+  ...new Set(
+    access.flatMap(({ relations = [] }) => relations.map(([one]) => relationName(one).split('.')[0])),
+  ),
+];
+
+const relationsQuery = (aggregates: string) => `${own}
+  SELECT 'relation' AS kind, c.nspname AS schema, c.relname AS name, c.relkind::text AS relkind,
+    CASE WHEN c.relkind = 'm' OR format('%I.%I', c.nspname, c.relname) IN ${aggregates} THEN 'MATERIALIZED VIEW'
+      WHEN c.relkind = 'v' THEN 'VIEW' WHEN c.relkind = 'S' THEN 'SEQUENCE'
+      WHEN c.relkind = 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END || format(' %I.%I', c.nspname, c.relname) AS target,
+    CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END || format(' %I.%I', c.nspname, c.relname) AS "grantTarget",
+    pg_get_userbyid(c.relowner)::text AS owner, c.relrowsecurity AS "rowSecurity",
+    coalesce(c.reloptions, '{}') || CASE WHEN EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+      AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')) THEN '{of a column}' ELSE '{}' END::text[] AS options,
+    ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns
+  FROM relations c ORDER BY 2, 3`;
+
+const routinesQuery = `${own}
+  SELECT 'routine' AS kind, nspname AS schema, proname AS name, target, pg_get_userbyid(proowner)::text AS owner,
+    constructs, prosecdef AS "ownersRights", EXISTS (SELECT 1 FROM unnest(proconfig) AS setting WHERE setting LIKE 'search_path=%')
+      OR NOT prosecdef AND (prokind = 'a' OR prosqlbody IS NOT NULL
+        OR prolang IN (SELECT oid FROM pg_language WHERE lanname IN ('internal', 'c'))) AS settled
+  FROM routines ORDER BY target`;
+
+// Exactly what it set. A procedure with a setting cannot COMMIT; of a constructor the setting is in no dump.
+const brokenPathsQuery = `${own}
+  SELECT target AS name FROM routines
+  WHERE proconfig = ARRAY[format('search_path=pg_catalog, %I, pg_temp', nspname)]
+    AND (prokind = 'p' AND NOT prosecdef OR constructs) ORDER BY 1`;
+
+const objectsQuery = `${own}
+  SELECT 'database' AS kind, '' AS schema, datname AS name, format('DATABASE %I', datname) AS target, pg_get_userbyid(datdba)::text AS owner
+  FROM pg_database WHERE datname = current_database()
+  UNION ALL SELECT 'schema', '', nspname, format('SCHEMA %I', nspname), pg_get_userbyid(nspowner) FROM schemas
+  UNION ALL SELECT 'type', s.nspname, t.typname, format('TYPE %I.%I', s.nspname, t.typname), pg_get_userbyid(t.typowner)
+  FROM pg_type t JOIN schemas s ON s.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid
+  WHERE (t.typtype IN ('e', 'd', 'r') OR c.relkind = 'c') AND ${notOfExtension('pg_type', 't.oid')}
+  ORDER BY 1, 4`;
+
+const grantee = `CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(g.grantee) END`;
+/** The same privilege may come from several grantors. */
+const exploded = (acl: string, owner: string) => `LATERAL (
+  SELECT ${grantee}::text AS grantee, g.privilege_type AS privilege, bool_or(g.is_grantable) AS grantable
+  FROM aclexplode(${acl}) AS g WHERE g.grantee <> ${owner} GROUP BY 1, 2) AS g`;
+
+const grantsQuery = `${own}
+  SELECT '' AS "laterOf", '' AS "inSchema", format('DATABASE %I', datname) AS target, '' AS "column", g.*
+  FROM pg_database d, ${exploded("coalesce(datacl, acldefault('d', datdba))", 'datdba')} WHERE datname = current_database()
+  UNION ALL SELECT '', '', format('SCHEMA %I', nspname), '', g.* FROM schemas, ${exploded('nspacl', 'nspowner')}
+  UNION ALL SELECT '', '', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END || format(' %I.%I', nspname, relname), '', g.*
+  FROM relations, ${exploded('relacl', 'relowner')}
+  UNION ALL SELECT '', '', format('TABLE %I.%I', c.nspname, c.relname), a.attname, g.*
+  FROM relations c JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped, ${exploded('a.attacl', 'c.relowner')}
+  UNION ALL SELECT '', '', target, '', g.* FROM routines, ${exploded("coalesce(proacl, acldefault('f', proowner))", 'proowner')}`;
+
+const chunkGrantsQuery = `
+  SELECT '' AS "laterOf", '' AS "inSchema", format('TABLE %I.%I', n.nspname, c.relname) AS target, '' AS "column", g.*
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, ${exploded('c.relacl', 'c.relowner')}
+  WHERE n.nspname = '_timescaledb_internal' AND ${notOfExtension('pg_class', 'c.oid')}
+    AND NOT (g.privilege = 'SELECT' AND NOT g.grantable AND g.grantee = ANY ($1::text[]))
+  UNION ALL SELECT '', '', format('TABLE %I.%I', n.nspname, c.relname), a.attname, g.*
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid,
+    ${exploded('a.attacl', 'c.relowner')}
+  WHERE n.nspname = '_timescaledb_internal' AND ${notOfExtension('pg_class', 'c.oid')}`;
+
+// What initdb and extensions gave stands in pg_init_privs, or is the default: here is what came later.
+const systemGrantsQuery = `
+  SELECT '' AS "laterOf", '' AS "inSchema", o.target, o.column, g.*
+  FROM (
+    SELECT 'pg_proc'::regclass::oid AS class, oid, 0 AS sub, '' AS "column", proacl AS acl, proowner AS owner, acldefault('f', proowner) AS initial,
+      'ROUTINE pg_catalog.' || quote_ident(proname) || '(' || pg_get_function_identity_arguments(oid) || ')' AS target
+    FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proacl IS NOT NULL
+    UNION ALL SELECT 'pg_class'::regclass, oid, 0, '', relacl, relowner, NULL, format('TABLE pg_catalog.%I', relname)
+    FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relacl IS NOT NULL
+    UNION ALL SELECT 'pg_class'::regclass, c.oid, a.attnum, a.attname, a.attacl, c.relowner, NULL, format('TABLE pg_catalog.%I', c.relname)
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+    WHERE c.relnamespace = 'pg_catalog'::regnamespace AND a.attacl IS NOT NULL
+  ) AS o LEFT JOIN pg_init_privs i ON (i.classoid, i.objoid, i.objsubid) = (o.class, o.oid, o.sub), ${exploded('o.acl', 'o.owner')}
+  WHERE g.grantee = ANY ($1::text[]) AND NOT EXISTS (
+    SELECT 1 FROM (SELECT ${grantee} AS name, g.privilege_type FROM aclexplode(coalesce(i.initprivs, o.initial)) AS g) AS b
+    WHERE b.name = g.grantee AND b.privilege_type = g.privilege)`;
+
+// Without an entry of its own, what the owner makes has PostgreSQL's defaults: PUBLIC may execute functions.
+// With an entry of another role's, those same defaults are listed in it and are nobody's grant.
+const defaultsQuery = `
+  SELECT o.rolname AS "laterOf", coalesce(n.nspname, '') AS "inSchema",
+    CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'
+      WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS target, '' AS "column", g.*
+  FROM pg_default_acl d JOIN pg_roles o ON o.oid = d.defaclrole LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace,
+    ${exploded('d.defaclacl', 'd.defaclrole')}
+  WHERE NOT (d.defaclnamespace = 0 AND g.grantee = 'PUBLIC'
+    AND (d.defaclobjtype = 'T' OR d.defaclobjtype = 'f' AND o.rolname <> $1))
+  UNION ALL SELECT o.rolname, '', 'FUNCTIONS', '', 'PUBLIC', 'EXECUTE', false
+  FROM pg_roles o WHERE o.rolname = $1 AND NOT EXISTS (
+    SELECT 1 FROM pg_default_acl d WHERE d.defaclrole = o.oid AND d.defaclnamespace = 0 AND d.defaclobjtype = 'f')`;
+
+const rolesQuery = `
+  SELECT rolname AS name, array_remove(ARRAY[
+    CASE WHEN NOT rolcanlogin THEN 'LOGIN' END, CASE WHEN NOT rolinherit THEN 'INHERIT' END,
+    CASE WHEN rolsuper THEN 'NOSUPERUSER' END, CASE WHEN rolcreatedb THEN 'NOCREATEDB' END,
+    CASE WHEN rolcreaterole THEN 'NOCREATEROLE' END, CASE WHEN rolreplication THEN 'NOREPLICATION' END,
+    CASE WHEN rolbypassrls THEN 'NOBYPASSRLS' END, CASE WHEN rolconnlimit <> -1 THEN 'CONNECTION LIMIT -1' END,
+    CASE WHEN rolvaliduntil < 'infinity' THEN 'VALID UNTIL ''infinity''' END], NULL) AS "wrongAttributes"
+  FROM pg_roles WHERE rolname = ANY ($1::text[])`;
+
+// Who may create roles could let himself in anyway, and needs the owner's rights to apply the matrix.
+const membershipsQuery = `
+  SELECT r.rolname AS role, m.rolname AS member, g.rolname AS grantor
+  FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
+  JOIN pg_roles g ON g.oid = a.grantor
+  WHERE m.rolname = ANY ($1::text[]) OR (r.rolname = ANY ($1::text[]) AND NOT m.rolsuper AND NOT m.rolcreaterole)
+  ORDER BY 1, 2`;
+
+const settingsQuery = `
+  SELECT coalesce(r.rolname, '') AS role, d.oid IS NOT NULL AS here,
+    split_part(entry, '=', 1) AS name, substr(entry, strpos(entry, '=') + 1) AS value
+  FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole
+  LEFT JOIN pg_database d ON d.oid = s.setdatabase AND d.datname = current_database(), unnest(s.setconfig) AS entry
+  WHERE (d.oid IS NOT NULL OR s.setdatabase = 0) AND (r.rolname = ANY ($1::text[]) OR s.setrole = 0)
+    AND (split_part(entry, '=', 1) IN ('search_path', 'role', 'row_security')
+      OR split_part(entry, '=', 1) = 'default_transaction_read_only' AND d.oid IS NOT NULL AND r.oid IS NOT NULL)`;
+
+// With all of its arguments the call can mean no other function of that name, whoever made it.
+const tellQuery = `
+  SELECT format('%I.alter_job(%%s%s)', n.nspname, string_agg(format(', NULL::%s', format_type(a.type, NULL)), '' ORDER BY a.position))
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (type, position)
+  WHERE p.proname = 'alter_job' AND a.position > 1 AND EXISTS (
+    SELECT 1 FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid AND x.extname = 'timescaledb'
+    WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')
+  GROUP BY p.oid, n.nspname LIMIT 1`;
+
+const jobsQuery = (jobsInCatalog: boolean) => {
+  const table = `_timescaledb_${jobsInCatalog ? 'catalog' : 'config'}.bgw_job`;
+  return `SELECT j.id, j.owner::text, '${table}' AS table, format((${tellQuery}), j.id) AS tell
+    FROM ${table} j JOIN _timescaledb_catalog.hypertable h ON h.id = j.hypertable_id
+    JOIN pg_class c ON c.oid = format('%I.%I', h.schema_name, h.table_name)::regclass
+    WHERE j.owner <> c.relowner::regrole ORDER BY 1`;
+};

@@ -1,0 +1,83 @@
+// The access matrix with the settings of the environment: for the command access, and for create and migrate.
+
+import { rolePassword, rolePrefix } from '../../src/config.ts';
+import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import type { Pool } from '../../src/pool.ts';
+import { withCatalogPath } from '../../src/sql/catalog-path.ts';
+import type { Transaction } from '../../src/transaction.ts';
+import { plural } from '../cli/output.ts';
+import { type Applied, type ApplyOptions, applyAccess } from './apply.ts';
+import type { AccessDifference } from './check.ts';
+import { accessMatrix, type DatabaseAccess, rolesOf } from './matrix.ts';
+
+export const matrixOf = (key: DatabaseKey): DatabaseAccess => accessMatrix(key, rolePrefix());
+
+/** Applies the matrix, with the passwords that the environment holds. */
+export const applyMatrix = (pool: Pool, key: DatabaseKey, options: ApplyOptions = {}): Promise<Applied> =>
+  applyAccess(pool, matrixOf(key), { passwordOf: (role) => rolePassword(role), ...options });
+
+/**
+ * After migrations: what they made gets its owner and its grants. Nobody outside of the matrix loses what a
+ * person gave him; that is for "access apply", which says so.
+ */
+export function arrangeMade(pool: Pool, key: DatabaseKey): Promise<Applied> {
+  const matrix = matrixOf(key);
+  const only = ({ stage, mend, loser, ofExtension }: AccessDifference) => {
+    if (stage === 'role') return mend.startsWith('CREATE ROLE');
+    // Passwords go with it.
+    if (mend.startsWith('DROP USER MAPPING')) return false;
+    // PostgreSQL itself lets PUBLIC execute what a superuser's migration makes, an extension more than that.
+    if (loser === 'PUBLIC') return ofExtension || mend.startsWith('REVOKE EXECUTE ON ROUTINE');
+    return loser === undefined || rolesOf(matrix).includes(loser);
+  };
+  // No passwords: who migrates as the owner may not set those of the others.
+  return applyAccess(pool, matrix, { only });
+}
+
+/** Whether the database is the matrix's to arrange: once it was applied, its owner role owns the database. */
+export function isArranged(db: Pool, key: DatabaseKey): Promise<boolean> {
+  const read = async (transaction: Transaction) => {
+    const { rows } = await transaction.query<{ owner: string }>(
+      'SELECT pg_get_userbyid(datdba)::text AS owner FROM pg_database WHERE datname = current_database()',
+    );
+    return rows[0]?.owner === matrixOf(key).owner;
+  };
+  return withCatalogPath(db, read, { readOnly: true });
+}
+
+/**
+ * Whether the matrix judges the grants: it was applied, or one of its roles owns or may do something in here
+ * although the database itself belongs to somebody else, as after pg_restore --no-owner.
+ */
+export async function isJudgedByMatrix(db: Pool, key: DatabaseKey): Promise<boolean> {
+  if (await isArranged(db, key)) return true;
+  const read = (transaction: Transaction) =>
+    transaction.query(
+      `SELECT 1 FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid
+       WHERE d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND r.rolname = ANY($1) LIMIT 1`,
+      [rolesOf(matrixOf(key))],
+    );
+  return (await withCatalogPath(db, read, { readOnly: true })).rowCount > 0;
+}
+
+/** For a database that exists and that the matrix was not applied to. */
+export const unarranged = (key: DatabaseKey): string =>
+  `${definitionOf(key).database}: its access is not arranged: npm run db:access -- apply ${key}`;
+
+/** A sentence about what was left undone, undefined when nothing was. */
+export function describeRefused(key: DatabaseKey, { refused }: Applied): string | undefined {
+  const [first] = refused;
+  if (!first) return undefined;
+  const able = refused.some(({ ofExtension }) => ofExtension)
+    ? 'as a superuser, who owns what an extension made'
+    : 'as a superuser, or as a role with CREATEROLE that owns the database';
+  return (
+    `access of ${definitionOf(key).database} is not as the matrix says: this role may not make ` +
+    `${plural(refused.length, 'change')}, such as: ${shortened(first.mend)}. ` +
+    `Run "npm run db:access -- apply ${key}" ${able}.`
+  );
+}
+
+/** For people: what is about many objects of an extension names the first ones. */
+export const shortened = (statement: string): string =>
+  statement.length <= 400 ? statement : `${statement.slice(0, 200)} …`;

@@ -1,0 +1,214 @@
+// From the rules of the matrix to single grants on the objects that a database has.
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { extensionGrants } from './extension.ts';
+import type { Grant, LiveAccess, LiveRelation } from './live-access.ts';
+import {
+  type Access,
+  type DatabaseAccess,
+  type RelationPrivilege,
+  relationName,
+  type TablePrivilege,
+} from './matrix.ts';
+
+/** Every grant that the matrix wants, and none that it does not. */
+export function wantedGrants(matrix: DatabaseAccess, live: LiveAccess): Grant[] {
+  const existing = new Set(live.roles.map(({ name }) => name));
+  const rules = matrix.access.filter(({ role }) => existing.has(role));
+  const database = live.objects.filter(({ kind }) => kind === 'database');
+  return [
+    ...rules.flatMap((rule) => [
+      ...database.map(({ target }) => grant(target, rule.role, 'CONNECT')),
+      ...schemaGrants(rule, live),
+      ...live.relations.flatMap((relation) => relationGrants(rule, relation, matrix)),
+      ...routineGrants(rule, live),
+    ]),
+    ...live.routines
+      .filter(({ constructs }) => constructs)
+      .map(({ target }) => grant(target, 'PUBLIC', 'EXECUTE')),
+    ...(existing.has(matrix.owner) ? rules.flatMap((rule) => defaultGrants(rule, matrix)) : []),
+    ...(existing.has(matrix.owner) ? extensionGrants(rules, live.extensionObjects, matrix.owner) : []),
+  ];
+}
+
+const grant = (target: string, grantee: string, privilege: string, column = ''): Grant => ({
+  laterOf: '',
+  inSchema: '',
+  target,
+  column,
+  grantee,
+  privilege,
+  grantable: false,
+});
+
+/** The table of migrations, which assertMigrated reads when an application starts. */
+const migrationsTable = 'drizzle.__drizzle_migrations';
+
+function schemaGrants({ role, relations = [] }: Access, live: LiveAccess): Grant[] {
+  const named = relations.map(([relation]) => relationName(relation).split('.', 1)[0]);
+  const wanted = new Set(['public', migrationsTable.split('.', 1)[0], ...named]);
+  return live.objects
+    .filter(({ kind, name }) => kind === 'schema' && wanted.has(name))
+    .map(({ target }) => grant(target, role, 'USAGE'));
+}
+
+function relationGrants(rule: Access, relation: LiveRelation, { secrets }: DatabaseAccess): Grant[] {
+  const { schema, name, relkind, grantTarget } = relation;
+  if (relkind === 'S') return sequenceGrants(rule, relation);
+  return privilegesOn(rule, `${schema}.${name}`).flatMap((privilege) => {
+    const [verb, ...columns] = typeof privilege === 'string' ? [privilege] : privilege;
+    const isSecret = (column: string) => schema === 'public' && secrets.has(`${name}.${column}`);
+    const open =
+      verb === 'SELECT' && !rule.secrets && relation.columns.some(isSecret)
+        ? relation.columns.filter((column) => !isSecret(column))
+        : columns;
+    if (open.length === 0) return [grant(grantTarget, rule.role, verb)];
+    return open.map((column) => grant(grantTarget, rule.role, verb, column));
+  });
+}
+
+function privilegesOn(
+  { relations = [], everyTable = [] }: Access,
+  name: string,
+): readonly RelationPrivilege[] {
+  if (name === migrationsTable) return ['SELECT'];
+  const single = relations.find(([relation]) => relationName(relation) === name);
+  return single?.[1] ?? (name.startsWith('public.') ? everyTable : []);
+}
+
+const inserts = ({ everyTable = [] }: Access) => everyTable.includes('INSERT');
+
+function sequenceGrants(rule: Access, { schema, grantTarget }: LiveRelation): Grant[] {
+  if (schema !== 'public' || !inserts(rule)) return [];
+  return ['USAGE', 'SELECT'].map((privilege) => grant(grantTarget, rule.role, privilege));
+}
+
+function routineGrants({ role, functions }: Access, live: LiveAccess): Grant[] {
+  if (!functions) return [];
+  return live.routines
+    .filter(({ schema, constructs }) => schema === 'public' && !constructs)
+    .map(({ target }) => grant(target, role, 'EXECUTE'));
+}
+
+/**
+ * What tables of later migrations get when the owner makes them. Where the schema names secrets, nobody
+ * without them gets anything before `apply` has seen which columns a new table has.
+ */
+function defaultGrants(rule: Access, { owner, secrets }: DatabaseAccess): Grant[] {
+  const on = (target: string, privileges: readonly string[]) =>
+    privileges.map((privilege) => ({
+      ...grant(target, rule.role, privilege),
+      laterOf: owner,
+      inSchema: 'public',
+    }));
+  const tables: readonly TablePrivilege[] = secrets.size === 0 || rule.secrets ? (rule.everyTable ?? []) : [];
+  return [
+    ...on('TABLES', tables),
+    ...on('SEQUENCES', inserts(rule) ? ['USAGE', 'SELECT'] : []),
+    ...on('FUNCTIONS', rule.functions ? ['EXECUTE'] : []),
+  ];
+}
+
+export interface GrantChange {
+  readonly what: string;
+  readonly mend: string;
+  /** Who loses something by that: a role, or PUBLIC. */
+  readonly loser?: string;
+  /** It is about objects of an extension. */
+  readonly ofExtension?: boolean;
+}
+
+/** Both directions: what is missing is granted, what is more is revoked. One change for a role and a target. */
+export function compareGrants(
+  wanted: readonly Grant[],
+  found: readonly Grant[],
+  owner: string,
+): GrantChange[] {
+  const key = ({ laterOf, inSchema, target, column, grantee, privilege }: Grant) =>
+    JSON.stringify([laterOf, inSchema, target, column, grantee, privilege]);
+  const wantedKeys = new Set(wanted.map(key));
+  const foundKeys = new Set(found.map(key));
+  // An owner that is about to own a thing needs no grant on it, and a revoke would hit his own rights.
+  const extra = found.filter((live) => !wantedKeys.has(key(live)) && live.grantee !== owner);
+  const passedOn = found.filter((live) => live.grantable && wantedKeys.has(key(live)));
+  const missing = wanted.filter((rule) => !foundKeys.has(key(rule)));
+  return [
+    ...together(extra).map((group) => describe(group, 'has', 'REVOKE', 'FROM')),
+    ...together(passedOn).map((group) => describe(group, 'may pass on', 'REVOKE GRANT OPTION FOR', 'FROM')),
+    ...together(missing).map((group) => describe(group, 'lacks', 'GRANT', 'TO')),
+  ];
+}
+
+interface GrantGroup {
+  readonly first: Grant;
+  /** What follows ON: one target, or those of a bundle. */
+  readonly targets: readonly string[];
+  /** `SELECT ("id", "email"), INSERT`. */
+  readonly privileges: string;
+}
+
+function together(grants: readonly Grant[]): GrantGroup[] {
+  const groups = new Map<string, Grant[]>();
+  for (const one of grants) {
+    const { laterOf, inSchema, target, column, grantee, bundle, privilege } = one;
+    const about = bundle === undefined ? [target] : [bundle, privilege];
+    const key = JSON.stringify([laterOf, inSchema, about, grantee, column === '']);
+    const group = groups.get(key);
+    if (group) group.push(one);
+    else groups.set(key, [one]);
+  }
+  return [...groups.values()].flatMap((group) => {
+    const [first] = group;
+    const targets = [...new Set(group.map(({ target }) => target))];
+    return first ? [{ first, targets, privileges: listPrivileges(group) }] : [];
+  });
+}
+
+function listPrivileges(grants: readonly Grant[]): string {
+  const columns = new Map<string, string[]>();
+  for (const { privilege, column } of grants) {
+    const onColumns = columns.get(privilege) ?? [];
+    columns.set(privilege, column === '' ? onColumns : [...onColumns, column]);
+  }
+  return [...columns]
+    .map(([privilege, names]) =>
+      names.length > 0 ? `${privilege} (${names.map(quoteIdentifier).join(', ')})` : privilege,
+    )
+    .join(', ');
+}
+
+function describe(
+  { first, targets, privileges }: GrantGroup,
+  verb: string,
+  command: string,
+  preposition: string,
+): GrantChange {
+  const { laterOf, inSchema, grantee, bundle } = first;
+  const { named, listed: target } = nameTargets(targets, bundle);
+  const role = grantee === 'PUBLIC' ? 'PUBLIC' : quoteIdentifier(grantee);
+  const cascade = command === 'GRANT' ? '' : ' CASCADE';
+  const statement = `${command} ${privileges} ON ${target} ${preposition} ${role}${cascade}`;
+  const loser = command === 'GRANT' ? {} : { loser: grantee };
+  if (laterOf === '') {
+    const ofExtension = bundle === undefined ? {} : { ofExtension: true };
+    return {
+      what: `${grantee} ${verb} ${privileges} on ${named}`,
+      mend: statement,
+      ...loser,
+      ...ofExtension,
+    };
+  }
+  const schema = inSchema === '' ? '' : ` IN SCHEMA ${quoteIdentifier(inSchema)}`;
+  return {
+    what: `${grantee} ${verb} ${privileges} on later ${target} of ${laterOf}${inSchema && ` in ${inSchema}`}`,
+    mend: `ALTER DEFAULT PRIVILEGES FOR ROLE ${quoteIdentifier(laterOf)}${schema} ${statement}`,
+    ...loser,
+  };
+}
+
+/** In words, where a bundle has many, and as one statement takes them: `ROUTINE a(int), b(int)`. */
+function nameTargets(targets: readonly string[], bundle = ''): { named: string; listed: string } {
+  const [first = '', ...others] = targets;
+  const keyword = `${first.split(' ', 1)[0]} `;
+  const listed = [first, ...others.map((target) => target.slice(keyword.length))].join(', ');
+  return { named: others.length > 1 ? `${targets.length} ${bundle}, such as ${first}` : listed, listed };
+}

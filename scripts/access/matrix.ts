@@ -1,0 +1,142 @@
+// THE matrix: which role may do what in which database. apply, check and show all read it.
+import { getTableName } from 'drizzle-orm';
+import { getTableConfig, type PgColumn, PgTable } from 'drizzle-orm/pg-core';
+import * as core from '../../schema/core.ts';
+import { locationSources, locationWriters } from '../../schema/tracking.ts';
+import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
+
+export type TablePrivilege = 'SELECT' | 'INSERT' | 'UPDATE' | 'DELETE';
+/** On the whole relation, or on some columns of it. */
+export type RelationPrivilege = TablePrivilege | readonly [TablePrivilege, ...columns: string[]];
+/** A table of the schema public, or `schema.name`. */
+type Relation = PgTable | string;
+
+/** What a role may do in one database, beside connecting to it. What is not here is forbidden. */
+export interface Access {
+  readonly role: string;
+  /** For people: a cell of `db:access show`. */
+  readonly may: string;
+  /** On every table and view of the schema public, those of later migrations too. */
+  readonly everyTable?: readonly TablePrivilege[];
+  /** For single relations, instead of the above. */
+  readonly relations?: readonly (readonly [Relation, readonly RelationPrivilege[]])[];
+  /** Reads the secret columns of the schema as well. */
+  readonly secrets?: boolean;
+  /** May execute the functions of the schema public. */
+  readonly functions?: boolean;
+  /** What a session of the role in this database begins with. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+export interface DatabaseAccess {
+  readonly key: DatabaseKey;
+  /** Owns the database and all that is in it. Migrations and TimescaleDB's jobs run as this role. */
+  readonly owner: string;
+  readonly access: readonly Access[];
+  /** `relation.column` in the schema public. */
+  readonly secrets: ReadonlySet<string>;
+  /** Tables of the schema public that have row security. */
+  readonly rowSecurity: ReadonlySet<string>;
+}
+
+const read = ['SELECT'] as const;
+const write = ['SELECT', 'INSERT', 'UPDATE', 'DELETE'] as const;
+const append = ['SELECT', 'INSERT'] as const;
+
+const applications = databaseKeys.filter((key) => definitionOf(key).application);
+const applicationRole = (key: string) => `${key}_app`;
+const authRole = 'atriz_auth';
+const reportingRole = 'atriz_reporting';
+
+/** Databases that several roles share. An application's own database needs no entry. */
+const shared: Partial<Record<DatabaseKey, readonly Access[]>> = {
+  core: [
+    ...applications.map((key) => ({
+      role: applicationRole(key),
+      may: 'reads users without secrets, roles, user_roles',
+      relations: [
+        [core.users, read],
+        [core.roles, read],
+        [core.userRoles, read],
+      ] as const,
+    })),
+    {
+      role: authRole,
+      may: 'verifies and issues: reads and writes, secrets too',
+      everyTable: write,
+      relations: [
+        // People are erased by the owner, in all databases at once.
+        [core.users, ['SELECT', 'INSERT', 'UPDATE']],
+        [core.roles, read],
+        [core.userMetadata, read],
+      ],
+      secrets: true,
+      functions: true,
+    },
+  ],
+  tracking: locationSources.map((key) => ({
+    role: applicationRole(key),
+    may: 'reads and adds its own points, reads its own hours',
+    relations: [
+      [`${key}.location_events`, append],
+      [`${key}.location_hourly`, read],
+      [locationWriters, write],
+    ],
+    // First its own views; public for the tables of writers and for TimescaleDB's functions.
+    settings: { search_path: `${key}, public` },
+  })),
+};
+
+/**
+ * What everybody may call of TimescaleDB, by name: what queries say, and what its plans and the view of a
+ * real-time aggregate call as the role that reads. They compute from their arguments, and cagg_watermark tells
+ * up to when hours are stored. All others are the owner's.
+ */
+export const extensionFunctions: ReadonlySet<string> = new Set([
+  ...['time_bucket', 'time_bucket_ng', 'time_bucket_gapfill', 'locf', 'interpolate'],
+  ...['first', 'last', 'histogram'],
+  ...['generate_uuidv7', 'to_uuidv7', 'to_uuidv7_boundary'],
+  ...['uuid_timestamp', 'uuid_timestamp_micros', 'uuid_version'],
+  ...['cagg_watermark', 'to_timestamp', 'to_timestamp_without_timezone', 'to_date'],
+  ...['bloom1_contains', 'bloom1_contains_any', 'bloom1_contains_any_hashes', 'bloom1_hash'],
+]);
+
+/** The rules of one database, with the names that the roles have on its server. */
+export function accessMatrix(key: DatabaseKey, rolePrefix = ''): DatabaseAccess {
+  const { application, database, schema } = definitionOf(key);
+  const own = { role: applicationRole(key), may: 'reads and writes', everyTable: write, functions: true };
+  const access = [...(application ? [own] : []), ...(shared[key] ?? []), reporting];
+  const { secretColumns = [] } = schema as { secretColumns?: readonly PgColumn[] };
+  const tables = Object.values(schema).filter((value) => value instanceof PgTable);
+  return {
+    key,
+    owner: `${rolePrefix}${database}_owner`,
+    access: access.map((rule) => ({ ...rule, role: rolePrefix + rule.role })),
+    secrets: new Set(secretColumns.map((column) => `${getTableName(column.table)}.${column.name}`)),
+    rowSecurity: new Set(
+      tables
+        .map((table) => getTableConfig(table))
+        .filter(({ policies, enableRLS }) => enableRLS || policies.length > 0)
+        .map(({ name }) => name),
+    ),
+  };
+}
+
+const reporting: Access = {
+  role: reportingRole,
+  may: 'reads, without secrets',
+  everyTable: read,
+  settings: { default_transaction_read_only: 'on' },
+};
+
+/** `public.users`, `mextrack.location_events`. */
+export const relationName = (relation: Relation): string => {
+  const name = relation instanceof PgTable ? getTableName(relation) : relation;
+  return name.includes('.') ? name : `public.${name}`;
+};
+
+/** The roles of one database, its owner first. */
+export const rolesOf = ({ owner, access }: DatabaseAccess): string[] => [
+  owner,
+  ...access.map(({ role }) => role),
+];

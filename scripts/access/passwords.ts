@@ -1,0 +1,58 @@
+// Passwords of roles: made, set as a verifier, never sent.
+import { randomBytes } from 'node:crypto';
+import type { Pool } from '../../src/pool.ts';
+import { withCatalogPath } from '../../src/sql/catalog-path.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import type { Transaction } from '../../src/transaction.ts';
+import { formatVerifier, verifierOf } from './verifier.ts';
+
+/** 192 bits, in characters that need no escape in a URL. */
+export const generatePassword = (): string => randomBytes(24).toString('base64url');
+
+/** The server, and its log, see the verifier only. */
+export const passwordStatement = (role: string, password: string): string =>
+  `ALTER ROLE ${quoteIdentifier(role)} PASSWORD '${formatVerifier(verifierOf(password))}'`;
+
+/** A session that logged in with the old password and goes on. */
+export interface OldSession {
+  readonly pid: number;
+  readonly database: string;
+  readonly application: string;
+  readonly address: string | null;
+  /** Null for who may not read the statistics of others. */
+  readonly since: Date | null;
+}
+
+/**
+ * Names the server of a connection: databases of one server share their roles.
+ * @returns undefined where the role does not exist.
+ */
+export function serverOf(db: Pool, role: string): Promise<string | undefined> {
+  const read = async (transaction: Transaction) => {
+    const { rows } = await transaction.query<{ server: string }>(
+      `SELECT concat_ws(' ', (pg_control_system()).system_identifier, pg_postmaster_start_time(), oid) AS server
+       FROM pg_roles WHERE rolname = $1`,
+      [role],
+    );
+    return rows[0]?.server;
+  };
+  return withCatalogPath(db, read, { readOnly: true });
+}
+
+/** Gives a role a new password on one server. Sessions that are open stay open. */
+export async function rotatePassword(db: Pool, role: string, password: string): Promise<void> {
+  await db.query(passwordStatement(role, password));
+}
+
+/** The sessions of a role, on the whole server. */
+export function openSessions(db: Pool, role: string): Promise<OldSession[]> {
+  const read = async (transaction: Transaction) => {
+    const { rows } = await transaction.query<OldSession>(
+      `SELECT pid, datname AS database, application_name AS application, client_addr::text AS address, backend_start AS since
+       FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid() ORDER BY backend_start`,
+      [role],
+    );
+    return rows;
+  };
+  return withCatalogPath(db, read, { readOnly: true });
+}

@@ -1,0 +1,30 @@
+// The backup that a deployment makes before it migrates.
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { interruptible } from '../cli/signals.ts';
+import { defaultFolder } from '../commands/backup.ts';
+import { makeBackup } from './make-backup.ts';
+import { showProgress } from './progress.ts';
+
+/** Backs the critical ones of these databases up, whole or not at all, and says in a sentence where to. */
+export async function backupBefore(keys: readonly DatabaseKey[]): Promise<string> {
+  const critical = keys.filter((key) => definitionOf(key).backup.critical);
+  const others = keys.filter((key) => !critical.includes(key));
+  const left =
+    others.length > 0 ? `${others.join(', ')} is not critical and has no backup of this deployment` : '';
+  if (critical.length === 0) return left;
+  const { folder } = await interruptible('The backup', async (signal) => {
+    using progress = showProgress();
+    return await makeBackup(critical, {
+      to: resolve(defaultFolder),
+      jobs: availableParallelism(),
+      holds: () => 'everything',
+      signal,
+      progress,
+    });
+  });
+  return [`${critical.join(', ')} ${critical.length === 1 ? 'is' : 'are'} in ${folder}`, left]
+    .filter(Boolean)
+    .join('; ');
+}

@@ -1,0 +1,66 @@
+// What taking migrations back would destroy, found out by doing it in a transaction and rolling back.
+
+import type { DatabaseKey } from '../../src/databases.ts';
+import type { RollbackStep } from '../../src/migrations/runner.ts';
+import { prepareSession } from '../../src/migrations/session.ts';
+import { describeSqlError } from '../../src/migrations/sql-error.ts';
+import { runInside } from '../../src/migrations/statement.ts';
+import type { Database } from '../../src/pool.ts';
+import { catalogLines } from './catalog.ts';
+
+/** Lines such as `table public.users` and `column public.users.phone`, without the columns of lost tables. */
+export async function findDestruction(
+  session: Database,
+  key: DatabaseKey,
+  steps: readonly RollbackStep[],
+): Promise<string[]> {
+  // Outside of a transaction nothing can be tried, nor what comes after: what the texts name must do.
+  const tried = steps.findIndex(({ down }) => !down.inTransaction);
+  const [first, rest] = tried < 0 ? [steps, []] : [steps.slice(0, tried), steps.slice(tried)];
+  const lost = [...(await tryOut(session, key, first)), ...rest.flatMap(({ down }) => namedDrops(down.sql))];
+  const relations = lost.filter((line) => !line.startsWith('column ')).map((line) => line.split(' ').at(-1));
+  return lost.filter((line) => !relations.some((relation) => line.startsWith(`column ${relation}.`)));
+}
+
+async function tryOut(
+  session: Database,
+  key: DatabaseKey,
+  steps: readonly RollbackStep[],
+): Promise<string[]> {
+  if (steps.length === 0) return [];
+  await prepareSession(session, {});
+  await session.query('BEGIN');
+  try {
+    const before = await readHoldings(session);
+    for (const { migration, down } of steps) {
+      for (const statement of down.statements) {
+        await runInside(session, statement.text).catch((error: unknown) => {
+          const afterwards = 'left nothing behind: this was the look ahead at what goes';
+          throw describeSqlError(error, down, statement, { key, tag: migration.tag, afterwards });
+        });
+      }
+    }
+    const after = new Set(await readHoldings(session));
+    return before.filter((line) => !after.has(line));
+  } finally {
+    await session.query('ROLLBACK').catch(() => undefined);
+  }
+}
+
+/** Kinds of relations that hold rows, or keep hours whose raw points are gone. */
+const holdings = /^(?:relation (\S+): (table|view|materialized view)|column ([^\s:]+))/;
+
+async function readHoldings(session: Database): Promise<string[]> {
+  // On the database's own search_path, as the migrations that are tried between two looks.
+  const lines = await catalogLines(session);
+  return lines.flatMap((line) => {
+    const [, relation, kind, column] = holdings.exec(line) ?? [];
+    if (column) return [`column ${column}`];
+    return relation ? [`${kind} ${relation}`] : [];
+  });
+}
+
+function namedDrops(sql: string): string[] {
+  const drops = sql.matchAll(/drop\s+(table|column|materialized\s+view)\s+(?:if\s+exists\s+)?([\w".]+)/gi);
+  return [...drops].map(([, kind = '', name = '']) => `${kind.toLowerCase()} ${name.replaceAll('"', '')}`);
+}

@@ -1,0 +1,135 @@
+// What every command does with a database: open a small pool, use it, close it.
+
+import { databaseUrl } from '../../src/config.ts';
+import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { isProxied } from '../../src/driver/client-options.ts';
+import { parseDatabaseUrl, withDatabase } from '../../src/driver/database-url.ts';
+import { ConnectionError } from '../../src/errors.ts';
+import { createDatabasePool, type Pool } from '../../src/pool.ts';
+
+/** Settings with which a session begins, e.g. `{ search_path: 'pg_catalog' }`. */
+type Settings = Readonly<Record<string, string>>;
+
+/**
+ * For sessions whose statements cannot stand in a transaction of `withCatalogPath`: the owner of a database may
+ * give its sessions a search_path on which his own functions come first.
+ */
+export const catalogOnly: Settings = { search_path: 'pg_catalog, pg_temp' };
+
+/** Runs `work` with a pool of one database, closed afterwards whatever happens. */
+export async function withPool<Result>(
+  key: DatabaseKey,
+  work: (pool: Pool) => Promise<Result>,
+  settings: Settings = {},
+): Promise<Result> {
+  const { url, origin } = databaseUrl(key);
+  await using pool = createDatabasePool({
+    connectionString: withSettings(url, settings, origin),
+    schema: definitionOf(key).schema,
+    applicationName: 'atriz-db',
+    max: 2,
+  });
+  return await work(pool);
+}
+
+/** Runs `work` with a pool of each of several databases. */
+export async function withPools<Key extends DatabaseKey, Result>(
+  keys: readonly Key[],
+  work: (pools: Readonly<Record<Key, Pool>>) => Promise<Result>,
+  settings: Settings = {},
+  open: Partial<Record<Key, Pool>> = {},
+): Promise<Result> {
+  const [key, ...rest] = keys;
+  if (key === undefined) return work(open as Record<Key, Pool>);
+  return withPool(key, (pool) => withPools(rest, work, settings, { ...open, [key]: pool }), settings);
+}
+
+/** As parameters of the URL, unless a proxy stands between: it refuses those that it does not track. */
+export function withSettings(url: string, settings: Settings, origin = 'the URL'): string {
+  if (Object.keys(settings).length === 0 || isProxied({}, parseDatabaseUrl(url, origin))) return url;
+  const parameters = Object.entries(settings).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
+  return `${url}${url.includes('?') ? '&' : '?'}${parameters.join('&')}`;
+}
+
+/**
+ * Runs `work` on the server's maintenance database, from which databases are created and dropped.
+ * @param server URL of any of its databases, where it is not the one that the settings name.
+ */
+export async function withMaintenance<Result>(
+  key: DatabaseKey,
+  work: (pool: Pool) => Promise<Result>,
+  server = databaseUrl(key).url,
+): Promise<Result> {
+  await using pool = createDatabasePool({
+    connectionString: withDatabase(server, 'postgres'),
+    applicationName: 'atriz-db',
+    max: 1,
+  });
+  try {
+    return await work(pool);
+  } catch (error) {
+    if (!(error instanceof ConnectionError)) throw error;
+    // Who reads "postgres" does not know which of the five servers is meant.
+    throw new ConnectionError(
+      `The server of ${definitionOf(key).database} (${databaseUrl(key).origin}): ${error.message}`,
+      {
+        database: definitionOf(key).database,
+        code: error.code,
+        cause: error,
+      },
+    );
+  }
+}
+
+/**
+ * Of a new database: with PostgreSQL's own objects only. template1 may hold others, such as the TimescaleDB that the
+ * official image puts there, whose jobs would then run in every database.
+ */
+export const pristine = "TEMPLATE template0 ENCODING 'UTF8'";
+
+/** Runs `work` in a new database beside the real one, dropped afterwards whatever happens, Ctrl-C too. */
+export function withScratchDatabase<Result>(
+  key: DatabaseKey,
+  name: string,
+  work: (pool: Pool, url: string) => Promise<Result>,
+  server = databaseUrl(key).url,
+): Promise<Result> {
+  return untilInterrupted(async (interruption) => {
+    await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}" ${pristine}`), server);
+    const url = withDatabase(server, name);
+    // Closed after the DROP, which ends what still runs: closing waits for that.
+    await using pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 2 });
+    try {
+      return await Promise.race([work(pool, url), interruption]);
+    } finally {
+      await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`), server);
+    }
+  });
+}
+
+/** What tells a process to end. */
+export const endingSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Runs `work`, whose `interruption` rejects when the process is told to end; that it does, once `work` has cleaned up. */
+async function untilInterrupted<Result>(
+  work: (interruption: Promise<never>) => Promise<Result>,
+): Promise<Result> {
+  let received: NodeJS.Signals | undefined;
+  let reject: (reason: Error) => void = () => undefined;
+  const interruption = new Promise<never>((_, rejects) => {
+    reject = rejects;
+  });
+  interruption.catch(() => undefined);
+  const stop = (signal: NodeJS.Signals) => {
+    received = signal;
+    reject(new Error(`Interrupted by ${signal}.`));
+  };
+  for (const signal of endingSignals) process.on(signal, stop);
+  try {
+    return await work(interruption);
+  } finally {
+    for (const signal of endingSignals) process.off(signal, stop);
+    // As if nobody had listened.
+    if (received) process.kill(process.pid, received);
+  }
+}

@@ -1,0 +1,72 @@
+// The commands of @atriz/database: db.ts runs them, docs/commands.md is generated from them.
+import { Command } from 'commander';
+import { registerAccess } from '../commands/access.ts';
+import { registerBackup } from '../commands/backup.ts';
+import { registerCheck } from '../commands/check.ts';
+import { registerClean } from '../commands/clean.ts';
+import { registerCreate } from '../commands/create.ts';
+import { registerDeploy } from '../commands/deploy.ts';
+import { registerDoctor } from '../commands/doctor.ts';
+import { registerDrill } from '../commands/drill.ts';
+import { registerEraseUser } from '../commands/erase-user.ts';
+import { registerGenerate } from '../commands/generate.ts';
+import { registerImport } from '../commands/import.ts';
+import { registerMigrate } from '../commands/migrate.ts';
+import { registerPurgeTokens } from '../commands/purge-tokens.ts';
+import { registerReferences } from '../commands/references.ts';
+import { registerReset } from '../commands/reset.ts';
+import { registerRestore } from '../commands/restore.ts';
+import { registerSeed } from '../commands/seed.ts';
+import { registerStatus } from '../commands/status.ts';
+import { registerStudio } from '../commands/studio.ts';
+
+export const exitCodes = [
+  [0, 'done'],
+  [1, 'failed'],
+  [2, 'wrong usage or configuration'],
+  [3, 'out of step'],
+] as const;
+
+/** The command line, which throws a CommanderError where it would end the process. */
+export function buildProgram(): Command {
+  const program = new Command('atriz-db')
+    .description('Creates, migrates and inspects the five Atriz databases.')
+    .addHelpText(
+      'after',
+      `\nExit codes: ${exitCodes.map((pair) => pair.join(' ')).join(', ')}.\n` +
+        'No database named means all of them, in order.',
+    )
+    .showHelpAfterError('(add --help for the options)')
+    .exitOverride();
+
+  for (const register of [
+    registerCreate,
+    registerMigrate,
+    registerStatus,
+    registerSeed,
+    registerClean,
+    registerReset,
+    registerImport,
+    registerAccess,
+    registerReferences,
+    registerEraseUser,
+    registerPurgeTokens,
+    registerBackup,
+    registerRestore,
+    registerDrill,
+    registerDoctor,
+    registerDeploy,
+    registerCheck,
+    registerGenerate,
+    registerStudio,
+  ]) {
+    register(program);
+  }
+  // Options of Commander are copied when a command is made, before exitOverride above could reach nested ones.
+  const override = (command: Command): void => {
+    command.exitOverride();
+    command.commands.forEach(override);
+  };
+  override(program);
+  return program;
+}

@@ -1,0 +1,73 @@
+// What drizzle-kit needs to know about each database, taken from the registry.
+
+import { isIP } from 'node:net';
+import { type Config, defineConfig } from 'drizzle-kit';
+import { databaseUrl, loadEnvironmentFile, withLibpqVariables } from '../../src/config.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
+import { isServerSetting } from '../../src/driver/url-parameters.ts';
+import { ConfigurationError } from '../../src/errors.ts';
+
+// drizzle-kit reads the configuration for these too, which must work without any server.
+const offlineCommands = ['generate', 'check', 'up', 'export', 'drop'];
+
+/** The drizzle-kit configuration of one database. */
+export function kitConfig(key: DatabaseKey): Config {
+  loadEnvironmentFile();
+  const files = { dialect: 'postgresql', schema: `./schema/${key}.ts`, out: `./drizzle/${key}` } as const;
+  const offline = offlineCommands.some((command) => process.argv.includes(command));
+  if (offline) return defineConfig(files);
+  return defineConfig({
+    ...files,
+    dbCredentials: { url: orExit(() => kitUrl(key)) },
+    strict: true,
+    verbose: true,
+  });
+}
+
+/** Honoured by us alone, and missed by nobody. */
+const dispensable = [
+  'application_name',
+  'fallback_application_name',
+  'connect_timeout',
+  'pgbouncer',
+  'sslsni',
+];
+
+/**
+ * The URL for drizzle-kit, which connects by itself: without what its driver would hand to the server.
+ * @throws ConfigurationError where that driver would not keep what the URL asks for.
+ */
+export function kitUrl(key: DatabaseKey): string {
+  const { url, origin } = databaseUrl(key);
+  const { hosts, sslMode, target, parameters } = withLibpqVariables(parseDatabaseUrl(url, origin));
+  const rest = [...parameters].filter(([name, value]) => !dispensable.includes(name) && value !== 'system');
+  const lost = rest.filter(([name]) => !isServerSetting(name)).map(([name]) => name);
+  // It compares the certificate of an IP address with "localhost".
+  if (sslMode === 'verify-full' && hosts.some(({ host }) => isIP(host) > 0))
+    lost.push('an IP address with sslmode=verify-full');
+  if (lost.length > 0) {
+    throw new ConfigurationError(
+      `drizzle-kit connects by itself, and would not keep ${lost.join(', ')} of ${origin} or the PG* variables: ` +
+        'use "npm run migrate", or give drizzle-kit a URL without.',
+    );
+  }
+  const kept = [
+    ...(sslMode ? [['sslmode', sslMode]] : []),
+    ...(target === 'any' ? [] : [['target_session_attrs', target]]),
+    ...rest,
+  ].map(([name, value = '']) => `${name}=${encodeURIComponent(value)}`);
+  const [place] = url.trim().split('?');
+  return kept.length === 0 ? `${place}` : `${place}?${kept.join('&')}`;
+}
+
+/** drizzle-kit prints a stack trace for whatever a configuration throws; a user's mistake needs one sentence. */
+export function orExit<Value>(read: () => Value): Value {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof ConfigurationError)) throw error;
+    console.error(error.message);
+    process.exit(error.exitCode);
+  }
+}

@@ -1,0 +1,66 @@
+// Derives the file that takes a generated migration back, where that is mechanical.
+import { firstCommand } from '../../src/migrations/first-command.ts';
+import { unfinishedMark } from '../../src/migrations/journal.ts';
+
+const name = '("(?:[^"]|"")+")';
+/** `"public"."users"` or `"users"`. */
+const qualified = `((?:${name}\\.)?${name})`;
+
+interface Rule {
+  readonly pattern: RegExp;
+  /** The statement that undoes one that matches; groups are those of `pattern`. */
+  readonly undo: (groups: readonly string[]) => string;
+}
+
+// The shapes that drizzle-kit writes. Groups inside of `qualified` count: 1 is the whole, 2 and 3 its parts.
+const rules: readonly Rule[] = [
+  {
+    pattern: new RegExp(`^CREATE TABLE (?:IF NOT EXISTS )?${qualified}`, 'i'),
+    undo: ([, table]) => `DROP TABLE ${table};`,
+  },
+  { pattern: new RegExp(`^CREATE TYPE ${qualified}`, 'i'), undo: ([, type]) => `DROP TYPE ${type};` },
+  { pattern: new RegExp(`^CREATE SCHEMA ${name}`, 'i'), undo: ([, schema]) => `DROP SCHEMA ${schema};` },
+  {
+    pattern: new RegExp(`^CREATE SEQUENCE ${qualified}`, 'i'),
+    undo: ([, sequence]) => `DROP SEQUENCE ${sequence};`,
+  },
+  {
+    pattern: new RegExp(`^CREATE (?:UNIQUE )?INDEX (CONCURRENTLY )?(?:IF NOT EXISTS )?${name}`, 'i'),
+    undo: ([, concurrently = '', index]) => `DROP INDEX ${concurrently}${index};`,
+  },
+  {
+    pattern: new RegExp(`^ALTER TABLE ${qualified} ADD COLUMN ${name}`, 'i'),
+    undo: ([, table, , , column]) => `ALTER TABLE ${table} DROP COLUMN ${column};`,
+  },
+  {
+    pattern: new RegExp(`^ALTER TABLE ${qualified} ADD CONSTRAINT ${name}`, 'i'),
+    undo: ([, table, , , constraint]) => `ALTER TABLE ${table} DROP CONSTRAINT ${constraint};`,
+  },
+  {
+    pattern: new RegExp(`^ALTER TABLE ${qualified} RENAME COLUMN ${name} TO ${name}`, 'i'),
+    undo: ([, table, , , from, to]) => `ALTER TABLE ${table} RENAME COLUMN ${to} TO ${from};`,
+  },
+  {
+    pattern: new RegExp(`^ALTER TABLE ${qualified} ALTER COLUMN ${name} SET NOT NULL`, 'i'),
+    undo: ([, table, , , column]) => `ALTER TABLE ${table} ALTER COLUMN ${column} DROP NOT NULL;`,
+  },
+];
+
+/** The text of `<tag>.down.sql`, statements in reverse order. */
+export function deriveDown(tag: string, statements: readonly { readonly text: string }[]): string {
+  const steps = statements
+    .map(({ text }) => text.slice(firstCommand(text)).trim())
+    .filter((text) => text !== '')
+    .map(undo)
+    .reverse();
+  if (steps.length === 0) return `${unfinishedMark} what takes back ${tag}.\n`;
+  return `-- Takes back ${tag}.\n${steps.join('\n--> statement-breakpoint\n')}\n`;
+}
+
+function undo(statement: string): string {
+  for (const { pattern, undo } of rules) {
+    const groups = pattern.exec(statement);
+    if (groups) return undo(groups);
+  }
+  return `${unfinishedMark} what takes back ${statement.split('\n', 1)[0]}`;
+}

@@ -1,0 +1,32 @@
+// How drizzle-kit is started for one database.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { childEnvironment } from '../../src/config.ts';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { ConfigurationError } from '../../src/errors.ts';
+import { packageRoot } from '../../src/package-root.ts';
+
+/** Arguments for Node: drizzle-kit's own entry, the command, the database's configuration. */
+export function kitArguments(key: DatabaseKey, command: string, extra: readonly string[] = []): string[] {
+  const entry = join(packageRoot(), 'node_modules', 'drizzle-kit', 'bin.cjs');
+  if (!existsSync(entry)) {
+    throw new ConfigurationError(
+      `drizzle-kit is not in ${packageRoot()}: this command works in the repository of @atriz/database, after "npm install", not in an installed package.`,
+    );
+  }
+  const own = `drizzle.${key}.config.ts`;
+  const config = existsSync(join(packageRoot(), own)) ? own : 'drizzle.apps.config.ts';
+  return [entry, command, '--config', config, ...extra];
+}
+
+/** The environment for drizzle-kit: `APP` says which application's database is meant. */
+export const kitEnvironment = (key: DatabaseKey): NodeJS.ProcessEnv => childEnvironment({ APP: key });
+
+/** Whether drizzle-kit, whose output or error this is, wanted to ask somebody. */
+export const needsTerminal = (output: string): boolean =>
+  output.includes('Interactive prompts require a TTY');
+
+export const renameQuestion = 'drizzle-kit has to ask whether something is new or was renamed';
+
+/** What drizzle-kit says, without where in its own code it says so. */
+export const withoutStack = (output: string): string => output.replace(/^ +at .*\n?/gm, '').trim();

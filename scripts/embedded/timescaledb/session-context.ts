@@ -1,0 +1,34 @@
+// What a session is made from, and what its parts see of it: its client, its database, its server.
+import type { Database } from './database.ts';
+import type { DatabaseCommand } from './database-commands.ts';
+import type { Fields } from './messages.ts';
+import type { Peer } from './peer.ts';
+import type { SessionSettings } from './settings.ts';
+
+export interface SessionContext extends Peer {
+  readonly database: Database;
+  readonly server: SessionServer;
+  /** What the startup packet set. */
+  readonly startup: Record<string, string>;
+}
+
+/** What sessions ask of the server. */
+export interface SessionServer {
+  readonly options: { readonly turnTimeout: number };
+  /** @throws Refusal */
+  carryOut(command: DatabaseCommand, session: SessionContext): Promise<void>;
+  listDatabasesIn(database: Database): Promise<void>;
+  logEnd(session: string, database: string, fields: Fields): void;
+}
+
+export interface SessionOptions {
+  id: number;
+  secret: number;
+  server: SessionServer;
+  database: Database;
+  startup: Record<string, string>;
+  settings: SessionSettings;
+  write: (bytes: Buffer) => void;
+  hangUp: () => void;
+  onLoad: (bytes: number) => void;
+}

@@ -1,0 +1,22 @@
+// Runs TimescaleDB's policies by hand, for servers without background workers and for demonstrations.
+import type { Pool } from '../../src/pool.ts';
+
+export type Policy = 'compression' | 'refresh_continuous_aggregate' | 'retention';
+
+/** Runs every policy of these kinds once, in this order. @returns how many ran. */
+export async function runPolicies(pool: Pool, policies: readonly Policy[]): Promise<number> {
+  let ran = 0;
+  for (const policy of policies) {
+    const { rows } = await pool.query<{ job_id: number }>(
+      'SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = $1 ORDER BY job_id',
+      [`policy_${policy}`],
+    );
+    for (const { job_id } of rows) {
+      // CALL with a parameter would run in the extended protocol's implicit transaction all the
+      // same; a job commits inside of itself, which only a plain statement allows everywhere.
+      await pool.query(`CALL run_job(${Number(job_id)})`);
+      ran += 1;
+    }
+  }
+  return ran;
+}

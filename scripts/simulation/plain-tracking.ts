@@ -1,0 +1,25 @@
+// atriz_tracking on a server without TimescaleDB: the same tables and indexes, no hypertable, the aggregate as a view.
+// For benches and for tests of what does not depend on chunks.
+import { readFileSync } from 'node:fs';
+import { readMigrations } from '../../src/migrations/index.ts';
+import type { Pool } from '../../src/pool.ts';
+
+/** Creates the tables in an empty database, by the migrations that need no TimescaleDB. */
+export async function createPlainTracking(pool: Pool): Promise<void> {
+  for (const { path } of readMigrations('tracking')) {
+    const sql = readFileSync(path, 'utf8');
+    const [withoutAggregate, aggregate] = [!/timescaledb|create_hypertable/i.test(sql), plainAggregate(sql)];
+    if (withoutAggregate) await pool.query(sql);
+    else if (aggregate) await pool.query(aggregate);
+  }
+  // What create_hypertable adds by itself.
+  await pool.query('CREATE INDEX "location_events_time_idx" ON "location_events" ("time" DESC)');
+}
+
+/** The definition of location_hourly as an ordinary view; time_bucket of an hour is date_trunc. */
+function plainAggregate(sql: string): string | undefined {
+  const [, name, query] =
+    /CREATE MATERIALIZED VIEW ("\w+")\s+WITH \([^)]*\) AS\s+(SELECT[\s\S]*?)\s+WITH NO DATA;/.exec(sql) ?? [];
+  if (!name || !query) return undefined;
+  return `CREATE VIEW ${name} AS ${query.replace('time_bucket(INTERVAL \'1 hour\', "time")', "date_trunc('hour', \"time\", 'UTC')")}`;
+}

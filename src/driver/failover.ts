@@ -1,0 +1,154 @@
+// Several hosts in one URL: finds the one that is what target_session_attrs asks for.
+// By hand: postgres.js asks standbys of PostgreSQL 14 and later the wrong question, and when no host
+// answers it goes round without pause or end.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { TargetSessionAttributes } from './database-url.ts';
+import type { Host } from './socket.ts';
+
+/** What a server says of itself. */
+export interface HostState {
+  standby: boolean;
+  readOnly: boolean;
+  /** Counts promotions; 0 on a standby. */
+  timeline: number;
+}
+
+export interface FailoverOptions {
+  readonly hosts: readonly Host[];
+  readonly target: TargetSessionAttributes;
+  /** How long to wait for a promotion where a server answers, and none is the right one. */
+  readonly timeoutMs: number;
+  readonly probe: (host: Host) => Promise<HostState>;
+}
+
+// As arrayTypesSql: without anything that depends on the search_path.
+export const hostStateSql = `SELECT pg_catalog.pg_is_in_recovery() AS standby,
+  pg_catalog.current_setting('transaction_read_only')::boolean AS "readOnly",
+  CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0 ELSE pg_catalog.concat('x',
+    pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int END AS timeline`;
+
+/** Connections that open together share one answer, for this many milliseconds. */
+const validMs = 1_000;
+/**
+ * How long the other hosts may take to show that they are the newer primary, in milliseconds; longer where the first
+ * answer was slow, because the machine or the network is.
+ */
+const rivalMs = 250;
+const rivalFactor = 4;
+const pauseMs = 200;
+
+export class Failover {
+  readonly #options: FailoverOptions;
+  #found: { host: Host; at: number } | undefined;
+  #search: Promise<Host> | undefined;
+  #newestTimeline = 0;
+  #isClosed = false;
+
+  constructor(options: FailoverOptions) {
+    this.#options = options;
+  }
+
+  /** @throws the first host's error where none answers, `TARGET_SESSION_ATTRS` where none is the right one. */
+  pick(): Promise<Host> | Host {
+    if (this.#found && performance.now() - this.#found.at < validMs) return this.#found.host;
+    this.#search ??= this.#find().finally(() => {
+      this.#search = undefined;
+    });
+    return this.#search;
+  }
+
+  /** The host that was found is gone: the next connection looks again. */
+  forget(): void {
+    this.#found = undefined;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+  }
+
+  async #find(): Promise<Host> {
+    const deadline = performance.now() + this.#options.timeoutMs;
+    for (;;) {
+      const round = await this.#round();
+      if ('host' in round) {
+        this.#found = { host: round.host, at: performance.now() };
+        return round.host;
+      }
+      const isLate = performance.now() >= deadline;
+      if (!round.answered || isLate || this.#isClosed) throw round.error;
+      await sleep(pauseMs);
+    }
+  }
+
+  /** Asks every host at the same time: one that is silent must not keep the others waiting. */
+  async #round(): Promise<{ host: Host } | { answered: boolean; error: unknown }> {
+    const { hosts, probe, target } = this.#options;
+    const answers = new Map<Host, HostState | { error: unknown }>();
+    const begun = performance.now();
+    const asked = hosts.map(async (host) => {
+      answers.set(host, await probe(host).catch((error: unknown) => ({ error })));
+      if (!this.#fitting(answers, host)) throw new Error('does not fit');
+    });
+    // `any` means the first that answers, in the order of the URL.
+    const ordered = target === 'any' || target === 'prefer-standby';
+    const found = Promise.any(asked).then(
+      () => sleep(Math.max(rivalMs, rivalFactor * (performance.now() - begun))),
+      () => undefined,
+    );
+    await (ordered ? Promise.allSettled(asked) : Promise.race([Promise.allSettled(asked), found]));
+    const fitting = hosts.filter((host) => this.#fitting(answers, host));
+    if (target === 'prefer-standby') fitting.sort((one, other) => timelineOf(one) - timelineOf(other));
+    if (target === 'primary' || target === 'read-write') {
+      fitting.sort((one, other) => timelineOf(other) - timelineOf(one));
+    }
+    const [host] = fitting;
+    if (host) {
+      this.#newestTimeline = Math.max(this.#newestTimeline, timelineOf(host));
+      return { host };
+    }
+    const errors = hosts.flatMap((asked) => {
+      const answer = answers.get(asked);
+      return answer && 'error' in answer ? [answer.error] : [];
+    });
+    const refusal = errors.find(isRefusal);
+    if (refusal) throw refusal;
+    const answered = errors.length < hosts.length || errors.some(isStarting);
+    return { answered, error: errors.length === hosts.length ? errors[0] : noneFits(target) };
+
+    function timelineOf(host: Host): number {
+      const answer = answers.get(host);
+      return answer && 'timeline' in answer ? answer.timeline : 0;
+    }
+  }
+
+  #fitting(answers: ReadonlyMap<Host, HostState | { error: unknown }>, host: Host): boolean {
+    const answer = answers.get(host);
+    if (!answer || 'error' in answer) return false;
+    // A primary that comes back after another was promoted would take writes that nobody keeps.
+    const isCurrent = answer.standby || answer.timeline >= this.#newestTimeline;
+    switch (this.#options.target) {
+      case 'any':
+      case 'prefer-standby':
+        return true;
+      case 'primary':
+        return !answer.standby && isCurrent;
+      case 'read-write':
+        return !answer.standby && !answer.readOnly && isCurrent;
+      case 'standby':
+        return answer.standby;
+      case 'read-only':
+        return answer.standby || answer.readOnly;
+    }
+  }
+}
+
+const noneFits = (target: TargetSessionAttributes) =>
+  Object.assign(new Error(`No host of the URL is ${target}.`), { code: 'TARGET_SESSION_ATTRS' });
+
+/** 57P03 cannot_connect_now, 53300 too_many_connections: the server is there. */
+const isStarting = (error: unknown) => ['57P03', '53300'].includes((error as { code?: string }).code ?? '');
+
+/** A wrong password or database is wrong on every host. */
+function isRefusal(error: unknown): boolean {
+  return ['28', '3D'].includes(String((error as { code?: unknown }).code).slice(0, 2));
+}

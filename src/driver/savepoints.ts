@@ -1,0 +1,99 @@
+// Savepoints of one transaction take turns: a ROLLBACK TO undoes everything since its SAVEPOINT, by every caller.
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type postgres from 'postgres';
+import { AtrizDatabaseError } from '../errors.ts';
+
+/** What was begun in a transaction or savepoint. */
+export interface Scope {
+  readonly outer: Scope | undefined;
+  /** Statements and savepoints that are not over. */
+  readonly running: Set<Promise<unknown>>;
+  /** The first statement that failed, caught or not: the server commits nothing of the scope. */
+  failure?: { readonly error: unknown };
+  /** The savepoint in it that is not over. */
+  open: Scope | undefined;
+  /** Ends when the newest savepoint in it does; undefined when there is none. */
+  turn: Promise<unknown> | undefined;
+  /** Whether an outer scope ran a statement while this savepoint was open. */
+  isCrossed: boolean;
+  /** Runs the work of a savepoint so that what it calls on an outer scope is known to come from it. */
+  enter<Result>(sql: postgres.TransactionSql, work: () => Result): Result;
+}
+
+type Open = (...args: readonly never[]) => Promise<unknown>;
+
+const inside = new AsyncLocalStorage<{ scope: Scope; sql: postgres.TransactionSql }>();
+
+export function scopeOf(outer?: Scope): Scope {
+  const scope: Scope = {
+    outer,
+    running: new Set(),
+    open: undefined,
+    turn: undefined,
+    isCrossed: false,
+    enter: (sql, work) => inside.run({ scope, sql }, work),
+  };
+  return scope;
+}
+
+/** Opens a savepoint once the one that is open in the same scope is over. */
+export function openSavepoint(
+  scope: Scope,
+  args: readonly unknown[],
+  open: (inner: Scope) => Promise<unknown>,
+): Promise<unknown> {
+  const from = inside.getStore();
+  // Waiting for the savepoint that asks would never end: one that is opened in its work belongs into it.
+  if (from && from.scope !== scope && isOpenIn(scope, from.scope)) {
+    return (from.sql.savepoint as unknown as Open)(...(args as never[]));
+  }
+  const begin = async () => {
+    const inner = scopeOf(scope);
+    scope.open = inner;
+    try {
+      return await open(inner);
+    } catch (error) {
+      if (inner.isCrossed) scope.failure ??= { error: crossed(error) };
+      throw error;
+    } finally {
+      scope.open = undefined;
+    }
+  };
+  const savepoint = scope.turn ? scope.turn.then(begin) : begin();
+  const turn: Promise<unknown> = savepoint
+    .catch(() => undefined)
+    .then(() => {
+      if (scope.turn === turn) scope.turn = undefined;
+    });
+  scope.turn = turn;
+  return track(scope, savepoint);
+}
+
+/** Notes that a statement of `scope` runs now: inside of every savepoint that is open in it. */
+export function wasCrossed(scope: Scope): void {
+  for (let inner = scope.open; inner; inner = inner.open) inner.isCrossed = true;
+}
+
+export function track<Result>(scope: Scope, running: Promise<Result>): Promise<Result> {
+  scope.running.add(running);
+  const end = () => scope.running.delete(running);
+  running.then(end, end);
+  return running;
+}
+
+function isOpenIn(scope: Scope, inner: Scope): boolean {
+  for (let at: Scope | undefined = inner; at?.outer; at = at.outer) {
+    if (at.outer.open !== at) return false;
+    if (at.outer === scope) return true;
+  }
+  return false;
+}
+
+function crossed(cause: unknown): AtrizDatabaseError {
+  return new AtrizDatabaseError(
+    'The transaction was rolled back, because a statement of it ran while a savepoint was open that then failed, ' +
+      `and was undone with it: ${(cause as Error).message}. Inside of withTransaction use the transaction that it ` +
+      'passes, and await it before the next statement.',
+    { cause },
+  );
+}

@@ -1,0 +1,311 @@
+// TimescaleDB's functions, idempotent and checked: hypertables, policies, continuous aggregates.
+import { sqlState, TimescaleMissingError, ValidationError } from '../errors.ts';
+import type { Database } from '../pool.ts';
+import { quoteRelation } from '../sql/identifiers.ts';
+import { Transaction } from '../transaction.ts';
+
+/** A PostgreSQL interval, such as `'7 days'` or `'1 hour'`. */
+export type Interval = string;
+
+/** The oldest version that the migrations and the tests have run on. */
+export const oldestTimescale = '2.23';
+
+/**
+ * Enables TimescaleDB in the database. Does nothing where it is enabled already.
+ * @throws TimescaleMissingError when the server does not offer it, has not loaded it, or has a version that is too old.
+ */
+export async function enableTimescaleDB(db: Database): Promise<void> {
+  await requireTimescale(db);
+  await db.query('CREATE EXTENSION IF NOT EXISTS timescaledb CASCADE');
+}
+
+/**
+ * Asked before CREATE EXTENSION, which ends the session on a server that has TimescaleDB installed and not loaded.
+ * @throws TimescaleMissingError with what mends it.
+ */
+export async function requireTimescale(db: Database): Promise<void> {
+  // Its library defines these settings. shared_preload_libraries itself is shown to few roles.
+  const { rows } = await db.query<{ version: string | null; isLoaded: boolean; libraries: string | null }>(
+    `SELECT (SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'timescaledb') AS version,
+       EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name LIKE 'timescaledb.%') AS "isLoaded",
+       (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'shared_preload_libraries') AS libraries`,
+  );
+  const { version = null, isLoaded = false, libraries = null } = rows[0] ?? {};
+  const problem = describeMissing({ version, isLoaded, libraries });
+  if (problem) throw new TimescaleMissingError(`The server of ${db.name} ${problem}`);
+}
+
+/** What keeps a database from TimescaleDB, and what mends it; undefined where nothing does. */
+export function describeMissing(server: {
+  version: string | null;
+  isLoaded: boolean;
+  libraries: string | null;
+}): string | undefined {
+  const { version, isLoaded, libraries } = server;
+  if (version === null) {
+    return (
+      'offers no TimescaleDB: install version 2.29.2 or newer, add it to shared_preload_libraries and restart; ' +
+      'for development, "npm run dev" has it.'
+    );
+  }
+  if (isOlder(version, oldestTimescale)) {
+    return `has TimescaleDB ${version}: install ${oldestTimescale} or newer, better 2.29.2 or newer, and restart.`;
+  }
+  if (isLoaded) return undefined;
+  const names = [...(libraries ?? '').split(',').map((name) => name.trim()), 'timescaledb'].filter(Boolean);
+  const mend = `ALTER SYSTEM SET shared_preload_libraries = ${names.map((name) => `'${name}'`).join(', ')}`;
+  const how = libraries === null ? 'add it to shared_preload_libraries' : `as a superuser ${mend}`;
+  return `has TimescaleDB ${version} installed but not loaded: ${how}, and restart the server.`;
+}
+
+/** Compares numbers part by part: 2.9 is older than 2.23. */
+export function isOlder(version: string, than: string): boolean {
+  const [one, other] = [version, than].map((text) => (text.match(/\d+/g) ?? []).map(Number)) as [
+    number[],
+    number[],
+  ];
+  for (const [index, part] of other.entries()) {
+    if ((one[index] ?? 0) !== part) return (one[index] ?? 0) < part;
+  }
+  return false;
+}
+
+/** The schema of TimescaleDB's functions, quoted; undefined where it is not enabled. */
+export async function timescaleSchema(transaction: Transaction): Promise<string | undefined> {
+  const { rows } = await transaction.query<{ schema: string }>(
+    `SELECT quote_ident(n.nspname) AS schema FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace
+     WHERE x.extname = 'timescaledb'`,
+  );
+  return rows[0]?.schema;
+}
+
+/**
+ * Turns a table into a hypertable, partitioned by `timeColumn` into chunks of `chunkInterval`.
+ * Does nothing where it is one already; its chunk interval stays as it was.
+ * @throws ValidationError for an unknown table or column, or an interval that is not positive.
+ */
+export async function createHypertable(
+  db: Database,
+  table: string,
+  timeColumn: string,
+  chunkInterval: Interval,
+): Promise<void> {
+  await checked(db, table, async () => {
+    await requirePositive(db, { chunkInterval });
+    await db.query(
+      'SELECT create_hypertable($1::regclass, $2::name, chunk_time_interval => $3::interval, if_not_exists => true)',
+      [quoteRelation(table), timeColumn, chunkInterval],
+    );
+  });
+}
+
+/**
+ * Drops chunks older than `dropAfter`, of a hypertable or of a continuous aggregate.
+ * @returns the id of the job.
+ * @throws ValidationError when a policy with another interval exists: a migration should change it.
+ */
+export async function addRetentionPolicy(
+  db: Database,
+  relation: string,
+  dropAfter: Interval,
+): Promise<number> {
+  return addPolicy(db, relation, 'policy_retention', { drop_after: dropAfter }, () =>
+    db.query('SELECT add_retention_policy($1::regclass, drop_after => $2::interval, if_not_exists => true)', [
+      quoteRelation(relation),
+      dropAfter,
+    ]),
+  );
+}
+
+export interface CompressionOptions {
+  /** Columns whose equal values are compressed together, e.g. `['device_id']`. Enables compression. */
+  segmentBy?: readonly string[];
+  /** Order inside of a segment, e.g. `['time DESC']`. Enables compression. */
+  orderBy?: readonly string[];
+}
+
+/**
+ * Compresses chunks older than `compressAfter`. With `segmentBy` or `orderBy` it enables
+ * compression first; without, the hypertable must have it enabled.
+ * @returns the id of the job.
+ * @throws ValidationError when a policy with another interval exists: a migration should change it.
+ */
+export async function addCompressionPolicy(
+  db: Database,
+  hypertable: string,
+  compressAfter: Interval,
+  { segmentBy = [], orderBy = [] }: CompressionOptions = {},
+): Promise<number> {
+  if (segmentBy.length + orderBy.length > 0) {
+    const setting = (name: string, columns: readonly string[], pattern: RegExp) => {
+      const wrong = columns.find((column) => !pattern.test(column));
+      if (wrong !== undefined) throw new ValidationError(`"${wrong}" is not a column for ${name}.`);
+      return columns.length > 0
+        ? `, timescaledb.compress_${name.toLowerCase()} = '${columns.join(', ')}'`
+        : '';
+    };
+    const options =
+      setting('segmentBy', segmentBy, /^[a-z_][a-z0-9_]*$/i) +
+      setting('orderBy', orderBy, /^[a-z_][a-z0-9_]*( (ASC|DESC))?( NULLS (FIRST|LAST))?$/i);
+    await checked(db, hypertable, () =>
+      db.query(`ALTER TABLE ${quoteRelation(hypertable)} SET (timescaledb.compress${options})`),
+    );
+  }
+  return addPolicy(db, hypertable, 'policy_compression', { compress_after: compressAfter }, () =>
+    db.query(
+      'SELECT add_compression_policy($1::regclass, compress_after => $2::interval, if_not_exists => true)',
+      [quoteRelation(hypertable), compressAfter],
+    ),
+  );
+}
+
+export interface RefreshPolicy {
+  /** How far back each refresh reaches. Keep it well below the raw data's retention. */
+  startOffset: Interval;
+  /** How much of the newest data is left to the real-time part of the aggregate. */
+  endOffset: Interval;
+  /** How often the refresh runs. */
+  scheduleInterval: Interval;
+}
+
+/**
+ * Refreshes a continuous aggregate on a schedule. One may have several policies whose windows do not overlap.
+ * @returns the id of the job.
+ * @throws ValidationError when a policy with an overlapping window exists: a migration should change it.
+ */
+export async function addContinuousAggregatePolicy(
+  db: Database,
+  view: string,
+  { startOffset, endOffset, scheduleInterval }: RefreshPolicy,
+): Promise<number> {
+  await checked(db, view, () => requirePositive(db, { scheduleInterval }));
+  const offsets = { start_offset: startOffset, end_offset: endOffset };
+  return addPolicy(db, view, 'policy_refresh_continuous_aggregate', offsets, () =>
+    db.query(
+      `SELECT add_continuous_aggregate_policy($1::regclass, start_offset => $2::interval,
+         end_offset => $3::interval, schedule_interval => $4::interval, if_not_exists => true)`,
+      [quoteRelation(view), startOffset, endOffset, scheduleInterval],
+    ),
+  );
+}
+
+/**
+ * Computes a continuous aggregate again for `[from, to)`, widened by PostgreSQL to whole buckets
+ * inside of it. Never refresh a range whose raw data was dropped: that deletes its summary.
+ * @throws ValidationError inside of a transaction, where TimescaleDB cannot refresh.
+ */
+export async function refreshContinuousAggregate(
+  db: Database,
+  view: string,
+  { from, to }: { from: Date; to: Date },
+): Promise<void> {
+  if (db instanceof Transaction) {
+    throw new ValidationError(
+      'refreshContinuousAggregate cannot run in a transaction: call it with the pool, after the commit.',
+    );
+  }
+  if (Number.isNaN(from.getTime()) || Number.isNaN(to.getTime()) || from >= to) {
+    throw new ValidationError('refreshContinuousAggregate needs a "from" that lies before its "to".');
+  }
+  await checked(db, view, () =>
+    db.query('CALL refresh_continuous_aggregate($1::regclass, $2::timestamptz, $3::timestamptz)', [
+      quoteRelation(view),
+      from,
+      to,
+    ]),
+  );
+}
+
+async function addPolicy(
+  db: Database,
+  relation: string,
+  procedure: string,
+  intervals: Readonly<Record<string, Interval>>,
+  add: () => Promise<{ rows: object[] }>,
+): Promise<number> {
+  return checked(db, relation, async () => {
+    await requirePositive(db, intervals);
+    const { rows } = await add();
+    const job = Object.values(rows[0] ?? {})[0] as number;
+    return job > 0 ? job : existingJob(db, relation, procedure, intervals);
+  });
+}
+
+// TimescaleDB answers -1 where a policy exists, and only warns when its arguments differ.
+async function existingJob(
+  db: Database,
+  relation: string,
+  procedure: string,
+  intervals: Readonly<Record<string, Interval>>,
+): Promise<number> {
+  const { rows } = await db.primary.query<{ job_id: number; config: Record<string, string>; same: boolean }>(
+    `SELECT j.job_id, j.config,
+       (SELECT bool_and((j.config->>key)::interval = value::interval) FROM jsonb_each_text($3::jsonb)) AS same
+     FROM timescaledb_information.jobs j
+     LEFT JOIN timescaledb_information.continuous_aggregates c
+       ON (c.materialization_hypertable_schema, c.materialization_hypertable_name) = (j.hypertable_schema, j.hypertable_name)
+     WHERE j.proc_name = $2
+       AND $1::regclass = format('%I.%I', coalesce(c.view_schema, j.hypertable_schema), coalesce(c.view_name, j.hypertable_name))::regclass
+     ORDER BY same DESC`,
+    [quoteRelation(relation), procedure, intervals],
+  );
+  const [job] = rows;
+  if (!job) throw new ValidationError(`"${relation}" has no ${procedure}, and TimescaleDB added none.`);
+  if (!job.same) {
+    const found = Object.keys(intervals).map((name) => `${name} ${job.config[name]}`);
+    throw new ValidationError(
+      `"${relation}" has this policy already, with ${found.join(', ')} (job ${job.job_id}): change it in a migration.`,
+    );
+  }
+  return job.job_id;
+}
+
+async function requirePositive(db: Database, intervals: Readonly<Record<string, Interval>>): Promise<void> {
+  for (const [name, interval] of Object.entries(intervals)) {
+    try {
+      const { rows } = await db.primary.query<{ positive: boolean }>(
+        "SELECT $1::interval > interval '0' AS positive",
+        [interval],
+      );
+      if (rows[0]?.positive) continue;
+    } catch (error) {
+      if (!['22007', '22008', '22015'].includes(sqlState(error) ?? '')) throw error;
+    }
+    throw new ValidationError(
+      `${name} is "${interval}": use a positive interval such as "7 days" or "1 hour".`,
+    );
+  }
+}
+
+async function checked<Result>(db: Database, relation: string, work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    switch (sqlState(error)) {
+      // Undefined function, or a view of timescaledb_information that does not exist.
+      case '42883':
+      case '3F000':
+        throw new TimescaleMissingError(
+          `TimescaleDB is not enabled in ${db.name}: call enableTimescaleDB, or run "npm run db:migrate".`,
+          { cause: error },
+        );
+      case '42P01':
+        throw new ValidationError(`There is no relation "${relation}" in ${db.name}.`, { cause: error });
+      // Undefined column, wrong type or object, invalid value, TimescaleDB's own states.
+      case '42703':
+      case 'TS001':
+      case 'TS101':
+      case '22023':
+      case '42809':
+      case '0A000':
+      case '55000':
+      case '42P16':
+        throw new ValidationError(`TimescaleDB refuses "${relation}" of ${db.name}: ${message}.`, {
+          cause: error,
+        });
+      default:
+        throw error;
+    }
+  }
+}

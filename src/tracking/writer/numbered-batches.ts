@@ -1,0 +1,165 @@
+// Batches that are written exactly once: each moves the number of its writer in the transaction that stores it.
+import { randomUUID } from 'node:crypto';
+import { copyFrom } from '../../driver/copy.ts';
+import type { Pool } from '../../pool.ts';
+import { withTransaction } from '../../transaction.ts';
+import { copyStatement, encodeCopy } from '../binary.ts';
+import type { LocationInput } from '../columns.ts';
+import { arraysOf, columnNames, rowsForCopy, takesCopy, unnestLocations } from '../events.ts';
+
+/** A row of location_writers. An attempt keeps to the row that it began with. */
+interface Row {
+  readonly id: string;
+  isRegistered: boolean;
+  /** Number of the last batch that is known to be committed. */
+  last: number;
+}
+
+/** What a batch is written under. */
+export interface Place {
+  readonly row: Row;
+  readonly number: number;
+}
+
+export class NumberedBatches {
+  readonly #db: Pool;
+  readonly #row: Row = { id: randomUUID(), isRegistered: false, last: 0 };
+  #copies: boolean | undefined;
+  /** An attempt at the next number ended without an answer: it may be committed, or go on. */
+  #isUnsettled = false;
+
+  constructor(db: Pool) {
+    this.#db = db;
+  }
+
+  /** The place of the next batch. All attempts at it take this one, also while an earlier attempt may still succeed. */
+  next(): Place {
+    return { row: this.#row, number: this.#row.last + 1 };
+  }
+
+  /**
+   * Stores the batch in its place, unless the number of the row shows that it is stored already.
+   * @returns true: it is stored.
+   */
+  async write(events: readonly LocationInput[], { row, number }: Place): Promise<true> {
+    await this.#register(row);
+    const isStored =
+      (this.#isUnsettled && (await this.#settle(row, number))) ||
+      (await this.#insert(row, number, events)) ||
+      (await this.#isReached(row, number)) ||
+      (await this.#insertAnew(row, number, events));
+    if (isStored) return true;
+    const message = 'The number of the writer was moved by somebody else.';
+    throw Object.assign(new Error(message), { code: '40001' });
+  }
+
+  /** The batch is stored: its number is taken. */
+  confirm({ row, number }: Place): void {
+    row.last = number;
+    this.#isUnsettled = false;
+  }
+
+  /** An attempt ended without an answer: the next one first ends what is left of it on the server. */
+  loseAnswer(): void {
+    this.#isUnsettled = true;
+  }
+
+  /**
+   * Takes the number of a batch away from its attempts, so that it may be given up, or written in parts: one
+   * that arrives later than this stores nothing. The number moves by two, which no batch does.
+   * @returns whether an attempt has stored the batch.
+   */
+  async skip({ row, number }: Place): Promise<boolean> {
+    if (!this.#isUnsettled) return false;
+    if (await this.#settle(row, number)) return true;
+    const { rows } = await this.#db.query<{ isStored: boolean }>(
+      `${markOf(row)} INSERT INTO location_writers AS writer (id, last_batch) VALUES ($1::uuid, $2::bigint + 1)
+       ON CONFLICT (id) DO UPDATE SET last_batch =
+         CASE writer.last_batch WHEN $2::bigint THEN writer.last_batch ELSE excluded.last_batch END
+       RETURNING last_batch = $2::bigint AS "isStored"`,
+      [row.id, number],
+    );
+    if (rows[0]?.isStored) return true;
+    this.confirm({ row, number: number + 1 });
+    return false;
+  }
+
+  /** Takes its row back. One that stays behind harms nobody. */
+  async leave(): Promise<void> {
+    const { id, isRegistered } = this.#row;
+    if (!isRegistered) return;
+    await this.#db.query('DELETE FROM location_writers WHERE id = $1', [id]).catch(() => undefined);
+  }
+
+  /**
+   * Ends the sessions that still work on an earlier attempt, which hold the row and might hold it for
+   * hours if their client's connection went silent. @returns whether one of them had got through.
+   */
+  async #settle(row: Row, number: number): Promise<boolean> {
+    await this.#db.query(
+      `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+       WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+         AND state <> 'idle' AND position($1 IN query) > 0`,
+      [markOf(row)],
+    );
+    return this.#isReached(row, number);
+  }
+
+  async #isReached({ id }: Row, number: number): Promise<boolean> {
+    const { rows } = await this.#db.query<{ reached: boolean }>(
+      'SELECT last_batch = $2::bigint AS reached FROM location_writers WHERE id = $1::uuid',
+      [id, number],
+    );
+    return rows[0]?.reached ?? false;
+  }
+
+  /** The row is gone or behind: emptied, or restored, and the events of its last batches with it. */
+  async #insertAnew(row: Row, number: number, events: readonly LocationInput[]): Promise<boolean> {
+    row.isRegistered = false;
+    await this.#register(row);
+    return this.#insert(row, number, events);
+  }
+
+  /** @returns whether the number was free, and with it the events are stored. */
+  async #insert(row: Row, number: number, events: readonly LocationInput[]): Promise<boolean> {
+    if (events.length < rowsForCopy || !this.#copies) {
+      const { rowCount } = await this.#db.query(`${markOf(row)} ${insertOnce}`, [
+        ...arraysOf(events),
+        row.id,
+        number,
+      ]);
+      return rowCount > 0;
+    }
+    return withTransaction(this.#db, async (transaction) => {
+      const { rowCount } = await transaction.query(
+        `${markOf(row)} UPDATE location_writers SET last_batch = $2::bigint WHERE id = $1::uuid AND last_batch = $2::bigint - 1`,
+        [row.id, number],
+      );
+      if (rowCount === 0) return false;
+      await copyFrom(transaction, `${markOf(row)} ${copyStatement}`, encodeCopy(events));
+      return true;
+    });
+  }
+
+  /** Makes its row, and removes those of writers that are gone for longer than any batch could wait. */
+  async #register(row: Row): Promise<void> {
+    if (row.isRegistered) return;
+    this.#copies ??= await takesCopy(this.#db);
+    await this.#db.query("DELETE FROM location_writers WHERE updated_at < now() - interval '30 days'");
+    await this.#db.query(
+      `INSERT INTO location_writers (id, last_batch) VALUES ($1::uuid, $2::bigint)
+       ON CONFLICT (id) DO UPDATE SET last_batch = excluded.last_batch WHERE location_writers.last_batch < excluded.last_batch`,
+      [row.id, row.last],
+    );
+    row.isRegistered = true;
+  }
+}
+
+/** Stands in each statement, so that its session can be found. */
+const markOf = ({ id }: Row): string => `/* writer ${id} */`;
+
+// $1 to $11 are the points, $12 the writer, $13 the number of the batch.
+const insertOnce = `WITH writer AS (
+    UPDATE location_writers SET last_batch = $13::bigint WHERE id = $12::uuid AND last_batch = $13::bigint - 1 RETURNING id
+  )
+  INSERT INTO location_events (${columnNames}) SELECT ${columnNames} FROM ${unnestLocations} WHERE EXISTS (SELECT FROM writer)`;

@@ -1,0 +1,111 @@
+// COPY FROM: whole or not at all, with the server's own error. COPY TO: the connection goes on after it.
+import type { Readable } from 'node:stream';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { copyFrom } from '../../src/driver/copy.ts';
+import { ConnectionError, type Pool, withTransaction } from '../../src/index.ts';
+import { emptyDatabase, openPool } from '../support/database.ts';
+
+describe('copyFrom', () => {
+  let db: Pool;
+  beforeAll(async () => {
+    db = openPool('atriz', await emptyDatabase('atriz'), { max: 2 });
+    await db.query('CREATE TABLE numbers (n int CHECK (n <> 13), padding text)');
+  });
+
+  const statement = 'COPY numbers FROM STDIN';
+  const count = async () => (await db.query('SELECT count(*)::int AS n FROM numbers')).rows[0]?.n;
+  function* lines(from: number, to: number) {
+    for (let n = from; n < to; n += 1) yield Buffer.from(`${n}\t${'x'.repeat(1000)}\n`);
+  }
+
+  test('stores every chunk, and the transaction goes on', async () => {
+    const seen = await withTransaction(db, async (transaction) => {
+      await copyFrom(transaction, statement, lines(1000, 6000));
+      return (await transaction.query('SELECT count(*)::int AS n FROM numbers')).rows[0]?.n;
+    });
+    expect([seen, await count()]).toEqual([5000, 5000]);
+  });
+
+  test.each([
+    ['in the last chunk', () => lines(13, 14)],
+    ['long before the last chunk', () => lines(0, 20_000)],
+  ])('a row that the server refuses %s is its error, and nothing is stored', async (_, chunks) => {
+    const before = await count();
+    const attempt = withTransaction(db, (transaction) => copyFrom(transaction, statement, chunks()));
+    await expect(attempt).rejects.toMatchObject({ code: '23514' });
+    expect(await count()).toBe(before);
+  });
+
+  test('a source that fails undoes what was sent', async () => {
+    const before = await count();
+    async function* failing() {
+      yield* lines(0, 10);
+      throw new Error('the disk is gone');
+    }
+    const attempt = withTransaction(db, (transaction) => copyFrom(transaction, statement, failing()));
+    await expect(attempt).rejects.toThrow('the disk is gone');
+    expect(await count()).toBe(before);
+  });
+
+  test('a connection that is cut is a ConnectionError, and the pool goes on', async () => {
+    async function* cut() {
+      yield* lines(0, 10);
+      const others =
+        'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()';
+      await db.query(others);
+      yield* lines(10, 5_000);
+    }
+    const attempt = withTransaction(db, (transaction) => copyFrom(transaction, statement, cut()));
+    // The server's farewell may come before the end of the connection is noticed.
+    await expect(attempt).rejects.toSatisfy(
+      (error) => error instanceof ConnectionError || (error as { code: string }).code === '57P01',
+    );
+    expect(await count()).toBeGreaterThan(0);
+  });
+
+  test('twenty COPYs of a few rows do not wait for acknowledgements of TCP', async () => {
+    const durations: number[] = [];
+    for (let round = 0; round < 20; round += 1) {
+      const begin = performance.now();
+      await withTransaction(db, (transaction) => copyFrom(transaction, statement, lines(100, 102)));
+      durations.push(performance.now() - begin);
+    }
+    // Nagle's algorithm would make each of them wait for 40 ms: then none is faster.
+    expect(Math.min(...durations)).toBeLessThan(35);
+  });
+});
+
+describe('a COPY TO', () => {
+  const rows = 300_000;
+  const text = `COPY (SELECT generate_series(1, ${rows}), repeat('x', 50)) TO STDOUT`;
+  let db: Pool;
+  beforeAll(async () => {
+    db = openPool('atriz', await emptyDatabase('atriz'), { max: 1 });
+  });
+
+  async function countLines(stream: Readable): Promise<number> {
+    let count = 0;
+    for await (const chunk of stream) for (const byte of chunk as Buffer) if (byte === 10) count += 1;
+    return count;
+  }
+
+  test('on the only connection: queries wait for it', async () => {
+    const stream = await db.sql.unsafe(text).readable();
+    const behind = [1, 2, 3].map(async (n) => (await db.query('SELECT $1::int AS n', [n])).rows);
+    expect(await countLines(stream)).toBe(rows);
+    expect(await Promise.all(behind)).toEqual([[{ n: 1 }], [{ n: 2 }], [{ n: 3 }]]);
+  });
+
+  test('that is read in part: its connection goes on', async () => {
+    for await (const _ of await db.sql.unsafe(text).readable()) break;
+    expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+  });
+
+  test('in a transaction: its other statements follow', async () => {
+    const seen = await withTransaction(db, async (transaction) => {
+      const count = await countLines(await transaction.sql.unsafe(text).readable());
+      return [count, (await transaction.query('SELECT 1 AS one')).rows];
+    });
+    expect(seen).toEqual([rows, [{ one: 1 }]]);
+  });
+});
