@@ -1,4 +1,4 @@
-// mextrack_db: fleet metadata. Raw GPS points stand in atriz_tracking, joined by device_id.
+// mextrack_db: fleet metadata. Raw GPS points are in atriz_tracking, joined by device_id.
 import { relations, sql } from 'drizzle-orm';
 import {
   boolean,

@@ -1,4 +1,4 @@
-// pshop_db: point of sale and deliveries. A courier's GPS points stand in atriz_tracking.
+// pshop_db: point of sale and deliveries. A courier's GPS points are in atriz_tracking.
 import { relations, sql } from 'drizzle-orm';
 import {
   boolean,

@@ -53,7 +53,7 @@ export const trackingPolicies = {
  */
 export const locationSources = ['mextrack', 'pshop'] as const;
 
-// The hypertable, compression and retention stand in the handwritten migrations.
+// The hypertable, compression and retention are in the handwritten migrations.
 // No primary key: a unique index on a hypertable must contain time, and a device may report twice.
 export const locationEvents = pgTable(
   'location_events',

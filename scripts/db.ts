@@ -3,7 +3,7 @@
 import { runProgram } from './cli/arguments.ts';
 import { buildProgram } from './cli/program.ts';
 
-// A reader that has seen enough, such as head, is no failure of ours, and no reason to stop half-way.
+// A reader that stops reading, such as head, is not a failure and must not stop the work.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });

@@ -18,7 +18,7 @@ import {
   type Pool,
   recordLocations,
 } from '../src/index.ts';
-import { packageRoot } from '../src/package-root.ts';
+import { packageRoot } from '../src/migrations/package-root.ts';
 import { requireUser } from '../src/references/index.ts';
 import { refreshContinuousAggregate } from '../src/timescale/timescale.ts';
 import { commandLine } from './cli/arguments.ts';

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { childEnvironment } from '../src/config.ts';
-import { packageRoot } from '../src/package-root.ts';
+import { packageRoot } from '../src/migrations/package-root.ts';
 import { countingNumber, runProgram } from './cli/arguments.ts';
 import { printJson, printTable } from './cli/output.ts';
 

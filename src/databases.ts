@@ -20,7 +20,7 @@ export interface DatabaseDefinition {
   readonly extensions: readonly 'timescaledb'[];
   /** The guide's backup strategy. What is not critical is backed up only where it is asked for. */
   readonly backup: { readonly every: 'day' | 'week'; readonly critical: boolean };
-  /** Drizzle's schema objects. The file is schema/<key>.ts, its migrations stand in drizzle/<key>/. */
+  /** Drizzle's schema objects. The file is schema/<key>.ts, its migrations are in drizzle/<key>/. */
   readonly schema: Record<string, unknown>;
 }
 

@@ -82,7 +82,7 @@ export class UserReferenceError extends AtrizDatabaseError {
   }
 }
 
-/** Some ids of a batch may not stand in `user_id`. */
+/** Some ids of a batch are not allowed in `user_id`. */
 export class UserReferencesError extends AtrizDatabaseError {
   override readonly name = 'UserReferencesError';
   /** Every id that failed, once. */

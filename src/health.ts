@@ -17,7 +17,7 @@ export interface DatabaseHealth {
   readonly isMigrated: boolean | null;
   /** From the question to the answer in milliseconds, the wait for a connection included; null without one. */
   readonly latencyMs: number | null;
-  /** When the question was asked, itself aside. */
+  /** When the question was asked, not counting itself. */
   readonly pool: PoolUse;
   /** Why it is not reachable, without passwords. Names hosts: for logs, not for strangers. */
   readonly error: string | null;

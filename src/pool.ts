@@ -50,7 +50,7 @@ export abstract class Database<S extends Schema = Schema> {
 
   /**
    * Runs one statement with `$1`-style parameters. Dates, arrays, objects and `undefined` are
-   * encoded as node-postgres does. Without parameters several statements may stand in `text`; the
+   * encoded as node-postgres does. Without parameters `text` may hold several statements; the
    * last one's rows are returned.
    */
   async query<Row extends object = Record<string, unknown>>(

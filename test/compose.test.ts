@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { databaseKeys } from '../src/databases.ts';
-import { packageRoot } from '../src/package-root.ts';
+import { packageRoot } from '../src/migrations/package-root.ts';
 import { run } from './support/cli.ts';
 
 const file = (path: string) => readFileSync(join(packageRoot(), path), 'utf8');

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { databaseKeys, definitionOf } from '../src/databases.ts';
-import { packageRoot } from '../src/package-root.ts';
+import { packageRoot } from '../src/migrations/package-root.ts';
 import { run } from './support/cli.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'atriz-isolation-'));

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { assignRole, createUser } from '../src/auth/index.ts';
 import { createDatabasePool } from '../src/index.ts';
-import { packageRoot } from '../src/package-root.ts';
+import { packageRoot } from '../src/migrations/package-root.ts';
 import { recordLocation } from '../src/tracking/index.ts';
 import { ArrangedServer, point } from './support/access.ts';
 import { failure } from './support/failure.ts';

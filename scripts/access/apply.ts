@@ -53,7 +53,7 @@ export async function applyAccess(
   }
 }
 
-/** What `applyAccess` would change, passwords aside. Reads only. */
+/** What `applyAccess` would change, except passwords. Reads only. */
 export function planAccess(db: Pool, matrix: DatabaseAccess): Promise<AccessDifference[]> {
   const plan = async (transaction: Transaction) => {
     const due = compareAccess(matrix, await readAccess(transaction, matrix));
@@ -132,7 +132,7 @@ async function attempt(db: Transaction, statement: string, name = statement): Pr
   }
 }
 
-/** Who is no superuser must inherit a role to give it things; that he made it gives him only the right to say so. */
+/** Without superuser, transferring ownership requires membership in the role; CREATEROLE only allows granting it to oneself. */
 async function joining(
   db: Transaction,
   { owner }: DatabaseAccess,

@@ -184,7 +184,7 @@ const chunkGrantsQuery = `
     ${exploded('a.attacl', 'c.relowner')}
   WHERE n.nspname = '_timescaledb_internal' AND ${notOfExtension('pg_class', 'c.oid')}`;
 
-// What initdb and extensions gave stands in pg_init_privs, or is the default: here is what came later.
+// Grants by initdb and by extensions are in pg_init_privs or are the default; these are the later ones.
 const systemGrantsQuery = `
   SELECT '' AS "laterOf", '' AS "inSchema", o.target, o.column, g.*
   FROM (
@@ -241,7 +241,7 @@ const settingsQuery = `
     AND (split_part(entry, '=', 1) IN ('search_path', 'role', 'row_security')
       OR split_part(entry, '=', 1) = 'default_transaction_read_only' AND d.oid IS NOT NULL AND r.oid IS NOT NULL)`;
 
-// With all of its arguments the call can mean no other function of that name, whoever made it.
+// With all of its arguments the call cannot resolve to another function of that name.
 const tellQuery = `
   SELECT format('%I.alter_job(%%s%s)', n.nspname, string_agg(format(', NULL::%s', format_type(a.type, NULL)), '' ORDER BY a.position))
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (type, position)

@@ -106,7 +106,7 @@ function compareOwners({ owner }: DatabaseAccess, live: LiveAccess): Change[] {
     });
 }
 
-// PostgreSQL's own way for the schema public: whoever owns the database is a member.
+// PostgreSQL's own way for the schema public: the owner of the database is a member.
 const ownedByDatabaseOwner = ({ kind, name, owner }: LiveAccess['objects'][number]) =>
   kind === 'schema' && name === 'public' && owner === 'pg_database_owner';
 

@@ -28,7 +28,7 @@ export interface DamagedBackup {
 
 const namePattern = /^\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}Z$/;
 
-/** Those of `parent`, newest first. A folder that is no backup at all is passed over. */
+/** Those of `parent`, newest first. A folder that is not a backup is skipped. */
 export async function listBackups(parent: string): Promise<{ backups: Backup[]; damaged: DamagedBackup[] }> {
   const names = await readdir(parent).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];

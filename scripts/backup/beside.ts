@@ -15,7 +15,7 @@ export const unfinishedMark = 'atriz.unfinished_restore';
 export interface Beside {
   readonly name: string;
   readonly url: string;
-  /** Drops it, with whoever is connected. */
+  /** Drops it and ends its sessions. */
   drop(): Promise<void>;
 }
 
@@ -47,7 +47,7 @@ export async function createBeside(
   try {
     await maintenance.query(createStatement(beside, properties));
   } catch (error) {
-    // The locale of another operating system. Indexes are built anew, so only the order of texts may differ.
+    // The locale of another operating system. Indexes are rebuilt, so only the order of texts may differ.
     if (!['22023', '42704', '42809'].includes(sqlState(error) ?? '')) throw error;
     await maintenance.query(
       `CREATE DATABASE ${quoteIdentifier(beside)} TEMPLATE template0 ENCODING ${quoteLiteral(properties.encoding)}`,

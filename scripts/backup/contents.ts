@@ -23,7 +23,7 @@ export interface Contents {
     readonly chunks: number;
     readonly compressed: number;
   }[];
-  /** Whoever owns something here or was granted something. */
+  /** Roles that own something here or were granted something. */
   readonly roles: readonly string[];
   readonly properties: DatabaseProperties;
   /** Lines of `readCatalog`, and one for each relation's grants. */
@@ -41,7 +41,7 @@ interface TableContents {
 export interface Table {
   readonly schema: string;
   readonly name: string;
-  /** Its rows stand in other tables: chunks. */
+  /** Its rows are in other tables: chunks. */
   readonly chunked: boolean;
 }
 
@@ -193,7 +193,7 @@ async function readRoles(db: Transaction): Promise<string[]> {
   return rows.map(({ name }) => name);
 }
 
-// A grant that says no more than the default is not dumped, and a broken index is built anew.
+// A grant that says no more than the default is not dumped, and a broken index is rebuilt.
 async function readLines(db: Transaction): Promise<string[]> {
   const lines = (await catalogLines(db))
     .filter((line) => !line.startsWith('grant '))

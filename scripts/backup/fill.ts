@@ -67,7 +67,7 @@ export async function readRestored(
 }
 
 // Jobs would refresh, compress and drop what is still to be compared. Their scheduler waits for the end
-// of the transaction that starts it, and is stopped before; whoever keeps the database starts it.
+// of the transaction that starts it, and is stopped before; the code that keeps the database starts it.
 async function finishTimescale(pool: Pool): Promise<void> {
   await withTransaction(pool, async (transaction) => {
     await transaction.query('SELECT public.timescaledb_post_restore()');
@@ -99,7 +99,7 @@ async function runPgRestore(
   );
 }
 
-/** TimescaleDB's jobs run again. For whoever keeps a restored database. */
+/** TimescaleDB's jobs run again. Call it when the restored database is kept. */
 export async function startJobs(url: string, { extensions }: DatabaseBackup): Promise<void> {
   if (!extensions.some(({ name }) => name === 'timescaledb')) return;
   await inSession(url, (pool) => pool.query('SELECT _timescaledb_functions.start_background_workers()'));

@@ -1,4 +1,4 @@
-// From a parsed URL to the environment of pg_dump and pg_restore. Nothing secret stands in their arguments.
+// From a parsed URL to the environment of pg_dump and pg_restore. Their arguments hold no secret.
 import { type Environment, withLibpqVariables } from '../../src/config.ts';
 import type { DatabaseUrl } from '../../src/driver/database-url.ts';
 import { libpqVariables } from '../../src/driver/url-parameters.ts';

@@ -1,4 +1,4 @@
-// What belongs to a database but stands in no dump of it: owner, locale, settings, grants, comment.
+// What belongs to a database but is not in its dump: owner, locale, settings, grants, comment.
 
 import type { Database, Pool } from '../../src/pool.ts';
 import { quoteIdentifier, quoteRelation } from '../../src/sql/identifiers.ts';

@@ -1,4 +1,4 @@
-// The folder of one run: written aside under a dot, renamed when complete. What a killed run left is removed.
+// The folder of one run: written under a name with a dot, renamed when complete. What a killed run left is removed.
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';

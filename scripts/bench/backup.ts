@@ -8,7 +8,7 @@ import { childEnvironment } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { migrate } from '../../src/migrations/index.ts';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { runProgram } from '../backup/client-program.ts';
 import { libpqEnvironment } from '../backup/libpq-environment.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { childEnvironment } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { printTable } from '../cli/output.ts';
 import { withMaintenance } from '../cli/pools.ts';

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { databaseKeys, databases } from '../../src/databases.ts';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { environmentProblems } from './variables.ts';
 
 const file = (path: string) => readFileSync(join(packageRoot(), path), 'utf8');

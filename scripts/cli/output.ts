@@ -50,7 +50,7 @@ export async function confirmDestruction(what: string, yes: boolean | undefined)
   }
 }
 
-/** @throws ConfigurationError in production, where this command has no business. */
+/** @throws ConfigurationError in production, where this command is not allowed. */
 export function refuseProduction(command: string): void {
   if (isProduction()) {
     throw new ConfigurationError(`NODE_ENV is "production": ${command} is for development and was not run.`);

@@ -11,7 +11,7 @@ import { createDatabasePool, type Pool } from '../../src/pool.ts';
 type Settings = Readonly<Record<string, string>>;
 
 /**
- * For sessions whose statements cannot stand in a transaction of `withCatalogPath`: the owner of a database may
+ * For sessions whose statements cannot run in a transaction of `withCatalogPath`: the owner of a database may
  * give its sessions a search_path on which his own functions come first.
  */
 export const catalogOnly: Settings = { search_path: 'pg_catalog, pg_temp' };

@@ -32,7 +32,7 @@ export function registerClean(program: Command): void {
 /** Truncates every table of the schema public, continuous aggregates too. @returns their names. */
 async function cleanDatabase(key: DatabaseKey): Promise<string[]> {
   return withPool(key, async (pool) => {
-    // Tables of extensions belong to the structure; drizzle-kit's table stands in a schema of its own.
+    // Tables of extensions belong to the structure; drizzle-kit's table is in a schema of its own.
     const tables = await pool.query<{ name: string }>(
       `SELECT c.relname AS name FROM pg_class c
        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition

@@ -69,7 +69,7 @@ interface Running {
   readonly progress: Progress;
 }
 
-/** The dumps stand in a run's folder that never becomes a backup. */
+/** The dumps are in a run's folder that never becomes a backup. */
 async function drillNew(
   keys: readonly DatabaseKey[],
   { to }: DrillOptions,

@@ -8,7 +8,7 @@ import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
 import { downPath, migrationsFolder, unfinishedMark } from '../../src/migrations/journal.ts';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { deriveDown } from '../drizzle-kit/down-stub.ts';
 import {
   kitArguments,

@@ -7,7 +7,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { databaseUrl, selectDatabases } from '../../src/config.ts';
 import { maskPassword } from '../../src/driver/database-url.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { printTable } from '../cli/output.ts';
 import { kitArguments, kitEnvironment } from '../drizzle-kit/process.ts';
 

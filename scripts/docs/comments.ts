@@ -1,4 +1,4 @@
-// The comments of tables and columns, which stand in the migrations: Drizzle's schema objects hold none.
+// The comments of tables and columns, which are in the migrations: Drizzle's schema objects hold none.
 import { loadModule, parseSync } from 'libpg-query';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { readMigrations } from '../../src/migrations/index.ts';

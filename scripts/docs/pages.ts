@@ -1,7 +1,7 @@
 // The generated pages: which they are, what they should say, which of them are stale.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { buildProgram } from '../cli/program.ts';
 import { commandsPage } from './commands-page.ts';
 import { schemaPage } from './schema-page.ts';
@@ -24,7 +24,7 @@ export async function generatePages(): Promise<readonly Page[]> {
   ].map(({ path, text }) => ({ path, text: `${mark}\n\n${text}\n` }));
 }
 
-/** Paths of the pages that are missing or say something else. Line endings are no difference. */
+/** Paths of the pages that are missing or say something else. Line endings do not count. */
 export const stalePages = (pages: readonly Page[], root = packageRoot()): string[] =>
   pages
     .filter(({ path, text }) => {

@@ -52,7 +52,7 @@ export async function roleOf(db: Pool): Promise<string> {
   return rows[0]?.role ?? '';
 }
 
-/** The scratch database gets what is applied here, so that pending migrations are no drift. */
+/** The scratch database gets what is applied here, so that pending migrations do not count as drift. */
 function obstacleOf({ edited, orphaned, outOfOrder, problems }: MigrationState): string | undefined {
   if (problems.length > 0) return 'the folder of migrations is not sound';
   if (edited.length > 0) return 'an applied migration was edited since';

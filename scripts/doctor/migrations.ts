@@ -4,7 +4,7 @@ import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { type Check, error, type Found, warning } from './finding.ts';
 
-/** Pending migrations stand apart: they are no reason not to deploy. */
+/** Pending migrations are separate: they must not keep a deployment back. */
 export const pendingCheck = 'pending-migrations';
 
 export const migrationChecks: readonly Check[] = [

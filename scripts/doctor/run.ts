@@ -19,7 +19,7 @@ export interface DoctorReport {
   readonly findings: readonly Finding[];
 }
 
-/** Examines these databases, in the registry's order. Reads only, a scratch database for drift aside. */
+/** Examines these databases, in the registry's order. Reads only, except for a scratch database that the check of drift uses. */
 export async function runDoctor(keys: readonly DatabaseKey[]): Promise<DoctorReport[]> {
   const bar = new SingleBar({
     format: '{bar} {database} | {check}',

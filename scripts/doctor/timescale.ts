@@ -44,7 +44,7 @@ function whereEnabled(look: Look): Check['run'] {
     definitionOf(key).extensions.includes('timescaledb') ? lookInside(db, key, thresholds) : [];
 }
 
-/** The declaration belongs to the newest migration: until that is applied, a difference is no surprise. */
+/** The declaration belongs to the newest migration: until that is applied, a difference is expected. */
 async function findPolicies(db: Pool, key: DatabaseKey): Promise<Found[]> {
   if (!definitionOf(key).extensions.includes('timescaledb')) return [];
   const { pending } = await getMigrationStatus(db, key);

@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import type { DrizzleSnapshotJSON } from 'drizzle-kit/api';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { migrationsFolder, readFolder } from '../../src/migrations/journal.ts';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { kitArguments, kitEnvironment, needsTerminal, renameQuestion, withoutStack } from './process.ts';
 
 /** Sentences for each difference, none when they are in step. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { childEnvironment } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 
 /** Arguments for Node: drizzle-kit's own entry, the command, the database's configuration. */
 export function kitArguments(key: DatabaseKey, command: string, extra: readonly string[] = []): string[] {

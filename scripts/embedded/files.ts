@@ -1,4 +1,4 @@
-// Small JSON files that other processes read: written aside and renamed, so that nobody sees half of one.
+// Small JSON files that other processes read: written to a temporary name and renamed, so that nobody sees half of one.
 import { readFile, rename, writeFile } from 'node:fs/promises';
 
 export async function writeJson(path: string, value: unknown): Promise<void> {
@@ -7,7 +7,7 @@ export async function writeJson(path: string, value: unknown): Promise<void> {
   await rename(aside, path);
 }
 
-/** undefined where the file is missing or is no JSON: all that is kept this way can be made anew. */
+/** undefined where the file is missing or is not JSON: all that is kept this way can be created again. */
 export async function readJson(path: string): Promise<unknown> {
   try {
     return JSON.parse(await readFile(path, 'utf8'));

@@ -21,7 +21,7 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   const path = join(folder, 'cluster.lock');
   const mark = await startMark(process.pid);
   const mine = JSON.stringify({ pid: process.pid, startedAt: new Date().toISOString(), startMark: mark });
-  // Written aside and linked: a lock file is complete from the moment it exists.
+  // Written to a temporary name and linked: a lock file is complete from the moment it exists.
   const aside = join(folder, `cluster.lock.${randomUUID()}`);
   await writeFile(aside, mine, { mode: 0o600 });
   try {

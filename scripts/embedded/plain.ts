@@ -59,7 +59,7 @@ async function initialise(
   options: PlainServerOptions,
 ): Promise<void> {
   options.onProgress('initialising PostgreSQL 17');
-  // Made aside and renamed, so that a start that was cut off leaves no half-made data folder behind.
+  // Created under a temporary name and renamed, so that a start that was cut off leaves no half-made data folder behind.
   const aside = `${dataFolder}.new`;
   await rm(aside, { recursive: true, force: true });
   await makeServerFolder(options.folder, aside, user);

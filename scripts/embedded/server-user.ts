@@ -14,7 +14,7 @@ export interface ServerUser {
   gid: number;
 }
 
-/** undefined: not root, so the server runs as whoever we are. Creates the user `postgres` where there is none. */
+/** undefined: not root, so the server runs as the current user. Creates the user `postgres` where there is none. */
 export async function serverUser(folder: string): Promise<ServerUser | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const known = await lookUp('postgres');

@@ -72,7 +72,7 @@ export async function createUser(
 export type PasswordChange = { ok: true; revokedTokens: number } | LoginFailure;
 
 /**
- * Changes a password for whoever knows the current one, and revokes all tokens of the user: issue
+ * Changes a password for a caller that knows the current one, and revokes all tokens of the user: issue
  * new ones to the client that asked. Failures are limited and returned as those of `authenticate`.
  * @throws UserReferenceError for an unknown user, ValidationError for a new password that
  * `hashPassword` refuses and for other arguments.
@@ -124,7 +124,7 @@ export async function setPassword(
 }
 
 /**
- * Sets a new password for whoever holds a `password_reset` token, and revokes all tokens of the user.
+ * Sets a new password for a caller that holds a `password_reset` token, and revokes all tokens of the user.
  * Failed logins of the account are forgotten: nobody is limited for guesses of the old password. The token is used up with the change or not at all.
  * @throws TokenError, ValidationError for a password that `hashPassword` refuses.
  */
@@ -148,9 +148,9 @@ export async function resetPassword(
 }
 
 /**
- * Marks the e-mail as verified for whoever holds an `email_verification` token. When an application
+ * Marks the e-mail as verified for a caller that holds an `email_verification` token. When an application
  * changes an e-mail, it should revoke the tokens of this type, which went to the old one.
- * @throws TokenError, ValidationError for what is no string.
+ * @throws TokenError, ValidationError for a value that is not a string.
  */
 export async function verifyEmail(coreDb: CoreDatabase, token: string): Promise<AuthenticatedUser> {
   return await withTransaction(coreDb, async (transaction) => {

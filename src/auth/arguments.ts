@@ -16,7 +16,7 @@ export const isStorable = (text: string): boolean => !text.includes('\0') && !/\
 const cutText = (text: string, units: number): string =>
   text.length > units ? text.slice(0, units).replace(/[\ud800-\udbff]$/, '') : text;
 
-/** A value in a message: short, and of what is no text only the type. */
+/** A value in a message: short; of a value that is not a text, only the type. */
 const show = (value: unknown): string => {
   if (typeof value === 'string') return JSON.stringify(value.slice(0, 60));
   return value === null || typeof value === 'number' ? String(value) : typeof value;

@@ -1,4 +1,4 @@
-// Logging in: the same work and the same answer whoever does not get in.
+// Logging in: the same work and the same answer for every failed login.
 import type { Database } from '../pool.ts';
 import { parseAddress, parseEmail, parseUserAgent, requireFields, requireString } from './arguments.ts';
 import {
@@ -112,7 +112,7 @@ export async function checkPassword(
   return { ok: true, ...match, cost, attempter, attempt: counted.attempt, limits };
 }
 
-/** The active user of this e-mail and password. As much work for whoever is not found. */
+/** The active user of this e-mail and password. An unknown e-mail takes as much work. */
 async function findMatch(
   coreDb: Database,
   { email }: Attempter,

@@ -21,7 +21,7 @@ const tokenFailures: Readonly<Record<TokenFailure, string>> = {
   'inactive user': 'belongs to a user who is not active',
 };
 
-/** A token opens nothing. `reason` is for logs; whoever presented it needs to know no more than that. */
+/** A token opens nothing. `reason` is for logs; the caller needs to know no more than that. */
 export class TokenError extends AtrizDatabaseError {
   override readonly name = 'TokenError';
   readonly reason: TokenFailure;
@@ -32,7 +32,7 @@ export class TokenError extends AtrizDatabaseError {
   }
 }
 
-/** There is no role of this name in atriz_core. */
+/** atriz_core does not have a role of this name. */
 export class UnknownRoleError extends AtrizDatabaseError {
   override readonly name = 'UnknownRoleError';
   readonly role: string;

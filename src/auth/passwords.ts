@@ -23,8 +23,8 @@ export async function hashPassword(password: string, cost = defaultCost): Promis
 
 /**
  * Whether a password belongs to a bcrypt hash ($2a, $2b, $2y). What `hashPassword` refuses belongs to
- * none, and nothing belongs to what is no bcrypt hash.
- * @throws ValidationError for what is no string.
+ * none, and a value that is not a bcrypt hash matches nothing.
+ * @throws ValidationError for a value that is not a string.
  */
 export async function verifyPassword(password: string, hash: string): Promise<boolean> {
   requireString(password, 'password');
@@ -63,7 +63,7 @@ export async function comparePassword(
   return same;
 }
 
-/** Whether a hash is cheaper than `cost` and should be replaced while the password is at hand. */
+/** Whether a hash is cheaper than `cost` and should be replaced while the password is known. */
 export const isOutdated = (hash: string, cost: number): boolean => (costOf(hash) ?? 0) < cost;
 
 export const requireCost = (cost: number): number =>

@@ -19,7 +19,7 @@ export async function purgeExpiredTokens(coreDb: Database, options: PurgeOptions
 }
 
 /**
- * SQL: whether a token has no use any more. What counts tokens that are due, and what deletes them, asks this.
+ * SQL: whether a token has no further use. What counts tokens that are due, and what deletes them, asks this.
  * The statement's time: by a clock that moves on, no index would be used.
  * @param token the alias of auth_tokens.
  */

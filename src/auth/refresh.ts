@@ -31,7 +31,7 @@ export interface RotateOptions extends NewTokenOptions {
  * succeeds; the others fail as `used` and leave the winner's token alone. A token that comes back
  * after `reuseGraceMs` was stolen from or by somebody: `reused`, and the whole family is revoked,
  * access tokens that were issued with it included. Inside of a transaction let that error commit, or
- * the revocation is rolled back: pass the pool. A login has no longest age: it lasts for as long as each
+ * the revocation is rolled back: pass the pool. A login has no maximum age: it lasts for as long as each
  * token is rotated in its lifetime, until it is revoked, as by a new password.
  * @throws TokenError with the reason, ValidationError for arguments that are none.
  */

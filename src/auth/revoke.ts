@@ -13,9 +13,9 @@ import {
 
 /**
  * Logs out: revokes a token, and the whole login that it belongs to. Revoking what is unknown or
- * revoked already is no error, and changes nothing.
+ * revoked already is not an error, and changes nothing.
  * @returns how many tokens were revoked.
- * @throws ValidationError for what is no token.
+ * @throws ValidationError for a value that is not a token.
  */
 export async function revokeToken(coreDb: CoreDatabase, token: PresentedToken): Promise<number> {
   const found = await findToken(coreDb, token);
@@ -24,7 +24,7 @@ export async function revokeToken(coreDb: CoreDatabase, token: PresentedToken): 
 
 /**
  * Revokes all tokens of a user, or those of one type; with `refresh` the access tokens of these logins
- * too. Deactivating a user is no revocation: tokens are refused while it lasts, and those that have not
+ * too. Deactivating a user is not a revocation: tokens are refused while it lasts, and those that have not
  * expired are good again afterwards. To end them for good, call this as well. A rotation at the same moment is waited for or
  * comes too late: none survives.
  * @returns how many were revoked.

@@ -8,7 +8,7 @@ import { rolesOf } from './users.ts';
 /**
  * Gives a user a role.
  * @returns whether the user did not have it before.
- * @throws UserReferenceError, UnknownRoleError, ValidationError for what is no uuid or no string.
+ * @throws UserReferenceError, UnknownRoleError, ValidationError for a value that is not a uuid or not a string.
  */
 export async function assignRole(coreDb: Database, userId: string, role: string): Promise<boolean> {
   const ids = await findIds(coreDb, userId, role);
@@ -34,7 +34,7 @@ function asDeleted(error: unknown, userId: string, role: string): unknown {
 /**
  * Takes a role from a user.
  * @returns whether the user had it.
- * @throws UserReferenceError, UnknownRoleError, ValidationError for what is no uuid or no string.
+ * @throws UserReferenceError, UnknownRoleError, ValidationError for a value that is not a uuid or not a string.
  */
 export async function removeRole(coreDb: Database, userId: string, role: string): Promise<boolean> {
   const ids = await findIds(coreDb, userId, role);
@@ -47,7 +47,7 @@ export async function removeRole(coreDb: Database, userId: string, role: string)
 
 /**
  * Names of a user's roles, sorted; of one who is not active too.
- * @throws UserReferenceError for an unknown user, ValidationError for what is no uuid.
+ * @throws UserReferenceError for an unknown user, ValidationError for a value that is not a uuid.
  */
 export async function getUserRoles(coreDb: Database, userId: string): Promise<string[]> {
   const id = requireUuid(userId, 'userId');
@@ -61,7 +61,7 @@ export async function getUserRoles(coreDb: Database, userId: string): Promise<st
 
 /**
  * Whether a user may act in a role: has it, and is active.
- * @throws UserReferenceError, UnknownRoleError, ValidationError for what is no uuid or no string.
+ * @throws UserReferenceError, UnknownRoleError, ValidationError for a value that is not a uuid or not a string.
  */
 export async function hasRole(coreDb: Database, userId: string, role: string): Promise<boolean> {
   return (await findIds(coreDb, userId, role)).active;

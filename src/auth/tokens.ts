@@ -56,7 +56,7 @@ export interface IssuedToken extends Token {
 
 /**
  * The secret itself, or the `jti` of a JWT whose signature the application has verified. A jti is no
- * secret: it stands in logs. A string is therefore never taken for one.
+ * secret: it appears in logs. A string is therefore never taken for one.
  */
 export type PresentedToken = string | { readonly jti: string };
 
@@ -124,8 +124,8 @@ async function insertOwned(
 
 /**
  * Checks a token, on every request: one indexed query, nothing is changed. It asks the primary: a replica
- * would learn late of a revocation. Whoever is deactivated is refused, and let in again when activated.
- * @throws TokenError with the reason, ValidationError for what is no token and for an unknown type.
+ * would learn late of a revocation. A deactivated user is refused, and accepted again when activated.
+ * @throws TokenError with the reason, ValidationError for a value that is not a token and for an unknown type.
  */
 export async function verifyToken(
   coreDb: Database,
@@ -143,7 +143,7 @@ export async function verifyToken(
 /**
  * Uses a one-time token up. Of any number of attempts at once, one succeeds. Inside of a transaction
  * that is rolled back it is not used.
- * @throws TokenError with the reason, ValidationError for what is no token or no one-time type.
+ * @throws TokenError with the reason, ValidationError for a value that is not a token or a type that is not a one-time type.
  */
 export async function consumeToken(
   coreDb: Database,
@@ -163,7 +163,7 @@ export async function consumeToken(
 }
 
 /**
- * The token of an active user, whose row is locked first and the token's after it: whoever waited for
+ * The token of an active user, whose row is locked first and the token's after it: a caller that waited for
  * either sees it as it is now, not as it was when the statement began. Then `isUsable` decides.
  */
 export const presented = (hash: string, type: string): string =>
@@ -233,7 +233,7 @@ export async function insertToken(
   }
 }
 
-/** Whoever changes a user's tokens holds the user's row first, so that no new one slips past a revocation. */
+/** Code that changes a user's tokens locks the user's row first, so that no new token escapes a revocation. */
 export async function lockUser(transaction: Transaction, userId: string): Promise<void> {
   const { rowCount } = await transaction.query('SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE', [
     userId,
@@ -250,7 +250,7 @@ export interface FoundToken extends Token {
   roles: string[];
 }
 
-/** @throws ValidationError for what is no token. */
+/** @throws ValidationError for a value that is not a token. */
 export async function findToken(coreDb: Database, token: PresentedToken): Promise<FoundToken | undefined> {
   const { rows } = await coreDb.primary.query<FoundToken>(
     `SELECT ${tokenColumns('token')}, token.revoked_at IS NOT NULL AS revoked,

@@ -134,5 +134,5 @@ export function isProxied(options: DatabasePoolOptions, url: DatabaseUrl): boole
   return options.pgbouncer ?? ['true', '1'].includes(url.parameters.get('pgbouncer') ?? '');
 }
 
-// infinity and -infinity are no dates: they stay text instead of becoming an invalid Date.
+// infinity and -infinity are not dates: they stay text instead of becoming an invalid Date.
 const parseTimestamp = (text: string): Date | string => (text.endsWith('infinity') ? text : new Date(text));

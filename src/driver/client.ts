@@ -52,7 +52,7 @@ export class Client {
     this.#replicas = replicas;
   }
 
-  /** A question of our own to this server, which is no write of the application's. */
+  /** A question of our own to this server, which does not count as a write of the application. */
   async ask<Row extends object>(text: string): Promise<readonly Row[]> {
     return await this.#watch(this.#current.sql.unsafe<Row[]>(text), 'own');
   }
@@ -160,7 +160,7 @@ export class Client {
 
   /**
    * Runs a read here, as a query object of its own: postgres.js keeps one whose connection was lost, and
-   * rejects it a second time, when it may have begun anew elsewhere.
+   * rejects it a second time, when it may be running again elsewhere.
    */
   #read(query: RunningQuery, onError: (error: unknown) => void): unknown {
     const generation = this.#current.enter();

@@ -41,7 +41,7 @@ export function intercept(query: RunningQuery, outcome: Outcome): void {
       if (failure) await new Promise<never>(() => undefined);
     }
   };
-  // Bound to what they found: whoever replaces one calls it from its own.
+  // Bound to what they found: a replacement calls the one that it replaced.
   define('resolve', {
     get: () => {
       const pass = resolve;

@@ -115,7 +115,7 @@ export class Replicas<Client extends Server> {
       this.#samples = [...this.#samples, { ...sample, position: row?.position ?? 0 }].slice(-mostSamples);
       for (const replica of this.#replicas) if (replica.askedAt === undefined) void this.#ask(replica);
     } catch {
-      // The primary is away, and whoever reads or writes there is told so: what is known goes on aging.
+      // The primary cannot be reached, and queries to it fail by themselves: what is known gets older.
     } finally {
       this.#isSampling = false;
     }
@@ -125,7 +125,7 @@ export class Replicas<Client extends Server> {
     replica.askedAt = performance.now();
     try {
       const [row] = await replica.client.ask<{ standby: boolean; replayed: number }>(replayedSql);
-      // Promoted, it is no copy of this primary any more.
+      // Promoted, it is no longer a copy of this primary.
       replica.seen = row?.standby
         ? this.#samples.findLast(({ position }) => position <= row.replayed)
         : undefined;

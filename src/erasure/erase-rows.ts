@@ -103,7 +103,7 @@ async function eraseChunks(
   if (storage.materialized) await awaitRefresh(db, storage, lockTimeoutMs);
   if ((await countRows(db, key, rule, userId)) === 0) return onRows(rule, 0);
   const chunks = await readChunks(db, storage);
-  // What is no hypertable has rows, but no chunks.
+  // A relation that is not a hypertable has rows, but no chunks.
   const ranges = chunks.length > 0 ? chunks : [undefined];
   for (const range of ranges) {
     await withLockTimeout(db, lockTimeoutMs, async (transaction) => {

@@ -61,7 +61,7 @@ const maxLockTimeoutMs = 2 ** 31 - 1;
  * erasure that was interrupted. Services get `graceMs` to notice before anything is deleted. Every step may be repeated: run it again after a crash, and it
  * finishes; run it once more, and it reports no rows. Works by id when the row in core is gone already.
  * @param pools one of each database; their roles may change the tables, and own the aggregate.
- * @throws ValidationError for what is no uuid, or is `erasedUserId`; NotMigratedError or ConnectionError
+ * @throws ValidationError for a value that is not a uuid, or is `erasedUserId`; NotMigratedError or ConnectionError
  * for a database that is not ready, before anything changes; AtrizDatabaseError when others hold the
  * person's rows for too long.
  */

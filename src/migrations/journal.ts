@@ -1,11 +1,11 @@
-// Reads a migrations folder. All knowledge of drizzle-kit's layout stands in this file.
+// Reads a migrations folder. All knowledge of drizzle-kit's layout is in this file.
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseKey } from '../databases.ts';
 import { MigrationError } from '../errors.ts';
-import { packageRoot } from '../package-root.ts';
 import { firstCommand } from './first-command.ts';
+import { packageRoot } from './package-root.ts';
 
 /** The table in which drizzle-kit records what it applied, and we do too. */
 export const migrationsTable = '"drizzle"."__drizzle_migrations"';
@@ -44,7 +44,7 @@ export interface Migration extends SqlFile {
   readonly when: number;
   /** SHA-256 of the file, in hexadecimal: what drizzle-kit records. */
   readonly hash: string;
-  /** Hashes of the same text with other line endings, which are no edit. */
+  /** Hashes of the same text with other line endings, which do not count as an edit. */
   readonly sameText: readonly string[];
 }
 
@@ -103,7 +103,7 @@ function readSql(path: string): string | { problem: string } {
   try {
     const bytes = readFileSync(path);
     const sql = bytes.toString('utf8');
-    // What is not UTF-8 would be applied as something else than what stands in the file.
+    // What is not UTF-8 would be applied as something else than the file's text.
     if (!Buffer.from(sql, 'utf8').equals(bytes))
       return { problem: `${path} is not UTF-8: save it with that encoding.` };
     if (sql.startsWith('\uFEFF'))

@@ -103,7 +103,7 @@ export function describeSession({ pid, application, address, since, state }: Ses
 // coalesce: the single backend of the embedded tracking server has no pid in pg_locks, and is 0 to itself.
 const mine = 'coalesce(l.pid, 0) = pg_backend_pid()';
 
-/** @throws MigrationError when the lock is gone: the connection was swapped by a proxy, or lost and made anew. */
+/** @throws MigrationError when the lock is gone: a proxy swapped the connection, or it was lost and opened again. */
 export async function assertLocked(session: Database): Promise<void> {
   const { rowCount } = await session.query(`SELECT 1 FROM pg_locks l WHERE ${holdsLock} AND ${mine}`, [
     lockId,

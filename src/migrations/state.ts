@@ -14,7 +14,7 @@ export interface MigrationState {
   readonly applied: readonly Migration[];
   /** Not applied, in order. Holds those out of order too. */
   readonly pending: readonly Migration[];
-  /** Applied, but the file says something else now. Other line endings are no edit. */
+  /** Applied, but the file says something else now. Other line endings do not count as an edit. */
   readonly edited: readonly { readonly migration: Migration; readonly recordedHash: string }[];
   /** Pending, but older than the latest applied: drizzle-kit would skip them for good. */
   readonly outOfOrder: readonly Migration[];

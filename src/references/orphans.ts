@@ -16,9 +16,9 @@ export interface OrphanReport {
   /** Table or view. */
   readonly relation: string;
   readonly column: string;
-  /** People that the column names, erased ones aside. */
+  /** People that the column names, without erased ones. */
   readonly users: number;
-  /** Those of them that atriz_core does not know. Inactive users are no orphans. */
+  /** Those of them that atriz_core does not know. Inactive users do not count. */
   readonly orphans: number;
   /** Rows of the orphans. */
   readonly rows: number;

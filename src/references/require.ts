@@ -1,4 +1,4 @@
-// Asks atriz_core who may stand in a user_id column.
+// Asks atriz_core which ids are allowed in a user_id column.
 import { UserReferenceError, UserReferencesError, ValidationError } from '../errors.ts';
 import type { Database } from '../pool.ts';
 import { isUuid } from '../tracking/columns.ts';
@@ -10,7 +10,7 @@ export type Standing = 'active' | 'inactive' | 'unknown';
  * Call it before a row with this `user_id` is written to an application's database.
  * @param coreDb atriz_core, or a transaction of it.
  * @returns the user's id, normalised.
- * @throws UserReferenceError for somebody unknown or not active; ValidationError for what is no uuid.
+ * @throws UserReferenceError for somebody unknown or not active; ValidationError for a value that is not a uuid.
  */
 export async function requireUser(coreDb: Database, userId: string): Promise<string> {
   const id = parseUserId(userId);
@@ -47,7 +47,7 @@ export async function acceptActive(
   throw new UserReferencesError([...failures].map(([userId, reason]) => ({ userId, reason })));
 }
 
-/** @throws ValidationError for what is no uuid. */
+/** @throws ValidationError for a value that is not a uuid. */
 export function parseUserId(userId: string): string {
   if (!isUserId(userId)) {
     throw new ValidationError(`User id "${String(userId).slice(0, 100)}" is not a uuid.`);

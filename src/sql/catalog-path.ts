@@ -1,4 +1,4 @@
-// Transactions in which a name means PostgreSQL's own: whoever owns a database may put others before it.
+// Transactions in which a name means PostgreSQL's own: the owner of a database may put others before it.
 import type { Pool } from '../pool.ts';
 import { type Transaction, type TransactionOptions, withTransaction } from '../transaction.ts';
 

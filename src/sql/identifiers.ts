@@ -1,4 +1,4 @@
-// Names in SQL: always quoted, whatever stands in them.
+// Names in SQL: always quoted, whatever they contain.
 
 export const quoteIdentifier = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 

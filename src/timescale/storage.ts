@@ -26,7 +26,7 @@ export const quoteStorage = ({ schema, name }: Storage): string =>
   `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
 
 /**
- * A continuous aggregate is a view whose older rows stand in a hypertable; its newest hours are
+ * A continuous aggregate is a view whose older rows are in a hypertable; its newest hours are
  * computed from raw rows and stored nowhere.
  * @throws TimescaleMissingError for a view that is none.
  */
@@ -43,7 +43,7 @@ export async function readStorage(db: Database, key: DatabaseKey, relation: Rela
   );
 }
 
-/** The chunks of a hypertable, oldest first; none for what is no hypertable. */
+/** The chunks of a hypertable, oldest first; none for a relation that is not a hypertable. */
 export async function readChunks(db: Database, { schema, name }: Storage): Promise<ChunkRange[]> {
   const { rows } = await db.primary.query<ChunkRange>(
     `SELECT primary_dimension AS column, range_start::text AS from, range_end::text AS to

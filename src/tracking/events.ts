@@ -95,7 +95,7 @@ export const arraysOf = (events: readonly LocationInput[]): string[] =>
     return `{${events.map((event) => encode(event[column.property])).join(',')}}`;
   });
 
-// What passed validation needs no quotes, metadata aside.
+// What passed validation needs no quotes, except metadata.
 const encoders: Readonly<Record<LocationColumn['type'], (value: unknown) => unknown>> = {
   timestamptz: (value) => (value as Date).toISOString(),
   uuid: (value) => value,

@@ -25,7 +25,7 @@ export interface LocationHistory {
  * the rest, no point in both and none left out. Hours that the range cuts are computed from their
  * raw points, while those exist; their `avgLongitude` is right across 180° too, that of whole hours is
  * as `getHourlyStats` has it.
- * @throws ValidationError for a device id that is no uuid, or a range that does not end after it begins.
+ * @throws ValidationError for a device id that is not a uuid, or a range that does not end after it begins.
  */
 export async function getLocationHistory(
   db: Database,
@@ -51,7 +51,7 @@ type Dates<Row, Names extends keyof Row> = Omit<Row, Names> & Record<Names, stri
 type HourlyJson = Dates<LocationHourly, 'hour' | 'firstEvent' | 'lastEvent'>;
 type EventJson = Dates<LocationEvent, 'time'>;
 
-/** JSON has no dates: their names say which values they are. */
+/** JSON has no dates: the names say which values are dates. */
 function withDates<Row extends object, Name extends keyof Row>(row: Row, names: readonly Name[]) {
   const dates = Object.fromEntries(names.map((name) => [name, new Date(String(row[name]))]));
   return { ...row, ...dates } as Omit<Row, Name> & Record<Name, Date>;
@@ -94,7 +94,7 @@ const historyQuery = `
 
 /**
  * At most `maxPoints` points of `[from, to)`, oldest first: every n-th one, thinned on the server.
- * @throws ValidationError for a device id that is no uuid, an empty range, or `maxPoints` below 1.
+ * @throws ValidationError for a device id that is not a uuid, an empty range, or `maxPoints` below 1.
  */
 export async function getTrack(
   db: Database,

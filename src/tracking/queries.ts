@@ -44,7 +44,7 @@ export function recentLocationsQuery(
 
 /**
  * The points of a device, newest first, from the raw rows. An unknown device has none.
- * @throws ValidationError for a device id that is no uuid, or a `hours` or `limit` that is not positive.
+ * @throws ValidationError for a device id that is not a uuid, or a `hours` or `limit` that is not positive.
  */
 export async function getRecentLocations(
   db: Database,
@@ -57,7 +57,7 @@ export async function getRecentLocations(
 
 /**
  * Hourly statistics of a device, newest first, from the continuous aggregate. Speeds in km/h.
- * @throws ValidationError for a device id that is no uuid, or `days` that is not positive.
+ * @throws ValidationError for a device id that is not a uuid, or `days` that is not positive.
  */
 export async function getHourlyStats(
   db: Database,
@@ -92,7 +92,7 @@ export type LatestLocationsOptions = (
 /**
  * The newest point of each device, for a live map, ordered by device. The time it takes grows with
  * the number of devices, not with that of the points.
- * @throws ValidationError for a device id that is no uuid, or `hours` that is not positive.
+ * @throws ValidationError for a device id that is not a uuid, or `hours` that is not positive.
  */
 export async function getLatestLocations(
   db: Database,

@@ -207,7 +207,7 @@ export function checkMetadata(value: unknown): string | undefined {
     const text = JSON.stringify(value);
     if (!text?.startsWith('{')) return 'is no JSON object';
     if (text.length > maxDepth && depthOf(text) > maxDepth) return `is nested more than ${maxDepth} deep`;
-    // JSON may escape a NUL character; jsonb cannot hold one. A lone surrogate is no character either.
+    // JSON may escape a NUL character; jsonb cannot hold one. A lone surrogate is not a character either.
     return /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/i.test(text)
       ? 'has a character that jsonb cannot hold'
       : undefined;

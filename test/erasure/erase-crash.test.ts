@@ -1,6 +1,6 @@
 // Erasure interrupted at every step, then run again: the same end as if nothing had happened.
 import { expect, test } from 'vitest';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { eraseUser } from '../../src/references/index.ts';
 import { addPeople, bystander, openPools, refresh, rowsLeft, userIdOf } from '../references/people.ts';
 import { programPath, run } from '../support/cli.ts';

@@ -13,9 +13,9 @@ const [, , folder = ''] = process.argv;
 /** @param {string} module */
 const load = (module) => import(pathToFileURL(join(folder, module)).href);
 /** @type {{ runProgram: (program: unknown) => Promise<void> }} */
-const { runProgram } = await load('arguments.js');
+const { runProgram } = await load('cli/arguments.js');
 /** @type {{ buildProgram: () => unknown }} */
-const { buildProgram } = await load('program.js');
+const { buildProgram } = await load('cli/program.js');
 process.on('message', (/** @type {Job} */ job) => void run(job));
 // What is open without a command: these two and the channel.
 for (const stream of [process.stdout, process.stderr]) stream.write('');

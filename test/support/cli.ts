@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { CliHosts, type CliResult } from './cli-hosts.ts';
 import { possibleKeys, serverUrl, uniqueName, uniqueRolePrefix } from './database.ts';
 import { bareEnvironment, emptyFolder } from './environment.ts';

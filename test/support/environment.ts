@@ -2,7 +2,7 @@
 // of `npm run dev`.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { compiledFolder } from './names.ts';
 
 /** Where commands run unless a test names another folder. Nothing is ever written to it. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { TestProject } from 'vitest/node';
 import { databaseKeys, definitionOf } from '../../src/databases.ts';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { forgetSettings } from './environment.ts';
 import { templateName } from './names.ts';

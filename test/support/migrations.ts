@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { migrationsFolder } from '../../src/migrations/journal.ts';
-import { packageRoot } from '../../src/package-root.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { afterFile } from './after-file.ts';
 import { emptyDatabase, openSessionPool } from './database.ts';
 import { compiledFolder } from './names.ts';

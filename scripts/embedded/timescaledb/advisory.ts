@@ -43,7 +43,7 @@ export class AdvisoryLocks implements AdvisoryKeys {
     }
   }
 
-  /** Makes the guarded functions, anew each time, because the keys are written into them. */
+  /** Creates the guarded functions, again each time, because the keys are written into them. */
   async guard(texts: string[]): Promise<void> {
     if (!texts.some((sql) => /pg_(?:try_)?advisory_(?:xact_)?lock/i.test(sql))) return;
     const keys = this.#others().flatMap((other) => [...other.turn.advisory.keys]);

@@ -84,7 +84,7 @@ export class Database {
     this.#applied = settings.fingerprint;
   }
 
-  /** Our own SQL with the superuser's rights; the next session's settings are applied anew after it. */
+  /** Our own SQL with the superuser's rights; the next session's settings are applied again after it. */
   async askAsSuperuser(sql: string): Promise<(string | null)[][]> {
     this.#applied = undefined;
     await this.ask('SET SESSION AUTHORIZATION postgres');

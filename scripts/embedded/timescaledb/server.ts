@@ -90,7 +90,7 @@ export class TimescaleServer {
     return this.#stopping;
   }
 
-  /** undefined when there is no such database. */
+  /** undefined when the database does not exist. */
   database(name: string): Database | undefined {
     if (!this.#folders.has(name)) return undefined;
     let database = this.#databases.get(name);

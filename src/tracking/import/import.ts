@@ -36,7 +36,7 @@ export interface ImportReject {
   /** Line of the text, from 1, or place among the points, from 0. */
   position: number;
   reason: string;
-  /** The line as it stood; none for points that were no text. */
+  /** The line as it was; none for points that were not text. */
   text?: string;
   /** The same, where it is no UTF-8 and `text` therefore not what stood there. */
   bytes?: Uint8Array;

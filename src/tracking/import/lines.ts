@@ -19,7 +19,7 @@ export async function* splitLines(source: AsyncIterable<string | Uint8Array>): A
   for await (const piece of toBytes(source)) {
     const bytes = rest.length > 0 ? Buffer.concat([rest, piece]) : piece;
     const end = bytes.lastIndexOf(lineFeed) + 1;
-    // A copy: a source may fill its buffer anew.
+    // A copy: a source may fill its buffer again.
     rest = Buffer.from(bytes.subarray(end));
     if (rest.length > longestLine) {
       throw new ValidationError(`A line is longer than ${longestLine} bytes: this is no CSV or NDJSON.`);
@@ -40,7 +40,7 @@ function readLines(bytes: Buffer): Lines {
     const found = bytes.indexOf(lineFeed, start);
     const end = found < 0 ? bytes.length : found;
     const line = bytes.subarray(start, end);
-    // A copy: a stream may fill its buffer anew.
+    // A copy: a stream may fill its buffer again.
     if (!isUtf8(line)) broken.set(index, Uint8Array.from(line));
     start = end + 1;
   }

@@ -103,7 +103,7 @@ function readLine(
 /** Quotes a value for a message: escaped, because it may be binary, and short. */
 const shorten = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
 
-/** Why a line is no point. Never leaves this file. */
+/** Why a line is not a point. Never leaves this file. */
 class Unfit extends Error {}
 
 function parseHeader(text: string, defaults: LocationDefaults): string[] {
