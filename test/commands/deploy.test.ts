@@ -56,8 +56,8 @@ describe('a deployment', () => {
   /** A backup that does what the test says. */
   const backup = (body: string) =>
     writeFileSync(
-      join(project.root, 'dist', 'scripts', 'backup-before.js'),
-      `import { AtrizDatabaseError } from '../src/errors.js';
+      join(project.root, 'dist', 'scripts', 'backup', 'before-deploy.js'),
+      `import { AtrizDatabaseError } from '../../src/errors.js';
        export const backupBefore = async (keys) => { ${body} };`,
     );
   const run = (...args: string[]) =>
