@@ -115,9 +115,11 @@ describe('up', () => {
 describe('the lock', () => {
   test('who waits says for whom, and gives up after the time it was given', async () => {
     const url = await emptyDatabase('atriz');
-    const slow = emptyFolder().add('0000_slow', 'SELECT pg_sleep(1.5);');
+    const slow = emptyFolder().add('0000_slow', 'SELECT pg_advisory_xact_lock(1);');
+    const gate = openSessionPool('atriz', url, { max: 1 });
+    await gate.query('SELECT pg_advisory_lock(1)');
     const holder = createDatabasePool({ connectionString: url, applicationName: 'the slow one' });
-    const running = migrate(holder, 'atriz', { folder: slow.path });
+    const running = migrate(holder, 'atriz', { folder: slow.path, lockTimeoutMs: 0 });
     const pool = openSessionPool('atriz', url);
     await expect.poll(() => exists(pool, 'drizzle.migration_history')).toBe(true);
 
@@ -125,7 +127,11 @@ describe('the lock', () => {
     expect(impatient).toBeInstanceOf(MigrationLockError);
     expect(String(impatient)).toMatch(/being migrated by pid \d+ \(the slow one.*since .*Z\)/);
     const told: string[] = [];
-    expect(await migrate(pool, 'atriz', { folder: slow.path, onWait: (who) => told.push(who) })).toEqual([]);
+    const onWait = (who: string) => {
+      told.push(who);
+      void gate.query('SELECT pg_advisory_unlock(1)').then();
+    };
+    expect(await migrate(pool, 'atriz', { folder: slow.path, onWait })).toEqual([]);
     expect(told).toHaveLength(1);
     expect(tags(await running)).toEqual(['0000_slow']);
     await holder.close();
