@@ -178,6 +178,7 @@ export class Sockets {
   /** Its listeners come before those of postgres.js, which then hears of the end what the server said. */
   #watch(socket: Socket, limit: Limit, host: Host): Socket {
     let isCancel = false;
+    let isClosed = false;
     let reason: Error | undefined;
     const messages = new MessageReader({
       onProcess: (pid) => {
@@ -192,7 +193,7 @@ export class Sockets {
     });
     const fail = (error: Error) => {
       reason ??= error;
-      if (messages.isLoggedIn) this.#awaitEnd(socket);
+      if (messages.isLoggedIn && !isClosed) this.#awaitEnd(socket);
       socket.destroy(error);
     };
     limit.onLate(fail);
@@ -206,11 +207,12 @@ export class Sockets {
       reason ??= error;
       if (messages.isLoggedIn) {
         losses.add(error);
-        this.#awaitEnd(socket);
+        if (!isClosed) this.#awaitEnd(socket);
       }
     });
     hearLastWords(socket);
     socket.once('close', () => {
+      isClosed = true;
       limit.clear();
       if (messages.isLoggedIn) this.#live -= 1;
       else if (!isCancel) {
@@ -230,7 +232,6 @@ export class Sockets {
   }
 
   #awaitEnd(socket: Socket): void {
-    if (socket.closed) return;
     // A turn later everybody who used it has heard: a transaction that still looked open would send COMMIT.
     const closed = new Promise((resolve) => socket.once('close', () => setImmediate(resolve)));
     const ending: Promise<unknown> = Promise.all([this.#ending, closed]).then(() => {

@@ -1,12 +1,38 @@
 // Connections that end under every kind of work, and servers that say nothing: each query ends, the pool goes on and closes.
 import { once } from 'node:events';
-import { createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { ConnectionError, createDatabasePool, type Pool, withTransaction } from '../../src/index.ts';
 import { emptyDatabase, openSessionPool, serverUrl } from '../support/database.ts';
 import { failure } from '../support/failure.ts';
+
+/** Sends queries in every turn of the event loop while `end` ends their connections. Each must end, too. */
+async function keepComing(ways: readonly (() => Promise<unknown>)[], end: () => Promise<unknown>) {
+  let turnsLeft = Number.POSITIVE_INFINITY;
+  const ending = end().finally(() => {
+    turnsLeft = 20;
+  });
+  const outcomes: Promise<unknown>[] = [];
+  let running = 0;
+  for (; turnsLeft > 0; turnsLeft -= 1) {
+    // More would only wait for the server.
+    for (const way of running < 40 ? ways : []) {
+      running += 1;
+      outcomes.push(
+        failure(way()).finally(() => {
+          running -= 1;
+        }),
+      );
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await ending;
+  for (const error of await Promise.all(outcomes)) {
+    if (error !== undefined) expect(error).toBeInstanceOf(ConnectionError);
+  }
+}
 
 describe('a connection that is lost', () => {
   let url: string;
@@ -112,28 +138,7 @@ describe('a connection that is lost', () => {
         () => withTransaction(three, (outer) => withTransaction(outer, async () => undefined)),
       ];
       expect(await Promise.all(ways.map((way) => failure(way())))).toEqual(ways.map(() => undefined));
-      let turnsLeft = Number.POSITIVE_INFINITY;
-      const ending = endSessions().finally(() => {
-        turnsLeft = 20;
-      });
-      const outcomes: Promise<unknown>[] = [];
-      let running = 0;
-      for (; turnsLeft > 0; turnsLeft -= 1) {
-        // More would only wait for the server.
-        for (const way of running < 40 ? ways : []) {
-          running += 1;
-          outcomes.push(
-            failure(way()).finally(() => {
-              running -= 1;
-            }),
-          );
-        }
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-      await ending;
-      for (const error of await Promise.all(outcomes)) {
-        if (error !== undefined) expect(error).toBeInstanceOf(ConnectionError);
-      }
+      await keepComing(ways, endSessions);
     }
   });
 
@@ -189,6 +194,18 @@ describe('a server that', () => {
     return { url: `postgresql://u@127.0.0.1:${port}/atriz_db${parameters}`, sockets };
   };
 
+  /** A server of TCP that passes on what client and server say, while `passes`. */
+  const passOn = async (passes: () => boolean) => {
+    const { hosts, user, password } = parseDatabaseUrl(serverUrl('core', 'postgres'), 'server');
+    const { url, sockets } = await listen((socket) => {
+      const server = connect(hosts[0]?.port ?? 0, hosts[0]?.host);
+      server.on('data', (bytes) => passes() && socket.write(bytes)).on('error', () => undefined);
+      socket.on('data', (bytes) => passes() && server.write(bytes)).on('close', () => server.destroy());
+    });
+    const login = `${user ?? 'postgres'}${password ? `:${password}` : ''}`;
+    return { connectionString: url.replace('u@', `${login}@`).replace('atriz_db', 'postgres'), sockets };
+  };
+
   test.each(['', '?sslmode=require'])(
     'hangs up at once fails each query, once a connection (%j)',
     async (mode) => {
@@ -231,17 +248,24 @@ describe('a server that', () => {
     expect(sockets).toHaveLength(before);
   });
 
+  test('is behind a network that resets idle connections: a query that comes meanwhile ends, whenever it comes', async () => {
+    const { connectionString, sockets } = await passOn(() => true);
+    await using one = createDatabasePool({ connectionString, max: 1 });
+    await using two = createDatabasePool({ connectionString, max: 1 });
+    const ways = [() => one.query('SELECT 1'), () => withTransaction(two, async () => undefined)];
+    for (let turns = 0; turns < 60; turns += 1) {
+      for (const way of ways) while (await failure(way())) await sleep(1);
+      for (const socket of sockets.splice(0)) socket.resetAndDestroy();
+      for (let turn = 0; turn < turns % 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+      for (const error of await Promise.all(ways.map((way) => failure(way())))) {
+        if (error !== undefined) expect(error).toBeInstanceOf(ConnectionError);
+      }
+    }
+  });
+
   test('falls silent under a query does not keep the pool from closing, nor its socket open', async () => {
-    const { hosts, user, password } = parseDatabaseUrl(serverUrl('core', 'postgres'), 'server');
-    const { connect } = await import('node:net');
     let isSilent = false;
-    const { url, sockets } = await listen((socket) => {
-      const server = connect(hosts[0]?.port ?? 0, hosts[0]?.host);
-      server.on('data', (bytes) => isSilent || socket.write(bytes)).on('error', () => undefined);
-      socket.on('data', (bytes) => isSilent || server.write(bytes)).on('close', () => server.destroy());
-    });
-    const login = `${user ?? 'postgres'}${password ? `:${password}` : ''}`;
-    const connectionString = url.replace('u@', `${login}@`).replace('atriz_db', 'postgres');
+    const { connectionString, sockets } = await passOn(() => !isSilent);
     const db = createDatabasePool({ connectionString, max: 1 });
     await db.query('SELECT 1');
     isSilent = true;
