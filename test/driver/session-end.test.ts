@@ -34,7 +34,8 @@ describeWith(['sessions'], 'the server says why it ends a session', () => {
   });
 
   const end = async (text: string) => {
-    const sessions = 'FROM pg_stat_activity WHERE query LIKE $1 AND pid <> pg_backend_pid()';
+    const sessions =
+      'FROM pg_stat_activity WHERE datname = current_database() AND query LIKE $1 AND pid <> pg_backend_pid()';
     while (
       (await admin.query(`SELECT pg_terminate_backend(pid) ${sessions}`, [`%${text}%`])).rowCount === 0
     ) {
