@@ -1,11 +1,10 @@
-// Small JSON files that other processes read: written to a temporary name and renamed, so that nobody sees half of one.
-import { readFile, rename, writeFile } from 'node:fs/promises';
+// Small JSON files that other processes read, replaced whole, so that nobody sees half of one.
+import { readFile } from 'node:fs/promises';
+import writeFileAtomic from 'write-file-atomic';
 
-export async function writeJson(path: string, value: unknown): Promise<void> {
-  const aside = `${path}.${process.pid}.tmp`;
-  await writeFile(aside, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 });
-  await rename(aside, path);
-}
+/** Of calls that overlap, the last one stays. */
+export const writeJson = (path: string, value: unknown): Promise<void> =>
+  writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 });
 
 /** undefined where the file is missing or is not JSON: all that is kept this way can be created again. */
 export async function readJson(path: string): Promise<unknown> {

@@ -34,7 +34,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
       url: definitionOf(key).extensions.length > 0 ? server.tracking : server.plain,
     }));
   const made = templates.map(({ key, name, url }) => createTemplate(key, name, url, server));
-  await Promise.all([compiled, ...made]);
+  try {
+    await Promise.all([compiled, ...made]);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
   return async () => {
     await Promise.all(templates.map(({ name, url }) => query(url, `DROP DATABASE "${name}" WITH (FORCE)`)));
     const left = await Promise.all([leftOver(server.plain, run), leftOver(server.tracking, run)]);
