@@ -112,7 +112,7 @@ type Pools = { readonly [Key in 'core' | 'tracking' | 'mextrack']: Pool } & Asyn
 function openPools(urls: readonly ClusterUrl[]): Pools {
   const open = (key: DatabaseKey) =>
     createDatabasePool({
-      database: key,
+      key: key,
       connectionString: urls.find((entry) => entry.key === key)?.url,
       schema: definitionOf(key).schema,
     });

@@ -3,6 +3,8 @@
 /** Base of every error that this package throws on purpose. */
 export class AtrizDatabaseError extends Error {
   override readonly name: string = 'AtrizDatabaseError';
+  /** Stable, for programs: a word such as `VALIDATION`; of a ConnectionError the network's or the server's code. */
+  readonly code: string = 'FAILED';
   /** The exit code with which the command line ends: 1 failed, 2 usage or configuration, 3 out of step. */
   readonly exitCode: 1 | 2 | 3 = 1;
 }
@@ -10,6 +12,7 @@ export class AtrizDatabaseError extends Error {
 /** A setting, an argument or an option is missing or wrong. */
 export class ConfigurationError extends AtrizDatabaseError {
   override readonly name = 'ConfigurationError';
+  override readonly code = 'CONFIGURATION';
   override readonly exitCode = 2;
 }
 
@@ -19,7 +22,7 @@ export class ConnectionError extends AtrizDatabaseError {
   /** Name of the database. */
   readonly database: string;
   /** `ECONNREFUSED`, `CONNECT_TIMEOUT`, or PostgreSQL's SQLSTATE such as `28P01`. */
-  readonly code: string;
+  override readonly code: string;
 
   constructor(message: string, details: { database: string; code: string; cause?: unknown }) {
     super(message, { cause: details.cause });
@@ -31,17 +34,32 @@ export class ConnectionError extends AtrizDatabaseError {
 /** A value given to a function is outside of what it accepts. */
 export class ValidationError extends AtrizDatabaseError {
   override readonly name: string = 'ValidationError';
+  override readonly code: string = 'VALIDATION';
   override readonly exitCode = 2;
 }
 
 /** The server has no TimescaleDB, or the database has not enabled it. */
 export class TimescaleMissingError extends AtrizDatabaseError {
   override readonly name = 'TimescaleMissingError';
+  override readonly code = 'TIMESCALE_MISSING';
+}
+
+/** A transaction could not be committed, because a statement of it failed that its caller did not await. */
+export class TransactionRolledBackError extends AtrizDatabaseError {
+  override readonly name = 'TransactionRolledBackError';
+  override readonly code = 'TRANSACTION_ROLLED_BACK';
+}
+
+/** An erasure stopped before its end: run it again. What it has erased stays erased. */
+export class ErasureError extends AtrizDatabaseError {
+  override readonly name = 'ErasureError';
+  override readonly code = 'ERASURE_STOPPED';
 }
 
 /** A migration failed, or the folder and the database disagree. */
 export class MigrationError extends AtrizDatabaseError {
   override readonly name: string = 'MigrationError';
+  override readonly code: string = 'MIGRATION_FAILED';
   readonly database: string;
   /** Tag of the migration, e.g. `0001_triggers`. */
   readonly migration: string | undefined;
@@ -62,12 +80,14 @@ export class MigrationError extends AtrizDatabaseError {
 /** Files and database disagree in a way that a person must judge: edited, out of order, pending. */
 export class OutOfStepError extends MigrationError {
   override readonly name: string = 'OutOfStepError';
+  override readonly code: string = 'OUT_OF_STEP';
   override readonly exitCode = 3;
 }
 
 /** `user_id` points to nobody in atriz_core, or to somebody who may not act. */
 export class UserReferenceError extends AtrizDatabaseError {
   override readonly name = 'UserReferenceError';
+  override readonly code = 'USER_REFERENCE';
   readonly userId: string;
   readonly reason: 'unknown' | 'inactive';
 
@@ -85,6 +105,7 @@ export class UserReferenceError extends AtrizDatabaseError {
 /** Some ids of a batch are not allowed in `user_id`. */
 export class UserReferencesError extends AtrizDatabaseError {
   override readonly name = 'UserReferencesError';
+  override readonly code = 'USER_REFERENCES';
   /** Every id that failed, once. */
   readonly failures: readonly { userId: string; reason: UserReferenceError['reason'] | 'no uuid' }[];
 
@@ -96,11 +117,12 @@ export class UserReferencesError extends AtrizDatabaseError {
   }
 }
 
-/** SQLSTATE of a PostgreSQL error, wherever it hides in a chain of causes. */
+/** SQLSTATE of a PostgreSQL error or code of a connection's, wherever it is in a chain of causes. */
 export function sqlState(error: unknown): string | undefined {
   for (let current = error; current instanceof Error; current = current.cause) {
     const { code } = current as Error & { code?: unknown };
-    if (typeof code === 'string') return code;
+    const isOurs = current instanceof AtrizDatabaseError && !(current instanceof ConnectionError);
+    if (typeof code === 'string' && !isOurs) return code;
   }
   return undefined;
 }

@@ -4,11 +4,11 @@ import { ConfigurationError, ConnectionError, sqlState } from './errors.ts';
 import { readApplied } from './migrations/applied.ts';
 import { type MigrationsFolder, readFolder } from './migrations/journal.ts';
 import { compareMigrations } from './migrations/state.ts';
-import { Pool, type PoolUse } from './pool.ts';
+import { Pool, type PoolStats } from './pool.ts';
 
 export interface HealthOptions {
   /** Longest wait for all answers, in milliseconds. Default 2,000. */
-  timeout?: number | undefined;
+  timeoutMs?: number | undefined;
 }
 
 export interface DatabaseHealth {
@@ -18,7 +18,7 @@ export interface DatabaseHealth {
   /** From the question to the answer in milliseconds, the wait for a connection included; null without one. */
   readonly latencyMs: number | null;
   /** When the question was asked, not counting itself. */
-  readonly pool: PoolUse;
+  readonly pool: PoolStats;
   /** Why it is not reachable, without passwords. Names hosts: for logs, not for strangers. */
   readonly error: string | null;
 }
@@ -52,20 +52,20 @@ const probes = new WeakMap<Pool, Probe>();
 const folders = new Map<DatabaseKey, MigrationsFolder>();
 
 /**
- * Asks each database one question, in one round trip, side by side. Answers within `timeout`, and does not
+ * Asks each database one question, in one round trip, side by side. Answers within `timeoutMs`, and does not
  * throw, whatever the servers do. Pools without a key of the registry are only asked whether they answer.
- * @throws ConfigurationError for a timeout that is not a number of milliseconds.
+ * @throws ConfigurationError for a timeoutMs that is not a number of milliseconds.
  */
 export async function checkHealth(
   db: Pool | Readonly<Record<string, Pool>>,
-  { timeout = 2_000 }: HealthOptions = {},
+  { timeoutMs = 2_000 }: HealthOptions = {},
 ): Promise<Health> {
-  if (!(timeout >= 0)) {
-    throw new ConfigurationError(`timeout is ${timeout}: use a number of milliseconds, 0 or more.`);
+  if (!(timeoutMs >= 0)) {
+    throw new ConfigurationError(`timeoutMs is ${timeoutMs}: use a number of milliseconds, 0 or more.`);
   }
   const pools: [string, Pool][] = db instanceof Pool ? [[db.key ?? db.name, db]] : Object.entries(db);
   const results = await Promise.all(
-    pools.map(async ([name, pool]) => [name, await checkPool(pool, timeout)] as const),
+    pools.map(async ([name, pool]) => [name, await checkPool(pool, timeoutMs)] as const),
   );
   return {
     isHealthy: results.every(([, { isReachable, isMigrated }]) => isReachable && isMigrated !== false),
@@ -73,22 +73,22 @@ export async function checkHealth(
   };
 }
 
-async function checkPool(pool: Pool, timeout: number): Promise<DatabaseHealth> {
-  const use = pool.use;
+async function checkPool(pool: Pool, timeoutMs: number): Promise<DatabaseHealth> {
+  const { stats } = pool;
   let timer: NodeJS.Timeout | undefined;
   const tooLate = new Promise<never>((_, reject) => {
-    const expire = () => reject(new Error(tooLateMessage(pool, use, timeout)));
-    if (timeout <= longestTimer) timer = setTimeout(expire, timeout);
+    const expire = () => reject(new Error(tooLateMessage(pool, stats, timeoutMs)));
+    if (timeoutMs <= longestTimer) timer = setTimeout(expire, timeoutMs);
   });
   try {
     const answer = await Promise.race([probe(pool), tooLate]);
-    return { isReachable: true, ...answer, pool: use, error: null };
+    return { isReachable: true, ...answer, pool: stats, error: null };
   } catch (error) {
     return {
       isReachable: false,
       isMigrated: null,
       latencyMs: null,
-      pool: use,
+      pool: stats,
       error: error instanceof Error ? error.message : String(error),
     };
   } finally {
@@ -96,10 +96,10 @@ async function checkPool(pool: Pool, timeout: number): Promise<DatabaseHealth> {
   }
 }
 
-const tooLateMessage = ({ name }: Pool, { inUse, max, waiting }: PoolUse, timeout: number): string =>
+const tooLateMessage = ({ name }: Pool, { inUse, max, waiting }: PoolStats, timeoutMs: number): string =>
   inUse === max
-    ? `${name}: all ${max} connections of the pool are in use and ${waiting} more wait, still after ${timeout} ms.`
-    : `${name}: no answer came within ${timeout} ms.`;
+    ? `${name}: all ${max} connections of the pool are in use and ${waiting} more wait, still after ${timeoutMs} ms.`
+    : `${name}: no answer came within ${timeoutMs} ms.`;
 
 function probe(pool: Pool): Promise<Answer> {
   const running = probes.get(pool);

@@ -3,8 +3,15 @@
 export { type DatabaseDefinition, type DatabaseKey, databaseKeys, databases } from './databases.ts';
 export * from './errors.ts';
 export { checkHealth, type DatabaseHealth, type Health, type HealthOptions } from './health.ts';
-export type { Database, DatabasePoolOptions, PoolUse, QueryResult } from './pool.ts';
-export { createDatabasePool, Pool } from './pool.ts';
+export {
+  type AnyDatabase,
+  createDatabasePool,
+  type Database,
+  type DatabasePoolOptions,
+  type Pool,
+  type PoolStats,
+  type QueryResult,
+} from './pool.ts';
 export type { SeedFunction } from './seed.ts';
 export {
   addCompressionPolicy,
@@ -18,4 +25,4 @@ export {
   refreshContinuousAggregate,
 } from './timescale/timescale.ts';
 export { getHourlyStats, getRecentLocations, recordLocation, recordLocations } from './tracking/index.ts';
-export { Transaction, type TransactionOptions, withTransaction } from './transaction.ts';
+export { type Transaction, type TransactionOptions, withTransaction } from './transaction.ts';

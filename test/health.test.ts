@@ -17,12 +17,12 @@ const healthy = {
 const timeoutMs = 60_000;
 /** The one database of an answer. */
 const only = async (pool: Pool, timeoutMs: number) =>
-  Object.values((await checkHealth(pool, { timeout: timeoutMs })).databases)[0];
+  Object.values((await checkHealth(pool, { timeoutMs })).databases)[0];
 
 test('one pool, or several under the names that they were given', async () => {
-  expect(await checkHealth(db, { timeout: timeoutMs })).toEqual({ isHealthy: true, databases: { atriz: healthy } });
+  expect(await checkHealth(db, { timeoutMs })).toEqual({ isHealthy: true, databases: { atriz: healthy } });
   const core = openPool('core', await migratedDatabase('core'), { max: 3 });
-  expect(await checkHealth({ users: core, app: db }, { timeout: timeoutMs })).toEqual({
+  expect(await checkHealth({ users: core, app: db }, { timeoutMs })).toEqual({
     isHealthy: true,
     databases: { users: { ...healthy, pool: { ...healthy.pool, max: 3 } }, app: healthy },
   });
@@ -30,12 +30,12 @@ test('one pool, or several under the names that they were given', async () => {
 
 test('a database that is not migrated is not healthy, and one without a key is only asked whether it answers', async () => {
   const empty = openPool('pshop', await emptyDatabase('pshop'));
-  expect(await checkHealth({ empty, db }, { timeout: timeoutMs })).toMatchObject({
+  expect(await checkHealth({ empty, db }, { timeoutMs })).toMatchObject({
     isHealthy: false,
     databases: { empty: { isReachable: true, isMigrated: false }, db: healthy },
   });
   await using other = createDatabasePool({ connectionString: url });
-  expect(await checkHealth(other, { timeout: timeoutMs })).toMatchObject({
+  expect(await checkHealth(other, { timeoutMs })).toMatchObject({
     isHealthy: true,
     databases: { [other.name]: { isReachable: true, isMigrated: null } },
   });
@@ -47,8 +47,8 @@ test('a role that may not read the migrations hears that the database answers', 
   try {
     const asRole = new URL(url);
     [asRole.username, asRole.password] = [role, 'x'];
-    await using pool = createDatabasePool({ database: 'atriz', connectionString: asRole.href });
-    expect(await checkHealth(pool, { timeout: timeoutMs })).toMatchObject({
+    await using pool = createDatabasePool({ key: 'atriz', connectionString: asRole.href });
+    expect(await checkHealth(pool, { timeoutMs })).toMatchObject({
       isHealthy: true,
       databases: { atriz: { isReachable: true, isMigrated: null } },
     });
@@ -62,7 +62,7 @@ test('a server or a database that is not there is said without its password', as
     connectionString: 'postgresql://a:secret@127.0.0.1:1/atriz_db',
   });
   await using missing = createDatabasePool({ connectionString: serverUrl('atriz', uniqueName('atriz')) });
-  const health = await checkHealth({ nowhere, missing }, { timeout: timeoutMs });
+  const health = await checkHealth({ nowhere, missing }, { timeoutMs });
   expect(health).toMatchObject({
     isHealthy: false,
     databases: {
@@ -83,12 +83,12 @@ test.each([Number.POSITIVE_INFINITY, 2 ** 31])('a timeout of %d is as good as no
 });
 
 test('a timeout that is not a time is refused', async () => {
-  await expect(checkHealth(db, { timeout: Number.NaN })).rejects.toThrow('timeout is NaN');
-  await expect(checkHealth(db, { timeout: -1 })).rejects.toThrow('timeout is -1');
+  await expect(checkHealth(db, { timeoutMs: Number.NaN })).rejects.toThrow('timeoutMs is NaN');
+  await expect(checkHealth(db, { timeoutMs: -1 })).rejects.toThrow('timeoutMs is -1');
 });
 
 test('a closed pool is not healthy', async () => {
-  const closed = createDatabasePool({ database: 'atriz', connectionString: url });
+  const closed = createDatabasePool({ key: 'atriz', connectionString: url });
   await closed.close();
   expect(await only(closed, timeoutMs)).toMatchObject({
     isReachable: false,
@@ -97,13 +97,13 @@ test('a closed pool is not healthy', async () => {
 });
 
 test('a pool whose connections are all taken: the timeout holds, the use is told, and nothing piles up', async () => {
-  await using small = createDatabasePool({ database: 'atriz', connectionString: url, max: 2 });
+  await using small = createDatabasePool({ key: 'atriz', connectionString: url, max: 2 });
   const pool = small;
   let release: () => void = () => undefined;
   const held = new Promise<void>((resolve) => {
     release = resolve;
   });
-  const transactions = [1, 2, 3].map(() => pool.begin('', async () => await held));
+  const transactions = [1, 2, 3].map(() => pool.sql.begin(async () => await held));
   const use = { inUse: 2, max: 2, waiting: 1 };
   expect(await only(pool, 50)).toMatchObject({
     isReachable: false,
@@ -112,11 +112,11 @@ test('a pool whose connections are all taken: the timeout holds, the use is told
   });
   // The first question still waits; the others wait for the same answer.
   await Promise.all([only(pool, 10), only(pool, 10), only(pool, 10)]);
-  expect(pool.use).toEqual({ ...use, waiting: 2 });
+  expect(pool.stats).toEqual({ ...use, waiting: 2 });
   release();
   await Promise.all(transactions);
   expect(await only(pool, timeoutMs)).toMatchObject({ isReachable: true, isMigrated: true });
-  expect(pool.use).toEqual({ inUse: 0, max: 2, waiting: 0 });
+  expect(pool.stats).toEqual({ inUse: 0, max: 2, waiting: 0 });
 });
 
 describe('a server that accepts and says nothing', () => {
@@ -134,12 +134,12 @@ describe('a server that accepts and says nothing', () => {
   test('is not waited for longer than the timeout, beside one that answers', async () => {
     const { port } = server.address() as { port: number };
     const hung = createDatabasePool({
-      database: 'core',
+      key: 'core',
       connectionString: `postgresql://postgres@127.0.0.1:${port}/atriz_core`,
       connectTimeoutMs: timeoutMs,
     });
     // Long enough for the other database on a busy machine.
-    expect(await checkHealth({ hung, db }, { timeout: 5_000 })).toMatchObject({
+    expect(await checkHealth({ hung, db }, { timeoutMs: 5_000 })).toMatchObject({
       isHealthy: false,
       databases: {
         hung: { isReachable: false, error: 'atriz_core: no answer came within 5000 ms.' },

@@ -11,8 +11,17 @@ const folder = mkdtempSync(join(tmpdir(), 'atriz-consumer-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const consumer = `
-import { createDatabasePool, databaseKeys, withTransaction, type SeedFunction } from '@atriz/database';
-import { hashPassword, verifyPassword } from '@atriz/database/auth';
+import {
+  AtrizDatabaseError,
+  createDatabasePool,
+  type DatabaseKey,
+  databaseKeys,
+  type Pool,
+  type PoolStats,
+  type SeedFunction,
+  withTransaction,
+} from '@atriz/database';
+import { assignRole, hashPassword, verifyPassword } from '@atriz/database/auth';
 import { getMigrationStatus, migrate } from '@atriz/database/migrations';
 import { requireUser } from '@atriz/database/references';
 import * as atriz from '@atriz/database/schema/atriz';
@@ -25,8 +34,18 @@ import { getHourlyStats, recordLocations } from '@atriz/database/tracking';
 const seed: SeedFunction = async (pool) => {
   await pool.query('SELECT 1');
 };
-const db = createDatabasePool({ database: 'core', connectionString: process.env.CONSUMER_URL });
+const texts: string[] = [];
+const logger = { logQuery: (text: string) => void texts.push(text) };
+const db = createDatabasePool({ key: 'core', connectionString: process.env.CONSUMER_URL, logger, casing: 'snake_case' });
 await seed(db.pool);
+const any: readonly Pool[] = databaseKeys.map((key: DatabaseKey) =>
+  createDatabasePool({ key, connectionString: process.env.CONSUMER_URL }),
+);
+// @ts-expect-error a connection for session locks is not for applications
+db.dedicated;
+const older: Pool = createDatabasePool({ database: 'core', connectionString: process.env.CONSUMER_URL });
+const failureCode = async (work: Promise<unknown>) =>
+  work.then(() => '', (error: unknown) => (error instanceof AtrizDatabaseError ? error.code : String(error)));
 const user: User = await withTransaction(db, async (transaction) => {
   const [row] = await transaction.orm
     .insert(users)
@@ -38,18 +57,24 @@ const user: User = await withTransaction(db, async (transaction) => {
 const found = await db.orm.query.users.findFirst({ with: { userRoles: true } });
 // @ts-expect-error the row type knows its columns
 found?.noSuchColumn;
+const asked = await db.orm.transaction((tx) => requireUser(tx, user.id));
+const refused = await failureCode(db.orm.transaction((tx) => assignRole(tx, user.id, 'no such role')));
+const stats: PoolStats = db.stats;
 const { pending } = await getMigrationStatus(db, 'core');
 console.log(
   JSON.stringify({
     databases: databaseKeys.length,
-    user: await requireUser(db, user.id) === found?.id,
+    user: (await requireUser(db, user.id)) === found?.id && asked === user.id,
+    refused,
+    stats,
+    logged: texts.some((text) => text.startsWith('insert into "users"')),
     password: await verifyPassword('secret', user.passwordHash),
     pending: pending.length,
     applied: (await migrate(db, 'core')).length,
     objects: [atriz.userProfiles, mextrack.vehicles, pshop.orders, locationHourly, getHourlyStats, recordLocations].every(Boolean),
   }),
 );
-await db.close();
+await Promise.all([db, older, ...any].map((pool) => pool.close()));
 `;
 
 // One import without any setting: no subpath may open a connection or read the environment.
@@ -107,6 +132,9 @@ test('npm pack, install, compile in strict mode, run; and the command line comes
   expect(JSON.parse(main.stdout)).toEqual({
     databases: 5,
     user: true,
+    refused: 'UNKNOWN_ROLE',
+    stats: { inUse: 0, max: 10, waiting: 0 },
+    logged: true,
     password: true,
     pending: 0,
     applied: 0,

@@ -25,7 +25,7 @@ export interface TrackingBenchOptions {
 export async function benchTracking({ url, rows, rounds, out = '.' }: TrackingBenchOptions): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'atriz-bench-'));
   const measure = async (_: Pool, scratch: string) => {
-    await using db = createDatabasePool({ database: 'tracking', connectionString: scratch, max: 4 });
+    await using db = createDatabasePool({ key: 'tracking', connectionString: scratch, max: 4 });
     const description = await prepareTracking(db);
     console.log(`${description}\n`);
     const events = fleetRows({ rows, devices: 1_000 });

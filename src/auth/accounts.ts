@@ -1,5 +1,7 @@
 // Accounts: registering, passwords, and what the tokens in e-mails are for.
+
 import { UserReferenceError, ValidationError } from '../errors.ts';
+import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 import {
   isStorable,
@@ -16,7 +18,7 @@ import { forgetFailures, forgiveAttempt } from './login-attempts.ts';
 import { hashPassword, requirePassword } from './passwords.ts';
 import { revokeTokens } from './revoke.ts';
 import { assignRole } from './roles.ts';
-import { type CoreDatabase, consumeToken, verifyToken } from './tokens.ts';
+import { consumeToken, verifyToken } from './tokens.ts';
 import { type AuthenticatedUser, userColumns } from './users.ts';
 
 const maxNameLength = 1_000;
@@ -40,7 +42,7 @@ export interface CostOptions {
  * @throws EmailTakenError, UnknownRoleError, ValidationError.
  */
 export async function createUser(
-  coreDb: CoreDatabase,
+  coreDb: AnyDatabase,
   account: NewAccount,
   options: CostOptions = {},
 ): Promise<AuthenticatedUser> {
@@ -78,7 +80,7 @@ export type PasswordChange = { ok: true; revokedTokens: number } | LoginFailure;
  * `hashPassword` refuses and for other arguments.
  */
 export async function changePassword(
-  coreDb: CoreDatabase,
+  coreDb: AnyDatabase,
   change: { userId: string; currentPassword: string; newPassword: string } & Origin,
   options: AuthenticateOptions = {},
 ): Promise<PasswordChange> {
@@ -87,9 +89,10 @@ export async function changePassword(
   const origin = { address: parseAddress(ipAddress), userAgent: parseUserAgent(userAgent) };
   const current = requireString(currentPassword, 'currentPassword');
   requirePassword(newPassword);
-  const { rows } = await coreDb.primary.query<{ email: string }>('SELECT email FROM users WHERE id = $1', [
-    id,
-  ]);
+  const { rows } = await databaseOf(coreDb).primary.query<{ email: string }>(
+    'SELECT email FROM users WHERE id = $1',
+    [id],
+  );
   if (!rows[0]) throw new UserReferenceError(id, 'unknown');
   const checked = await checkPassword(coreDb, { email: rows[0].email, ...origin }, current, options);
   if (!checked.ok) return checked;
@@ -109,7 +112,7 @@ export async function changePassword(
  * @throws UserReferenceError for an unknown user, ValidationError.
  */
 export async function setPassword(
-  coreDb: CoreDatabase,
+  coreDb: AnyDatabase,
   userId: string,
   password: string,
   options: CostOptions = {},
@@ -129,7 +132,7 @@ export async function setPassword(
  * @throws TokenError, ValidationError for a password that `hashPassword` refuses.
  */
 export async function resetPassword(
-  coreDb: CoreDatabase,
+  coreDb: AnyDatabase,
   token: string,
   password: string,
   options: CostOptions = {},
@@ -152,7 +155,7 @@ export async function resetPassword(
  * changes an e-mail, it should revoke the tokens of this type, which went to the old one.
  * @throws TokenError, ValidationError for a value that is not a string.
  */
-export async function verifyEmail(coreDb: CoreDatabase, token: string): Promise<AuthenticatedUser> {
+export async function verifyEmail(coreDb: AnyDatabase, token: string): Promise<AuthenticatedUser> {
   return await withTransaction(coreDb, async (transaction) => {
     const { userId } = await consumeToken(transaction, token, 'email_verification');
     await transaction.query('UPDATE users SET email_verified = true WHERE id = $1', [userId]);

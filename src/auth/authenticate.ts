@@ -1,5 +1,5 @@
 // Logging in: the same work and the same answer for every failed login.
-import type { Database } from '../pool.ts';
+import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { parseAddress, parseEmail, parseUserAgent, requireFields, requireString } from './arguments.ts';
 import {
   type Attempter,
@@ -57,7 +57,7 @@ export type Login = { ok: true; user: AuthenticatedUser } | LoginFailure;
  * @throws ValidationError for arguments of a wrong type, an address that is none, a cost out of range.
  */
 export async function authenticate(
-  coreDb: Database,
+  coreDb: AnyDatabase,
   credentials: Credentials,
   options: AuthenticateOptions = {},
 ): Promise<Login> {
@@ -95,7 +95,7 @@ interface Match {
 
 /** Whether the password is that of an active user, within the limits. Forgiving the attempt is up to the caller. */
 export async function checkPassword(
-  coreDb: Database,
+  coreDb: AnyDatabase,
   { email, ...origin }: Omit<Attempter, 'email'> & { email: string | undefined },
   password: string,
   options: AuthenticateOptions,
@@ -114,27 +114,28 @@ export async function checkPassword(
 
 /** The active user of this e-mail and password. An unknown e-mail takes as much work. */
 async function findMatch(
-  coreDb: Database,
+  coreDb: AnyDatabase,
   { email }: Attempter,
   password: string,
   cost: number,
 ): Promise<Match | undefined> {
-  const { rows } = await coreDb.primary.query<{ id: string; password_hash: string; is_active: boolean }>(
-    'SELECT id, password_hash, is_active FROM users WHERE email = $1',
-    [email],
-  );
+  const { rows } = await databaseOf(coreDb).primary.query<{
+    id: string;
+    password_hash: string;
+    is_active: boolean;
+  }>('SELECT id, password_hash, is_active FROM users WHERE email = $1', [email]);
   const [user] = rows;
   const matches = await comparePassword(password, user?.password_hash, cost);
   return matches && user?.is_active ? { userId: user.id, passwordHash: user.password_hash } : undefined;
 }
 
 async function recordLogin(
-  coreDb: Database,
+  coreDb: AnyDatabase,
   { userId, passwordHash, cost }: Match & { cost: number },
   password: string,
 ): Promise<AuthenticatedUser | undefined> {
   const renewed = isOutdated(passwordHash, cost) ? await hashPassword(password, cost) : passwordHash;
-  const { rows } = await coreDb.query<AuthenticatedUser>(
+  const { rows } = await databaseOf(coreDb).query<AuthenticatedUser>(
     `WITH login AS (
        UPDATE users SET last_login_at = clock_timestamp(), password_hash = $3
        WHERE id = $1 AND is_active AND password_hash = $2

@@ -24,6 +24,7 @@ const tokenFailures: Readonly<Record<TokenFailure, string>> = {
 /** A token opens nothing. `reason` is for logs; the caller needs to know no more than that. */
 export class TokenError extends AtrizDatabaseError {
   override readonly name = 'TokenError';
+  override readonly code = 'INVALID_TOKEN';
   readonly reason: TokenFailure;
 
   constructor(reason: TokenFailure) {
@@ -35,6 +36,7 @@ export class TokenError extends AtrizDatabaseError {
 /** atriz_core does not have a role of this name. */
 export class UnknownRoleError extends AtrizDatabaseError {
   override readonly name = 'UnknownRoleError';
+  override readonly code = 'UNKNOWN_ROLE';
   readonly role: string;
 
   constructor(role: string) {
@@ -48,6 +50,7 @@ export class UnknownRoleError extends AtrizDatabaseError {
 /** Somebody has this e-mail already, in whatever case it is written. */
 export class EmailTakenError extends AtrizDatabaseError {
   override readonly name = 'EmailTakenError';
+  override readonly code = 'EMAIL_TAKEN';
   readonly email: string;
 
   constructor(email: string) {

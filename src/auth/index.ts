@@ -25,7 +25,6 @@ export { type RotateOptions, rotateRefreshToken } from './refresh.ts';
 export { revokeToken, revokeUserTokens } from './revoke.ts';
 export { assignRole, getUserRoles, hasRole, removeRole } from './roles.ts';
 export {
-  type CoreDatabase,
   consumeToken,
   type IssuedToken,
   type IssueTokenOptions,

@@ -1,6 +1,7 @@
 // Failed logins, counted and limited in the database for each account and each address.
+
 import { createHash } from 'node:crypto';
-import type { Database } from '../pool.ts';
+import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireFields, requireInteger } from './arguments.ts';
 
 /** `failures` at once, then one more whenever `windowMs / failures` have passed. */
@@ -72,12 +73,12 @@ const stepMs = ({ failures, windowMs }: LoginLimit): number => Math.floor(window
  * a limited address adds nothing to accounts and two attempts cannot wait for each other.
  */
 export async function countAttempt(
-  db: Database,
+  db: AnyDatabase,
   { email, address, userAgent }: Attempter,
   limits: LoginLimits,
 ): Promise<Counted> {
   const account = accountOf(email);
-  const { rows } = await db.query<{
+  const { rows } = await databaseOf(db).query<{
     address: string | null;
     known: string | null;
     limitedType: string;
@@ -98,7 +99,7 @@ export async function countAttempt(
     return { attempt: { address: row.address, account, known, countedAs } };
   }
   const limit = row?.limitedType === 'address' ? limits.address : limits.account;
-  const wait = await db.primary.query<{ ms: number }>(
+  const wait = await databaseOf(db).primary.query<{ ms: number }>(
     `SELECT ceil(extract(epoch FROM forgiven_at - clock_timestamp()) * 1000)::float8 AS ms
      FROM login_attempts WHERE subject_type = $1 AND subject = $2`,
     [row?.limitedType, row?.limitedSubject],
@@ -108,11 +109,11 @@ export async function countAttempt(
 
 /** Takes a counted failure back, since the password was right, and remembers the address. */
 export async function forgiveAttempt(
-  db: Database,
+  db: AnyDatabase,
   { address, account, known, countedAs }: CountedAttempt,
   limits: LoginLimits,
 ): Promise<void> {
-  await db.query(forgiveSql, [
+  await databaseOf(db).query(forgiveSql, [
     address,
     stepMs(limits.address),
     account,
@@ -127,11 +128,13 @@ export async function forgiveAttempt(
  * Forgets the failures of an account, those at its known addresses included: for a password that is
  * new, guesses of the old one mean nothing. The counters of addresses stay.
  */
-export async function forgetFailures(db: Database, email: string): Promise<void> {
+export async function forgetFailures(db: AnyDatabase, email: string): Promise<void> {
   const account = accountOf(email);
   // The order of the locks is that of forgiveSql.
-  await db.query("DELETE FROM login_attempts WHERE subject_type = 'account' AND subject = $1", [account]);
-  await db.query(
+  await databaseOf(db).query("DELETE FROM login_attempts WHERE subject_type = 'account' AND subject = $1", [
+    account,
+  ]);
+  await databaseOf(db).query(
     'UPDATE login_attempts SET forgiven_at = clock_timestamp() WHERE account = $1 AND forgiven_at > clock_timestamp()',
     [account],
   );

@@ -1,5 +1,5 @@
 // Purges what has expired, in batches, so that no transaction is long.
-import type { Database } from '../pool.ts';
+import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireFields, requireInteger } from './arguments.ts';
 
 export interface PurgeOptions {
@@ -14,7 +14,7 @@ export interface PurgeOptions {
  * it comes back, even after it expired, it gives a thief away. Several purges may run at once.
  * @returns how many were deleted.
  */
-export async function purgeExpiredTokens(coreDb: Database, options: PurgeOptions = {}): Promise<number> {
+export async function purgeExpiredTokens(coreDb: AnyDatabase, options: PurgeOptions = {}): Promise<number> {
   return await purge(coreDb, 'auth_tokens', `AND ${isOver('doomed')}`, options);
 }
 
@@ -30,8 +30,8 @@ export const isOver = (token: string): string =>
         AND live.used_at IS NULL AND live.revoked_at IS NULL AND live.expires_at > statement_timestamp())))`;
 
 /** How many rows the two purges would delete now. */
-export async function countExpired(coreDb: Database): Promise<number> {
-  const { rows } = await coreDb.primary.query<{ expired: number }>(
+export async function countExpired(coreDb: AnyDatabase): Promise<number> {
+  const { rows } = await databaseOf(coreDb).primary.query<{ expired: number }>(
     `SELECT ((SELECT count(*) FROM auth_tokens AS token WHERE ${isOver('token')})
        + (SELECT count(*) FROM login_attempts WHERE expires_at <= statement_timestamp()))::float8 AS expired`,
   );
@@ -42,12 +42,12 @@ export async function countExpired(coreDb: Database): Promise<number> {
  * Deletes counters of failed logins that mean nothing any more, and addresses that are forgotten.
  * @returns how many were deleted.
  */
-export async function purgeLoginAttempts(coreDb: Database, options: PurgeOptions = {}): Promise<number> {
+export async function purgeLoginAttempts(coreDb: AnyDatabase, options: PurgeOptions = {}): Promise<number> {
   return await purge(coreDb, 'login_attempts', '', options);
 }
 
 async function purge(
-  coreDb: Database,
+  coreDb: AnyDatabase,
   table: 'auth_tokens' | 'login_attempts',
   condition: string,
   options: PurgeOptions,
@@ -58,7 +58,12 @@ async function purge(
   // Rows that must stay would come again in every batch: each one begins where the last one ended.
   let after: readonly [string | null, string | null] = [null, null];
   for (;;) {
-    const { rows } = await coreDb.query<{ deleted: number; looked: number; time: string; id: string }>(
+    const { rows } = await databaseOf(coreDb).query<{
+      deleted: number;
+      looked: number;
+      time: string;
+      id: string;
+    }>(
       `WITH batch AS (
          SELECT id, expires_at FROM ${table} WHERE expires_at <= statement_timestamp()
            AND ($1::timestamptz IS NULL OR (expires_at, id) > ($1::timestamptz, $2::uuid))

@@ -1,9 +1,9 @@
 // Refresh tokens: each is good for one rotation, and one that comes back ends the login.
+import type { AnyDatabase } from '../pool.ts';
 import { requireFields, requireInteger } from './arguments.ts';
 import { TokenError } from './errors.ts';
 import { revokeFamily } from './revoke.ts';
 import {
-  type CoreDatabase,
   failureOf,
   findToken,
   hashToken,
@@ -36,7 +36,7 @@ export interface RotateOptions extends NewTokenOptions {
  * @throws TokenError with the reason, ValidationError for arguments that are none.
  */
 export async function rotateRefreshToken(
-  coreDb: CoreDatabase,
+  coreDb: AnyDatabase,
   token: PresentedToken,
   options: RotateOptions = {},
 ): Promise<IssuedToken> {

@@ -1,15 +1,10 @@
 // Withdrawing tokens before they expire: one login, or all that a user has.
+
 import { tokenType } from '../../schema/core.ts';
+import type { AnyDatabase } from '../pool.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 import { requireFields, requireOneOf, requireUuid } from './arguments.ts';
-import {
-  type CoreDatabase,
-  findToken,
-  lockUser,
-  type PresentedToken,
-  type Token,
-  type TokenType,
-} from './tokens.ts';
+import { findToken, lockUser, type PresentedToken, type Token, type TokenType } from './tokens.ts';
 
 /**
  * Logs out: revokes a token, and the whole login that it belongs to. Revoking what is unknown or
@@ -17,7 +12,7 @@ import {
  * @returns how many tokens were revoked.
  * @throws ValidationError for a value that is not a token.
  */
-export async function revokeToken(coreDb: CoreDatabase, token: PresentedToken): Promise<number> {
+export async function revokeToken(coreDb: AnyDatabase, token: PresentedToken): Promise<number> {
   const found = await findToken(coreDb, token);
   return found ? await revokeFamily(coreDb, found) : 0;
 }
@@ -31,7 +26,7 @@ export async function revokeToken(coreDb: CoreDatabase, token: PresentedToken): 
  * @throws UserReferenceError for an unknown user, ValidationError for other arguments.
  */
 export async function revokeUserTokens(
-  coreDb: CoreDatabase,
+  coreDb: AnyDatabase,
   userId: string,
   options: { type?: TokenType } = {},
 ): Promise<number> {
@@ -60,7 +55,7 @@ export async function revokeTokens(
 }
 
 /** The token and, where it has one, its whole family. */
-export async function revokeFamily(coreDb: CoreDatabase, { id, userId, familyId }: Token): Promise<number> {
+export async function revokeFamily(coreDb: AnyDatabase, { id, userId, familyId }: Token): Promise<number> {
   return await withTransaction(coreDb, async (transaction) => {
     await lockUser(transaction, userId);
     const { rowCount } = await transaction.query(

@@ -1,6 +1,7 @@
 // Roles: which user has which, by name.
+
 import { UserReferenceError } from '../errors.ts';
-import type { Database } from '../pool.ts';
+import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { isStorable, requireString, requireUuid } from './arguments.ts';
 import { UnknownRoleError } from './errors.ts';
 import { rolesOf } from './users.ts';
@@ -10,10 +11,10 @@ import { rolesOf } from './users.ts';
  * @returns whether the user did not have it before.
  * @throws UserReferenceError, UnknownRoleError, ValidationError for a value that is not a uuid or not a string.
  */
-export async function assignRole(coreDb: Database, userId: string, role: string): Promise<boolean> {
+export async function assignRole(coreDb: AnyDatabase, userId: string, role: string): Promise<boolean> {
   const ids = await findIds(coreDb, userId, role);
   try {
-    const { rowCount } = await coreDb.query(
+    const { rowCount } = await databaseOf(coreDb).query(
       'INSERT INTO user_roles (user_id, role_id) VALUES ($1, $2) ON CONFLICT (user_id, role_id) DO NOTHING',
       [ids.userId, ids.roleId],
     );
@@ -36,12 +37,12 @@ function asDeleted(error: unknown, userId: string, role: string): unknown {
  * @returns whether the user had it.
  * @throws UserReferenceError, UnknownRoleError, ValidationError for a value that is not a uuid or not a string.
  */
-export async function removeRole(coreDb: Database, userId: string, role: string): Promise<boolean> {
+export async function removeRole(coreDb: AnyDatabase, userId: string, role: string): Promise<boolean> {
   const ids = await findIds(coreDb, userId, role);
-  const { rowCount } = await coreDb.query('DELETE FROM user_roles WHERE user_id = $1 AND role_id = $2', [
-    ids.userId,
-    ids.roleId,
-  ]);
+  const { rowCount } = await databaseOf(coreDb).query(
+    'DELETE FROM user_roles WHERE user_id = $1 AND role_id = $2',
+    [ids.userId, ids.roleId],
+  );
   return rowCount > 0;
 }
 
@@ -49,9 +50,9 @@ export async function removeRole(coreDb: Database, userId: string, role: string)
  * Names of a user's roles, sorted; of one who is not active too.
  * @throws UserReferenceError for an unknown user, ValidationError for a value that is not a uuid.
  */
-export async function getUserRoles(coreDb: Database, userId: string): Promise<string[]> {
+export async function getUserRoles(coreDb: AnyDatabase, userId: string): Promise<string[]> {
   const id = requireUuid(userId, 'userId');
-  const { rows } = await coreDb.primary.query<{ roles: string[] }>(
+  const { rows } = await databaseOf(coreDb).primary.query<{ roles: string[] }>(
     `SELECT ${rolesOf('users.id')} AS roles FROM users WHERE id = $1`,
     [id],
   );
@@ -63,16 +64,20 @@ export async function getUserRoles(coreDb: Database, userId: string): Promise<st
  * Whether a user may act in a role: has it, and is active.
  * @throws UserReferenceError, UnknownRoleError, ValidationError for a value that is not a uuid or not a string.
  */
-export async function hasRole(coreDb: Database, userId: string, role: string): Promise<boolean> {
+export async function hasRole(coreDb: AnyDatabase, userId: string, role: string): Promise<boolean> {
   return (await findIds(coreDb, userId, role)).active;
 }
 
-async function findIds(coreDb: Database, userId: string, role: string) {
+async function findIds(coreDb: AnyDatabase, userId: string, role: string) {
   const id = requireUuid(userId, 'userId');
   const name = requireString(role, 'role');
   // PostgreSQL would refuse such a text instead of not finding it.
   if (!isStorable(name)) throw new UnknownRoleError(name);
-  const { rows } = await coreDb.primary.query<{ user: boolean; active: boolean; roleId: string | null }>(
+  const { rows } = await databaseOf(coreDb).primary.query<{
+    user: boolean;
+    active: boolean;
+    roleId: string | null;
+  }>(
     `SELECT users.id IS NOT NULL AS user, roles.id AS "roleId",
        coalesce(users.is_active, false) AND user_roles.id IS NOT NULL AS active
      FROM (SELECT) AS one LEFT JOIN users ON users.id = $1 LEFT JOIN roles ON roles.name = $2

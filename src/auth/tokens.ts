@@ -1,8 +1,9 @@
 // Tokens: 32 random bytes that are shown once; the database keeps their SHA-256.
+
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { tokenType } from '../../schema/core.ts';
 import { UserReferenceError, ValidationError } from '../errors.ts';
-import type { Database, Pool } from '../pool.ts';
+import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 import {
   parseAddress,
@@ -21,9 +22,6 @@ export type TokenType = (typeof tokenType.enumValues)[number];
 /** Those that `consumeToken` takes: good for one use. Refresh tokens are rotated instead. */
 const oneTimeTypes = ['email_verification', 'password_reset'] as const;
 export type OneTimeTokenType = (typeof oneTimeTypes)[number];
-/** atriz_core as a pool, or a transaction of it. */
-export type CoreDatabase = Pool | Transaction;
-
 const minute = 60_000;
 
 /** How long a token lives unless `lifetimeMs` says otherwise, in milliseconds. */
@@ -84,7 +82,7 @@ export interface IssueTokenOptions extends NewTokenOptions {
  * @throws UserReferenceError for somebody unknown or not active, TokenError `revoked` for a login that
  * is over, ValidationError for other arguments, a jti that was stored before among them.
  */
-export async function issueToken(coreDb: CoreDatabase, options: IssueTokenOptions): Promise<IssuedToken> {
+export async function issueToken(coreDb: AnyDatabase, options: IssueTokenOptions): Promise<IssuedToken> {
   const { userId, type, familyId, ...rest } = requireFields(options, 'options');
   const owner = requireUuid(userId, 'userId');
   const token = parseNewToken(requireOneOf(type, 'type', tokenType.enumValues), rest);
@@ -106,7 +104,7 @@ export async function issueToken(coreDb: CoreDatabase, options: IssueTokenOption
 }
 
 async function insertOwned(
-  coreDb: Database,
+  coreDb: AnyDatabase,
   token: NewToken,
   userId: string,
   familyId: string | null,
@@ -118,7 +116,7 @@ async function insertOwned(
     [userId, familyId],
   );
   if (inserted) return inserted;
-  const { rowCount } = await coreDb.primary.query('SELECT 1 FROM users WHERE id = $1', [userId]);
+  const { rowCount } = await databaseOf(coreDb).primary.query('SELECT 1 FROM users WHERE id = $1', [userId]);
   throw new UserReferenceError(userId, rowCount === 0 ? 'unknown' : 'inactive');
 }
 
@@ -128,7 +126,7 @@ async function insertOwned(
  * @throws TokenError with the reason, ValidationError for a value that is not a token and for an unknown type.
  */
 export async function verifyToken(
-  coreDb: Database,
+  coreDb: AnyDatabase,
   token: PresentedToken,
   type: TokenType,
 ): Promise<VerifiedToken> {
@@ -146,12 +144,12 @@ export async function verifyToken(
  * @throws TokenError with the reason, ValidationError for a value that is not a token or a type that is not a one-time type.
  */
 export async function consumeToken(
-  coreDb: Database,
+  coreDb: AnyDatabase,
   token: PresentedToken,
   type: OneTimeTokenType,
 ): Promise<Token> {
   requireOneOf(type, 'type', oneTimeTypes);
-  const { rows } = await coreDb.query<Token>(
+  const { rows } = await databaseOf(coreDb).query<Token>(
     `WITH ${presented('$1', '$2')}
      UPDATE auth_tokens AS token SET used_at = clock_timestamp() FROM presented
      WHERE ${isUsable} RETURNING ${tokenColumns('token')}`,
@@ -216,13 +214,13 @@ export function parseNewToken(type: TokenType, options: NewTokenOptions): NewTok
  * from $6 on. @throws ValidationError for a jti that was stored before.
  */
 export async function insertToken(
-  coreDb: Database,
+  coreDb: AnyDatabase,
   { token, parameters }: NewToken,
   owner: string,
   ownerParameters: readonly unknown[],
 ): Promise<IssuedToken | undefined> {
   try {
-    const { rows } = await coreDb.query<Token>(
+    const { rows } = await databaseOf(coreDb).query<Token>(
       `WITH ${owner} ${insertInto}, user_id, family_id FROM owner RETURNING ${tokenColumns('auth_tokens')}`,
       [...parameters, ...ownerParameters],
     );
@@ -251,8 +249,8 @@ export interface FoundToken extends Token {
 }
 
 /** @throws ValidationError for a value that is not a token. */
-export async function findToken(coreDb: Database, token: PresentedToken): Promise<FoundToken | undefined> {
-  const { rows } = await coreDb.primary.query<FoundToken>(
+export async function findToken(coreDb: AnyDatabase, token: PresentedToken): Promise<FoundToken | undefined> {
+  const { rows } = await databaseOf(coreDb).primary.query<FoundToken>(
     `SELECT ${tokenColumns('token')}, token.revoked_at IS NOT NULL AS revoked,
        (extract(epoch FROM clock_timestamp() - token.used_at) * 1000)::float8 AS "usedMsAgo",
        token.expires_at <= clock_timestamp() AS expired, users.is_active AS active, ${rolesOf('users.id')} AS roles

@@ -4,6 +4,7 @@ import type postgres from 'postgres';
 import { applicationName } from '../config.ts';
 import { ConfigurationError } from '../errors.ts';
 import type { DatabaseUrl } from './database-url.ts';
+import type { DrizzleOptions } from './orm.ts';
 import { sessionSettings } from './session-settings.ts';
 import { isServerSetting } from './url-parameters.ts';
 
@@ -14,7 +15,7 @@ type ClientOptions = postgres.Options<Record<string, postgres.PostgresType>>;
 /** Connections of a pool, where its options name no other number. */
 export const defaultMax = 10;
 
-export interface DatabasePoolOptions {
+export interface DatabasePoolOptions extends DrizzleOptions {
   /** `postgresql://user:password@host:5432/database?sslmode=require`. Several hosts fail over. */
   connectionString?: string | undefined;
   /** Most connections at once. Default 10. */
@@ -44,10 +45,8 @@ export interface DatabasePoolOptions {
   replicaMaxLagMs?: number;
   /** Overrides what `sslmode` of the URL says. */
   ssl?: boolean | ConnectionOptions;
-  /** For the doctor: sessions begin as the server makes them for a client that asks for nothing. */
+  /** @internal For the doctor: sessions begin as the server makes them for a client that asks for nothing. */
   hasServerDefaults?: boolean;
-  /** Receives NOTICE and WARNING messages. Default: dropped. */
-  onNotice?: (notice: { severity?: string; message?: string }) => void;
 }
 
 export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): ClientOptions {
@@ -83,7 +82,7 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
     prepare: !pgbouncer,
     // array-types.ts does it, where a failure is caught.
     fetch_types: false,
-    onnotice: options.onNotice ?? (() => undefined),
+    onnotice: () => undefined,
     types: {
       // postgres.js parses strings as dates too, which cuts microseconds off: only Date needs help.
       date: {

@@ -5,7 +5,7 @@
 // ROLLBACK, which postgres.js takes for the end that was asked for.
 import { Writable } from 'node:stream';
 import type postgres from 'postgres';
-import { AtrizDatabaseError, ConnectionError } from '../errors.ts';
+import { ConnectionError, TransactionRolledBackError } from '../errors.ts';
 import { isDriverError } from './connection-error.ts';
 import { intercept, isQuery, type RunningQuery, rejectStale, rerunStale } from './query.ts';
 import { openSavepoint, type Scope, scopeOf, track, wasCrossed } from './savepoints.ts';
@@ -146,8 +146,8 @@ async function settle(fate: Fate, sql: postgres.TransactionSql, work: Work, scop
   }
 }
 
-function rolledBack(error: unknown): AtrizDatabaseError {
-  return new AtrizDatabaseError(
+function rolledBack(error: unknown): TransactionRolledBackError {
+  return new TransactionRolledBackError(
     `The transaction was rolled back, because a statement that it did not await failed: ${(error as Error).message}. ` +
       'Await every statement.',
     { cause: error },

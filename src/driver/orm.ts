@@ -2,9 +2,11 @@
 import {
   Column,
   createTableRelationsHelpers,
+  DefaultLogger,
   type ExtractTablesWithRelations,
   extractTablesRelationalConfig,
   is,
+  type Logger,
   type RelationalSchemaConfig,
   SQL,
   type TablesRelationalConfig,
@@ -22,16 +24,29 @@ export type Schema = Record<string, unknown>;
 export type SqlTag = postgres.ISql<NoCustomTypes>;
 type NoCustomTypes = postgres.Sql extends postgres.Sql<infer Types> ? Types : never;
 
+/** Drizzle's own options, as its `drizzle()` takes them. */
+export interface DrizzleOptions {
+  /** Receives every query of `orm` with its parameters; `true` prints them. */
+  logger?: boolean | Logger;
+  /** How the names of columns follow from the keys of a table that names none. */
+  casing?: 'snake_case' | 'camelCase';
+}
+
 /** Drizzle's view of a schema, computed once per pool. */
 export interface DrizzleSchema<S extends Schema> {
   readonly dialect: PgDialect;
+  readonly logger: Logger | undefined;
   readonly relational: RelationalSchemaConfig<ExtractTablesWithRelations<S>> & { fullSchema: S };
 }
 
-export function relationalSchema<S extends Schema>(schema: S): DrizzleSchema<S> {
+export function relationalSchema<S extends Schema>(
+  schema: S,
+  { logger, casing }: DrizzleOptions,
+): DrizzleSchema<S> {
   const { tables, tableNamesMap } = extractTablesRelationalConfig(schema, createTableRelationsHelpers);
   return {
-    dialect: new RelationalDialect(),
+    dialect: new RelationalDialect(casing && { casing }),
+    logger: logger === true ? new DefaultLogger() : logger || undefined,
     relational: {
       fullSchema: schema,
       schema: tables as ExtractTablesWithRelations<S>,
@@ -40,40 +55,43 @@ export function relationalSchema<S extends Schema>(schema: S): DrizzleSchema<S> 
   };
 }
 
-// drizzle(client) would replace the client's parsers, and a Date in a tagged query would then
-// throw. Drizzle encodes to text itself, so it gets a façade that passes its strings through as
-// they are and leaves the client alone.
+/** Of each Drizzle transaction: the transaction of postgres.js that it runs in, and the database it was begun on. */
+export const transactionClients = new WeakMap<object, { sql: postgres.TransactionSql; database: object }>();
+
+/**
+ * drizzle(client) would replace the client's parsers, and a Date in a tagged query would then throw. Drizzle encodes
+ * to text itself, so it gets a façade that passes its strings through as they are and leaves the client alone.
+ */
 export function createOrm<S extends Schema>(
   sql: SqlTag,
-  { dialect, relational }: DrizzleSchema<S>,
+  schema: DrizzleSchema<S>,
+  database: object,
 ): PostgresJsDatabase<S> {
-  const session = new Session(drizzleFacade(sql) as postgres.Sql, dialect, relational as never);
-  return new PostgresJsDatabase(dialect, session as never, relational as never);
+  const session = new Session(sql, { ...schema, database } as never);
+  return new PostgresJsDatabase(schema.dialect, session as never, schema.relational as never);
 }
 
 type AnySession = PostgresJsSession<postgres.Sql, Schema, TablesRelationalConfig>;
 type AnyTransaction = PostgresJsTransaction<Schema, TablesRelationalConfig>;
 type Fields = NonNullable<Parameters<AnySession['prepareQuery']>[1]>;
+type Context = DrizzleSchema<Schema> & { database: object };
 
 /** Tells the façade of each query which fields its rows become, in transactions too. */
 class Session extends PostgresJsSession<postgres.Sql, Schema, TablesRelationalConfig> {
-  readonly #relational: RelationalSchemaConfig<TablesRelationalConfig>;
-  readonly #dialect: PgDialect;
+  readonly #sql: SqlTag;
+  readonly #context: Context;
 
-  constructor(
-    client: postgres.Sql,
-    dialect: PgDialect,
-    relational: RelationalSchemaConfig<TablesRelationalConfig>,
-  ) {
-    super(client, dialect, relational);
-    this.#dialect = dialect;
-    this.#relational = relational;
+  constructor(sql: SqlTag, context: Context) {
+    const { dialect, relational, logger } = context;
+    super(drizzleFacade(sql) as postgres.Sql, dialect, relational, logger ? { logger } : {});
+    this.#sql = sql;
+    this.#context = context;
   }
 
   override prepareQuery: AnySession['prepareQuery'] = (query, fields, ...rest) => {
     const { client } = this;
     // Drizzle's prepared query keeps the client that its session has at this moment.
-    if (fields) this.client = drizzleFacade(client, fields) as postgres.Sql;
+    if (fields) this.client = drizzleFacade(this.#sql, fields) as postgres.Sql;
     try {
       return super.prepareQuery(query, fields, ...rest);
     } finally {
@@ -85,12 +103,15 @@ class Session extends PostgresJsSession<postgres.Sql, Schema, TablesRelationalCo
     work: (transaction: AnyTransaction) => Promise<Result>,
     config?: PgTransactionConfig,
   ): Promise<Result> {
-    return this.client.begin(async (client) => {
-      const session = new Session(client as unknown as postgres.Sql, this.#dialect, this.#relational);
-      const transaction = new Transaction(this.#dialect, session as never, this.#relational);
+    const { dialect, relational, database } = this.#context;
+    const client = this.#sql as postgres.Sql | postgres.TransactionSql;
+    const run = async (sql: postgres.TransactionSql) => {
+      const transaction = new Transaction(dialect, new Session(sql, this.#context) as never, relational);
+      transactionClients.set(transaction, { sql, database });
       if (config) await transaction.setTransaction(config);
       return await work(transaction);
-    }) as Promise<Result>;
+    };
+    return ('begin' in client ? client.begin(run) : client.savepoint(run)) as Promise<Result>;
   }
 }
 
@@ -107,29 +128,16 @@ class Transaction extends PostgresJsTransaction<Schema, TablesRelationalConfig> 
   }
 }
 
-type Scope = (work: (sql: object) => Promise<unknown>) => Promise<unknown>;
-
-function drizzleFacade(sql: object, fields?: Fields): object {
+function drizzleFacade(sql: SqlTag, fields?: Fields): SqlTag {
+  const unsafe = (text: string, parameters: unknown[] = [], options?: postgres.UnsafeQueryOptions) => {
+    const raw = parameters.map((value) =>
+      typeof value === 'string' ? sql.typed(value, unknownType) : value,
+    );
+    const query = sql.unsafe(text, raw as never[], options);
+    return fields ? { values: async () => readRows(await query.raw(), fields) } : query;
+  };
   return new Proxy(sql, {
-    get: (target, property, receiver) => {
-      const value = Reflect.get(target, property, receiver);
-      if (property === 'unsafe') {
-        const client = target as SqlTag;
-        return (text: string, parameters: unknown[] = [], options?: postgres.UnsafeQueryOptions) => {
-          const raw = parameters.map((value) =>
-            typeof value === 'string' ? client.typed(value, unknownType) : value,
-          );
-          const query = client.unsafe(text, raw as never[], options);
-          return fields ? { values: async () => readRows(await query.raw(), fields) } : query;
-        };
-      }
-      if (property === 'begin' || property === 'savepoint') {
-        // A transaction's client has no begin: what Drizzle opens inside of one is a savepoint.
-        const open = (value ?? Reflect.get(target, 'savepoint', receiver)) as Scope;
-        return (work: Parameters<Scope>[0]) => open.call(target, (inner) => work(drizzleFacade(inner)));
-      }
-      return value;
-    },
+    get: (target, property) => (property === 'unsafe' ? unsafe : Reflect.get(target, property)),
   });
 }
 

@@ -1,7 +1,7 @@
 // Savepoints of one transaction take turns: a ROLLBACK TO undoes everything since its SAVEPOINT, by every caller.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type postgres from 'postgres';
-import { AtrizDatabaseError } from '../errors.ts';
+import { TransactionRolledBackError } from '../errors.ts';
 
 /** What was begun in a transaction or savepoint. */
 export interface Scope {
@@ -89,8 +89,8 @@ function isOpenIn(scope: Scope, inner: Scope): boolean {
   return false;
 }
 
-function crossed(cause: unknown): AtrizDatabaseError {
-  return new AtrizDatabaseError(
+function crossed(cause: unknown): TransactionRolledBackError {
+  return new TransactionRolledBackError(
     'The transaction was rolled back, because a statement of it ran while a savepoint was open that then failed, ' +
       `and was undone with it: ${(cause as Error).message}. Inside of withTransaction use the transaction that it ` +
       'passes, and await it before the next statement.',

@@ -2,7 +2,7 @@
 import { eq, getTableColumns, inArray, type SQL, sql } from 'drizzle-orm';
 import { type ErasureRule, erasedUserId, keep, type Person } from '../../schema/erasure.ts';
 import { type DatabaseKey, definitionOf } from '../databases.ts';
-import { AtrizDatabaseError, sqlState } from '../errors.ts';
+import { ErasureError, sqlState } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
 import { erasureRules, nameOf } from '../references/schema.ts';
 import {
@@ -69,7 +69,7 @@ async function lockParents(transaction: Transaction, { through }: ActiveRule, us
   );
 }
 
-/** A transaction in which nothing waits for ever. @throws AtrizDatabaseError when others hold a lock for too long. */
+/** A transaction in which nothing waits for ever. @throws ErasureError when others hold a lock for too long. */
 export async function withLockTimeout<Result>(
   db: Pool,
   milliseconds: number,
@@ -83,7 +83,7 @@ export async function withLockTimeout<Result>(
   } catch (error) {
     // 55P03 lock_not_available.
     if (sqlState(error) !== '55P03') throw error;
-    throw new AtrizDatabaseError(
+    throw new ErasureError(
       `Somebody has held rows or a table of ${db.name} for more than ${milliseconds} ms: look for a long transaction ` +
         'in pg_stat_activity, end it, and run the erasure again.',
       { cause: error },

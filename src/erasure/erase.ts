@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { erasedUserId } from '../../schema/erasure.ts';
 import { type DatabaseKey, databaseKeys } from '../databases.ts';
-import { AtrizDatabaseError, ValidationError } from '../errors.ts';
+import { ErasureError, ValidationError } from '../errors.ts';
 import { assertMigrated } from '../migrations/guard.ts';
 import type { Pool } from '../pool.ts';
 import { parseUserId } from '../references/require.ts';
@@ -62,7 +62,7 @@ const maxLockTimeoutMs = 2 ** 31 - 1;
  * finishes; run it once more, and it reports no rows. Works by id when the row in core is gone already.
  * @param pools one of each database; their roles may change the tables, and own the aggregate.
  * @throws ValidationError for a value that is not a uuid, or is `erasedUserId`; NotMigratedError or ConnectionError
- * for a database that is not ready, before anything changes; AtrizDatabaseError when others hold the
+ * for a database that is not ready, before anything changes; ErasureError when others hold the
  * person's rows for too long.
  */
 export async function eraseUser(
@@ -108,7 +108,7 @@ export async function eraseUser(
   }
   for (let passes = 1; (await pass(others)) > 0; passes += 1) {
     if (passes === maxPasses) {
-      throw new AtrizDatabaseError(
+      throw new ErasureError(
         `Rows of ${id} are still being written, after ${maxPasses} passes: find the service that does not ask ` +
           'requireUser, stop it, and run the erasure again.',
       );

@@ -9,6 +9,7 @@ import { compareMigrations, type MigrationState } from './state.ts';
 /** The database is not as the files say. */
 export class NotMigratedError extends OutOfStepError {
   override readonly name = 'NotMigratedError';
+  override readonly code = 'NOT_MIGRATED';
   readonly state: MigrationState;
 
   constructor(key: DatabaseKey, state: MigrationState) {

@@ -17,6 +17,7 @@ export interface LockOptions {
 /** Another migrator held the lock longer than we were willing to wait. */
 export class MigrationLockError extends MigrationError {
   override readonly name = 'MigrationLockError';
+  override readonly code = 'MIGRATION_LOCKED';
 }
 
 /**

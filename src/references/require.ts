@@ -1,6 +1,6 @@
 // Asks atriz_core which ids are allowed in a user_id column.
 import { UserReferenceError, UserReferencesError, ValidationError } from '../errors.ts';
-import type { Database } from '../pool.ts';
+import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { isUuid } from '../tracking/columns.ts';
 
 /** What atriz_core says of a user id. */
@@ -12,7 +12,7 @@ export type Standing = 'active' | 'inactive' | 'unknown';
  * @returns the user's id, normalised.
  * @throws UserReferenceError for somebody unknown or not active; ValidationError for a value that is not a uuid.
  */
-export async function requireUser(coreDb: Database, userId: string): Promise<string> {
+export async function requireUser(coreDb: AnyDatabase, userId: string): Promise<string> {
   const id = parseUserId(userId);
   const standing = (await readStandings(coreDb, [id])).get(id) ?? 'unknown';
   if (standing !== 'active') throw new UserReferenceError(id, standing);
@@ -24,7 +24,7 @@ export async function requireUser(coreDb: Database, userId: string): Promise<str
  * @returns the ids, normalised, in the order given.
  * @throws UserReferencesError naming every id that fails, once, with its reason; ValidationError for no array.
  */
-export async function requireUsers(coreDb: Database, userIds: readonly string[]): Promise<string[]> {
+export async function requireUsers(coreDb: AnyDatabase, userIds: readonly string[]): Promise<string[]> {
   return acceptActive(userIds, (ids) => readStandings(coreDb, ids));
 }
 
@@ -57,11 +57,11 @@ export function parseUserId(userId: string): string {
 
 /** One round trip. Nobody is in the answer who is not in atriz_core. */
 export async function readStandings(
-  coreDb: Database,
+  coreDb: AnyDatabase,
   ids: readonly string[],
 ): Promise<ReadonlyMap<string, Standing>> {
   if (ids.length === 0) return new Map();
-  const { rows } = await coreDb.primary.query<{ id: string; is_active: boolean }>(
+  const { rows } = await databaseOf(coreDb).primary.query<{ id: string; is_active: boolean }>(
     'SELECT id, is_active FROM users WHERE id = ANY($1::uuid[])',
     [ids],
   );

@@ -21,6 +21,7 @@ export interface RejectedLocation {
 /** A batch that was refused, with the reason of each point that does not fit. */
 export class LocationsRejectedError extends ValidationError {
   override readonly name = 'LocationsRejectedError';
+  override readonly code = 'LOCATIONS_REJECTED';
   readonly rejected: readonly RejectedLocation[];
 
   constructor(rejected: readonly RejectedLocation[]) {

@@ -4,7 +4,6 @@ import { parseAddress } from '../../src/auth/arguments.ts';
 import { authenticate, changePassword, resetPassword } from '../../src/auth/index.ts';
 import { countAttempt, forgiveAttempt, parseLimits } from '../../src/auth/login-attempts.ts';
 import { eraseRows } from '../../src/erasure/erase-rows.ts';
-import type { Pool } from '../../src/pool.ts';
 import { nameOf } from '../../src/references/schema.ts';
 import { testPool } from '../support/database.ts';
 import { addToken, addUser, cost, password } from './support.ts';
@@ -185,7 +184,7 @@ test('an erasure finds what a login left: the counter and the known address, whi
   );
   expect(rows).toEqual([{ user_agent: null }]);
   const erased: string[] = [];
-  await eraseRows(db as unknown as Pool, 'core', user.id, {
+  await eraseRows(db, 'core', user.id, {
     lockTimeoutMs: 10_000,
     onRows: ({ relation, column }, count) => {
       if (nameOf(relation) === 'login_attempts') erased.push(`${column.name} ${count}`);

@@ -275,7 +275,7 @@ test('who has to join the owner role is told, by a dry run as well', async () =>
 });
 
 test('an error names the role whose password could not be set, and quotes no verifier', async () => {
-  const session = openPool('pshop', server.url('pshop'), { max: 1 }) as unknown as Pool;
+  const session = openPool('pshop', server.url('pshop'), { max: 1 });
   await session.query('SET default_transaction_read_only = on');
   const matrix = accessMatrix('pshop', server.prefix);
   const { message } = (await failure(

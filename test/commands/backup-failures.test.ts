@@ -102,7 +102,7 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
     work: (dump: number, started: ReturnType<typeof startCli>) => Promise<void>,
   ) {
     await using other = createDatabasePool({ connectionString: url, max: 2 });
-    await other.begin('', async (sql) => {
+    await other.sql.begin(async (sql) => {
       await sql`LOCK TABLE users IN ACCESS EXCLUSIVE MODE`;
       const started = startCli(['backup', 'core', '--to', to], environment);
       let dump: number | undefined;

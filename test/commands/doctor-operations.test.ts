@@ -18,7 +18,7 @@ const error = { severity: 'error' };
 
 test('access that is not as the matrix says; of a database without roles there is nothing to say', async () => {
   const url = await migratedDatabase('pshop');
-  const db = openSessionPool('pshop', url) as unknown as Pool;
+  const db = openSessionPool('pshop', url);
   takeOver({ ATRIZ_ROLE_PREFIX: uniqueRolePrefix(), ...environmentFor('pshop', url) });
   const { owner, access } = matrixOf('pshop');
   const [app, reporting] = access.map(({ role }) => role);
@@ -89,7 +89,7 @@ describeWith(['pg_dump'], 'backups', () => {
   beforeAll(async () => {
     const url = await migratedDatabase('core');
     environment = environmentFor('core', url);
-    core = openSessionPool('core', url) as unknown as Pool;
+    core = openSessionPool('core', url);
     // The doctor looks at ./backups.
     process.chdir(folder);
   });

@@ -25,7 +25,7 @@ describeWith(['timescaledb'], 'import', () => {
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'atriz-import-'));
     const url = await migratedDatabase('tracking');
-    db = openPool('tracking', url) as unknown as Pool;
+    db = openPool('tracking', url);
     environment = environmentFor('tracking', url);
   });
   const load = (name: string, lines: string[], ...args: string[]) => {

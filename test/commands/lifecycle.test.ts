@@ -12,7 +12,7 @@ const keys = possibleKeys();
 const cli = (...args: string[]) => runCli(args, environment);
 const urlOf = (key: (typeof keys)[number]) => environment[definitionOf(key).urlVariable] ?? '';
 const counts = async (key: (typeof keys)[number]) => {
-  const pool = createDatabasePool({ database: key, connectionString: urlOf(key) });
+  const pool = createDatabasePool({ key: key, connectionString: urlOf(key) });
   try {
     const { rows } = await pool.query<{ name: string }>(
       "SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY 1",

@@ -11,7 +11,7 @@ import {
   type TokenError,
 } from '../../src/auth/index.ts';
 import { countExpired } from '../../src/auth/purge.ts';
-import { type Pool, ValidationError } from '../../src/index.ts';
+import { ValidationError } from '../../src/index.ts';
 import { addToken, addUser, age, cost, failure, password } from '../auth/support.ts';
 import { environmentFor, runCli } from '../support/cli.ts';
 import { migratedDatabase, openPool } from '../support/database.ts';
@@ -51,7 +51,7 @@ test('a rotated token outlives its expiry while its family can be rotated, and s
   await age(db, (await addToken(db, user)).id, longAgo / 2);
   // The command's bar and the doctor count by the same rule.
   expect(await countExpired(db)).toBe(2);
-  expect(await examine(db as unknown as Pool, 'core', 'tokens', { tokens: { expired: 2 } })).toEqual([]);
+  expect(await examine(db, 'core', 'tokens', { tokens: { expired: 2 } })).toEqual([]);
   expect(await purgeExpiredTokens(db, { batchSize: 1 })).toBe(2);
   expect([await exists(first.id), await exists(access.id)]).toEqual([true, false]);
   expect(((await failure(rotateRefreshToken(db, first.token))) as TokenError).reason).toBe('reused');

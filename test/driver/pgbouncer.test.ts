@@ -24,8 +24,8 @@ describeWith(['pgbouncer'], 'behind PgBouncer in transaction mode', () => {
   let bouncer: PgBouncer;
   const pools: Pool[] = [];
   const pool = <Key extends DatabaseKey>(database: Key, direct: string) => {
-    const opened = createDatabasePool({ database, connectionString: proxied(direct), max: 20 });
-    pools.push(opened as unknown as Pool);
+    const opened = createDatabasePool({ key: database, connectionString: proxied(direct), max: 20 });
+    pools.push(opened);
     return opened;
   };
   const proxied = (direct: string) => bouncer.url(parseDatabaseUrl(direct, 'direct').database);

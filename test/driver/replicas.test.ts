@@ -16,12 +16,12 @@ describe('a pool with replicas', () => {
   const open: Pool[] = [];
   const openPool = (options: { replicas?: string[]; replicaMaxLagMs?: number } = {}) => {
     const pool = createDatabasePool({
-      database: 'core',
+      key: 'core',
       connectionString: servers.primary.url,
       replicas: [servers.standby.url],
       ...options,
     });
-    open.push(pool as unknown as Pool);
+    open.push(pool);
     return pool;
   };
 

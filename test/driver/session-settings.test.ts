@@ -63,8 +63,8 @@ beforeAll(async () => {
 
 test('a pool asks for what it assumes', async () => {
   const db = openSessionPool('core', url);
-  await expectRightValues(db as unknown as Pool);
-  await db.begin('read only', async (sql) => {
+  await expectRightValues(db);
+  await db.sql.begin('read only', async (sql) => {
     expect(await sql`SELECT '2026-03-04'::date AS day`).toMatchObject([{ day: new Date('2026-03-04') }]);
   });
 });
@@ -102,7 +102,7 @@ describeWith(['pgbouncer'], 'behind PgBouncer in transaction mode', () => {
     const again = await startPgBouncer(serverUrl('core', 'postgres'));
     try {
       await using db = createDatabasePool({ connectionString: again.url(name) });
-      await Promise.all(Array.from({ length: 5 }, () => expectRightValues(db as unknown as Pool)));
+      await Promise.all(Array.from({ length: 5 }, () => expectRightValues(db)));
     } finally {
       await again.stop();
       await direct.query(`ALTER ROLE CURRENT_USER IN DATABASE "${name}" RESET ALL`);

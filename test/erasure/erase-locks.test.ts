@@ -13,7 +13,7 @@ const lateDelivery =
 describeWith(['concurrent-sessions'], 'erasing the rows of an application', () => {
   let db: Pool;
   beforeAll(async () => {
-    db = openPool('pshop', await migratedDatabase('pshop')) as unknown as Pool;
+    db = openPool('pshop', await migratedDatabase('pshop'));
     await addPeople({ pshop: db }, 3);
   });
   const erase = (person: number, onRows = () => {}, lockTimeoutMs = 30_000) =>

@@ -4,7 +4,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { erasedUserId } from '../../schema/erasure.ts';
 import { keptName } from '../../scripts/backup/beside.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
-import { ConnectionError, createDatabasePool, type Pool, ValidationError } from '../../src/index.ts';
+import { ConnectionError, createDatabasePool, ValidationError } from '../../src/index.ts';
 import { NotMigratedError } from '../../src/migrations/index.ts';
 import { eraseUser, requireUser } from '../../src/references/index.ts';
 import {
@@ -110,7 +110,7 @@ describeWith(['timescaledb'], 'erasing a person', () => {
 
   test('is not stopped by the limit on decompressed rows', async () => {
     const { userId } = someone();
-    const tracking = openPool('tracking', urls.tracking, { max: 1 }) as unknown as Pool;
+    const tracking = openPool('tracking', urls.tracking, { max: 1 });
     await tracking.query('SET timescaledb.max_tuples_decompressed_per_dml_transaction = 1');
     try {
       // Not a DELETE: since 2.29 that removes whole batches without decompressing them.
@@ -247,7 +247,7 @@ describeWith(['timescaledb'], 'erasing a person', () => {
     const all = await rowsLeft(pools, person);
     await using unreachable = createDatabasePool({ connectionString: 'postgresql://u@127.0.0.1:1/pshop_db' });
     await expect(eraseUser({ ...pools, pshop: unreachable }, userId, none)).rejects.toThrow(ConnectionError);
-    const empty = openPool('pshop', await emptyDatabase('pshop')) as unknown as Pool;
+    const empty = openPool('pshop', await emptyDatabase('pshop'));
     await expect(eraseUser({ ...pools, pshop: empty }, userId, none)).rejects.toThrow(NotMigratedError);
     expect(await rowsLeft(pools, person)).toEqual(all);
   });

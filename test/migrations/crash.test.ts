@@ -44,7 +44,7 @@ describe.each([
     `${kills} kills at random moments, each followed by a plain rerun`,
     async () => {
       const folder = thirtySteps(transaction);
-      const undisturbed = openSessionPool('atriz', await emptyDatabase('atriz')) as unknown as Pool;
+      const undisturbed = openSessionPool('atriz', await emptyDatabase('atriz'));
       await migrate(undisturbed, 'atriz', { folder: folder.path });
       const wanted = await readCatalog(undisturbed);
       expect(wanted.length).toBeGreaterThan(steps);

@@ -42,10 +42,7 @@ describe.each(databaseKeys)('%s', (key) => {
     async () => {
       const { root } = copyOfProject();
       const [theirUrl, ourUrl] = [await emptyDatabase(key), await emptyDatabase(key)];
-      const [theirs, ours] = [
-        openSessionPool(key, theirUrl) as unknown as Pool,
-        openSessionPool(key, ourUrl) as unknown as Pool,
-      ];
+      const [theirs, ours] = [openSessionPool(key, theirUrl), openSessionPool(key, ourUrl)];
       await kitMigrate(key, theirUrl, root);
       expect(await migrate(ours, key)).toHaveLength(readMigrations(key).length);
 
@@ -73,7 +70,7 @@ describe('any split between the two', () => {
   let catalog: string[];
   let rows: object[];
   beforeAll(async () => {
-    const pool = openSessionPool('atriz', await emptyDatabase('atriz')) as unknown as Pool;
+    const pool = openSessionPool('atriz', await emptyDatabase('atriz'));
     await migrate(pool, 'atriz', { folder: folder.path });
     [catalog, rows] = [await readCatalog(pool), await recorded(pool)];
   });
@@ -83,7 +80,7 @@ describe('any split between the two', () => {
     '%s (k drizzle-kit, o ours)',
     async (turns) => {
       const url = await emptyDatabase('atriz');
-      const pool = openSessionPool('atriz', url) as unknown as Pool;
+      const pool = openSessionPool('atriz', url);
       for (const [index, turn] of [...turns].entries()) {
         if (turn === 'o') await migrate(pool, 'atriz', { folder: folder.path, to: all[index]?.tag });
         else {
@@ -104,7 +101,7 @@ test('what drizzle-kit skips in silence after a late merge, our runner reports a
   const project = copyOfProject();
   const folder = project.folder('atriz');
   const url = await emptyDatabase('atriz');
-  const pool = openSessionPool('atriz', url) as unknown as Pool;
+  const pool = openSessionPool('atriz', url);
   await kitMigrator(url, folder.path);
   folder.add('0002_late', 'CREATE TABLE late (id int);', { when: (folder.entries[0]?.when ?? 0) + 1 });
   await kitMigrate('atriz', url, project.root);

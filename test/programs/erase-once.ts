@@ -6,7 +6,7 @@ import { eraseUser } from '../../src/references/index.ts';
 const [urls = '', userId = '', fatalStep = ''] = process.argv.slice(2);
 const addresses = JSON.parse(urls) as Record<DatabaseKey, string>;
 const pools = Object.fromEntries(
-  databaseKeys.map((key) => [key, createDatabasePool({ database: key, connectionString: addresses[key] })]),
+  databaseKeys.map((key) => [key, createDatabasePool({ key: key, connectionString: addresses[key] })]),
 ) as unknown as Record<DatabaseKey, Pool>;
 let step = 0;
 await eraseUser(pools, userId, {

@@ -93,8 +93,8 @@ describe('the applications', () => {
   });
 
   test('counts across batches, with and without an index, and takes the samples of the first', async () => {
-    const core = openPool('core', await migratedDatabase('core')) as unknown as Pool;
-    const atriz = openPool('atriz', await migratedDatabase('atriz')) as unknown as Pool;
+    const core = openPool('core', await migratedDatabase('core'));
+    const atriz = openPool('atriz', await migratedDatabase('atriz'));
     const id = "('0e000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid";
     await core.query(
       `INSERT INTO users (id, email, password_hash, name) SELECT ${id}, n || '@example.com', 'x', 'P' FROM generate_series(1, 25000) n WHERE n % 5000 <> 0`,
@@ -122,7 +122,7 @@ describe('the applications', () => {
 
   test('names the database that is missing, unreachable or not migrated', async () => {
     const { core, pshop } = pools;
-    const empty = openPool('pshop', await emptyDatabase('pshop')) as unknown as Pool;
+    const empty = openPool('pshop', await emptyDatabase('pshop'));
     await expect(findOrphans(core, empty)).rejects.toThrow(NotMigratedError);
     await expect(findOrphans(empty, pshop)).rejects.toThrow(/^core is not migrated/);
     await using unreachable = createDatabasePool({ connectionString: 'postgresql://u@127.0.0.1:1/pshop_db' });

@@ -13,7 +13,7 @@ export async function openPools(): Promise<{ pools: Pools; urls: Record<Database
   const pools = {} as Pools;
   for (const key of databaseKeys) {
     urls[key] = await migratedDatabase(key);
-    pools[key] = openPool(key, urls[key]) as unknown as Pool;
+    pools[key] = openPool(key, urls[key]);
   }
   return { pools, urls };
 }

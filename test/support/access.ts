@@ -71,7 +71,7 @@ export class ArrangedServer {
 
   /** A pool of the superuser's, closed after the file. */
   superuser(key: DatabaseKey): Pool {
-    return openSessionPool(key, this.url(key), { max: 1 }) as unknown as Pool;
+    return openSessionPool(key, this.url(key), { max: 1 });
   }
 
   /** Runs `work` as a role, through a login of its own. */

@@ -1,8 +1,8 @@
 // Databases for one test file: cloned or migrated on first use, dropped after the file.
 import { describe, inject, test } from 'vitest';
-import { type DatabaseKey, databaseKeys, definitionOf, type SchemaOf } from '../../src/databases.ts';
+import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { withDatabase } from '../../src/driver/database-url.ts';
-import { createDatabasePool, type DatabasePoolOptions, type Pool } from '../../src/pool.ts';
+import { createDatabasePool, type DatabasePoolOptions, type PoolOf } from '../../src/pool.ts';
 import { afterAllElse, afterFile } from './after-file.ts';
 import { templateName } from './names.ts';
 import { type Capability, capabilities as descriptions, hasTemplate } from './server.ts';
@@ -96,21 +96,21 @@ export const openPool = <Key extends DatabaseKey>(
   key: Key,
   url: string,
   options?: DatabasePoolOptions,
-): Pool<SchemaOf<Key>> => openSessionPool(key, pooledUrl(url), options);
+): PoolOf<Key> => openSessionPool(key, pooledUrl(url), options);
 
 /** One that goes to the server itself, for migrations and whatever else needs a session. */
 export function openSessionPool<Key extends DatabaseKey>(
   key: Key,
   url: string,
   options: DatabasePoolOptions = {},
-): Pool<SchemaOf<Key>> {
-  const pool = createDatabasePool({ database: key, connectionString: url, ...options });
+): PoolOf<Key> {
+  const pool = createDatabasePool({ key, connectionString: url, ...options });
   afterFile(() => pool.close());
-  return pool as unknown as Pool<SchemaOf<Key>>;
+  return pool;
 }
 
 /** A pool on a migrated database of its own. */
-export async function testPool<Key extends DatabaseKey>(key: Key): Promise<Pool<SchemaOf<Key>>> {
+export async function testPool<Key extends DatabaseKey>(key: Key): Promise<PoolOf<Key>> {
   return openPool(key, await migratedDatabase(key));
 }
 

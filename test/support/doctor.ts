@@ -28,7 +28,7 @@ export async function doctor(environment: Record<string, string>, ...args: strin
 export async function patient(key: DatabaseKey): Promise<{ db: Pool; environment: Record<string, string> }> {
   const core = await migratedDatabase('core');
   const url = key === 'core' ? core : await migratedDatabase(key);
-  const db = openPool(key, url) as unknown as Pool;
+  const db = openPool(key, url);
   for (const pool of new Set([openPool('core', core), db])) {
     await pool.query(`ALTER DATABASE "${pool.name}" SET timezone TO 'UTC'`);
   }

@@ -18,7 +18,7 @@ import { describeWith, emptyDatabase, openPool, testPool } from '../support/data
 describeWith(['timescaledb'], 'with TimescaleDB', () => {
   let db: Pool;
   beforeAll(async () => {
-    db = openPool('tracking', await emptyDatabase('tracking')) as unknown as Pool;
+    db = openPool('tracking', await emptyDatabase('tracking'));
     await enableTimescaleDB(db);
     await db.query('CREATE TABLE readings (time timestamptz NOT NULL, sensor int NOT NULL, value float8)');
     await db.query('CREATE SCHEMA "odd schema"');

@@ -44,11 +44,13 @@ export interface LocationWriterStats {
 /** `write` holds as many events as it may: wait for `ready()`, or tell the device to come back later. */
 export class LocationWriterFullError extends AtrizDatabaseError {
   override readonly name = 'LocationWriterFullError';
+  override readonly code = 'WRITER_FULL';
 }
 
 /** The writer is closed, or was closed before it could store the event. */
 export class LocationWriterClosedError extends AtrizDatabaseError {
   override readonly name = 'LocationWriterClosedError';
+  override readonly code = 'WRITER_CLOSED';
 }
 
 export interface LocationWriter {
