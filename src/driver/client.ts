@@ -1,25 +1,22 @@
-// A postgres.js client that survives the loss of its connections.
-// By hand: a connection of postgres.js 3.4 that was lost under a query keeps parts of it. The next query
-// on it gets the old error, or its socket never sends again. So the whole client is replaced then.
+// A postgres.js client that survives the loss of its connections: a lost connection of postgres.js 3.4 keeps parts of
+// its query, so that the next one gets the old error or is never sent. Its whole client is replaced then.
+import { readFile } from 'node:fs/promises';
 import { Stream } from 'node:stream';
 import type postgres from 'postgres';
 import { ConfigurationError } from '../errors.ts';
-import {
-  type Begin,
-  type Explain,
-  guardBegin,
-  guardReserved,
-  meansLoss,
-  whenEnded,
-} from './connection-loss.ts';
-import type { Connected, Connector } from './connector.ts';
-import { intercept, isQuery, type RunningQuery, rerunStale } from './query.ts';
+import type { Connector } from './connector.ts';
+import { Generation } from './generation.ts';
+import { type Begin, guardBegin, guardReserved, type Holder } from './held-connection.ts';
+import { isQuery, QueryExecution, type RunningQuery } from './query.ts';
 import { isRead, textOf } from './reads.ts';
 import type { Replicas } from './replicas.ts';
-import { isUnsent, type Sockets } from './socket.ts';
+import { hasNotRun, isUnsent, meansLoss } from './socket.ts';
 
 /** How often a query that was never sent moves on to the next client, each of which lost its connections. */
 const mostAttempts = 100;
+
+/** Where a query goes: a read perhaps to a replica; to this client's server; there, as a question of the pool itself. */
+type Route = 'replicas' | 'primary' | 'own';
 
 /** A postgres.js client, without what it does on a connection that it does not watch. */
 export type Sql = postgres.Sql & Record<'listen' | 'subscribe', never>;
@@ -38,8 +35,30 @@ export class Client {
   constructor(connector: Connector) {
     this.#connector = connector;
     this.#current = this.#connect();
-    this.sql = this.#proxy(true);
-    this.primary = this.#proxy(false);
+    this.sql = this.#proxy('replicas');
+    this.primary = this.#proxy('primary');
+  }
+
+  /** Name of the database. */
+  get database(): string {
+    return this.#connector.database;
+  }
+
+  get current(): Generation {
+    return this.#current;
+  }
+
+  get replicas(): Replicas<Client> | undefined {
+    return this.#replicas;
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Queries, transactions and reservations that were begun and are not over, waiting ones too. */
+  get running(): number {
+    return [this.#current, ...this.#retired].reduce((sum, generation) => sum + generation.running, 0);
   }
 
   /** An error of a connection as one of ours. */
@@ -57,11 +76,6 @@ export class Client {
     return await this.#watch(this.#current.sql.unsafe<Row[]>(text), 'own');
   }
 
-  /** Queries, transactions and reservations that were begun and are not over, waiting ones too. */
-  get running(): number {
-    return [this.#current, ...this.#retired].reduce((sum, generation) => sum + generation.running, 0);
-  }
-
   /** Waits up to `timeoutMs` for running queries, then closes every connection. Nothing begins after it. */
   async close(timeoutMs: number): Promise<void> {
     // What was written before runs: a query reaches its connection some turns of the queue later.
@@ -73,15 +87,34 @@ export class Client {
     this.#connector.abort();
   }
 
-  #proxy(routed: boolean): Sql {
-    const way = routed ? 'routed' : 'primary';
+  /** Lets new queries go to a new client, unless this one was made since `moment`. */
+  renew(moment: number): void {
+    if (this.#current.madeAt < moment) this.replace(this.#current);
+  }
+
+  /** Lets a client finish what runs on its other connections, while new queries go to a new one. */
+  replace(generation: Generation, error?: Error): void {
+    if (generation !== this.#current || this.#isClosed) return;
+    this.#current = this.#connect();
+    this.#retired.add(generation);
+    generation.retire(error).finally(() => this.#retired.delete(generation));
+  }
+
+  #connect(): Generation {
+    const generation: Generation = new Generation(this.#connector.connect(), (error) => {
+      // More than the connections that are tried: the others wait for one, and would be tried in turns.
+      if (generation.running > generation.max) this.replace(generation, error);
+    });
+    return generation;
+  }
+
+  #proxy(route: Route): Sql {
     const unsafe = (...args: Parameters<postgres.Sql['unsafe']>) =>
-      this.#watch(this.#current.sql.unsafe(...args), way);
-    const file = (...args: Parameters<postgres.Sql['file']>) =>
-      this.#watch(this.#current.sql.file(...args), way);
+      this.#watch(this.#current.sql.unsafe(...args), route);
     const own: Readonly<Record<string | symbol, unknown>> = {
       unsafe,
-      file,
+      file: (...args: Parameters<postgres.Sql['file']>) =>
+        this.#watch(this.#current.sql.file(...args), route, String(args[0])),
       begin: (...args: Parameters<Begin>) => this.#begin(args),
       reserve: () => this.#reserve(),
       end: () => this.close(5_000),
@@ -91,95 +124,15 @@ export class Client {
       subscribe: notOffered,
     };
     return new Proxy(this.#current.sql as Sql, {
-      apply: (_, receiver, args) => this.#watch(Reflect.apply(this.#current.sql, receiver, args), way),
+      apply: (_, receiver, args) => this.#watch(Reflect.apply(this.#current.sql, receiver, args), route),
       get: (_, property) => own[property] ?? Reflect.get(this.#current.sql, property),
     });
   }
 
-  /** Every query passes here, whichever way it was written; it runs when it is awaited. */
-  #watch<Result>(result: Result, way: 'routed' | 'primary' | 'own'): Result {
-    if (!isQuery(result)) return result;
-    const query = result as unknown as RunningQuery;
-    let generation = this.#current;
-    let attempts = 0;
-    let writes = false;
-    let isRunning = false;
-    const start = () => {
-      if (!this.#replicas || way === 'own') return run();
-      writes = !isRead(textOf(query)) || !isRepeatable(query);
-      const reader = writes ? undefined : this.#replicas.choose(way === 'routed');
-      if (!reader) return run();
-      return reader.#read(query, (error) => {
-        // What is not running is passed on.
-        if (query.cancelled || wasCancelled(error)) return query.reject(error);
-        if (!isOfStatement(error)) this.#replicas?.distrust(reader);
-        // A function that writes, which no text shows.
-        writes = isRefusedWrite(error);
-        run();
-      });
-    };
-    const run = () => {
-      if (this.#isClosed && way !== 'own') return query.reject(closedError());
-      attempts += 1;
-      isRunning = true;
-      // A connection with a COPY takes no other query, and postgres.js would send it one that then fails.
-      if (isCopy(query)) query.options.onexecute ??= () => false;
-      generation = this.#current.enter();
-      return generation.handler(query);
-    };
-    const settle = () => {
-      if (!isRunning) return;
-      isRunning = false;
-      generation.leave();
-      if (writes) this.#replicas?.wrote();
-    };
-    intercept(query, {
-      resolve: (value, pass) => {
-        // A COPY has only begun when its stream is there.
-        if (query.streaming && value instanceof Stream) value.once('close', settle);
-        else settle();
-        pass(value);
-      },
-      reject: (error, pass) => {
-        const wasRunning = isRunning;
-        settle();
-        if (meansLoss(error)) this.#replace(generation);
-        if (wasRunning && attempts < mostAttempts && isUnsent(error)) run();
-        else pass(this.describe(error));
-      },
-    });
-    const again = () => {
-      isRunning = false;
-      generation.leave();
-      run();
-    };
-    rerunStale(query, again, mostAttempts);
-    query.handler = start;
+  /** Every query outside of a transaction passes here, whichever way it was written. */
+  #watch<Result>(result: Result, route: Route, file?: string): Result {
+    if (isQuery(result)) new PoolQuery(result as unknown as RunningQuery, this, route, file);
     return result;
-  }
-
-  /**
-   * Runs a read here, as a query object of its own: postgres.js keeps one whose connection was lost, and
-   * rejects it a second time, when it may be running again elsewhere.
-   */
-  #read(query: RunningQuery, onError: (error: unknown) => void): unknown {
-    const generation = this.#current.enter();
-    let isOver = false;
-    const end = (then: (outcome: unknown) => void) => (outcome: unknown) => {
-      if (isOver) return;
-      isOver = true;
-      generation.leave();
-      then(outcome);
-    };
-    const { resolve } = query;
-    const failed = end((error) => {
-      if (meansLoss(error)) this.#replace(generation);
-      onError(this.describe(error));
-    });
-    const own = { resolve: { value: end(resolve) }, reject: { value: failed } };
-    const read: RunningQuery = Object.create(query, own);
-    rerunStale(read, () => generation.handler(read), mostAttempts);
-    return generation.handler(read);
   }
 
   async #begin(args: Parameters<Begin>): Promise<unknown> {
@@ -187,14 +140,14 @@ export class Client {
       if (this.#isClosed) throw this.describe(closedError());
       const generation = this.#current.enter();
       let failure: unknown;
-      const begin = guardBegin(generation.begin, this.#explain(generation), (error) => {
+      const begin = guardBegin(generation.begin, this.#holder(generation), (error) => {
         failure = error;
       });
       try {
         return await begin(...args);
       } catch (error) {
-        if (meansLoss(failure)) this.#replace(generation);
-        if (attempt === mostAttempts || !isUnsent(failure)) throw error;
+        if (meansLoss(failure)) this.replace(generation);
+        if (attempt === mostAttempts || !hasNotRun(failure)) throw error;
       } finally {
         generation.leave();
         this.#replicas?.wrote();
@@ -207,43 +160,181 @@ export class Client {
       if (this.#isClosed) throw this.describe(closedError());
       const generation = this.#current.enter();
       try {
-        return await guardReserved(await generation.reserve(), this.#explain(generation), () => {
+        return await guardReserved(await generation.reserve(), this.#holder(generation), () => {
           generation.leave();
           this.#replicas?.wrote();
         });
       } catch (error) {
         generation.leave();
-        if (meansLoss(error)) this.#replace(generation);
+        if (meansLoss(error)) this.replace(generation);
         if (attempt === mostAttempts || !isUnsent(error)) throw this.describe(error);
       }
     }
   }
 
-  #explain(generation: Generation): Explain {
-    const { reasonOf, sockets } = generation;
-    const describe = (error: unknown) => this.describe(error);
-    return { sockets, reasonOf, describe, onLoss: () => this.#replace(generation) };
+  #holder(generation: Generation): Holder {
+    return {
+      database: this.database,
+      closeCursor: generation.sql.CLOSE,
+      sockets: generation.sockets,
+      describe: (error) => this.describe(error),
+      onLoss: () => this.replace(generation),
+    };
+  }
+}
+
+/**
+ * A query outside of a transaction: written → started → running on this client's server → over. It runs `apart` on a
+ * replica, and a second time where no server has run it.
+ */
+class PoolQuery extends QueryExecution {
+  protected readonly database: string;
+  protected readonly closeCursor: unknown;
+  readonly #client: Client;
+  readonly #route: Route;
+  readonly #file: string | undefined;
+  #state: 'written' | 'started' | 'apart' | 'running' | 'over' = 'written';
+  /** Where it runs. */
+  #generation: Generation;
+  #attempts = 0;
+  #isWrite = false;
+
+  constructor(query: RunningQuery, client: Client, route: Route, file: string | undefined) {
+    super(query, mostAttempts);
+    this.#client = client;
+    this.#route = route;
+    this.#file = file;
+    this.#generation = client.current;
+    this.database = client.database;
+    this.closeCursor = client.current.sql.CLOSE;
   }
 
-  /** Lets new queries go to a new client, unless this one was made since `moment`. */
-  renew(moment: number): void {
-    if (this.#current.madeAt < moment) this.#replace(this.#current);
+  protected start(): unknown {
+    this.#state = 'started';
+    if (this.#file === undefined) return this.#choose();
+    const read = (text: string) => {
+      this.query.strings = [text];
+      this.#choose();
+    };
+    return readFile(this.#file, 'utf8').then(read, (error) => this.reject(error));
   }
 
-  /** Lets a client finish what runs on its other connections, while new queries go to a new one. */
-  #replace(generation: Generation, error?: Error): void {
-    if (generation !== this.#current || this.#isClosed) return;
-    this.#current = this.#connect();
-    this.#retired.add(generation);
-    generation.retire(error).finally(() => this.#retired.delete(generation));
-  }
-
-  #connect(): Generation {
-    const generation: Generation = new Generation(this.#connector.connect(), (error) => {
-      // More than the connections that are tried: the others wait for one, and would be tried in turns.
-      if (generation.running > generation.max) this.#replace(generation, error);
+  #choose(): unknown {
+    const { query } = this;
+    const { replicas } = this.#client;
+    if (!replicas || this.#route === 'own') return this.#run();
+    this.#isWrite = !isRead(textOf(query)) || !isRepeatable(query);
+    const reader = this.#isWrite ? undefined : replicas.choose(this.#route === 'replicas');
+    if (!reader) return this.#run();
+    return this.#runApart(reader, (error) => {
+      if (query.cancelled || wasCancelled(error)) return this.reject(error);
+      if (!isOfStatement(error)) replicas.distrust(reader);
+      // A function that writes, which no text shows.
+      this.#isWrite = isRefusedWrite(error);
+      this.#run();
     });
-    return generation;
+  }
+
+  #runApart(client: Client, onError: (error: unknown) => void): unknown {
+    this.#state = 'apart';
+    return new RunApart(this.query, client, (outcome) => {
+      this.#state = 'over';
+      if ('error' in outcome) onError(outcome.error);
+      else this.resolve(outcome.value);
+    }).start();
+  }
+
+  #run(): unknown {
+    const { query } = this;
+    if (this.#client.isClosed && this.#route !== 'own')
+      return this.reject(this.#client.describe(closedError()));
+    this.#attempts += 1;
+    this.#state = 'running';
+    // A connection with a COPY takes no other query, and postgres.js would send it one that then fails.
+    if (isCopy(query)) query.options.onexecute ??= () => false;
+    this.#generation = this.#client.current.enter();
+    return this.#generation.send(query);
+  }
+
+  protected readonly rerun = (): unknown => {
+    this.#generation.leave();
+    return this.#run();
+  };
+
+  protected succeeded(value: unknown): void {
+    // A COPY has only begun when its stream is there.
+    if (this.query.streaming && value instanceof Stream) value.once('close', () => this.#end());
+    else this.#end();
+    this.resolve(value);
+  }
+
+  protected failed(error: unknown): void {
+    // The connection that it has left.
+    if (this.#state === 'apart' && meansLoss(error)) return;
+    const mayRunAgain = this.#state === 'running' && this.#attempts < mostAttempts;
+    this.#end();
+    if (meansLoss(error)) this.#client.replace(this.#generation);
+    if (mayRunAgain && isUnsent(error)) this.#run();
+    else if (mayRunAgain && hasNotRun(error) && isRepeatable(this.query))
+      this.#runApart(this.#client, (again) => this.reject(again));
+    else this.reject(this.#client.describe(error));
+  }
+
+  #end(): void {
+    const wasRunning = this.#state === 'running';
+    this.#state = 'over';
+    if (!wasRunning) return;
+    this.#generation.leave();
+    if (this.#isWrite) this.#client.replicas?.wrote();
+  }
+}
+
+type Outcome = { readonly value: unknown } | { readonly error: unknown };
+
+/**
+ * One run of a query as an object of its own: postgres.js keeps one whose connection was lost, and rejects it a second
+ * time, when it may be running again elsewhere.
+ */
+class RunApart extends QueryExecution {
+  protected readonly database: string;
+  protected readonly closeCursor = undefined;
+  readonly #client: Client;
+  readonly #generation: Generation;
+  readonly #outer: RunningQuery;
+  #onEnd: ((outcome: Outcome) => void) | undefined;
+
+  constructor(query: RunningQuery, client: Client, onEnd: (outcome: Outcome) => void) {
+    super(Object.create(query) as RunningQuery, mostAttempts);
+    this.#client = client;
+    this.#generation = client.current;
+    this.#outer = query;
+    this.#onEnd = onEnd;
+    this.database = client.database;
+  }
+
+  start(): unknown {
+    return this.#generation.enter().send(this.query);
+  }
+
+  protected readonly rerun = (): unknown => this.#generation.send(this.query);
+
+  protected succeeded(value: unknown): void {
+    this.#end({ value });
+  }
+
+  protected failed(error: unknown): void {
+    if (meansLoss(error)) this.#client.replace(this.#generation);
+    this.#end({ error: this.#client.describe(error) });
+  }
+
+  #end(outcome: Outcome): void {
+    const onEnd = this.#onEnd;
+    if (!onEnd) return;
+    this.#onEnd = undefined;
+    // For those who hear of each query.
+    Object.assign(this.#outer, { string: this.query.string });
+    this.#generation.leave();
+    onEnd(outcome);
   }
 }
 
@@ -270,94 +361,3 @@ const notOffered = async (): Promise<never> => {
       'Use a client of its own, postgres(url, { max: 1 }).listen(…), and after each onlisten read what it may have missed.',
   );
 };
-
-/** One postgres.js client, and what runs on it. */
-class Generation {
-  readonly madeAt = performance.now();
-  readonly sql: postgres.Sql;
-  readonly sockets: Sockets;
-  readonly handler: RunningQuery['handler'];
-  readonly begin: Begin;
-  #running = 0;
-  #reserving = 0;
-  #idle: (() => void)[] = [];
-  #ended: Promise<void> | undefined;
-
-  constructor({ sql, sockets }: Connected, onDown: (error: Error) => void) {
-    this.sql = sql;
-    this.sockets = sockets;
-    sockets.onDown = onDown;
-    // A query that is never awaited never runs: this one only shows where queries go.
-    const { handler } = sql.unsafe('') as unknown as RunningQuery;
-    this.handler = (query) => whenEnded(sockets, query, handler);
-    this.begin = async (...args) => {
-      while (sockets.ending) await sockets.ending;
-      return (sql.begin as unknown as Begin)(...args);
-    };
-  }
-
-  get running(): number {
-    return this.#running;
-  }
-
-  get max(): number {
-    return this.sql.options.max;
-  }
-
-  /** What the server said about the end of the connection that `error` is about. */
-  readonly reasonOf = (error: unknown): unknown => this.sockets.reasonOf(error);
-
-  /**
-   * Finishes what runs on its connections, and opens no other. What waits for one gets `error`; without
-   * it, it is unsent.
-   */
-  async retire(error?: Error): Promise<void> {
-    this.sockets.retire(error);
-    await this.end();
-  }
-
-  /** postgres.js never hands out a new connection on which it has not asked for types first. */
-  async reserve(): Promise<postgres.ReservedSql> {
-    const options = this.sql.options as { fetch_types: boolean };
-    this.#reserving += 1;
-    options.fetch_types = true;
-    try {
-      while (this.sockets.ending) await this.sockets.ending;
-      return await this.sql.reserve();
-    } finally {
-      this.#reserving -= 1;
-      options.fetch_types = this.#reserving > 0;
-    }
-  }
-
-  enter(): this {
-    this.#running += 1;
-    return this;
-  }
-
-  leave(): void {
-    this.#running -= 1;
-    if (this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
-  }
-
-  /** Closes the connections once nothing runs, or after `timeoutMs`, whatever still holds one then. */
-  async end(timeoutMs?: number): Promise<void> {
-    this.#ended ??= this.#end();
-    if (timeoutMs === undefined) return this.#ended;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(() => resolve(this.#close()), timeoutMs);
-    });
-    await Promise.race([this.#ended, late]).finally(() => clearTimeout(timer));
-  }
-
-  async #end(): Promise<void> {
-    if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
-    await this.#close();
-  }
-
-  async #close(): Promise<void> {
-    await this.sql.end({ timeout: 0 });
-    this.sockets.close();
-  }
-}

@@ -53,6 +53,10 @@ export class Connector {
     return connected;
   }
 
+  get database(): string {
+    return this.#address.database;
+  }
+
   describe(error: unknown): unknown {
     return describeConnectionError(error, this.#address);
   }

@@ -74,7 +74,7 @@ export class Transaction<S extends Schema = Schema> extends Database<S> {
 }
 
 /** The `tx` of `db.orm.transaction(async (tx) => …)`, whatever its schema. */
-export type DrizzleTransaction = Pick<PgTransaction<PgQueryResultHKT>, 'rollback' | 'setTransaction'>;
+type DrizzleTransaction = Pick<PgTransaction<PgQueryResultHKT>, 'rollback' | 'setTransaction'>;
 
 /** What functions of this package take first: a pool, a transaction of `withTransaction`, or one of `db.orm.transaction`. */
 export type AnyDatabase<S extends Schema = Schema> = Database<S> | DrizzleTransaction;

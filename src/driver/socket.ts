@@ -30,15 +30,28 @@ const goodbyeMs = 1_000;
 /** How long after a failed write the server's last words may take, in milliseconds. They are there already. */
 const lastWordsMs = 200;
 
+/** Errors by which a connection ended, of the server or of the network; not those of a login. */
 const losses = new WeakSet<object>();
 
-/** Whether a session ended by this error, of the server's or of the network; not a login. */
-export const endedSession = (error: unknown): boolean =>
-  typeof error === 'object' && error !== null && losses.has(error);
+const neverConnected = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENOENT'];
+
+/** Whether a connection is lost by this error. Network errors have no SQLSTATE; a login that fails loses nothing. */
+export function meansLoss(error: unknown): boolean {
+  if (typeof error !== 'object' || error === null) return false;
+  if (losses.has(error)) return true;
+  const { code, severity } = error as { code?: unknown; severity?: unknown };
+  if (typeof code !== 'string' || severity !== undefined || isUnsent(error) || neverConnected.includes(code))
+    return false;
+  return /^(CONNECTION_|E[A-Z]+$)/.test(code);
+}
 
 /** Marks a query that waited for a connection which its client did not open any more: it was never sent. */
 export const isUnsent = (error: unknown): boolean =>
   (error as { code?: unknown }).code === 'CONNECTION_RETIRED';
+
+/** Whether no server ran the query: it was unsent, or met a session that the server had just ended for being idle. */
+export const hasNotRun = (error: unknown): boolean =>
+  isUnsent(error) || (error as { code?: unknown }).code === '57P05';
 
 /** Lets attempts that fail wait for longer and longer, over all clients of a pool. */
 export class Pace {
@@ -90,6 +103,12 @@ export class Sockets {
    */
   get ending(): Promise<unknown> | undefined {
     return this.#ending;
+  }
+
+  /** Sends a query, though not to a connection that has failed. */
+  afterEnding(query: { readonly cancelled: unknown }, send: () => unknown): unknown {
+    if (!this.#ending) return send();
+    return this.#ending.then(() => (query.cancelled ? undefined : this.afterEnding(query, send)));
   }
 
   /** The process that the newest connection's server named at the login. */

@@ -137,6 +137,20 @@ describeWith(['sessions'], 'the server says why it ends a session', () => {
     expect((await session.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
   });
 
+  test('as a query or a transaction was sent to it, which then runs on another', async () => {
+    await using session = db.dedicated();
+    const ask = () => session.query('SELECT 1 AS one');
+    for (const work of [
+      ask,
+      () => withTransaction(session, (transaction) => transaction.query('SELECT 1 AS one')),
+    ]) {
+      await session.query("SET idle_session_timeout = '20ms'");
+      // This process cannot hear of the end before it has sent something.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+      expect((await work()).rows).toEqual([{ one: 1 }]);
+    }
+  });
+
   test('at the login: why, in its own words', async () => {
     const prefix = uniqueRolePrefix();
     const refused = async (user: string, database: string) => {
