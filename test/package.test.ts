@@ -11,6 +11,7 @@ const folder = mkdtempSync(join(tmpdir(), 'atriz-consumer-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const consumer = `
+import { subscribe } from 'node:diagnostics_channel';
 import {
   AtrizDatabaseError,
   createDatabasePool,
@@ -18,6 +19,7 @@ import {
   databaseKeys,
   type Pool,
   type PoolStats,
+  type QueryMessage,
   type SeedFunction,
   withTransaction,
 } from '@atriz/database';
@@ -34,6 +36,8 @@ import { getHourlyStats, recordLocations } from '@atriz/database/tracking';
 const seed: SeedFunction = async (pool) => {
   await pool.query('SELECT 1');
 };
+const slow: QueryMessage[] = [];
+subscribe('@atriz/database:query', (message) => void slow.push(message as QueryMessage));
 const texts: string[] = [];
 const logger = { logQuery: (text: string) => void texts.push(text) };
 const db = createDatabasePool({ key: 'core', connectionString: process.env.CONSUMER_URL, logger, casing: 'snake_case' });
@@ -67,6 +71,7 @@ console.log(
     user: (await requireUser(db, user.id)) === found?.id && asked === user.id,
     refused,
     stats,
+    told: slow.some(({ database, rows }) => database === db.name && rows === 1),
     logged: texts.some((text) => text.startsWith('insert into "users"')),
     password: await verifyPassword('secret', user.passwordHash),
     pending: pending.length,
@@ -134,6 +139,7 @@ test('npm pack, install, compile in strict mode, run; and the command line comes
     user: true,
     refused: 'UNKNOWN_ROLE',
     stats: { inUse: 0, max: 10, waiting: 0 },
+    told: true,
     logged: true,
     password: true,
     pending: 0,

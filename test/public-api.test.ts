@@ -1,15 +1,23 @@
 // What users of Drizzle and postgres.js expect of the library beside its own functions.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { sql } from 'drizzle-orm';
 import { integer, pgTable } from 'drizzle-orm/pg-core';
 import { drizzle } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
 import { beforeAll, describe, expect, test } from 'vitest';
 import * as core from '../schema/core.ts';
+import * as auth from '../src/auth/index.ts';
 import { assignRole, createUser, hasRole, issueToken, verifyToken } from '../src/auth/index.ts';
 import { databases } from '../src/databases.ts';
 import * as errors from '../src/errors.ts';
+import * as index from '../src/index.ts';
 import { ConfigurationError, createDatabasePool, type Pool, withTransaction } from '../src/index.ts';
+import * as migrations from '../src/migrations/index.ts';
+import { packageRoot } from '../src/migrations/package-root.ts';
+import * as references from '../src/references/index.ts';
 import { requireUser } from '../src/references/index.ts';
+import * as tracking from '../src/tracking/index.ts';
 import { migratedDatabase, openPool, serverUrl } from './support/database.ts';
 
 let url: string;
@@ -124,15 +132,25 @@ test('casing names the columns of tables that name none', async () => {
   expect(await pool.orm.query.readings.findMany()).toEqual([{ tankLevel: 3 }]);
 });
 
-test('every error has a code of its own', () => {
-  const classes = Object.values(errors).filter(
-    (value) => value === errors.AtrizDatabaseError || value.prototype instanceof errors.AtrizDatabaseError,
-  );
-  const codes = classes.map((value) => {
-    const parameters = value === errors.UserReferencesError ? [[]] : ['x', { code: '08006' }];
-    return (Reflect.construct(value, parameters) as errors.AtrizDatabaseError).code;
+test('every error has a code of its own, which the documentation lists', () => {
+  const exported = [index, auth, migrations, tracking, references].flatMap((module) => Object.values(module));
+  const classes = new Set(exported.filter(isErrorClass));
+  const codes = [...classes].map((made) => {
+    const takesList = ['UserReferencesError', 'LocationsRejectedError'].includes(made.name);
+    const parameters = takesList ? [[]] : ['x', { code: '08006', pending: [], edited: [], problems: [] }];
+    return [made.name, (Reflect.construct(made, parameters) as errors.AtrizDatabaseError).code] as const;
   });
-  expect(codes.length).toBeGreaterThan(8);
-  expect(new Set(codes).size).toBe(codes.length);
-  for (const code of codes) expect(code).toMatch(/^[A-Z0-9_]{5,}$/);
+  expect(codes.length).toBeGreaterThan(15);
+  expect(new Set(codes.map(([, code]) => code)).size).toBe(codes.length);
+  const page = readFileSync(join(packageRoot(), 'docs', 'architecture.md'), 'utf8');
+  for (const [name, code] of codes) {
+    expect(page).toContain(`\`${name}\``);
+    if (name !== 'ConnectionError') expect(page).toContain(`\`${code}\``);
+  }
 });
+
+type ErrorClass = new (...parameters: never[]) => errors.AtrizDatabaseError;
+
+const isErrorClass = (value: unknown): value is ErrorClass =>
+  value === errors.AtrizDatabaseError ||
+  (typeof value === 'function' && value.prototype instanceof errors.AtrizDatabaseError);
