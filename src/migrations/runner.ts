@@ -65,20 +65,19 @@ export async function migrate(
   key: DatabaseKey,
   options: MigrateOptions = {},
 ): Promise<readonly Migration[]> {
-  const plan = async (on: Database) => {
-    const run = orRefuse(planUp(await readState(on, key, options.folder), options), key);
+  const plan = (state: MigrationState) => {
+    const run = orRefuse(planUp(state, options), key);
     const empty = run.filter(isEmpty);
     if (empty.length > 0) throw refusalError({ kind: 'empty', tags: tagsOf(empty) }, key);
     return run;
   };
   // Nothing to do needs no lock; what a running migrator has not committed counts as pending.
-  const due = await plan(db);
+  const due = plan(await getMigrationStatus(db, key, options.folder));
   if (due.length === 0 || options.dryRun) return due;
-  await requireExtensions(db, key);
-  return withMigrationSession(db, options, async (session) => {
-    await createTables(session);
-    const run = await plan(session);
-    for (const migration of run) await apply({ pool: db, session }, migration, key, options);
+  if (definitionOf(key).extensions.includes('timescaledb')) await requireTimescale(db);
+  return underLock(db, key, options, async (where, state) => {
+    const run = plan(state);
+    for (const migration of run) await apply(where, migration, key, options);
     return run;
   });
 }
@@ -94,10 +93,9 @@ export async function rollback(
   key: DatabaseKey,
   options: RollbackOptions = {},
 ): Promise<readonly Migration[]> {
-  return withMigrationSession(db, options, async (session) => {
-    await createTables(session);
-    const steps = planRollback(await readState(session, key, options.folder), key, options);
-    for (const step of steps) await takeBack({ pool: db, session }, step, key, options);
+  return underLock(db, key, options, async (where, state) => {
+    const steps = planRollback(state, key, options);
+    for (const step of steps) await takeBack(where, step, key, options);
     return steps.map(({ migration }) => migration);
   });
 }
@@ -111,14 +109,12 @@ export async function redo(
   key: DatabaseKey,
   options: RollbackOptions = {},
 ): Promise<readonly Migration[]> {
-  return withMigrationSession(db, options, async (session) => {
-    await createTables(session);
-    const state = await readState(session, key, options.folder);
+  return underLock(db, key, options, async (where, state) => {
     const steps = planRollback(state, key, { ...options, count: 1 });
     orRefuse(planUp({ ...state, outOfOrder: [] }), key);
     for (const step of steps) {
-      await takeBack({ pool: db, session }, step, key, options);
-      await apply({ pool: db, session }, step.migration, key, options);
+      await takeBack(where, step, key, options);
+      await apply(where, step.migration, key, options);
     }
     return steps.map(({ migration }) => migration);
   });
@@ -178,7 +174,8 @@ export async function getMigrationStatus(
   key: DatabaseKey,
   folder?: string,
 ): Promise<MigrationState> {
-  return readState(db, key, folder);
+  const { migrations, problems } = readFolder(key, folder);
+  return compareMigrations(migrations, await readApplied(db), problems);
 }
 
 /** Records a migration as applied without running it, to adopt a database that exists already. */
@@ -188,9 +185,7 @@ export async function markApplied(
   tag: string,
   options: CommonOptions = {},
 ): Promise<void> {
-  await withMigrationSession(db, options, async (session) => {
-    await createTables(session);
-    const state = await readState(session, key, options.folder);
+  await underLock(db, key, options, async ({ session }, state) => {
     const migration = state.files.find((file) => file.tag === tag);
     if (!migration) throw refusalError({ kind: 'unknown-target', tags: [tag] }, key);
     if (state.applied.includes(migration)) {
@@ -210,9 +205,7 @@ export async function repair(
   key: DatabaseKey,
   options: CommonOptions = {},
 ): Promise<MigrationState['edited']> {
-  return withMigrationSession(db, options, async (session) => {
-    await createTables(session);
-    const { edited } = await readState(session, key, options.folder);
+  return underLock(db, key, options, async ({ session }, { edited }) => {
     await inTransaction(session, async () => {
       for (const { migration } of edited) {
         await session.query(`UPDATE ${migrationsTable} SET hash = $1 WHERE created_at = $2`, [
@@ -230,6 +223,19 @@ interface Where {
   readonly pool: Pool;
   readonly session: Database;
 }
+
+/** Runs `work` alone, with the state of the record as it is then. */
+const underLock = <Result>(
+  pool: Pool,
+  key: DatabaseKey,
+  options: CommonOptions,
+  work: (where: Where, state: MigrationState) => Promise<Result>,
+): Promise<Result> =>
+  withMigrationSession(pool, options, async (session) => {
+    for (const statement of [...createMigrationsTable, ...createHistoryTables])
+      await session.query(statement);
+    return work({ pool, session }, await getMigrationStatus(session, key, options.folder));
+  });
 
 const apply = (where: Where, migration: Migration, key: DatabaseKey, options: CommonOptions) =>
   execute(where, migration, migration, { key, tag: migration.tag, action: 'up' }, options, () =>
@@ -275,14 +281,6 @@ async function execute(
   options.onDone?.(migration, Date.now() - startedAt.getTime());
 }
 
-async function requireExtensions(db: Database, key: DatabaseKey): Promise<void> {
-  if (definitionOf(key).extensions.includes('timescaledb')) await requireTimescale(db);
-}
-
-async function createTables(session: Database): Promise<void> {
-  for (const statement of [...createMigrationsTable, ...createHistoryTables]) await session.query(statement);
-}
-
 const insertRow = (session: Database, { hash, when }: Migration) =>
   session
     .query(`INSERT INTO ${migrationsTable} ("hash", "created_at") VALUES ($1, $2)`, [hash, when])
@@ -290,8 +288,3 @@ const insertRow = (session: Database, { hash, when }: Migration) =>
 
 const note = (session: Database, { tag, hash }: Migration, action: MigrationAction) =>
   recordHistory(session, { tag, hash, action, startedAt: new Date(), result: 'done' });
-
-async function readState(db: Database, key: DatabaseKey, folder?: string): Promise<MigrationState> {
-  const { migrations, problems } = readFolder(key, folder);
-  return compareMigrations(migrations, await readApplied(db), problems);
-}
