@@ -1,4 +1,4 @@
-// npm run bench: what is no number is refused before any database is made.
+// npm run bench: what is not a number is refused before any database is made.
 import { expect, test } from 'vitest';
 import { countingNumber } from '../scripts/cli/arguments.ts';
 import { runSource } from './support/cli.ts';

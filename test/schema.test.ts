@@ -93,7 +93,7 @@ describe('core refuses', async () => {
     expect(await refusal(user('ada@example.com'))).toBe(uniqueViolation);
   });
 
-  test('a token that is no SHA-256, that exists, or that is over before it begins', async () => {
+  test('a token that is not a SHA-256, that exists, or that is over before it begins', async () => {
     const [owner] = await user('tokens@example.com');
     const token = (tokenHash: string, expiresAt = new Date(Date.now() + 60_000)) =>
       orm.insert(authTokens).values({ userId: owner?.id ?? '', tokenType: 'refresh', tokenHash, expiresAt });

@@ -224,7 +224,7 @@ const rolesQuery = `
     CASE WHEN rolvaliduntil < 'infinity' THEN 'VALID UNTIL ''infinity''' END], NULL) AS "wrongAttributes"
   FROM pg_roles WHERE rolname = ANY ($1::text[])`;
 
-// Who may create roles could let himself in anyway, and needs the owner's rights to apply the matrix.
+// A role with CREATEROLE could grant itself access anyway, and needs the rights of the owner to apply the matrix.
 const membershipsQuery = `
   SELECT r.rolname AS role, m.rolname AS member, g.rolname AS grantor
   FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member

@@ -76,11 +76,11 @@ export async function findBackup(from: string, parent: string, names: readonly s
 async function readBackup(folder: string): Promise<Backup> {
   const path = join(folder, manifestName);
   if (isIncomplete(basename(folder))) {
-    throw new BackupError(`${folder} is what a run left that never finished: it is no backup.`);
+    throw new BackupError(`${folder} is what a run left that never finished: it is not a backup.`);
   }
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (!['ENOENT', 'ENOTDIR'].includes(error.code ?? '')) throw error;
-    throw new BackupError(`${folder} is no backup: it has no ${manifestName}.`);
+    throw new BackupError(`${folder} is not a backup: it has no ${manifestName}.`);
   });
   return { folder, manifest: parseManifest(text, path) };
 }

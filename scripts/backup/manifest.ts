@@ -48,7 +48,7 @@ export const rowsOf = ({ tables }: Pick<DatabaseBackup, 'tables'>): number =>
 export function parseManifest(text: string, origin: string): Manifest {
   const manifest = parseJson(text, origin);
   const wrong = firstFault(manifest, shape, 'it');
-  if (wrong !== undefined) throw new BackupError(`${origin} is no manifest of a backup: ${wrong}.`);
+  if (wrong !== undefined) throw new BackupError(`${origin} is not a manifest of a backup: ${wrong}.`);
   const { databases } = manifest as Manifest;
   const twice = databases.find(({ key }, index) => databases.findIndex((one) => one.key === key) < index);
   if (twice) throw new BackupError(`${origin} is not a valid manifest: it names ${twice.key} twice.`);
@@ -59,7 +59,7 @@ function parseJson(text: string, origin: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw new BackupError(`${origin} is no manifest of a backup: it is not JSON.`);
+    throw new BackupError(`${origin} is not a manifest of a backup: it is not JSON.`);
   }
 }
 

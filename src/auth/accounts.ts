@@ -56,7 +56,7 @@ export async function createUser(
       `name should have 1 to ${maxNameLength} characters, without NUL and half surrogate pairs.`,
     );
   }
-  if (!Array.isArray(roles)) throw new ValidationError('roles is no list: pass an array of names.');
+  if (!Array.isArray(roles)) throw new ValidationError('roles is not a list: pass an array of names.');
   const passwordHash = await hashPassword(password, requireFields(options, 'options').cost);
   return await withTransaction(coreDb, async (transaction) => {
     const { rows } = await transaction.query<{ id: string }>(

@@ -63,7 +63,9 @@ export function parseAddress(value: unknown): string | null {
   if (value === undefined || value === null) return null;
   const text = requireString(value, 'ipAddress');
   if (isIP(text) === 0) {
-    throw new ValidationError(`ipAddress ${show(text)} is no IP address: pass the client's, without a port.`);
+    throw new ValidationError(
+      `ipAddress ${show(text)} is not an IP address: pass the client's, without a port.`,
+    );
   }
   const [address = ''] = text.split('%');
   const canonical = new SocketAddress({ address, family: isIP(address) === 6 ? 'ipv6' : 'ipv4' }).address;

@@ -1,5 +1,5 @@
 // bcrypt in threads of its own: a third of a second of arithmetic must not hold up the event loop.
-// By hand: a pool of threads as a library would be a dependency for one function.
+// A pool of threads as a library would be a dependency for one function.
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';

@@ -1,5 +1,5 @@
 // Array types of a database, which postgres.js must know to read and write arrays.
-// By hand: postgres.js asks for them on every new connection, in a query whose failure nobody catches: a
+// postgres.js asks for them on every new connection, in a query whose failure nobody catches: a
 // server that restarts in that moment ends the process. And it keeps its own array parser to itself.
 import type postgres from 'postgres';
 import { encodeParameter } from './parameters.ts';

@@ -1,5 +1,5 @@
 // Several hosts in one URL: finds the one that is what target_session_attrs asks for.
-// By hand: postgres.js asks standbys of PostgreSQL 14 and later the wrong question, and when no host
+// postgres.js asks standbys of PostgreSQL 14 and later the wrong question, and when no host
 // answers it goes round without pause or end.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TargetSessionAttributes } from './database-url.ts';

@@ -1,5 +1,5 @@
 // require_auth: which ways to log in the client accepts, so that a false server gets no password.
-// By hand: postgres.js answers whatever the server asks for, a password in clear text too.
+// postgres.js answers whatever the server asks for, a password in clear text too.
 import type { Socket } from 'node:net';
 
 /** What a server may ask for, by the number in its message. */

@@ -7,7 +7,7 @@ export const unknownType = 705;
  * Encodes a value as text for PostgreSQL. `undefined` becomes NULL, dates ISO 8601 in UTC, objects
  * JSON, arrays array literals, bytes hexadecimal.
  *
- * By hand because postgres.js encodes by the type that the server describes: a string for a jsonb
+ * Not postgres.js's own: it encodes by the type that the server describes: a string for a jsonb
  * column would be quoted twice, and an array of booleans or dates is sent as a single value.
  */
 export function encodeParameter(value: unknown): string | null {

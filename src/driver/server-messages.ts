@@ -37,7 +37,7 @@ const headerLength = 5;
 
 /**
  * Takes the bytes of a connection as they come.
- * By hand: postgres.js forgets the FATAL that ends a session under a query, and says CONNECTION_CLOSED.
+ * postgres.js forgets the FATAL that ends a session under a query, and says CONNECTION_CLOSED.
  */
 export class MessageReader {
   readonly #on: ServerMessages;

@@ -77,7 +77,7 @@ export class Pace {
 }
 
 /**
- * By hand because postgres.js offers no `noDelay`, without which the end of each COPY waits 40 ms for a
+ * Not postgres.js's own: it offers no `noDelay`, without which the end of each COPY waits 40 ms for a
  * delayed acknowledgement, leaves sockets open that a silent server never closes, and connects again without
  * pause or end where a server hangs up during the login. It takes sockets of ours, though.
  */

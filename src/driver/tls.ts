@@ -1,5 +1,5 @@
 // TLS with a server, as sslmode of libpq means it.
-// By hand: postgres.js checks a certificate against "localhost" where the host is an IP address, waits for ever
+// postgres.js checks a certificate against "localhost" where the host is an IP address, waits for ever
 // where the server closes instead of answering, and goes on where it got more than the one byte of the answer.
 import { readFileSync } from 'node:fs';
 import { isIP, type Socket } from 'node:net';

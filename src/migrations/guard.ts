@@ -45,7 +45,7 @@ export class NotMigratedError extends OutOfStepError {
  */
 export async function assertMigrated(db: Database, key = db.key): Promise<void> {
   if (!key)
-    throw new ValidationError(`"${db.name}" is no name of the registry: pass its key, such as 'core'.`);
+    throw new ValidationError(`"${db.name}" is not a name of the registry: pass its key, such as 'core'.`);
   const { migrations, problems } = readFolder(key);
   const state = compareMigrations(migrations, await readApplied(db), problems);
   if (state.pending.length + state.edited.length + state.problems.length > 0)

@@ -56,7 +56,7 @@ export async function findOrphans(
   { key = db.key, samples = 5, onProgress }: OrphanOptions = {},
 ): Promise<OrphanReport[]> {
   if (!key)
-    throw new ValidationError(`"${db.name}" is no name of the registry: pass its key, such as 'pshop'.`);
+    throw new ValidationError(`"${db.name}" is not a name of the registry: pass its key, such as 'pshop'.`);
   if (!Number.isInteger(samples) || samples < 0) {
     throw new ValidationError(`samples is ${samples}: use a whole number from 0.`);
   }

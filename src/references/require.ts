@@ -33,7 +33,7 @@ export async function acceptActive(
   userIds: readonly string[],
   ask: (ids: readonly string[]) => Promise<ReadonlyMap<string, Standing>>,
 ): Promise<string[]> {
-  if (!Array.isArray(userIds)) throw new ValidationError('userIds is no list: pass an array of user ids.');
+  if (!Array.isArray(userIds)) throw new ValidationError('userIds is not a list: pass an array of user ids.');
   const ids = userIds.map((userId) => (isUserId(userId) ? normalise(userId) : undefined));
   const standings = await ask([...new Set(ids.filter((id) => id !== undefined))]);
   const failures = new Map<string, UserReferencesError['failures'][number]['reason']>();

@@ -1,4 +1,4 @@
-// Bad input: whatever stands in an argument, the answer is a typed one and no row changes.
+// Bad input: whatever is in an argument, the answer is a typed one and no row changes.
 import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';

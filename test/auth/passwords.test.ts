@@ -36,7 +36,7 @@ test('NUL and half of a surrogate pair are refused: other passwords would fit th
   expect(await verifyPassword('🔑', await hashPassword('🔑', 10))).toBe(true);
 });
 
-test('hashes of other costs and prefixes verify, and what is no hash fits no password', async () => {
+test('hashes of other costs and prefixes verify, and what is not a hash fits no password', async () => {
   const hash = hashSync('x', 4);
   for (const prefix of ['$2a$', '$2b$', '$2y$']) {
     expect(await verifyPassword('x', prefix + hash.slice(4))).toBe(true);
@@ -54,7 +54,7 @@ test('hashes of other costs and prefixes verify, and what is no hash fits no pas
   }
 });
 
-test('what is no string is refused', async () => {
+test('what is not a string is refused', async () => {
   for (const value of [undefined, null, 1, {}, ['x']] as never[]) {
     await expect(hashPassword(value, 10)).rejects.toThrow(ValidationError);
     await expect(verifyPassword(value, hashSync('x', 4))).rejects.toThrow(ValidationError);

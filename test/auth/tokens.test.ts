@@ -153,7 +153,7 @@ test('revoking the refresh tokens ends the access tokens of the same logins, and
   expect(await verifyToken(db, alone.token, 'access')).toMatchObject({ id: alone.id });
 });
 
-test('revokeToken ends the token alone or its whole login, and is no error a second time', async () => {
+test('revokeToken ends the token alone or its whole login, and is not an error a second time', async () => {
   const user = await addUser(db);
   const refresh = await addToken(db, user, { type: 'refresh' });
   const access = await addToken(db, user, { type: 'access', familyId: refresh.familyId });

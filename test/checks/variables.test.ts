@@ -24,7 +24,7 @@ test('one that is read but not shown, and one that nothing reads, are named', ()
   ]);
 });
 
-test('a word within a comment or within a URL is no variable', () => {
+test('a word within a comment or within a URL is not a variable', () => {
   expect([...shownVariables(example)]).toEqual([
     'PGHOST',
     'PGPORT',

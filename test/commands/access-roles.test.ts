@@ -86,7 +86,7 @@ describe('passwords', () => {
   });
 });
 
-describe('connected as somebody who is no superuser', () => {
+describe('connected as somebody who is not a superuser', () => {
   const as = (url: string, name: string) => {
     const changed = new URL(url);
     changed.username = name;

@@ -135,7 +135,7 @@ describeWith(['timescaledb'], 'the doctor', () => {
     );
     await record(true, '-3 hours');
     if (rows[0]?.workers === null) {
-      // The embedded server has no scheduler, and keeps no record: this is no finding there.
+      // The embedded server has no scheduler, and keeps no record: this is not a finding there.
       expect(await examine(session, 'tracking', 'jobs')).toEqual([]);
       await session.query('SET timescaledb.max_background_workers = 16');
     } else {

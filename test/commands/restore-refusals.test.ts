@@ -61,7 +61,7 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
       /is a dump of atriz_test.*says that it is atriz_core/,
     ],
     [
-      'a manifest that is no JSON',
+      'a manifest that is not JSON',
       () => writeFileSync(join(folder, 'manifest.json'), '{"format'),
       /is not JSON/,
     ],
@@ -144,10 +144,10 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
     expect(await profiles()).toBe(1);
   });
 
-  test('a folder that is no backup, and a database that the backup does not hold', async () => {
+  test('a folder that is not a backup, and a database that the backup does not hold', async () => {
     expect(await runCli(['restore', temporaryFolder(), '--yes'], environment)).toMatchObject({
       code: 1,
-      stderr: expect.stringContaining('is no backup'),
+      stderr: expect.stringContaining('is not a backup'),
     });
     expect(await restore('core', '--yes')).toMatchObject({
       code: 1,

@@ -1,4 +1,4 @@
-// Arrays come as arrays, whatever stands in them, and of types that the database made itself.
+// Arrays come as arrays, whatever is in them, and of types that the database made itself.
 import { expect, test } from 'vitest';
 import { emptyDatabase, openPool } from '../support/database.ts';
 

@@ -228,7 +228,7 @@ describeWith(['timescaledb'], 'erasing a person', () => {
     expect(await eraseUser(pools, userId, none)).toMatchObject({ rows: 0 });
   });
 
-  test('what is no user id changes nothing', async () => {
+  test('what is not a user id changes nothing', async () => {
     for (const wrong of ["' OR true --", '', '*', '%', 'x'.repeat(100_000), erasedUserId]) {
       await expect(eraseUser(pools, wrong, none)).rejects.toThrow(ValidationError);
     }
@@ -295,7 +295,7 @@ describeWith(['timescaledb'], 'erasing a person', () => {
     });
   });
 
-  test('the command refuses what is no user, and names the database that it cannot find', async () => {
+  test('the command refuses what is not a user, and names the database that it cannot find', async () => {
     expect(await cli('erase-user', "'; DROP TABLE users --", '--yes')).toMatchObject({
       code: 2,
       stderr: `User id "'; DROP TABLE users --" is not a uuid.\n`,

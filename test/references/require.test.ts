@@ -35,7 +35,7 @@ describe('requireUser', () => {
     expect(await withTransaction(db, (transaction) => requireUser(transaction, id))).toBe(id);
   });
 
-  test('refuses the unknown, the inactive and what is no uuid', async () => {
+  test('refuses the unknown, the inactive and what is not a uuid', async () => {
     await expect(requireUser(db, await newUser(false))).rejects.toMatchObject({ reason: 'inactive' });
     await expect(requireUser(db, randomUUID())).rejects.toThrow(UserReferenceError);
     for (const wrong of [injection, '', 'x'.repeat(100_000), '\0', `${randomUUID()}\n`]) {
@@ -51,7 +51,7 @@ describe('requireUsers', () => {
     expect(await requireUsers(db, [])).toEqual([]);
   });
 
-  test('refuses what is no array, with a typed error', async () => {
+  test('refuses what is not an array, with a typed error', async () => {
     for (const wrong of [null, undefined, 'x', 7, {}]) {
       await expect(requireUsers(db, wrong as never)).rejects.toThrow(ValidationError);
     }
@@ -182,7 +182,7 @@ describe('createUserCheck', () => {
     await expect(check.requireUser(id)).rejects.toThrow(ConnectionError);
   });
 
-  test('refuses what is no uuid without a query, and options out of range', async () => {
+  test('refuses what is not a uuid without a query, and options out of range', async () => {
     const { check, sent } = counted();
     await expect(check.requireUser(injection)).rejects.toThrow(ValidationError);
     await expect(check.requireUsers([injection])).rejects.toThrow(UserReferencesError);
