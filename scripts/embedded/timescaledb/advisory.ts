@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { quoteLiteral } from './messages.ts';
 import type { AdvisoryKeys, Peer } from './peer.ts';
-import { Refusal } from './refusal.ts';
+import { PostgresError } from './postgres-error.ts';
 import type { SessionContext } from './session-context.ts';
 
 const lockCall = /(?:\bpg_catalog\s*\.\s*)?\b(pg_(?:try_)?advisory_(?:xact_)?lock(?:_shared)?)(?=\s*\()/gi;
@@ -38,7 +38,7 @@ export class AdvisoryLocks implements AdvisoryKeys {
     const deadline = Date.now() + most;
     while (this.#others().some((other) => other.turn.advisory.any)) {
       if (this.#session.closed) return;
-      if (Date.now() > deadline) throw new Refusal('55P03', 'canceling statement due to lock timeout');
+      if (Date.now() > deadline) throw new PostgresError('55P03', 'canceling statement due to lock timeout');
       await sleep(20);
     }
   }

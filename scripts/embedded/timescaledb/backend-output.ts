@@ -21,7 +21,6 @@ export interface OutputOptions {
 export interface OutputListener {
   write(bytes: Buffer): void;
   parsed(prepared: Prepared): void;
-  notified(notification: Buffer): void;
 }
 
 export class BackendOutput {
@@ -74,10 +73,6 @@ export class BackendOutput {
       this.skipping = false;
       this.ready = true;
       this.status = toStatus(bytes.toString('latin1', 5, 6));
-      return undefined;
-    }
-    if (type === 'A') {
-      this.#listener.notified(Buffer.from(bytes));
       return undefined;
     }
     if (type === 'N') return isNoise(bytes) ? undefined : bytes;

@@ -15,7 +15,7 @@ import {
   readyForQuery,
   text,
 } from './messages.ts';
-import { Refusal, shuttingDown } from './refusal.ts';
+import { PostgresError, shuttingDown } from './postgres-error.ts';
 import { ScramExchange } from './scram.ts';
 import { Session } from './session.ts';
 import type { SessionServer } from './session-context.ts';
@@ -148,7 +148,7 @@ class Connection {
     }
     this.#reader = new MessageReader();
     this.#logIn(parameters).catch((error: unknown) => {
-      const fields = error instanceof Refusal ? error.fields : undefined;
+      const fields = error instanceof PostgresError ? error.fields : undefined;
       const problem = fields?.message ?? `the embedded database does not start: ${String(error)}`;
       this.#refuse({ ...fields, severity: 'FATAL', code: fields?.code ?? '57P03', message: problem });
     });
@@ -158,15 +158,15 @@ class Connection {
   }
 
   async #logIn(parameters: Map<string, string>): Promise<void> {
-    if (this.#server.stopping) throw new Refusal('57P03', 'the database system is shutting down');
+    if (this.#server.stopping) throw new PostgresError('57P03', 'the database system is shutting down');
     const user = parameters.get('user');
-    if (!user) throw new Refusal('28000', 'no PostgreSQL user name specified in startup packet');
+    if (!user) throw new PostgresError('28000', 'no PostgreSQL user name specified in startup packet');
     if ((parameters.get('replication') ?? 'off') !== 'off') {
-      throw new Refusal('0A000', 'the embedded server has no replication');
+      throw new PostgresError('0A000', 'the embedded server has no replication');
     }
     this.#databaseName = parameters.get('database') || user;
     const database = this.#server.database(this.#databaseName);
-    if (!database) throw new Refusal('3D000', `database "${this.#databaseName}" does not exist`);
+    if (!database) throw new PostgresError('3D000', `database "${this.#databaseName}" does not exist`);
     const { id, secret } = this.#server.nextIdentity();
     const startup: Record<string, string> = parseOptions(parameters.get('options') ?? '');
     for (const [name, value] of parameters) {
@@ -232,15 +232,15 @@ class Connection {
   }
 
   async #checkPassword(user: string, verifier: Verifier): Promise<void> {
-    const wrong = new Refusal('28P01', `password authentication failed for user "${user}"`);
+    const wrong = new PostgresError('28P01', `password authentication failed for user "${user}"`);
     const exchange = new ScramExchange(verifier);
     this.#write(message('R', int32(10), text('SCRAM-SHA-256'), Buffer.from([0])));
     const initial = await this.#password();
     const { value: mechanism, next } = readText(initial, 0);
     if (mechanism !== 'SCRAM-SHA-256')
-      throw new Refusal('08P01', 'client selected an invalid SASL authentication mechanism');
+      throw new PostgresError('08P01', 'client selected an invalid SASL authentication mechanism');
     const first = exchange.first(initial.toString('utf8', next + 4));
-    if (first === undefined) throw new Refusal('08P01', 'malformed SCRAM message');
+    if (first === undefined) throw new PostgresError('08P01', 'malformed SCRAM message');
     this.#write(message('R', int32(11), Buffer.from(first)));
     const final = exchange.final((await this.#password()).toString('utf8'));
     if (final === undefined) throw wrong;
@@ -253,7 +253,7 @@ class Connection {
       if (this.#over) resolve(undefined);
     });
     this.#onPassword = undefined;
-    if (!body) throw new Refusal('08006', 'the client went away');
+    if (!body) throw new PostgresError('08006', 'the client went away');
     return body;
   }
 
@@ -286,10 +286,10 @@ function roleSql(user: string): string {
 
 function readRole(user: string): (rows: (string | null)[][]) => { superuser: boolean; verifier: Verifier } {
   return ([row]) => {
-    if (!row) throw new Refusal('28000', `role "${user}" does not exist`);
-    if (row[0] !== 't') throw new Refusal('28000', `role "${user}" is not permitted to log in`);
+    if (!row) throw new PostgresError('28000', `role "${user}" does not exist`);
+    if (row[0] !== 't') throw new PostgresError('28000', `role "${user}" is not permitted to log in`);
     const verifier = parseVerifier(row[2] ?? '');
-    if (!verifier) throw new Refusal('28P01', `password authentication failed for user "${user}"`);
+    if (!verifier) throw new PostgresError('28P01', `password authentication failed for user "${user}"`);
     return { superuser: row[1] === 't', verifier };
   };
 }

@@ -1,6 +1,7 @@
 // COPY … FROM STDIN: PGlite crashes on it for good, so it reads a device that holds what the client sent.
 import { isRecord } from '../files.ts';
-import { int16, message, quoteIdentifier, quoteLiteral } from './messages.ts';
+import type { Inbox } from './inbox.ts';
+import { type Fields, int16, message, quoteIdentifier, quoteLiteral, readText } from './messages.ts';
 import { parseStatements, type Statement } from './sql.ts';
 import { copyDevice } from './worker-messages.ts';
 
@@ -74,4 +75,38 @@ function withoutLocations(tree: unknown): string {
 function isBinary(statement: Statement): boolean {
   const options = statement.node.options;
   return JSON.stringify(options ?? []).includes('{"defname":"format","arg":{"String":{"sval":"binary"}}');
+}
+
+/** All of one COPY is held in memory until CopyDone, because the backend reads it in one go. */
+const mostCopyData = 1024 * 1024 * 1024;
+
+/** The client's CopyData messages up to CopyDone or CopyFail. undefined: the client went away. */
+export async function collectCopyData(
+  inbox: Inbox,
+): Promise<{ chunks: Buffer[] } | { failure: Fields } | undefined> {
+  let chunks: Buffer[] = [];
+  let size = 0;
+  for (;;) {
+    const message = await inbox.next();
+    if (!message) return undefined;
+    const { type, bytes } = message;
+    if (type === 'd') {
+      size += bytes.length - 5;
+      if (size <= mostCopyData) chunks.push(bytes.subarray(5));
+      else chunks = [];
+    } else if (type === 'c') {
+      return size <= mostCopyData ? { chunks } : { failure: failure('54000', tooMuch) };
+    } else if (type === 'f') {
+      return { failure: failure('57014', `COPY from stdin failed: ${readText(bytes, 5).value}`) };
+    } else if (type !== 'H' && type !== 'S') {
+      const hex = type.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0');
+      return { failure: failure('08P01', `unexpected message type 0x${hex} during COPY from stdin`) };
+    }
+  }
+}
+
+const tooMuch = 'the embedded server takes at most 1 GB in one COPY: send it in several';
+
+function failure(code: string, message: string): Fields {
+  return { severity: 'ERROR', code, message };
 }

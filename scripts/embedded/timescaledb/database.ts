@@ -3,7 +3,7 @@ import type { DatabaseFolders } from './folders.ts';
 import { Instance } from './instance.ts';
 import { MessageReader, query, quoteLiteral, readFields, readRow } from './messages.ts';
 import type { Peer } from './peer.ts';
-import { Refusal } from './refusal.ts';
+import { PostgresError } from './postgres-error.ts';
 import type { SessionSettings } from './settings.ts';
 import { Turns } from './turns.ts';
 
@@ -60,7 +60,7 @@ export class Database {
     this.lastUsed = Date.now();
   }
 
-  /** SQL of our own between a session's messages. @throws Refusal with the backend's error */
+  /** SQL of our own between a session's messages. @throws PostgresError with the backend's error */
   async ask(sql: string): Promise<(string | null)[][]> {
     const rows: (string | null)[][] = [];
     let failure: Record<string, string> | undefined;
@@ -72,7 +72,7 @@ export class Database {
         if (type === 'E') failure ??= readFields(answer);
       }
     });
-    if (failure) throw new Refusal(failure.C ?? 'XX000', failure.M ?? 'unknown error');
+    if (failure) throw new PostgresError(failure.C ?? 'XX000', failure.M ?? 'unknown error');
     return rows;
   }
 

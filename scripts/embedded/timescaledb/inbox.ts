@@ -1,4 +1,4 @@
-// A client's messages in order, waited for one by one.
+// A client's messages in order, waited for one by one or in batches: what the backend gets in one go.
 import type { Message } from './messages.ts';
 
 export class Inbox {
@@ -21,12 +21,6 @@ export class Inbox {
     this.#wake?.();
   }
 
-  /** Makes a message the next one again. */
-  putBack(message: Message): void {
-    this.#messages.unshift(message);
-    this.#bytes += message.bytes.length;
-  }
-
   close(): void {
     this.#closed = true;
     this.#messages = [];
@@ -45,5 +39,25 @@ export class Inbox {
     this.#bytes -= message?.bytes.length ?? 0;
     this.#onLoad(this.#bytes);
     return message?.type === 'X' ? undefined : message;
+  }
+
+  /** Messages up to the next point where a server answers. `mayCopy` says whether some of them may begin a COPY. */
+  async nextBatch(mayCopy: (batch: Message[]) => boolean): Promise<Message[] | undefined> {
+    const batch: Message[] = [];
+    for (;;) {
+      const message = await this.next();
+      if (!message) return undefined;
+      const { type } = message;
+      if (type === 'd' || type === 'c' || type === 'f') {
+        // Left over from a COPY that failed, or sent ahead to one that has yet to begin.
+        if (batch.length === 0) continue;
+        this.#messages.unshift(message);
+        this.#bytes += message.bytes.length;
+        return batch;
+      }
+      batch.push(message);
+      if (type === 'S' || type === 'Q' || type === 'H' || type === 'F') return batch;
+      if (type === 'E' && mayCopy(batch)) return batch;
+    }
   }
 }

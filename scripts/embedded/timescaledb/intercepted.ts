@@ -1,12 +1,10 @@
 // What the backend cannot do by itself, done around it: COPY FROM STDIN, commands about databases, our own errors.
 import type { OutputOptions } from './backend-output.ts';
-import { type CopyPlan, copyInResponse } from './copy.ts';
-import { collectCopyData } from './copy-in.ts';
+import { type CopyPlan, collectCopyData, copyInResponse } from './copy.ts';
 import type { DatabaseCommand } from './database-commands.ts';
 import type { Inbox } from './inbox.ts';
 import { type Fields, flush, query } from './messages.ts';
-import { extended, raiseSql } from './raise.ts';
-import { Refusal } from './refusal.ts';
+import { extended, PostgresError, raiseSql } from './postgres-error.ts';
 import type { Outgoing } from './statements.ts';
 
 /** The client went away in the middle of something. */
@@ -59,10 +57,11 @@ export class Intercepted {
 
   async commandExtended(command: DatabaseCommand, execute: Outgoing): Promise<void> {
     try {
-      if (this.#path.inTransaction()) throw new Refusal('25001', insideTransaction(command.tag).message);
+      if (this.#path.inTransaction())
+        throw new PostgresError('25001', insideTransaction(command.tag).message);
       await this.#path.carryOut(command);
     } catch (error) {
-      if (!(error instanceof Refusal)) throw error;
+      if (!(error instanceof PostgresError)) throw error;
       await this.#raiseExtended(error.fields);
       return;
     }

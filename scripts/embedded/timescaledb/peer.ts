@@ -9,7 +9,6 @@ export interface Peer {
   readonly settings: SessionSettings;
   /** What it keeps on the backend beyond its transactions. */
   readonly turn: {
-    readonly channels: ReadonlySet<string>;
     readonly usesTemporary: boolean;
     readonly advisory: AdvisoryKeys;
   };

@@ -10,7 +10,7 @@ import type { DatabaseCommand } from './database-commands.ts';
 import { DatabaseFolders } from './folders.ts';
 import { errorResponse, type Fields } from './messages.ts';
 import type { Peer } from './peer.ts';
-import { Refusal, shuttingDown } from './refusal.ts';
+import { PostgresError, shuttingDown } from './postgres-error.ts';
 import type { Session } from './session.ts';
 import type { SessionContext } from './session-context.ts';
 import { loadParser } from './sql.ts';
@@ -135,10 +135,11 @@ export class TimescaleServer {
     if (session?.secret === secret) session.cancel('canceling statement due to user request');
   }
 
-  /** One database command at a time. @throws Refusal */
+  /** One database command at a time. @throws PostgresError */
   carryOut(command: DatabaseCommand, session: SessionContext): Promise<void> {
     const done = this.#commands.then(async () => {
-      if (!session.superuser) throw new Refusal('42501', `permission denied to ${command.tag.toLowerCase()}`);
+      if (!session.superuser)
+        throw new PostgresError('42501', `permission denied to ${command.tag.toLowerCase()}`);
       if (command.tag === 'CREATE DATABASE') await this.#create(command, session);
       else if (command.tag === 'DROP DATABASE') await this.#drop(command, session);
       else await this.#rename(command, session);
@@ -153,9 +154,9 @@ export class TimescaleServer {
     session: SessionContext,
   ): Promise<void> {
     const { name, template, owner } = command;
-    if (this.#folders.has(name)) throw new Refusal('42P04', `database "${name}" already exists`);
+    if (this.#folders.has(name)) throw new PostgresError('42P04', `database "${name}" already exists`);
     if (owner !== undefined && owner !== maintenance) {
-      throw new Refusal('0A000', 'the embedded server gives new databases to postgres only', {
+      throw new PostgresError('0A000', 'the embedded server gives new databases to postgres only', {
         hint: 'Each database has its own roles here: create the role in the new database and grant it what it needs.',
       });
     }
@@ -164,7 +165,7 @@ export class TimescaleServer {
       return;
     }
     const source = this.database(template);
-    if (!source) throw new Refusal('3D000', `template database "${template}" does not exist`);
+    if (!source) throw new PostgresError('3D000', `template database "${template}" does not exist`);
     refuseWhileUsed(source, session, 'source ');
     await this.#withTurn(source, session, async () => {
       await source.close();
@@ -177,12 +178,14 @@ export class TimescaleServer {
     const database = this.database(name);
     if (!database) {
       const problem = `database "${name}" does not exist`;
-      if (!ifExists) throw new Refusal('3D000', problem);
+      if (!ifExists) throw new PostgresError('3D000', problem);
       session.tell(errorResponse({ severity: 'NOTICE', code: '00000', message: `${problem}, skipping` }));
       return;
     }
-    if (database === session.database) throw new Refusal('55006', 'cannot drop the currently open database');
-    if (name === maintenance) throw new Refusal('42501', 'the maintenance database cannot be dropped here');
+    if (database === session.database)
+      throw new PostgresError('55006', 'cannot drop the currently open database');
+    if (name === maintenance)
+      throw new PostgresError('42501', 'the maintenance database cannot be dropped here');
     if (force) for (const other of database.sessions) other.terminate(shuttingDown);
     else refuseWhileUsed(database, session, '');
     await database.end('the database was dropped');
@@ -196,10 +199,11 @@ export class TimescaleServer {
   ): Promise<void> {
     const { name, to } = command;
     const database = this.database(name);
-    if (!database) throw new Refusal('3D000', `database "${name}" does not exist`);
-    if (this.#folders.has(to)) throw new Refusal('42P04', `database "${to}" already exists`);
-    if (database === session.database) throw new Refusal('0A000', 'current database cannot be renamed');
-    if (name === maintenance) throw new Refusal('42501', 'the maintenance database cannot be renamed here');
+    if (!database) throw new PostgresError('3D000', `database "${name}" does not exist`);
+    if (this.#folders.has(to)) throw new PostgresError('42P04', `database "${to}" already exists`);
+    if (database === session.database) throw new PostgresError('0A000', 'current database cannot be renamed');
+    if (name === maintenance)
+      throw new PostgresError('42501', 'the maintenance database cannot be renamed here');
     refuseWhileUsed(database, session, '');
     await this.#withTurn(database, session, async () => {
       // The next opening writes the new name into the folder's own catalog.
@@ -245,7 +249,7 @@ export class TimescaleServer {
 function refuseWhileUsed(database: Database, session: Peer, role: 'source ' | ''): void {
   const others = [...database.sessions].filter((other) => other !== session && !other.closed).length;
   if (others === 0) return;
-  throw new Refusal('55006', `${role}database "${database.name}" is being accessed by other users`, {
+  throw new PostgresError('55006', `${role}database "${database.name}" is being accessed by other users`, {
     detail:
       others === 1
         ? 'There is 1 other session using the database.'

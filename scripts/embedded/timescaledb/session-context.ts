@@ -15,7 +15,7 @@ export interface SessionContext extends Peer {
 /** What sessions ask of the server. */
 export interface SessionServer {
   readonly options: { readonly turnTimeout: number };
-  /** @throws Refusal */
+  /** @throws PostgresError */
   carryOut(command: DatabaseCommand, session: SessionContext): Promise<void>;
   listDatabasesIn(database: Database): Promise<void>;
   logEnd(session: string, database: string, fields: Fields): void;

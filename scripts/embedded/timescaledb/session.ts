@@ -1,6 +1,5 @@
 // One client's session: takes its messages batch by batch, waits for its turn, and runs them on the backend.
 import { BackendOutput, type OutputOptions } from './backend-output.ts';
-import { Batches } from './batches.ts';
 import { findCopyFromStdin } from './copy.ts';
 import type { Database } from './database.ts';
 import { type DatabaseCommand, findDatabaseCommand, soleDatabaseCommand } from './database-commands.ts';
@@ -18,8 +17,7 @@ import {
   readText,
   readyForQuery,
 } from './messages.ts';
-import { raiseSql } from './raise.ts';
-import { cancelled, crashed, Refusal } from './refusal.ts';
+import { cancelled, crashed, PostgresError, raiseSql } from './postgres-error.ts';
 import type { SessionContext, SessionOptions, SessionServer } from './session-context.ts';
 import type { SessionSettings } from './settings.ts';
 import { traitsOf } from './sql.ts';
@@ -43,7 +41,6 @@ export class Session implements SessionContext {
   readonly #hangUp: () => void;
   readonly #inbox: Inbox;
   readonly #output: BackendOutput;
-  readonly #batches: Batches;
   readonly #intercepted: Intercepted;
   /** Messages went out since the last ReadyForQuery. */
   #inCycle = false;
@@ -64,12 +61,10 @@ export class Session implements SessionContext {
     this.#inbox = new Inbox(options.onLoad);
     this.statements = new PreparedStatements(this, this.database);
     this.turn = new Turn(this, this.statements);
-    this.#batches = new Batches(this.#inbox, this.statements);
     this.#output = new BackendOutput(
       {
         write: (bytes) => this.#write(bytes),
         parsed: (prepared) => this.statements.confirm(prepared),
-        notified: (notification) => this.turn.deliver(notification),
       },
       this.statements.prefix,
     );
@@ -106,7 +101,7 @@ export class Session implements SessionContext {
     this.#hangUp();
   }
 
-  /** A notice or notification amid the answers. */
+  /** A notice amid the answers. */
   tell(bytes: Buffer): void {
     this.#write(bytes);
   }
@@ -120,9 +115,8 @@ export class Session implements SessionContext {
 
   async run(): Promise<void> {
     try {
-      for (let batch = await this.#batches.next(); batch; batch = await this.#batches.next()) {
-        await this.#process(batch);
-      }
+      const next = () => this.#inbox.nextBatch((batch) => this.statements.mayCopy(batch));
+      for (let batch = await next(); batch; batch = await next()) await this.#process(batch);
     } catch (error) {
       if (!(error instanceof ClientGone)) {
         this.terminate({ severity: 'FATAL', code: 'XX000', message: String(error) });
@@ -151,16 +145,16 @@ export class Session implements SessionContext {
       const command = this.#commandWithoutBackend(batch);
       if (command) await this.#runCommand(command);
       else {
-        const atEase = !this.#inCycle && this.#output.status !== 'E';
-        await this.turn.take(batch, atEase);
-        if (atEase && this.#batches.copies(batch)) await this.turn.allowFiles();
+        const isIdle = !this.#inCycle && this.#output.status !== 'E';
+        await this.turn.take(batch, isIdle);
+        if (isIdle && this.statements.mayCopy(batch)) await this.turn.allowFiles();
         await this.#execute(batch);
         if (this.#output.ready) await this.#settle();
       }
     } catch (error) {
       if (error instanceof InstanceCrashed) await this.#afterCrash(batch);
       else if (error instanceof WaitCancelled) this.#refuse(batch, cancelled(undefined));
-      else if (error instanceof Refusal) this.#refuse(batch, error.fields);
+      else if (error instanceof PostgresError) this.#refuse(batch, error.fields);
       else if (error instanceof ProtocolViolation) {
         this.terminate({ severity: 'FATAL', code: '08P01', message: error.message });
       } else throw error;
@@ -178,7 +172,7 @@ export class Session implements SessionContext {
       else if (type === 'B') {
         const { outgoing, prepared } = this.statements.bind(bytes);
         pending.push(...outgoing);
-        if (prepared) this.turn.note(prepared.sql, prepared.traits, bytes);
+        if (prepared) this.turn.note(prepared.traits, bytes);
       } else if (type === 'E') {
         const { outgoing, prepared } = this.statements.execute(bytes);
         if (!prepared?.copy && !prepared?.command) pending.push(outgoing);
@@ -204,7 +198,7 @@ export class Session implements SessionContext {
       return;
     }
     this.statements.forget('unnamed');
-    this.turn.note(sql, traitsOf(sql));
+    this.turn.note(traitsOf(sql));
     const copy = findCopyFromStdin(sql);
     const command = findDatabaseCommand(sql);
     if (typeof copy === 'object') await this.#intercepted.copySimple(copy);

@@ -2,7 +2,7 @@
 import { loadModule, parseSync } from 'libpg-query';
 import { isRecord } from '../files.ts';
 
-/** Told by cheap looks at the text: a needless yes costs a millisecond, so they are wide. */
+/** Cheap checks of the text. A false positive costs a millisecond, so the patterns are broad. */
 export interface Traits {
   /** May change a setting beyond the transaction. */
   settings: boolean;
@@ -10,7 +10,6 @@ export interface Traits {
   dropsStatements: boolean;
   discards: boolean;
   advisory: boolean;
-  listen: boolean;
   temporary: boolean;
   readsDatabases: boolean;
   customNames: string[];
@@ -24,7 +23,6 @@ export function traitsOf(sql: string): Traits {
     dropsStatements: /\b(?:discard\s+all|deallocate)\b/i.test(sql),
     discards: /\bdiscard\s+all\b/i.test(sql),
     advisory: /advisory/i.test(sql),
-    listen: /\b(?:un)?listen\b/i.test(sql),
     temporary: /\btemp(?:orary)?\b|\bwith\s+hold\b|\binto\s+temp/i.test(sql),
     readsDatabases: /pg_database/i.test(sql),
     customNames: customNames(sql),

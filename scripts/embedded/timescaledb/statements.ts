@@ -5,9 +5,9 @@ import { type CopyPlan, findCopyFromStdin } from './copy.ts';
 import type { Database } from './database.ts';
 import { type DatabaseCommand, findDatabaseCommand } from './database-commands.ts';
 import { type Message, message, readText, text } from './messages.ts';
-import { raiseSql } from './raise.ts';
+import { raiseSql } from './postgres-error.ts';
 import type { SessionContext } from './session-context.ts';
-import { type Traits, traitsOf } from './sql.ts';
+import { parseStatements, type Traits, traitsOf } from './sql.ts';
 
 export interface Prepared {
   name: string;
@@ -122,13 +122,20 @@ export class PreparedStatements {
     this.#fresh.clear();
   }
 
-  /** True when an Execute of COPY FROM STDIN may come: the batch must not wait for a Sync then. */
-  mayCopy(): boolean {
-    return [...this.#known.values(), ...this.#fresh.values()].some(({ copy }) => copy !== undefined);
+  /** Whether a COPY FROM STDIN may be among these messages: they must not wait for a Sync then. */
+  mayCopy(batch: readonly Message[]): boolean {
+    const known = () => [...this.#known.values(), ...this.#fresh.values()];
+    return (
+      batch.some(mentionsStdin) ||
+      (batch.some(({ type }) => type === 'E') && known().some(({ copy }) => copy !== undefined))
+    );
   }
 
   /** What means something else on a backend with one session is put into other words. */
   adapt(sql: string): string {
+    if (/\blisten\b/i.test(sql) && parseStatements(sql)?.some(({ kind }) => kind === 'ListenStmt')) {
+      return raiseSql('0A000', 'the embedded server delivers no notifications: LISTEN is not supported');
+    }
     return this.#session.settings.nameLogin(guardAdvisoryLocks(sql));
   }
 
@@ -181,4 +188,8 @@ export class PreparedStatements {
     const closing = message('C', Buffer.from('S'), text(this.backendName(name)));
     return { before: name === '' ? [{ bytes: closing, close: { client: false } }] : [], prepared: undefined };
   }
+}
+
+function mentionsStdin({ type, bytes }: Message): boolean {
+  return (type === 'P' || type === 'Q') && /std(?:in|out)/i.test(bytes.toString('latin1'));
 }

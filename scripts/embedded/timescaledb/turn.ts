@@ -2,10 +2,9 @@
 
 import { AdvisoryLocks } from './advisory.ts';
 import { InstanceCrashed } from './instance.ts';
-import { listenedChannels, parseListen } from './listen.ts';
-import { type Message, parameterStatus, quoteIdentifier, quoteLiteral, readText } from './messages.ts';
+import { type Message, parameterStatus, quoteIdentifier, quoteLiteral } from './messages.ts';
 import type { Peer } from './peer.ts';
-import { crashed, Refusal } from './refusal.ts';
+import { crashed, PostgresError } from './postgres-error.ts';
 import type { SessionContext } from './session-context.ts';
 import type { Traits } from './sql.ts';
 import type { PreparedStatements } from './statements.ts';
@@ -15,7 +14,6 @@ export class Turn {
   readonly #session: SessionContext;
   readonly #statements: PreparedStatements;
   readonly advisory: AdvisoryLocks;
-  readonly channels = new Set<string>();
   /** Temporary tables and held cursors are the backend's: another session's end must leave them alone. */
   usesTemporary = false;
   #prepared = false;
@@ -23,7 +21,6 @@ export class Turn {
   #statementsDropped = false;
   #discarded = false;
   #advisoryUsed = false;
-  #channelsChanged = false;
   #mayReadFiles: string | undefined;
 
   constructor(session: SessionContext, statements: PreparedStatements) {
@@ -33,10 +30,10 @@ export class Turn {
   }
 
   /**
-   * `atEase`: the backend is between messages and not in a failed transaction, so that it can be asked things.
-   * @throws Refusal 55P03 after the timeout, saying who holds the turn.
+   * `isIdle`: the backend is between messages and not in a failed transaction, so that it can be asked things.
+   * @throws PostgresError 55P03 after the timeout, saying who holds the turn.
    */
-  async take(batch: Message[] = [], atEase = true): Promise<void> {
+  async take(batch: Message[] = [], isIdle = true): Promise<void> {
     const { database, server, settings } = this.#session;
     const texts = batch.flatMap((message) => this.#statements.sqlOf(message));
     if (database.turns.holder !== this.#session) {
@@ -52,7 +49,7 @@ export class Turn {
       }
       await this.#makeOwn(texts);
     }
-    if (atEase) await this.advisory.guard(texts);
+    if (isIdle) await this.advisory.guard(texts);
   }
 
   give(): void {
@@ -60,7 +57,7 @@ export class Turn {
   }
 
   /** What a statement may do beyond its transaction is looked at once it is over. */
-  note(sql: string, traits: Traits, bind?: Buffer): void {
+  note(traits: Traits, bind?: Buffer): void {
     if (traits.settings) {
       this.#settingsUnknown = true;
       this.#session.settings.noticeCustomNames(traits.customNames);
@@ -74,7 +71,6 @@ export class Turn {
     if (traits.discards) this.#discarded = true;
     if (traits.advisory) this.#advisoryUsed = true;
     if (traits.temporary) this.usesTemporary = true;
-    if (traits.listen && parseListen(sql, this.channels)) this.#channelsChanged = true;
   }
 
   /** Between transactions: what the batch left behind. Returns the ParameterStatus messages that it causes. */
@@ -89,10 +85,6 @@ export class Turn {
     if (this.#advisoryUsed) {
       this.#advisoryUsed = false;
       await this.advisory.readBack();
-    }
-    if (this.#channelsChanged) {
-      this.#channelsChanged = false;
-      await this.#listen();
     }
     if (!this.#settingsUnknown) return [];
     this.#settingsUnknown = false;
@@ -123,13 +115,6 @@ export class Turn {
     await this.#session.database.ask(this.#session.settings.bySuperuser(sql));
   }
 
-  deliver(notification: Buffer): void {
-    const { value: channel } = readText(notification, 9);
-    for (const other of this.#session.database.sessions) {
-      if (other.turn.channels.has(channel)) other.tell(notification);
-    }
-  }
-
   /** A cancelled statement took the instance with it: sessions whose state was in it cannot go on. */
   afterCrash(cancelled: boolean): void {
     for (const other of this.#session.database.sessions) {
@@ -149,12 +134,7 @@ export class Turn {
     const { database } = this.#session;
     const hold = database.turns.holder === this.#session;
     const closing = this.#statements.closeAll();
-    const work =
-      inTransaction ||
-      closing.length > 0 ||
-      this.advisory.any ||
-      this.channels.size > 0 ||
-      this.usesTemporary;
+    const work = inTransaction || closing.length > 0 || this.advisory.any || this.usesTemporary;
     try {
       if (!work || !database.isOpen) return;
       if (!hold) await database.turns.take(this.#session, this.#session.server.options.turnTimeout);
@@ -169,10 +149,6 @@ export class Turn {
         await database.run(bytes, () => undefined);
       }
       await this.advisory.releaseAll();
-      if (this.channels.size > 0) {
-        this.channels.clear();
-        await this.#listen();
-      }
       const others = [...database.sessions].some(
         (other) => other !== this.#session && other.turn.usesTemporary,
       );
@@ -189,9 +165,7 @@ export class Turn {
   async #makeOwn(texts: string[]): Promise<void> {
     const { database, server, settings, startup } = this.#session;
     try {
-      const before = database.statementsEpoch;
       await database.open();
-      if (database.statementsEpoch !== before) await this.#listen();
       if (!this.#prepared) {
         settings.addRoleDefaults(await this.#roleDefaults(), startup);
         this.#prepared = true;
@@ -201,8 +175,8 @@ export class Turn {
     } catch (error) {
       this.give();
       // Settings that cannot be applied: a server refuses the connection for them.
-      if (error instanceof Refusal)
-        throw new Refusal(error.fields.code, error.fields.message, { severity: 'FATAL' });
+      if (error instanceof PostgresError)
+        throw new PostgresError(error.fields.code, error.fields.message, { severity: 'FATAL' });
       throw error;
     }
   }
@@ -223,20 +197,13 @@ export class Turn {
     );
   }
 
-  /** The backend listens to what any of its sessions does. */
-  async #listen(): Promise<void> {
-    const wanted = listenedChannels(this.#session.database.sessions);
-    const commands = ['UNLISTEN *', ...wanted.map((channel) => `LISTEN ${quoteIdentifier(channel)}`)];
-    await this.#session.database.ask(commands.join('; '));
-  }
-
-  #waitedTooLong(lockTimeout: number): Refusal {
+  #waitedTooLong(lockTimeout: number): PostgresError {
     const { turns } = this.#session.database;
-    if (lockTimeout > 0) return new Refusal('55P03', 'canceling statement due to lock timeout');
+    if (lockTimeout > 0) return new PostgresError('55P03', 'canceling statement due to lock timeout');
     const holder = turns.holder;
     const who = holder instanceof Object && 'settings' in holder ? (holder as Peer) : undefined;
     const name = who?.settings.get('application_name') || 'without application_name';
-    return new Refusal(
+    return new PostgresError(
       '55P03',
       'the embedded database serves one transaction at a time, and another session holds it',
       {
