@@ -5,6 +5,7 @@ import { useUtc } from '../src/config.ts';
 import { definitionOf } from '../src/databases.ts';
 import { commandLine } from './cli/arguments.ts';
 import { printTable } from './cli/output.ts';
+import { onSignal } from './cli/signals.ts';
 import { startCluster } from './embedded/cluster.ts';
 import { EmbeddedClusterError } from './embedded/errors.ts';
 import { startJobs } from './embedded/jobs.ts';
@@ -51,6 +52,6 @@ try {
 function stopSignal(): Promise<void> {
   return new Promise((done) => {
     // A second Ctrl-C must not cut the clean stop short, so the handlers stay.
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => done());
+    onSignal(() => done());
   });
 }

@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { plot } from 'asciichart';
-import { SingleBar } from 'cli-progress';
 import { Command, InvalidArgumentError } from 'commander';
 import { vehicles } from '../schema/mextrack.ts';
 import { childEnvironment, useUtc } from '../src/config.ts';
@@ -23,6 +22,8 @@ import { requireUser } from '../src/references/index.ts';
 import { refreshContinuousAggregate } from '../src/timescale/timescale.ts';
 import { commandLine } from './cli/arguments.ts';
 import { formatBytes, formatCount, printTable } from './cli/output.ts';
+import { startBar } from './cli/progress.ts';
+import { onSignal } from './cli/signals.ts';
 import { startCluster } from './embedded/cluster.ts';
 import { EmbeddedClusterError } from './embedded/errors.ts';
 import { type ClusterUrl, clusterUrls, environmentLines } from './embedded/urls.ts';
@@ -138,9 +139,8 @@ async function driveFleet({ core, tracking, mextrack }: Pools, options: Quicksta
       })),
     )
     .returning();
-  const bar = new SingleBar({ format: '  {bar} {value} of {total} points', hideCursor: true });
   const total = options.vehicles * options.days * 2 * (pointsPerShift + 1);
-  bar.start(total, 0);
+  const bar = startBar('  {bar} {value} of {total} points', total);
   const start = performance.now();
   const end = Date.now();
   for (const [index, { deviceId }] of fleet.entries()) {
@@ -253,6 +253,6 @@ async function sayGoodbye({ keep }: QuickstartOptions, urls: readonly ClusterUrl
   console.log('  The cluster stays up until Ctrl-C. For an env file:\n');
   console.log(environmentLines(urls).join('\n'));
   await new Promise<void>((done) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => done());
+    onSignal(() => done());
   });
 }

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { delimiter, resolve } from 'node:path';
 import dotenv from 'dotenv';
+import * as v from 'valibot';
 import { type DatabaseKey, databaseKeys, databases, definitionOf, isDatabaseKey } from './databases.ts';
 import {
   type DatabaseUrl,
@@ -26,10 +27,10 @@ export interface ResolvedUrl {
 }
 
 /** What `npm run dev` writes to .atriz/cluster.json. */
-interface EmbeddedClusterFile {
-  pid: number;
-  servers: { plain: string; timescaledb: string };
-}
+const clusterFile = v.object({
+  pid: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+  servers: v.object({ plain: v.string(), timescaledb: v.string() }),
+});
 
 const serverVariables = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD'] as const;
 
@@ -130,11 +131,22 @@ function operatingSystemUser(): string {
 function fromEmbedded(key: DatabaseKey): ResolvedUrl | undefined {
   const file = resolve('.atriz', 'cluster.json');
   if (!existsSync(file)) return undefined;
-  const cluster = JSON.parse(readFileSync(file, 'utf8')) as EmbeddedClusterFile;
+  const cluster = readCluster(file);
   if (!isAlive(cluster.pid)) return undefined;
   const { database, extensions } = definitionOf(key);
   const server = extensions.includes('timescaledb') ? cluster.servers.timescaledb : cluster.servers.plain;
   return { url: `${server}/${database}`, origin: '.atriz/cluster.json' };
+}
+
+function readCluster(file: string): v.InferOutput<typeof clusterFile> {
+  try {
+    return v.parse(clusterFile, JSON.parse(readFileSync(file, 'utf8')));
+  } catch (cause) {
+    const reason = (cause as Error).message;
+    throw new ConfigurationError(
+      `${file} does not say where the embedded cluster is (${reason}): delete it, and start the cluster with "npm run dev".`,
+    );
+  }
 }
 
 /** Whether a process of this id runs. EPERM means that it does, under another user. */

@@ -148,6 +148,11 @@ describe('the command line', () => {
     const servers = { plain: 'postgresql://a@127.0.0.1:1', timescaledb: 'postgresql://a@127.0.0.1:2' };
     const cluster = (pid: number) =>
       writeFileSync(join(folder, '.atriz', 'cluster.json'), JSON.stringify({ pid, servers }));
+    writeFileSync(join(folder, '.atriz', 'cluster.json'), '{"pid": 0');
+    expect(await runCli(['status', 'core'], {}, { cwd: folder })).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/cluster\.json does not say where .*: delete it, and start the cluster/),
+    });
     cluster(2 ** 30);
     expect((await runCli(['status', 'core'], {}, { cwd: folder })).code).toBe(2);
     cluster(process.pid);

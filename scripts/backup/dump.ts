@@ -12,13 +12,13 @@ import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes } from '../cli/output.ts';
+import type { Progress } from '../cli/progress.ts';
 import { runProgram } from './client-program.ts';
 import { type Contents, fixSession, readContents, readServer, readTables, type Table } from './contents.ts';
 import { BackupError } from './errors.ts';
 import { libpqEnvironment } from './libpq-environment.ts';
 import type { DatabaseBackup } from './manifest.ts';
 import { type ClientPrograms, requirePgDump } from './programs.ts';
-import type { Progress } from './progress.ts';
 import { type RunFolder, writeDurably } from './run-folder.ts';
 
 export interface DumpOptions {

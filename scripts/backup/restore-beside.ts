@@ -2,13 +2,13 @@
 import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
+import type { Progress } from '../cli/progress.ts';
 import { type Beside, createBeside } from './beside.ts';
 import type { Contents } from './contents.ts';
 import { BackupError } from './errors.ts';
 import { fillDatabase, readRestored } from './fill.ts';
 import type { DatabaseBackup } from './manifest.ts';
 import type { ClientPrograms } from './programs.ts';
-import type { Progress } from './progress.ts';
 
 export interface RestoreOptions {
   /** Folder of the backup. */

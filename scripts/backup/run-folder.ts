@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import * as v from 'valibot';
 import { isAlive } from '../../src/config.ts';
 import { startMark } from '../embedded/processes.ts';
 import { type Manifest, manifestName } from './manifest.ts';
@@ -15,17 +16,19 @@ const ownerName = 'run.json';
 /** A run whose owner we cannot ask about is given up a day after its last write. */
 const foreignAgeMs = 24 * 3600 * 1000;
 
-interface Process {
-  pid: number;
+const processMark = v.object({
+  pid: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
   /** Differs between two processes that were given the same pid. */
-  mark: string | null;
-}
-
-interface Owner extends Process {
-  host: string;
+  mark: v.nullable(v.string()),
+});
+const runOwner = v.object({
+  ...processMark.entries,
+  host: v.string(),
   /** pg_dump's, which outlives an owner that is killed. */
-  children: Process[];
-}
+  children: v.array(processMark),
+});
+type Process = v.InferOutput<typeof processMark>;
+type Owner = v.InferOutput<typeof runOwner>;
 
 export interface RunFolder {
   readonly path: string;
@@ -123,9 +126,9 @@ const describeProcess = async (pid: number): Promise<Process> => ({
 
 async function readOwner(path: string): Promise<Owner | undefined> {
   try {
-    return JSON.parse(await readFile(join(path, ownerName), 'utf8')) as Owner;
+    return v.parse(runOwner, JSON.parse(await readFile(join(path, ownerName), 'utf8')));
   } catch {
-    // Not written yet, half written, or a run that was about to be renamed.
+    // Not written yet, half written, by another version, or a run that was about to be renamed.
     return undefined;
   }
 }

@@ -1,11 +1,12 @@
 // Bytes per GPS point: raw with its indexes, compressed, and per row of the hourly aggregate.
-import { SingleBar } from 'cli-progress';
+
 import { migrate } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { refreshContinuousAggregate } from '../../src/timescale/timescale.ts';
 import { recordLocations } from '../../src/tracking/index.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
 import { withScratchDatabase } from '../cli/pools.ts';
+import { startBar } from '../cli/progress.ts';
 import { drive } from '../simulation/fleet.ts';
 import { scratchName } from './scratch.ts';
 
@@ -52,28 +53,19 @@ export async function benchCapacity(vehicles: number, days: number): Promise<voi
 }
 
 async function load(pool: Pool, vehicles: number, days: number): Promise<number> {
-  const bar = new SingleBar({
-    format: '{bar} {value} of {total} vehicles',
-    stream: process.stderr,
-    hideCursor: true,
-  });
-  bar.start(vehicles, 0);
+  using bar = startBar('{bar} {value} of {total} vehicles', vehicles);
   const end = Math.floor(Date.now() / (24 * hour)) * 24 * hour;
   let written = 0;
-  try {
-    for (let vehicle = 1; vehicle <= vehicles; vehicle += 1) {
-      const id = String(vehicle).padStart(12, '0');
-      const device = { deviceId: `0e000000-0000-4000-8000-${id}`, userId: `0f000000-0000-4000-8000-${id}` };
-      const shifts = Array.from({ length: days }, (_, day) => {
-        const to = new Date(end - day * 24 * hour);
-        const from = new Date(to.getTime() - 8 * hour + 1);
-        return [...drive({ ...device, appSource: 'mextrack', from, to, seed: vehicle * 1000 + day })];
-      });
-      written += (await recordLocations(pool, shifts.flat())).written;
-      bar.increment();
-    }
-  } finally {
-    bar.stop();
+  for (let vehicle = 1; vehicle <= vehicles; vehicle += 1) {
+    const id = String(vehicle).padStart(12, '0');
+    const device = { deviceId: `0e000000-0000-4000-8000-${id}`, userId: `0f000000-0000-4000-8000-${id}` };
+    const shifts = Array.from({ length: days }, (_, day) => {
+      const to = new Date(end - day * 24 * hour);
+      const from = new Date(to.getTime() - 8 * hour + 1);
+      return [...drive({ ...device, appSource: 'mextrack', from, to, seed: vehicle * 1000 + day })];
+    });
+    written += (await recordLocations(pool, shifts.flat())).written;
+    bar.increment();
   }
   return written;
 }

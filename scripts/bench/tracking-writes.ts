@@ -4,7 +4,6 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { SingleBar } from 'cli-progress';
 import type * as tracking from '../../schema/tracking.ts';
 import { locationEvents } from '../../schema/tracking.ts';
 import { childEnvironment } from '../../src/config.ts';
@@ -16,6 +15,7 @@ import {
   type LocationInput,
   recordLocations,
 } from '../../src/tracking/index.ts';
+import { startBar } from '../cli/progress.ts';
 import { type Measure, median } from './timing.ts';
 
 interface Way {
@@ -40,8 +40,7 @@ export async function benchWrites(
   await writeCsv(csv, events);
   const ways = waysToWrite(db, url, csv, events.length);
   const speeds = new Map<string, number[]>(ways.map(({ what }) => [what, []]));
-  const bar = new SingleBar({ format: '{bar} {what}', stream: process.stderr, hideCursor: true });
-  bar.start(rounds * ways.length, 0, { what: '' });
+  using bar = startBar('{bar} {what}', rounds * ways.length, { what: '' });
   for (let round = 0; round < rounds; round += 1) {
     // Each round begins elsewhere, so that no way always follows the same one.
     for (const way of [...ways.slice(round), ...ways.slice(0, round)]) {
@@ -56,7 +55,6 @@ export async function benchWrites(
       bar.increment();
     }
   }
-  bar.stop();
   const speed = (what: string) => median(speeds.get(what) ?? []);
   const hasPsql = speeds.has(psqlCopy);
   return ways.flatMap(({ what }) => {

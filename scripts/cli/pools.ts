@@ -6,6 +6,7 @@ import { isProxied } from '../../src/driver/client-options.ts';
 import { parseDatabaseUrl, withDatabase } from '../../src/driver/database-url.ts';
 import { ConnectionError } from '../../src/errors.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { onSignal } from './signals.ts';
 
 /** Settings with which a session begins, e.g. `{ search_path: 'pg_catalog' }`. */
 type Settings = Readonly<Record<string, string>>;
@@ -107,9 +108,6 @@ export function withScratchDatabase<Result>(
   });
 }
 
-/** What tells a process to end. */
-export const endingSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-
 /** Runs `work`, whose `interruption` rejects when the process is told to end; that it does, once `work` has cleaned up. */
 async function untilInterrupted<Result>(
   work: (interruption: Promise<never>) => Promise<Result>,
@@ -120,15 +118,14 @@ async function untilInterrupted<Result>(
     reject = rejects;
   });
   interruption.catch(() => undefined);
-  const stop = (signal: NodeJS.Signals) => {
+  const listeners = onSignal((signal) => {
     received = signal;
     reject(new Error(`Interrupted by ${signal}.`));
-  };
-  for (const signal of endingSignals) process.on(signal, stop);
+  });
   try {
     return await work(interruption);
   } finally {
-    for (const signal of endingSignals) process.off(signal, stop);
+    listeners[Symbol.dispose]();
     // As if nobody had listened.
     if (received) process.kill(process.pid, received);
   }

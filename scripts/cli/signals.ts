@@ -1,7 +1,19 @@
 // Turns SIGTERM, SIGINT and SIGHUP into a signal that work can clean up after.
 
 import { BackupError } from '../backup/errors.ts';
-import { endingSignals } from './pools.ts';
+
+/** What tells a process to end. */
+const endingSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Calls `stop` instead of ending the process, until the block ends. */
+export function onSignal(stop: (signal: NodeJS.Signals) => void): Disposable {
+  for (const signal of endingSignals) process.on(signal, stop);
+  return {
+    [Symbol.dispose]: () => {
+      for (const signal of endingSignals) process.off(signal, stop);
+    },
+  };
+}
 
 /** Runs `work`; its signal aborts with a BackupError when the process is told to end. */
 export async function interruptible<Result>(
@@ -9,18 +21,17 @@ export async function interruptible<Result>(
   work: (signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
   const controller = new AbortController();
-  const stop = (signal: NodeJS.Signals) =>
-    controller.abort(new BackupError(`${what} was interrupted by ${signal}: nothing of it was kept.`));
-  // A second Ctrl-C must not cut the cleaning short, so the listeners stay until the work has ended.
-  for (const signal of endingSignals) process.on(signal, stop);
-  try {
-    return await work(controller.signal);
-  } finally {
-    for (const signal of endingSignals) process.off(signal, stop);
-  }
+  // A second Ctrl-C must not cut the cleaning short: the listeners stay until the work has ended.
+  using _ = onSignal((signal) =>
+    controller.abort(new BackupError(`${what} was interrupted by ${signal}: nothing of it was kept.`)),
+  );
+  return await work(controller.signal);
 }
 
-/** Runs `work` for all items, `limit` at a time. The first failure aborts the others and is thrown. */
+/**
+ * Runs `work` for all items, `limit` at a time. The first failure aborts the others and is thrown when they have ended.
+ * Not p-map, which throws at once: what they write would be removed under them.
+ */
 export async function inParallel<Item, Result>(
   items: readonly Item[],
   limit: number,

@@ -8,11 +8,11 @@ import { ConfigurationError } from '../../src/errors.ts';
 import { type Backup, listBackups } from '../backup/backups.ts';
 import { makeBackup } from '../backup/make-backup.ts';
 import { rowsOf } from '../backup/manifest.ts';
-import { showProgress } from '../backup/progress.ts';
 import { outdated } from '../backup/retention.ts';
 import { removeComplete } from '../backup/run-folder.ts';
 import { countingNumber } from '../cli/arguments.ts';
 import { formatBytes, formatCount, plural, printJson, printTable } from '../cli/output.ts';
+import { showProgress } from '../cli/progress.ts';
 import { interruptible } from '../cli/signals.ts';
 
 interface BackupCommandOptions {

@@ -1,5 +1,5 @@
 // erase-user: removes a person from all databases, or says what would be removed.
-import { SingleBar } from 'cli-progress';
+
 import type { Command } from 'commander';
 import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
 import { type ErasureProgress, type ErasureReport, eraseUser } from '../../src/erasure/erase.ts';
@@ -10,6 +10,7 @@ import { readKeptDatabases } from '../backup/beside.ts';
 import { wholeNumber } from '../cli/arguments.ts';
 import { confirmDestruction, formatCount, plural, printJson, printTable } from '../cli/output.ts';
 import { withPools } from '../cli/pools.ts';
+import { startBar } from '../cli/progress.ts';
 
 interface EraseUserOptions {
   yes?: boolean;
@@ -87,25 +88,16 @@ async function withBar<Result>(
   total: number,
   work: (onProgress: (progress: ErasureProgress) => void) => Promise<Result>,
 ): Promise<Result> {
-  const bar = new SingleBar({
-    format: '{bar} {value}/{total} rows | {what}',
-    stream: process.stderr,
-    hideCursor: true,
+  using bar = startBar('{bar} {value}/{total} rows | {what}', total, { what: 'locks the user out' });
+  return await work((progress) => {
+    if (progress.step === 'rows') {
+      bar.increment(progress.rows, { what: `${progress.database} ${progress.relation}` });
+    }
+    if (progress.step === 'wait') {
+      const seconds = Math.ceil(progress.milliseconds / 1000);
+      bar.update({ what: `waits ${seconds} s for services that still take the user for active` });
+    }
   });
-  bar.start(total, 0, { what: 'locks the user out' });
-  try {
-    return await work((progress) => {
-      if (progress.step === 'rows') {
-        bar.increment(progress.rows, { what: `${progress.database} ${progress.relation}` });
-      }
-      if (progress.step === 'wait') {
-        const seconds = Math.ceil(progress.milliseconds / 1000);
-        bar.update({ what: `waits ${seconds} s for services that still take the user for active` });
-      }
-    });
-  } finally {
-    bar.stop();
-  }
 }
 
 function printReport(report: ErasureReport): void {

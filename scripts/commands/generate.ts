@@ -77,7 +77,7 @@ function runKit(key: DatabaseKey, extra: readonly string[]): void {
   if (needsTerminal(output)) {
     if (!process.stdin.isTTY || !process.stdout.isTTY) {
       throw new AtrizDatabaseError(
-        `Nothing was generated for ${key}: ${renameQuestion}, and there is no terminal. Run "npm run db:generate:${key}" in one.`,
+        `Nothing was generated for ${key}: ${renameQuestion}, and there is no terminal. Run "npm run db:generate -- ${key}" in one.`,
       );
     }
     run('inherit');

@@ -1,11 +1,11 @@
 // purge-tokens: deletes expired tokens and counters of failed logins, in batches.
-import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { purgeExpiredTokens, purgeLoginAttempts } from '../../src/auth/index.ts';
 import { countExpired } from '../../src/auth/purge.ts';
 import type { Pool } from '../../src/pool.ts';
 import { formatCount, plural, printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
+import { startBar } from '../cli/progress.ts';
 
 export function registerPurgeTokens(program: Command): void {
   program
@@ -22,21 +22,11 @@ export function registerPurgeTokens(program: Command): void {
 }
 
 async function purge(pool: Pool) {
-  const bar = new SingleBar({
-    format: '{bar} {rows} of {expired} expired rows deleted | {eta_formatted} left',
-    stream: process.stderr,
-    hideCursor: true,
-  });
   const expired = await countExpired(pool);
-  bar.start(expired, 0, { rows: '0', expired: formatCount(expired) });
+  const format = '{bar} {rows} of {expired} expired rows deleted | {eta_formatted} left';
+  using bar = startBar(format, expired, { rows: '0', expired: formatCount(expired) });
   const show = (deleted: number) => bar.update(deleted, { rows: formatCount(deleted) });
-  try {
-    const tokens = await purgeExpiredTokens(pool, { onProgress: show });
-    const loginAttempts = await purgeLoginAttempts(pool, {
-      onProgress: (deleted) => show(tokens + deleted),
-    });
-    return { tokens, loginAttempts };
-  } finally {
-    bar.stop();
-  }
+  const tokens = await purgeExpiredTokens(pool, { onProgress: show });
+  const onProgress = (deleted: number) => show(tokens + deleted);
+  return { tokens, loginAttempts: await purgeLoginAttempts(pool, { onProgress }) };
 }

@@ -1,5 +1,4 @@
 // references: finds rows whose user_id names nobody in atriz_core.
-import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
@@ -7,6 +6,7 @@ import { findOrphans, type OrphanReport } from '../../src/references/orphans.ts'
 import { wholeNumber } from '../cli/arguments.ts';
 import { formatCount, plural, printJson, printTable } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
+import { startBar } from '../cli/progress.ts';
 
 interface ReferencesOptions {
   samples: number;
@@ -29,28 +29,17 @@ export function registerReferences(program: Command): void {
 }
 
 async function checkReferences(keys: readonly DatabaseKey[], samples: number): Promise<OrphanReport[]> {
-  const bar = new SingleBar({
-    format: '{what} | {users} users',
-    stream: process.stderr,
-    hideCursor: true,
-    clearOnComplete: true,
+  const payload = { what: 'atriz_core', users: '0' };
+  using bar = startBar('{what} | {users} users', 0, payload, { isLasting: false });
+  return await withPool('core', async (core) => {
+    const reports = [];
+    for (const key of keys.filter((other) => other !== 'core')) {
+      const onProgress = ({ relation, column, users }: OrphanReport) =>
+        bar.update(0, { what: `${key} ${relation}.${column}`, users: formatCount(users) });
+      reports.push(...(await withPool(key, (pool) => findOrphans(core, pool, { key, samples, onProgress }))));
+    }
+    return reports;
   });
-  bar.start(0, 0, { what: 'atriz_core', users: '0' });
-  try {
-    return await withPool('core', async (core) => {
-      const reports = [];
-      for (const key of keys.filter((other) => other !== 'core')) {
-        const onProgress = ({ relation, column, users }: OrphanReport) =>
-          bar.update(0, { what: `${key} ${relation}.${column}`, users: formatCount(users) });
-        reports.push(
-          ...(await withPool(key, (pool) => findOrphans(core, pool, { key, samples, onProgress }))),
-        );
-      }
-      return reports;
-    });
-  } finally {
-    bar.stop();
-  }
 }
 
 function printReport(reports: readonly OrphanReport[]): void {

@@ -9,6 +9,7 @@ import { maskPassword } from '../../src/driver/database-url.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { printTable } from '../cli/output.ts';
+import { onSignal } from '../cli/signals.ts';
 import { kitArguments, kitEnvironment } from '../drizzle-kit/process.ts';
 
 /** drizzle-kit's own default. */
@@ -41,8 +42,7 @@ async function openStudios(names: readonly string[], port: number): Promise<void
   const stop = () => {
     for (const child of children) child.kill('SIGTERM');
   };
-  process.once('SIGINT', stop);
-  process.once('SIGTERM', stop);
+  using _ = onSignal(stop);
   try {
     for (const studio of studios) {
       if (await answers(studio.port)) throw portProblem(studio.key, studio.port);

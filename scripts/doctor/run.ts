@@ -1,5 +1,4 @@
 // Runs the checks over databases, one after the other: a doctor should not be a load.
-import { SingleBar } from 'cli-progress';
 import { databaseUrl } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
@@ -7,6 +6,7 @@ import { AtrizDatabaseError, ConnectionError, sqlState } from '../../src/errors.
 import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { withPool } from '../cli/pools.ts';
+import { startBar } from '../cli/progress.ts';
 import { databaseName } from '../commands/create.ts';
 import { checks } from './checks.ts';
 import { roleOf } from './drift.ts';
@@ -21,28 +21,21 @@ export interface DoctorReport {
 
 /** Examines these databases, in the registry's order. Reads only, except for a scratch database that the check of drift uses. */
 export async function runDoctor(keys: readonly DatabaseKey[]): Promise<DoctorReport[]> {
-  const bar = new SingleBar({
-    format: '{bar} {database} | {check}',
-    stream: process.stderr,
-    hideCursor: true,
-    clearOnComplete: true,
+  const payload = { database: '', check: '' };
+  using bar = startBar('{bar} {database} | {check}', keys.length * checks.length, payload, {
+    isLasting: false,
   });
-  bar.start(keys.length * checks.length, 0, { database: '', check: '' });
-  try {
-    const reports: DoctorReport[] = [];
-    const servers = new Set<string>();
-    for (const [index, key] of keys.entries()) {
-      const server = serverOf(key);
-      const due = checks.filter(({ ofServer }) => !ofServer || !servers.has(server));
-      servers.add(server);
-      const onCheck = ({ name }: Check, done: number) =>
-        bar.update(index * checks.length + done, { database: key, check: name });
-      reports.push({ key, database: databaseName(key), findings: await examine(key, due, onCheck) });
-    }
-    return reports;
-  } finally {
-    bar.stop();
+  const reports: DoctorReport[] = [];
+  const servers = new Set<string>();
+  for (const [index, key] of keys.entries()) {
+    const server = serverOf(key);
+    const due = checks.filter(({ ofServer }) => !ofServer || !servers.has(server));
+    servers.add(server);
+    const onCheck = ({ name }: Check, done: number) =>
+      bar.update(index * checks.length + done, { database: key, check: name });
+    reports.push({ key, database: databaseName(key), findings: await examine(key, due, onCheck) });
   }
+  return reports;
 }
 
 export const hasErrors = (reports: readonly DoctorReport[]): boolean =>

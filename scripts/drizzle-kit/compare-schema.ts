@@ -20,7 +20,7 @@ async function pendingChanges(key: DatabaseKey): Promise<string[]> {
   // A development dependency: the installed package has no schema to compare with.
   const { generateDrizzleJson, generateMigration } = await import('drizzle-kit/api');
   const snapshot = join(migrationsFolder(key), 'meta', `${last.tag.split('_', 1)[0]}_snapshot.json`);
-  const ahead = `the schema is ahead of its migrations, run "npm run db:generate:${key} -- --name …"`;
+  const ahead = `the schema is ahead of its migrations, run "npm run db:generate -- ${key} --name …"`;
   try {
     const recorded = JSON.parse(readFileSync(snapshot, 'utf8')) as DrizzleSnapshotJSON;
     const changes = await generateMigration(

@@ -4,12 +4,15 @@ import { parseManifest } from '../../scripts/backup/manifest.ts';
 
 test.each([
   ['{', 'it is not JSON'],
-  ['[]', 'it.format should be "atriz-backup-1"'],
-  ['{"format":"atriz-backup-2"}', 'it.format should be "atriz-backup-1"'],
-  ['{"format":"atriz-backup-1","startedAt":"soon"}', 'it.startedAt should be a time'],
+  ['[]', 'format: Invalid key: Expected "format" but received undefined'],
+  [
+    '{"format":"atriz-backup-2"}',
+    'format: Invalid type: Expected "atriz-backup-1" but received "atriz-backup-2"',
+  ],
+  ['{"format":"atriz-backup-1","startedAt":"soon"}', 'startedAt: it should be a time'],
   [
     '{"format":"atriz-backup-1","startedAt":"2026-01-01","finishedAt":"2026-01-01","databases":[{}]}',
-    'it.databases[0].key',
+    'databases.0.key: Invalid key',
   ],
 ])('%s: %s', (text, reason) => {
   expect(() => parseManifest(text, 'manifest.json')).toThrow(reason);

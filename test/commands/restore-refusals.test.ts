@@ -68,7 +68,7 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
     [
       'an unknown format',
       () => writeManifest(folder, { ...readManifest(folder), format: 'atriz-backup-9' }),
-      /should be "atriz-backup-1"/,
+      /Expected "atriz-backup-1"/,
     ],
     [
       'a dump of a newer server',

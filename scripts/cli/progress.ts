@@ -1,5 +1,22 @@
-// What a terminal shows while databases are dumped and restored; a pipe stays quiet.
-import { type Bar, MultiBar } from 'cli-progress';
+// Progress on a terminal's stderr; a pipe stays quiet.
+import { type Bar, MultiBar, SingleBar } from 'cli-progress';
+
+/** A bar that ends with its block. @param isLasting whether its last state stays on the terminal. */
+export function startBar(
+  format: string,
+  total: number,
+  payload: object = {},
+  { isLasting = true } = {},
+): SingleBar & Disposable {
+  const bar = new SingleBar({
+    format,
+    stream: process.stderr,
+    hideCursor: true,
+    clearOnComplete: !isLasting,
+  });
+  bar.start(total, 0, payload);
+  return Object.assign(bar, { [Symbol.dispose]: () => bar.stop() });
+}
 
 export interface Progress {
   /** Says where a database is: `dumping, 12.3 MB`. */
@@ -7,7 +24,7 @@ export interface Progress {
   [Symbol.dispose](): void;
 }
 
-/** One line for each database, on stderr. */
+/** One line for each database. */
 export function showProgress(): Progress {
   const bars = new MultiBar({
     format: '{database}  {text}',
