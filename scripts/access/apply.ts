@@ -57,7 +57,7 @@ export async function applyAccess(
 export function planAccess(db: Pool, matrix: DatabaseAccess): Promise<AccessDifference[]> {
   const plan = async (transaction: Transaction) => {
     const due = compareAccess(matrix, await readAccess(transaction, matrix));
-    const joins = await joining(transaction, matrix, due);
+    const joins = await missingMemberships(transaction, matrix, due);
     const roles = due.filter(({ stage }) => stage === 'role');
     return [...roles, ...joins, ...due.filter(({ stage }) => stage !== 'role')];
   };
@@ -89,7 +89,7 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
     for (let round = 0; round < 3 && (await run(await untried(stage))) > 0; round += 1);
     if (stage === 'role') {
       if ([...refused.values()].some(({ mend }) => mend.startsWith('CREATE ROLE'))) break;
-      for (const join of await joining(db, matrix, await read())) {
+      for (const join of await missingMemberships(db, matrix, await read())) {
         if (await attempt(db, join.mend)) changes.set(join.mend, join);
       }
     }
@@ -100,8 +100,8 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
     refused.set(left.mend, left);
   }
   // Where nobody is a superuser, as on managed servers, what an extension opened stays open: passwords are set.
-  const isArranged = [...refused.values()].every(({ ofExtension }) => ofExtension);
-  const passwords = isArranged ? await wantedPasswords(db, matrix, options) : [];
+  const isAccessApplied = [...refused.values()].every(({ ofExtension }) => ofExtension);
+  const passwords = isAccessApplied ? await wantedPasswords(db, matrix, options) : [];
   const set: string[] = [];
   for (const { role, statement } of passwords) {
     if (await attempt(db, statement, `the password of ${role}`)) set.push(role);
@@ -133,7 +133,7 @@ async function attempt(db: Transaction, statement: string, name = statement): Pr
 }
 
 /** Without superuser, transferring ownership requires membership in the role; CREATEROLE only allows granting it to oneself. */
-async function joining(
+async function missingMemberships(
   db: Transaction,
   { owner }: DatabaseAccess,
   due: readonly AccessDifference[],

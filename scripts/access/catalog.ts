@@ -165,7 +165,7 @@ const exploded = (acl: string, owner: string) => `LATERAL (
   FROM aclexplode(${acl}) AS g WHERE g.grantee <> ${owner} GROUP BY 1, 2) AS g`;
 
 const grantsQuery = `${own}
-  SELECT '' AS "laterOf", '' AS "inSchema", format('DATABASE %I', datname) AS target, '' AS "column", g.*
+  SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", format('DATABASE %I', datname) AS target, '' AS "column", g.*
   FROM pg_database d, ${exploded("coalesce(datacl, acldefault('d', datdba))", 'datdba')} WHERE datname = current_database()
   UNION ALL SELECT '', '', format('SCHEMA %I', nspname), '', g.* FROM schemas, ${exploded('nspacl', 'nspowner')}
   UNION ALL SELECT '', '', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END || format(' %I.%I', nspname, relname), '', g.*
@@ -175,7 +175,7 @@ const grantsQuery = `${own}
   UNION ALL SELECT '', '', target, '', g.* FROM routines, ${exploded("coalesce(proacl, acldefault('f', proowner))", 'proowner')}`;
 
 const chunkGrantsQuery = `
-  SELECT '' AS "laterOf", '' AS "inSchema", format('TABLE %I.%I', n.nspname, c.relname) AS target, '' AS "column", g.*
+  SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", format('TABLE %I.%I', n.nspname, c.relname) AS target, '' AS "column", g.*
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, ${exploded('c.relacl', 'c.relowner')}
   WHERE n.nspname = '_timescaledb_internal' AND ${notOfExtension('pg_class', 'c.oid')}
     AND NOT (g.privilege = 'SELECT' AND NOT g.grantable AND g.grantee = ANY ($1::text[]))
@@ -186,7 +186,7 @@ const chunkGrantsQuery = `
 
 // Grants by initdb and by extensions are in pg_init_privs or are the default; these are the later ones.
 const systemGrantsQuery = `
-  SELECT '' AS "laterOf", '' AS "inSchema", o.target, o.column, g.*
+  SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", o.target, o.column, g.*
   FROM (
     SELECT 'pg_proc'::regclass::oid AS class, oid, 0 AS sub, '' AS "column", proacl AS acl, proowner AS owner, acldefault('f', proowner) AS initial,
       'ROUTINE pg_catalog.' || quote_ident(proname) || '(' || pg_get_function_identity_arguments(oid) || ')' AS target
@@ -204,7 +204,7 @@ const systemGrantsQuery = `
 // Without an entry of its own, what the owner makes has PostgreSQL's defaults: PUBLIC may execute functions.
 // With an entry of another role's, those same defaults are listed in it and are nobody's grant.
 const defaultsQuery = `
-  SELECT o.rolname AS "laterOf", coalesce(n.nspname, '') AS "inSchema",
+  SELECT o.rolname AS "defaultPrivilegesOf", coalesce(n.nspname, '') AS "inSchema",
     CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'
       WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS target, '' AS "column", g.*
   FROM pg_default_acl d JOIN pg_roles o ON o.oid = d.defaclrole LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace,

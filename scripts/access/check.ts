@@ -160,7 +160,7 @@ function compareRowSecurity({ rowSecurity }: DatabaseAccess, live: LiveAccess): 
     });
 }
 
-/** A view that a rule names is a wall: it needs its barrier, and its check option where rows go in. */
+/** A view that a rule names has to be a security barrier, and to check the rows that go in. */
 function compareViews({ access }: DatabaseAccess, live: LiveAccess): Change[] {
   const rules = new Map(
     access.flatMap(({ relations = [] }) =>

@@ -20,7 +20,7 @@ export const applyMatrix = (pool: Pool, key: DatabaseKey, options: ApplyOptions 
  * After migrations: what they made gets its owner and its grants. Nobody outside of the matrix loses what a
  * person gave him; that is for "access apply", which says so.
  */
-export function arrangeMade(pool: Pool, key: DatabaseKey): Promise<Applied> {
+export function applyToNewObjects(pool: Pool, key: DatabaseKey): Promise<Applied> {
   const matrix = matrixOf(key);
   const only = ({ stage, mend, loser, ofExtension }: AccessDifference) => {
     if (stage === 'role') return mend.startsWith('CREATE ROLE');
@@ -34,8 +34,8 @@ export function arrangeMade(pool: Pool, key: DatabaseKey): Promise<Applied> {
   return applyAccess(pool, matrix, { only });
 }
 
-/** Whether the database is the matrix's to arrange: once it was applied, its owner role owns the database. */
-export function isArranged(db: Pool, key: DatabaseKey): Promise<boolean> {
+/** Whether the matrix was applied to the database: then, its owner role owns the database. */
+export function isAccessApplied(db: Pool, key: DatabaseKey): Promise<boolean> {
   const read = async (transaction: Transaction) => {
     const { rows } = await transaction.query<{ owner: string }>(
       'SELECT pg_get_userbyid(datdba)::text AS owner FROM pg_database WHERE datname = current_database()',
@@ -49,8 +49,8 @@ export function isArranged(db: Pool, key: DatabaseKey): Promise<boolean> {
  * Whether the matrix judges the grants: it was applied, or one of its roles owns or may do something in here
  * although the database itself belongs to somebody else, as after pg_restore --no-owner.
  */
-export async function isJudgedByMatrix(db: Pool, key: DatabaseKey): Promise<boolean> {
-  if (await isArranged(db, key)) return true;
+export async function isCheckedByMatrix(db: Pool, key: DatabaseKey): Promise<boolean> {
+  if (await isAccessApplied(db, key)) return true;
   const read = (transaction: Transaction) =>
     transaction.query(
       `SELECT 1 FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid
@@ -61,8 +61,8 @@ export async function isJudgedByMatrix(db: Pool, key: DatabaseKey): Promise<bool
 }
 
 /** For a database that exists and that the matrix was not applied to. */
-export const unarranged = (key: DatabaseKey): string =>
-  `${definitionOf(key).database}: its access is not arranged: npm run db:access -- apply ${key}`;
+export const accessNotApplied = (key: DatabaseKey): string =>
+  `${definitionOf(key).database}: roles and grants were never applied: npm run db:access -- apply ${key}`;
 
 /** A sentence about what was left undone, undefined when nothing was. */
 export function describeRefused(key: DatabaseKey, { refused }: Applied): string | undefined {

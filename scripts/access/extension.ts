@@ -27,7 +27,7 @@ export const extensionObjectsQuery = `SELECT kind, name, target, bundle, informs
 
 /** What PUBLIC and the roles in $1 may do with them. */
 export const extensionGrantsQuery = (exploded: (acl: string, owner: string) => string) => `
-  SELECT '' AS "laterOf", '' AS "inSchema", o.target, '' AS "column", g.*, o.bundle
+  SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", o.target, '' AS "column", g.*, o.bundle
   FROM (${objects}) AS o, ${exploded('o.acl', 'o.owner')} WHERE g.grantee = ANY ($1::text[]) ORDER BY o.target`;
 
 /**
@@ -42,7 +42,7 @@ export function extensionGrants(
   const readers = rules.filter(({ everyTable }) => everyTable?.includes('SELECT')).map(({ role }) => role);
   return objects.flatMap(({ kind, name, target, bundle, informs }) => {
     const grant = (grantee: string, privilege: string): Grant => ({
-      laterOf: '',
+      defaultPrivilegesOf: '',
       inSchema: '',
       target,
       column: '',

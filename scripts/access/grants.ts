@@ -31,7 +31,7 @@ export function wantedGrants(matrix: DatabaseAccess, live: LiveAccess): Grant[] 
 }
 
 const grant = (target: string, grantee: string, privilege: string, column = ''): Grant => ({
-  laterOf: '',
+  defaultPrivilegesOf: '',
   inSchema: '',
   target,
   column,
@@ -97,7 +97,7 @@ function defaultGrants(rule: Access, { owner, secrets }: DatabaseAccess): Grant[
   const on = (target: string, privileges: readonly string[]) =>
     privileges.map((privilege) => ({
       ...grant(target, rule.role, privilege),
-      laterOf: owner,
+      defaultPrivilegesOf: owner,
       inSchema: 'public',
     }));
   const tables: readonly TablePrivilege[] = secrets.size === 0 || rule.secrets ? (rule.everyTable ?? []) : [];
@@ -123,8 +123,8 @@ export function compareGrants(
   found: readonly Grant[],
   owner: string,
 ): GrantChange[] {
-  const key = ({ laterOf, inSchema, target, column, grantee, privilege }: Grant) =>
-    JSON.stringify([laterOf, inSchema, target, column, grantee, privilege]);
+  const key = ({ defaultPrivilegesOf, inSchema, target, column, grantee, privilege }: Grant) =>
+    JSON.stringify([defaultPrivilegesOf, inSchema, target, column, grantee, privilege]);
   const wantedKeys = new Set(wanted.map(key));
   const foundKeys = new Set(found.map(key));
   // An owner that is about to own a thing needs no grant on it, and a revoke would hit his own rights.
@@ -132,9 +132,11 @@ export function compareGrants(
   const passedOn = found.filter((live) => live.grantable && wantedKeys.has(key(live)));
   const missing = wanted.filter((rule) => !foundKeys.has(key(rule)));
   return [
-    ...together(extra).map((group) => describe(group, 'has', 'REVOKE', 'FROM')),
-    ...together(passedOn).map((group) => describe(group, 'may pass on', 'REVOKE GRANT OPTION FOR', 'FROM')),
-    ...together(missing).map((group) => describe(group, 'lacks', 'GRANT', 'TO')),
+    ...groupGrants(extra).map((group) => describe(group, 'has', 'REVOKE', 'FROM')),
+    ...groupGrants(passedOn).map((group) =>
+      describe(group, 'may pass on', 'REVOKE GRANT OPTION FOR', 'FROM'),
+    ),
+    ...groupGrants(missing).map((group) => describe(group, 'lacks', 'GRANT', 'TO')),
   ];
 }
 
@@ -146,12 +148,12 @@ interface GrantGroup {
   readonly privileges: string;
 }
 
-function together(grants: readonly Grant[]): GrantGroup[] {
+function groupGrants(grants: readonly Grant[]): GrantGroup[] {
   const groups = new Map<string, Grant[]>();
   for (const one of grants) {
-    const { laterOf, inSchema, target, column, grantee, bundle, privilege } = one;
+    const { defaultPrivilegesOf, inSchema, target, column, grantee, bundle, privilege } = one;
     const about = bundle === undefined ? [target] : [bundle, privilege];
-    const key = JSON.stringify([laterOf, inSchema, about, grantee, column === '']);
+    const key = JSON.stringify([defaultPrivilegesOf, inSchema, about, grantee, column === '']);
     const group = groups.get(key);
     if (group) group.push(one);
     else groups.set(key, [one]);
@@ -182,13 +184,13 @@ function describe(
   command: string,
   preposition: string,
 ): GrantChange {
-  const { laterOf, inSchema, grantee, bundle } = first;
+  const { defaultPrivilegesOf, inSchema, grantee, bundle } = first;
   const { named, listed: target } = nameTargets(targets, bundle);
   const role = grantee === 'PUBLIC' ? 'PUBLIC' : quoteIdentifier(grantee);
   const cascade = command === 'GRANT' ? '' : ' CASCADE';
   const statement = `${command} ${privileges} ON ${target} ${preposition} ${role}${cascade}`;
   const loser = command === 'GRANT' ? {} : { loser: grantee };
-  if (laterOf === '') {
+  if (defaultPrivilegesOf === '') {
     const ofExtension = bundle === undefined ? {} : { ofExtension: true };
     return {
       what: `${grantee} ${verb} ${privileges} on ${named}`,
@@ -199,8 +201,8 @@ function describe(
   }
   const schema = inSchema === '' ? '' : ` IN SCHEMA ${quoteIdentifier(inSchema)}`;
   return {
-    what: `${grantee} ${verb} ${privileges} on later ${target} of ${laterOf}${inSchema && ` in ${inSchema}`}`,
-    mend: `ALTER DEFAULT PRIVILEGES FOR ROLE ${quoteIdentifier(laterOf)}${schema} ${statement}`,
+    what: `${grantee} ${verb} ${privileges} on later ${target} of ${defaultPrivilegesOf}${inSchema && ` in ${inSchema}`}`,
+    mend: `ALTER DEFAULT PRIVILEGES FOR ROLE ${quoteIdentifier(defaultPrivilegesOf)}${schema} ${statement}`,
     ...loser,
   };
 }

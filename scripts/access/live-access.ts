@@ -3,7 +3,7 @@
 /** A privilege that somebody other than the owner has. */
 export interface Grant {
   /** For default privileges, the role whose later objects are meant; else empty. */
-  readonly laterOf: string;
+  readonly defaultPrivilegesOf: string;
   /** The schema that those are limited to, or empty. */
   readonly inSchema: string;
   /** What follows ON: `TABLE public.users`. */

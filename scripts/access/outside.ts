@@ -6,7 +6,7 @@ import { type DatabaseAccess, rolesOf } from './matrix.ts';
 type Exploded = (acl: string, owner: string) => string;
 
 const grantOn = (target: string) =>
-  `SELECT '' AS "laterOf", '' AS "inSchema", ${target} AS target, '' AS "column", g.*`;
+  `SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", ${target} AS target, '' AS "column", g.*`;
 
 export const foreignGrantsQuery = (exploded: Exploded) => `
   ${grantOn(`format('FOREIGN SERVER %I', srvname)`)} FROM pg_foreign_server, ${exploded('srvacl', 'srvowner')}

@@ -9,7 +9,13 @@ import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import type { Applied } from '../access/apply.ts';
-import { applyMatrix, arrangeMade, describeRefused, isArranged, unarranged } from '../access/environment.ts';
+import {
+  accessNotApplied,
+  applyMatrix,
+  applyToNewObjects,
+  describeRefused,
+  isAccessApplied,
+} from '../access/environment.ts';
 import { printJson } from '../cli/output.ts';
 import { catalogOnly, pristine, withMaintenance, withPool } from '../cli/pools.ts';
 
@@ -53,7 +59,7 @@ export async function createDatabase(key: DatabaseKey, { access }: { access: boo
     key,
     async (pool) => {
       if (created || (await isHalfMade(pool))) await finish(pool, key, access);
-      else if (access && !(await isArranged(pool, key))) console.error(unarranged(key));
+      else if (access && !(await isAccessApplied(pool, key))) console.error(accessNotApplied(key));
     },
     catalogOnly,
   );
@@ -98,9 +104,9 @@ async function finish(pool: Pool, key: DatabaseKey, access: boolean): Promise<vo
 }
 
 /** After migrations, where the matrix was applied before; else a line says that it was not. */
-export async function arrangeAgain(pool: Pool, key: DatabaseKey): Promise<void> {
-  if (await isArranged(pool, key)) tellRefused(key, await arrangeMade(pool, key));
-  else console.error(unarranged(key));
+export async function reapplyAccess(pool: Pool, key: DatabaseKey): Promise<void> {
+  if (await isAccessApplied(pool, key)) tellRefused(key, await applyToNewObjects(pool, key));
+  else console.error(accessNotApplied(key));
 }
 
 /** Without the right to apply the matrix, the database is there all the same: told, not failed. */
@@ -110,8 +116,8 @@ function tellRefused(key: DatabaseKey, applied: Applied): void {
 }
 
 /** Whether a database that exists was left out of the matrix, so that a new one in its place should be. */
-export async function isUnarranged(key: DatabaseKey): Promise<boolean> {
-  return (await exists(key)) && !(await withPool(key, (pool) => isArranged(pool, key), catalogOnly));
+export async function lacksAccess(key: DatabaseKey): Promise<boolean> {
+  return (await exists(key)) && !(await withPool(key, (pool) => isAccessApplied(pool, key), catalogOnly));
 }
 
 async function exists(key: DatabaseKey): Promise<boolean> {

@@ -6,7 +6,7 @@ import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { type MigrateOptions, migrate } from '../../src/migrations/index.ts';
 import { printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
-import { arrangeAgain } from './create.ts';
+import { reapplyAccess } from './create.ts';
 import { registerMigrateDown } from './migrate-down.ts';
 import { addRunOptions, libraryOptions, type RunOptions } from './migrate-options.ts';
 import { registerMigrateRecord } from './migrate-record.ts';
@@ -117,7 +117,7 @@ export async function migrateDatabase(
     const applied = await migrate(pool, key, library);
     if (options.dryRun) for (const { tag } of applied) tell(`${tag}  would be applied`);
     if (applied.length === 0) tell('nothing to do');
-    if (!options.dryRun) await arrangeAgain(pool, key);
+    if (!options.dryRun) await reapplyAccess(pool, key);
     return { key, applied: applied.map(({ tag }) => tag) };
   });
 }

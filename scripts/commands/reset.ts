@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { confirmDestruction, printJson, refuseProduction } from '../cli/output.ts';
 import { withMaintenance } from '../cli/pools.ts';
-import { createDatabase, databaseName, dropDatabase, isUnarranged } from './create.ts';
+import { createDatabase, databaseName, dropDatabase, lacksAccess } from './create.ts';
 import { migrateDatabase } from './migrate.ts';
 import { seedDatabase } from './seed.ts';
 
@@ -25,7 +25,7 @@ export function registerReset(program: Command): void {
       for (const key of keys) await withMaintenance(key, (pool) => pool.query('SELECT 1'));
       const results = [];
       for (const key of keys) {
-        const access = !(await isUnarranged(key));
+        const access = !(await lacksAccess(key));
         await dropDatabase(key);
         await createDatabase(key, { access });
         if (!json) console.log(`${key.padEnd(8)}  dropped and created`);

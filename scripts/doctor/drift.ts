@@ -7,7 +7,7 @@ import type { MigrationState } from '../../src/migrations/state.ts';
 import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { comparePolicies } from '../../src/tracking/policies.ts';
-import { isJudgedByMatrix } from '../access/environment.ts';
+import { isCheckedByMatrix } from '../access/environment.ts';
 import { readCatalog } from '../catalog/catalog.ts';
 import { withScratchDatabase } from '../cli/pools.ts';
 import { type Difference, mendDrift } from './drift-mend.ts';
@@ -30,7 +30,7 @@ async function findDrift(db: Pool, key: DatabaseKey): Promise<Found[]> {
     const wanted = await catalogOfMigrations(key, state);
     const differences = compareCatalogs(wanted, await readCatalog(db));
     const mended = await relationsOfPolicies(db, key);
-    const elsewhere = (await isJudgedByMatrix(db, key)) ? judgedByAccess : judgedElsewhere;
+    const elsewhere = (await isCheckedByMatrix(db, key)) ? judgedByAccess : judgedElsewhere;
     return differences
       .filter(({ kind, name }) => !elsewhere.has(kind) && !(mended.has(name) && isOfTimescale(kind)))
       .map((difference) => error(describe(difference), ...mendDrift(difference, key)));

@@ -5,7 +5,7 @@ import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { checkAccess } from '../access/check.ts';
-import { isJudgedByMatrix, matrixOf, shortened } from '../access/environment.ts';
+import { isCheckedByMatrix, matrixOf, shortened } from '../access/environment.ts';
 import { listBackups } from '../backup/backups.ts';
 import { readKeptDatabases } from '../backup/beside.ts';
 import { defaultFolder } from '../commands/backup.ts';
@@ -26,7 +26,7 @@ export const operationChecks: readonly Check[] = [
 
 /** A database that was made without roles is not the matrix's to judge. */
 async function findAccess(db: Pool, key: DatabaseKey): Promise<Found[]> {
-  if (!(await isJudgedByMatrix(db, key))) return [];
+  if (!(await isCheckedByMatrix(db, key))) return [];
   const differences = await checkAccess(db, matrixOf(key));
   return differences.map(({ what, mend }) =>
     error(what, shortened(mend), `all of them: npm run db:access -- apply ${key}`),

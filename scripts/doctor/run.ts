@@ -75,13 +75,14 @@ async function runCheck(check: Check, pool: Pool, key: DatabaseKey): Promise<Fin
     return found.map((finding) => ({ check: check.name, ...finding }));
   } catch (failure) {
     // A mistake in a query of ours must not pass for a finding.
-    if (!(failure instanceof AtrizDatabaseError) && !mayHappen.has(sqlState(failure) ?? '')) throw failure;
+    if (!(failure instanceof AtrizDatabaseError) && !toleratedStates.has(sqlState(failure) ?? ''))
+      throw failure;
     return [await notChecked(check, pool, key, failure as Error)];
   }
 }
 
 /** insufficient_privilege, query_canceled, lock_not_available, out_of_memory, too_many_connections, disk_full. */
-const mayHappen: ReadonlySet<string> = new Set(['42501', '57014', '55P03', '53200', '53300', '53100']);
+const toleratedStates: ReadonlySet<string> = new Set(['42501', '57014', '55P03', '53200', '53300', '53100']);
 
 async function notChecked({ name }: Check, db: Pool, key: DatabaseKey, failure: Error): Promise<Finding> {
   const mend =

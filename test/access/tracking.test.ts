@@ -70,7 +70,7 @@ test('a point of another application is not taken, alone or in a batch', async (
   expect(rowCount).toBe(0);
 });
 
-test('batches, imports and the writer go through the wall as well, points of 10 days ago included', async () => {
+test('batches, imports and the writer go through its view as well, points of 10 days ago included', async () => {
   const deviceId = randomUUID();
   const track = (count: number, begin: number) =>
     Array.from({ length: count }, (_, n) =>
@@ -185,7 +185,7 @@ test('points and the number of their batch are written in one statement', async 
   });
 });
 
-test('a device is found by its index, through the wall', async () => {
+test('a device is found by its index, through its view', async () => {
   // Half a day of fifty devices, in the order in which they report, a day ago.
   const devices = Array.from({ length: 50 }, (_, index) => ({
     deviceId: randomUUID(),
@@ -240,7 +240,7 @@ test.each([
      FROM public.location_hourly) AS hours`,
     'mextrack.location_hourly does not show the rows of mextrack alone',
   ],
-])('a hole in the wall is found and closed: %s', async (hole, found) => {
+])('a hole in the views is found and closed: %s', async (hole, found) => {
   const superuser = server.superuser('tracking');
   const matrix = accessMatrix('tracking', server.prefix);
   await superuser.query(hole);

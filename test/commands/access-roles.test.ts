@@ -16,7 +16,7 @@ beforeAll(async () => {
   core = server.superuser('core');
 });
 
-const unarranged = 'atriz_core: its access is not arranged: npm run db:access -- apply core\n';
+const accessNotApplied = 'atriz_core: roles and grants were never applied: npm run db:access -- apply core\n';
 
 const verifierOf = async (name: string) => {
   const { rows } = await core.query<{ verifier: string | null }>(
@@ -125,7 +125,10 @@ describe('connected as somebody who is not a superuser', () => {
     expect(stderr).toMatch(
       /^access of atriz_core is not as the matrix says: this role may not make \d+ changes, such as: CREATE ROLE/,
     );
-    expect(await runCli(['migrate', 'core'], environment)).toMatchObject({ code: 0, stderr: unarranged });
+    expect(await runCli(['migrate', 'core'], environment)).toMatchObject({
+      code: 0,
+      stderr: accessNotApplied,
+    });
     expect(await runCli(['access', 'apply', 'core'], environment)).toMatchObject({ code: 3 });
   });
 
@@ -148,10 +151,10 @@ describe('connected as somebody who is not a superuser', () => {
 test('create --no-access makes no roles, and neither does migrate or reset after it', async () => {
   const environment = freshEnvironment();
   expect(await runCli(['create', 'core', '--no-access'], environment)).toMatchObject({ code: 0 });
-  expect(await runCli(['migrate', 'core'], environment)).toMatchObject({ code: 0, stderr: unarranged });
+  expect(await runCli(['migrate', 'core'], environment)).toMatchObject({ code: 0, stderr: accessNotApplied });
   expect(await runCli(['reset', 'core', '--yes'], environment)).toMatchObject({
     code: 0,
-    stderr: unarranged,
+    stderr: accessNotApplied,
   });
   const { rowCount } = await core.query('SELECT 1 FROM pg_roles WHERE starts_with(rolname, $1)', [
     environment.ATRIZ_ROLE_PREFIX,

@@ -211,9 +211,9 @@ test("only what runs with its owner's rights gets a search_path; the others are 
   }
 });
 
-test('a database whose access is not arranged is named by create and by migrate, and a half made one is finished', async () => {
+test('a database whose roles and grants were never applied is named by create and by migrate, and a half made one is finished', async () => {
   const environment = freshEnvironment();
-  const line = 'pshop_db: its access is not arranged: npm run db:access -- apply pshop\n';
+  const line = 'pshop_db: roles and grants were never applied: npm run db:access -- apply pshop\n';
   expect(await runCli(['create', 'pshop', '--no-access'], environment)).toMatchObject({
     code: 0,
     stderr: '',

@@ -60,7 +60,7 @@ test('access that is not as the matrix says; of a database without roles there i
       note,
     },
   ]);
-  // Grants of an arranged database are access, and no drift as well.
+  // Grants of a database with roles are access, and no drift as well.
   expect(await examine(db, 'pshop', 'drift')).toEqual([]);
   await applyMends(db, findings);
   expect(await examine(db, 'pshop', 'access')).toEqual([]);
