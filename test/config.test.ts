@@ -158,8 +158,8 @@ describe('the command line', () => {
     cluster(process.pid);
     const { stdout } = await runCli(['status', 'core', 'tracking', '--json'], {}, { cwd: folder });
     expect(JSON.parse(stdout)).toMatchObject([
-      { url: 'postgresql://a@127.0.0.1:1/atriz_core', reachable: false },
-      { url: 'postgresql://a@127.0.0.1:2/atriz_tracking', reachable: false },
+      { url: 'postgresql://a@127.0.0.1:1/atriz_core', isReachable: false },
+      { url: 'postgresql://a@127.0.0.1:2/atriz_tracking', isReachable: false },
     ]);
   });
 

@@ -79,7 +79,7 @@ async function deploy(names: string[], options: DeployOptions): Promise<void> {
   }
   if (options.json) {
     const pending = Object.fromEntries(deployment.pending);
-    printJson({ ok: failure === undefined, dryRun: options.dryRun ?? false, pending, steps: report });
+    printJson({ isDone: failure === undefined, isDryRun: options.dryRun ?? false, pending, steps: report });
   }
   if (failure) process.exitCode = failure.exitCode;
 }

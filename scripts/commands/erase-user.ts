@@ -56,7 +56,7 @@ async function eraseUserCommand(user: string, options: EraseUserOptions): Promis
     const userId = user.includes('@') ? await findByEmail(pools.core, user) : user;
     const planned = await eraseUser(pools, userId, { dryRun: true });
     if (dryRun) return planned;
-    if (planned.rows === 0) return { ...planned, dryRun: false };
+    if (planned.rows === 0) return { ...planned, isDryRun: false };
     if (!json && !yes) printRows(planned);
     const what = `${plural(planned.rows, 'row')} of user ${planned.userId} will be deleted or anonymised for good.`;
     await confirmDestruction(what, yes);
@@ -101,14 +101,14 @@ async function withBar<Result>(
 }
 
 function printReport(report: ErasureReport): void {
-  const { userId, dryRun, rows } = report;
+  const { userId, isDryRun, rows } = report;
   if (rows === 0) {
     console.log(`Nothing to do: no database holds anything of user ${userId}.`);
     return;
   }
   printRows(report);
   console.log(
-    dryRun
+    isDryRun
       ? `\n${plural(rows, 'row')} of user ${userId} would be deleted or anonymised. Nothing was changed.`
       : `\nUser ${userId} is erased: ${plural(rows, 'row')}. Backups still hold the person until they are pruned.`,
   );

@@ -15,11 +15,11 @@ export interface StatusOptions {
 }
 
 type Status = { key: DatabaseKey; url: string; origin: string } & (
-  | { reachable: false; error: string }
+  | { isReachable: false; error: string }
   | ({
-      reachable: true;
+      isReachable: true;
       migrations: {
-        inStep: boolean;
+        isInStep: boolean;
         applied: string[];
         pending: string[];
         outOfOrder: string[];
@@ -44,9 +44,9 @@ export async function printStatus(names: readonly string[], { json, check }: Sta
   const statuses = await Promise.all(selectDatabases(names).map(readStatus));
   if (json) printJson(statuses);
   else printReport(statuses);
-  const inStep = statuses.every((status) => status.reachable && status.migrations.inStep);
+  const inStep = statuses.every((status) => status.isReachable && status.migrations.isInStep);
   if (check && !inStep) process.exitCode = 3;
-  if (statuses.some(({ reachable }) => !reachable)) process.exitCode = 1;
+  if (statuses.some(({ isReachable }) => !isReachable)) process.exitCode = 1;
 }
 
 async function readStatus(key: DatabaseKey): Promise<Status> {
@@ -58,9 +58,9 @@ async function readStatus(key: DatabaseKey): Promise<Status> {
       const tags = (migrations: typeof state.applied) => migrations.map(({ tag }) => tag);
       return {
         ...where,
-        reachable: true,
+        isReachable: true,
         migrations: {
-          inStep: isInStep(state),
+          isInStep: isInStep(state),
           applied: tags(state.applied),
           pending: tags(state.pending),
           outOfOrder: tags(state.outOfOrder),
@@ -76,7 +76,7 @@ async function readStatus(key: DatabaseKey): Promise<Status> {
     const { code, message } = error as NodeJS.ErrnoException;
     if (!(error instanceof ConnectionError) && !code) throw error;
     const known = error instanceof ConnectionError ? message : `${key}: ${message} (${code}).`;
-    return { ...where, reachable: false, error: known };
+    return { ...where, isReachable: false, error: known };
   }
 }
 
@@ -84,7 +84,7 @@ function printReport(statuses: readonly Status[]): void {
   printTable(
     ['database', 'server', 'migrations', 'tables', 'size'],
     statuses.map((status) => {
-      if (!status.reachable) return [status.key, 'not reachable', '', '', ''];
+      if (!status.isReachable) return [status.key, 'not reachable', '', '', ''];
       const { applied, pending, outOfOrder, edited, orphaned } = status.migrations;
       const migrations = [
         `${applied.length} applied`,
@@ -105,15 +105,15 @@ function printReport(statuses: readonly Status[]): void {
     }),
   );
   for (const status of statuses) {
-    if (!status.reachable) console.log(`\n${status.error}`);
+    if (!status.isReachable) console.log(`\n${status.error}`);
     else if (status.timescale) printTimescale(status.timescale);
-    if (status.reachable) printMigrationProblems(status.key, status.migrations);
+    if (status.isReachable) printMigrationProblems(status.key, status.migrations);
   }
 }
 
 function printMigrationProblems(
   key: DatabaseKey,
-  { pending, outOfOrder, edited, orphaned, problems }: Extract<Status, { reachable: true }>['migrations'],
+  { pending, outOfOrder, edited, orphaned, problems }: Extract<Status, { isReachable: true }>['migrations'],
 ): void {
   const late = outOfOrder.length > 0 ? ' -- --allow-out-of-order' : '';
   const found = [

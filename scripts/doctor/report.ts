@@ -38,6 +38,6 @@ export const asJson = ({
 }: DoctorReport): {
   key: DatabaseKey;
   database: string;
-  healthy: boolean;
+  isHealthy: boolean;
   findings: readonly Finding[];
-} => ({ key, database, healthy: findings.length === 0, findings });
+} => ({ key, database, isHealthy: findings.length === 0, findings });

@@ -23,7 +23,7 @@ export interface ErasedRows {
 
 export interface ErasureReport {
   readonly userId: string;
-  readonly dryRun: boolean;
+  readonly isDryRun: boolean;
   /** All rows deleted or anonymised; 0 when nothing was left to do. */
   readonly rows: number;
   /** One entry for each rule, also where it found nothing. */
@@ -169,7 +169,7 @@ class Tally {
     this.#relations.set(rule, { ...describe(key, rule), rows: before + rows });
   }
 
-  report(userId: string, dryRun: boolean): ErasureReport {
-    return { userId, dryRun, rows: this.rows, relations: [...this.#relations.values()] };
+  report(userId: string, isDryRun: boolean): ErasureReport {
+    return { userId, isDryRun, rows: this.rows, relations: [...this.#relations.values()] };
   }
 }

@@ -12,7 +12,7 @@ import { patient, takeOver } from '../support/doctor.ts';
 import { copyOfProject } from '../support/migrations.ts';
 
 interface Report {
-  ok: boolean;
+  isDone: boolean;
   dryRun: boolean;
   pending: Record<string, string[]>;
   steps: { step: string; status: string; result: string; migrations?: Record<string, string[]> }[];

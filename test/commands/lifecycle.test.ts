@@ -68,7 +68,7 @@ describe('from nothing to seeded databases and back', () => {
     expect(second.stdout.match(/nothing to do/g)).toHaveLength(keys.length);
     const status = JSON.parse((await cli('status', ...keys, '--json')).stdout);
     expect(status).toMatchObject(
-      keys.map((key) => ({ key, reachable: true, migrations: { pending: [], edited: [] } })),
+      keys.map((key) => ({ key, isReachable: true, migrations: { pending: [], edited: [] } })),
     );
     expect(status[0]).toMatchObject({
       serverVersion: expect.stringMatching(/^1\d/),
@@ -128,7 +128,7 @@ describe('from nothing to seeded databases and back', () => {
     expect(await cli('clean', ...keys, '--yes')).toMatchObject({ code: 0, stderr: '' });
     for (const key of keys) expect(new Set(Object.values(await counts(key)))).toEqual(new Set([0]));
     const status = JSON.parse((await cli('status', ...keys, '--json')).stdout);
-    for (const { migrations } of status) expect(migrations.inStep).toBe(true);
+    for (const { migrations } of status) expect(migrations.isInStep).toBe(true);
     expect(await cli('status', ...keys, '--check')).toMatchObject({ code: 0 });
     if (keys.includes('tracking')) {
       const pool = openPool('tracking', urlOf('tracking'));

@@ -45,11 +45,11 @@ describeWith(['timescaledb'], 'erasing a person', () => {
     expect(await requireUser(pools.core, userId)).toBe(userId);
     const done = await eraseUser(pools, userId.toUpperCase(), none);
     // A dry run counts what is there: the real one changes exactly that.
-    const { dryRun, relations, ...totals } = planned;
-    expect(done).toMatchObject({ ...totals, dryRun: false });
+    const { isDryRun, relations, ...totals } = planned;
+    expect(done).toMatchObject({ ...totals, isDryRun: false });
     const byRule = (one: object, other: object) => JSON.stringify(one).localeCompare(JSON.stringify(other));
     expect([...done.relations].sort(byRule)).toEqual([...relations].sort(byRule));
-    expect(dryRun).toBe(true);
+    expect(isDryRun).toBe(true);
     const counts = done.relations.map(
       ({ database, relation, action, rows }) => `${database} ${relation} ${action} ${rows}`,
     );
@@ -287,7 +287,7 @@ describeWith(['timescaledb'], 'erasing a person', () => {
     expect(done.stdout).toContain(`User ${userId} is erased`);
     const again = await cli('erase-user', userId, '--yes', '--json');
     expect(again).toMatchObject({ code: 0, stderr: '' });
-    expect(JSON.parse(again.stdout)).toMatchObject({ userId, rows: 0, dryRun: false });
+    expect(JSON.parse(again.stdout)).toMatchObject({ userId, rows: 0, isDryRun: false });
     expect(await cli('erase-user', email, '--yes')).toMatchObject({
       code: 1,
       stdout: '',
