@@ -26,7 +26,7 @@ export function libraryOptions(key: DatabaseKey, verb: string, options: RunOptio
     if (!options.json) console.log(`${key.padEnd(8)}  ${text}`);
   };
   return {
-    waitSeconds: options.wait,
+    waitMs: options.wait === undefined ? undefined : options.wait * 1000,
     lockTimeoutMs: options.lockTimeout,
     lockRetries: options.lockRetries,
     statementTimeoutMs: options.statementTimeout,

@@ -8,8 +8,8 @@ import type { Database, Pool } from '../pool.ts';
 const lockId = '7218340911';
 
 export interface LockOptions {
-  /** How long to wait for another migrator, in seconds. Default 60. */
-  waitSeconds?: number | undefined;
+  /** How long to wait for another migrator, in milliseconds. Default 60,000. */
+  waitMs?: number | undefined;
   /** Called once when somebody else holds the lock. */
   onWait?: ((holder: string) => void) | undefined;
 }
@@ -27,7 +27,7 @@ export class MigrationLockError extends MigrationError {
  */
 export async function withMigrationSession<Result>(
   pool: Pool,
-  { waitSeconds = 60, onWait }: LockOptions,
+  { waitMs = 60_000, onWait }: LockOptions,
   work: (session: Database) => Promise<Result>,
 ): Promise<Result> {
   if (pool.isProxied) {
@@ -39,7 +39,7 @@ export async function withMigrationSession<Result>(
   // Not one of the pool's connections: those are closed when idle or old, which would drop the lock.
   await using session = pool.dedicated();
   await prepareSession(session, {});
-  await lock(session, waitSeconds, onWait);
+  await lock(session, waitMs, onWait);
   try {
     return await work(session);
   } finally {
@@ -47,14 +47,14 @@ export async function withMigrationSession<Result>(
   }
 }
 
-async function lock(session: Database, waitSeconds: number, onWait: LockOptions['onWait']): Promise<void> {
-  const deadline = Date.now() + waitSeconds * 1000;
+async function lock(session: Database, waitMs: number, onWait: LockOptions['onWait']): Promise<void> {
+  const deadline = Date.now() + waitMs;
   let told = false;
   while (!(await tryLock(session))) {
     const holder = await describeHolder(session);
     if (Date.now() >= deadline) {
       throw new MigrationLockError(
-        `${session.name} is being migrated by ${holder}, still after ${waitSeconds} s: wait for it (--wait SECONDS), or end it.`,
+        `${session.name} is being migrated by ${holder}, still after ${Math.round(waitMs / 1000)} s: wait for it (--wait SECONDS), or end it.`,
         { database: session.key ?? session.name },
       );
     }

@@ -123,7 +123,7 @@ describe('the lock', () => {
     const pool = openSessionPool('atriz', url);
     await expect.poll(() => exists(pool, 'drizzle.migration_history')).toBe(true);
 
-    const impatient = await failure(migrate(pool, 'atriz', { folder: slow.path, waitSeconds: 0 }));
+    const impatient = await failure(migrate(pool, 'atriz', { folder: slow.path, waitMs: 0 }));
     expect(impatient).toBeInstanceOf(MigrationLockError);
     expect(String(impatient)).toMatch(/being migrated by pid \d+ \(the slow one.*since .*Z\)/);
     const told: string[] = [];
