@@ -17,14 +17,14 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { locationSources } from '../../schema/tracking.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
-import { isUuid } from '../../src/tracking/columns.ts';
-import { checkImport, type ImportResult, importLocations } from '../../src/tracking/import/import.ts';
+import { isUuid } from '../../src/sql/uuid.ts';
+import { type ImportResult, importLocations } from '../../src/tracking/import/import.ts';
 import {
   type LocationDefaults,
   type LocationFormat,
   parseLocations,
 } from '../../src/tracking/import/parse.ts';
-import { pointLimits } from '../../src/tracking/validate.ts';
+import { checkLimits, locationLimits } from '../../src/tracking/validate.ts';
 import { formatCount, plural, printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 
@@ -150,12 +150,12 @@ function openInput(
 
 /** How many milliseconds move the newest point that an import takes to the present. Reads the file once. */
 async function shiftToNow({ file, format, defaults, allowZeroPosition }: Input): Promise<number> {
-  const limits = pointLimits({ anyAge: true, allowZeroPosition });
+  const limits = locationLimits({ anyAge: true, allowZeroPosition });
   let newest = Number.NEGATIVE_INFINITY;
   for await (const lines of parseLocations(createReadStream(file), format, defaults)) {
     for (const parsed of lines) {
-      if (!('event' in parsed) || checkImport(parsed.event, limits) !== undefined) continue;
-      newest = Math.max(newest, parsed.event.time.getTime());
+      if (!('location' in parsed) || checkLimits(parsed.location, limits) !== undefined) continue;
+      newest = Math.max(newest, parsed.location.time.getTime());
     }
   }
   return Number.isFinite(newest) ? Date.now() - newest : 0;

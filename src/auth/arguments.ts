@@ -1,7 +1,7 @@
 // What callers pass to the authentication functions, checked once where it enters.
 import { isIP, SocketAddress } from 'node:net';
 import { ValidationError } from '../errors.ts';
-import { isUuid } from '../tracking/columns.ts';
+import { isUuid } from '../sql/uuid.ts';
 
 /** Longer ones are cut: a header that a client makes up must not make its login fail. */
 const maxUserAgentLength = 1_024;

@@ -1,7 +1,7 @@
 // Asks atriz_core which ids are allowed in a user_id column.
 import { UserReferenceError, UserReferencesError, ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
-import { isUuid } from '../tracking/columns.ts';
+import { isUuid } from '../sql/uuid.ts';
 
 /** What atriz_core says of a user id. */
 export type Standing = 'active' | 'inactive' | 'unknown';

@@ -2,7 +2,14 @@
 import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
 import type { Database } from '../pool.ts';
-import { eventColumns, readEvents, readHours, requireCount, requireDate, requireUuid } from './queries.ts';
+import {
+  readHours,
+  readLocations,
+  requireCount,
+  requireDate,
+  requireUuid,
+  selectedColumns,
+} from './reads.ts';
 
 export interface TimeRange {
   /** First instant of the range. */
@@ -34,7 +41,7 @@ export async function getLocationHistory(
 ): Promise<LocationHistory> {
   requireUuid('deviceId', deviceId);
   requireRange(range);
-  const { rows } = await db.query<{ rawSince: Date; hours: HourlyJson[]; points: EventJson[] }>(
+  const { rows } = await db.query<{ rawSince: Date; hours: HourlyJson[]; points: LocationJson[] }>(
     historyQuery,
     [deviceId, range.from, range.to],
   );
@@ -43,13 +50,13 @@ export async function getLocationHistory(
   return {
     rawSince: row.rawSince,
     hours: readHours(row.hours.map((hour) => withDates(hour, ['hour', 'firstEvent', 'lastEvent']))),
-    points: readEvents(row.points.map((point) => withDates(point, ['time']))),
+    points: readLocations(row.points.map((point) => withDates(point, ['time']))),
   };
 }
 
 type Dates<Row, Names extends keyof Row> = Omit<Row, Names> & Record<Names, string>;
 type HourlyJson = Dates<LocationHourly, 'hour' | 'firstEvent' | 'lastEvent'>;
-type EventJson = Dates<LocationEvent, 'time'>;
+type LocationJson = Dates<LocationEvent, 'time'>;
 
 /** JSON has no dates: the names say which values are dates. */
 function withDates<Row extends object, Name extends keyof Row>(row: Row, names: readonly Name[]) {
@@ -85,7 +92,7 @@ const historyQuery = `
       AND (time < (SELECT least(first, edge) FROM bounds) OR time >= (SELECT greatest(first, last) FROM bounds))
     GROUP BY 1, device_id, user_id, app_source
   ), points AS (
-    SELECT ${eventColumns} FROM location_events
+    SELECT ${selectedColumns} FROM location_events
     WHERE device_id = $1::uuid AND time >= greatest($2::timestamptz, (SELECT "rawSince" FROM bounds)) AND time < $3::timestamptz
   )
   SELECT (SELECT "rawSince" FROM bounds) AS "rawSince",
@@ -105,7 +112,7 @@ export async function getTrack(
   requireRange(range);
   requireCount('maxPoints', maxPoints);
   const { rows } = await db.query<LocationEvent>(
-    `SELECT ${eventColumns} FROM (
+    `SELECT ${selectedColumns} FROM (
        SELECT *, row_number() OVER (ORDER BY time) - 1 AS place, count(*) OVER () AS total FROM location_events
        WHERE device_id = $1::uuid AND time >= $2::timestamptz AND time < $3::timestamptz
      ) AS track
@@ -113,7 +120,7 @@ export async function getTrack(
      ORDER BY place`,
     [deviceId, range.from, range.to, maxPoints],
   );
-  return readEvents(rows);
+  return readLocations(rows);
 }
 
 function requireRange({ from, to }: TimeRange): void {

@@ -1,6 +1,5 @@
 // @atriz/database/tracking: write GPS points, read recent ones, history and live positions.
 export type { LocationInput } from './columns.ts';
-export { type RecordOptions, type RecordResult, recordLocation, recordLocations } from './events.ts';
 export { getLocationHistory, getTrack, type LocationHistory, type TimeRange } from './history.ts';
 export {
   type ImportOptions,
@@ -16,7 +15,8 @@ export {
   getRecentLocations,
   type LatestLocationsOptions,
   type RecentLocationsOptions,
-} from './queries.ts';
+} from './reads.ts';
+export { type RecordOptions, type RecordResult, recordLocation, recordLocations } from './record.ts';
 export { LocationsRejectedError, type RejectedLocation } from './validate.ts';
 export {
   type BatchFacts,

@@ -2,7 +2,7 @@
 import { beforeAll, expect, test } from 'vitest';
 import { defaultThresholds } from '../../scripts/doctor/thresholds.ts';
 import type { Pool } from '../../src/index.ts';
-import { insertLocations } from '../../src/tracking/events.ts';
+import { insertLocations } from '../../src/tracking/record.ts';
 import { describeWith, testWith } from '../support/database.ts';
 import { applyMends, doctor, examine, patient } from '../support/doctor.ts';
 import { day, point } from '../support/tracking-points.ts';

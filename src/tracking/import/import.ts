@@ -5,19 +5,12 @@ import { liftTimeouts } from '../../driver/timeouts.ts';
 import { sqlState } from '../../errors.ts';
 import { type Database, Pool } from '../../pool.ts';
 import { type Transaction, withTransaction } from '../../transaction.ts';
-import { CopyEncoder, copyStatement, encodeCopy } from '../binary.ts';
 import type { LocationInput } from '../columns.ts';
-import { appendLocations, takesCopy } from '../events.ts';
 import type { TimeRange } from '../history.ts';
 import { milliseconds } from '../interval.ts';
-import {
-  checkLocation,
-  checkPosition,
-  checkTime,
-  type PointLimits,
-  pointLimits,
-  type ZeroPositionOption,
-} from '../validate.ts';
+import { appendLocations, takesCopy } from '../record.ts';
+import { copyStatement, encodeCopy } from '../rows.ts';
+import { checkLimits, checkValues, locationLimits, type ZeroPositionOption } from '../validate.ts';
 import { type LocationDefaults, type LocationFormat, parseLocations } from './parse.ts';
 import { refreshHours } from './refresh.ts';
 
@@ -134,7 +127,7 @@ class Load {
   constructor(source: LocationSource, options: ImportOptions) {
     this.#source = source;
     this.#options = options;
-    this.#limits = pointLimits({ ...options, anyAge: true });
+    this.#limits = locationLimits({ ...options, anyAge: true });
   }
 
   get result(): Omit<ImportResult, 'refreshed'> {
@@ -153,36 +146,25 @@ class Load {
     this.isBehindView = !(await takesCopy(transaction));
     if (this.isBehindView) await this.#insert(transaction);
     else if (await compressesDirectly(transaction)) await this.#copyByAge(transaction);
-    else await copyFrom(transaction, copyStatement, this.#encode());
+    else await copyFrom(transaction, copyStatement, encodeCopy(this.#locations()));
     await this.#options.beforeCommit?.();
-  }
-
-  async *#encode(): AsyncGenerator<Uint8Array> {
-    const encoder = new CopyEncoder();
-    for await (const events of this.#events()) {
-      for (const event of events) {
-        const chunk = encoder.add(event);
-        if (chunk) yield chunk;
-      }
-      this.#options.onProgress?.(this.#loaded);
-    }
-    yield encoder.end();
   }
 
   /** Old days and recent ones in turns: a COPY is either compressed or not. */
   async #copyByAge(transaction: Transaction): Promise<void> {
     let old: LocationInput[] = [];
     let recent: LocationInput[] = [];
-    const flush = async (events: LocationInput[], compressed: boolean) => {
-      if (events.length === 0) return;
+    const flush = async (locations: LocationInput[], compressed: boolean) => {
+      if (locations.length === 0) return;
       await transaction.query("SELECT set_config('timescaledb.enable_direct_compress_copy', $1, true)", [
         compressed ? 'on' : 'off',
       ]);
-      await copyFrom(transaction, copyStatement, encodeCopy(events));
-      if (compressed) this.#compressed += events.length;
+      await copyFrom(transaction, copyStatement, encodeCopy([locations]));
+      if (compressed) this.#compressed += locations.length;
     };
-    for await (const events of this.#events()) {
-      for (const event of events) (event.time.getTime() < this.#compressedBefore ? old : recent).push(event);
+    for await (const locations of this.#locations()) {
+      for (const location of locations)
+        (location.time.getTime() < this.#compressedBefore ? old : recent).push(location);
       if (old.length >= rowsPerDirectCopy) {
         await flush(old, true);
         old = [];
@@ -203,8 +185,8 @@ class Load {
   /** Through a view, which takes no COPY. */
   async #insert(transaction: Transaction): Promise<void> {
     let batch: LocationInput[] = [];
-    for await (const events of this.#events()) {
-      batch.push(...events);
+    for await (const locations of this.#locations()) {
+      batch.push(...locations);
       if (batch.length < rowsPerInsert) continue;
       await appendLocations(transaction, batch);
       batch = [];
@@ -214,7 +196,7 @@ class Load {
   }
 
   /** Points that fit, moved in time and counted. */
-  #events(): AsyncGenerator<LocationInput[]> {
+  #locations(): AsyncGenerator<LocationInput[]> {
     return 'stream' in this.#source ? this.#fromText(this.#source) : this.#fromPoints(this.#source);
   }
 
@@ -224,11 +206,11 @@ class Load {
     defaults,
   }: Extract<LocationSource, { stream: unknown }>): AsyncGenerator<LocationInput[]> {
     for await (const lines of parseLocations(stream, format, defaults, this.#options.onHeader)) {
-      const events: LocationInput[] = [];
+      const locations: LocationInput[] = [];
       for (const parsed of lines) {
-        const checked = 'event' in parsed ? this.#check(parsed.event) : parsed.reason;
+        const checked = 'location' in parsed ? this.#check(parsed.location) : parsed.reason;
         if (typeof checked !== 'string') {
-          events.push(checked);
+          locations.push(checked);
           if ('mayBeCut' in parsed && parsed.mayBeCut) this.#unendedLine = parsed.line;
         } else {
           const { line: position, text } = parsed;
@@ -236,7 +218,7 @@ class Load {
           await this.#reject({ position, reason: checked, text, ...bytes });
         }
       }
-      yield events;
+      yield locations;
     }
   }
 
@@ -244,49 +226,39 @@ class Load {
     points: AsyncIterable<LocationInput> | Iterable<LocationInput>,
   ): AsyncGenerator<LocationInput[]> {
     let position = -1;
-    let events: LocationInput[] = [];
+    let locations: LocationInput[] = [];
     for await (const point of points) {
       position += 1;
-      const valid = checkLocation(point, {
-        oldest: Number.NEGATIVE_INFINITY,
-        newest: Number.POSITIVE_INFINITY,
-        allowZeroPosition: true,
-      });
+      const valid = checkValues(point);
       const checked = typeof valid === 'string' ? valid : this.#check(valid);
       if (typeof checked === 'string') await this.#reject({ position, reason: checked });
-      else events.push(checked);
-      if (events.length < rowsPerInsert) continue;
-      yield events;
-      events = [];
+      else locations.push(checked);
+      if (locations.length < rowsPerInsert) continue;
+      yield locations;
+      locations = [];
     }
-    yield events;
+    yield locations;
   }
 
   /** A point whose values fit: its time, once moved, must be one that may be stored. */
   #check(point: LocationInput): LocationInput | string {
     const { shiftMs = 0 } = this.#options;
-    const event = shiftMs === 0 ? point : { ...point, time: new Date(point.time.getTime() + shiftMs) };
-    const reason = checkImport(event, this.#limits);
+    const location = shiftMs === 0 ? point : { ...point, time: new Date(point.time.getTime() + shiftMs) };
+    const reason = checkLimits(location, this.#limits);
     if (reason !== undefined) return reason;
-    const at = event.time.getTime();
+    const at = location.time.getTime();
     this.#loaded += 1;
     this.#oldest = Math.min(this.#oldest, at);
     this.#newest = Math.max(this.#newest, at);
     if (at < this.#retentionStart) this.#olderThanRetention += 1;
     else this.hours.add(at - (at % hour));
-    return event;
+    return location;
   }
 
   #reject(reject: ImportReject): unknown {
     this.#rejected += 1;
     return this.#options.onReject?.(reject);
   }
-}
-
-/** Why a point whose values fit is not imported. */
-export function checkImport(event: LocationInput, limits: PointLimits): string | undefined {
-  const reason = checkTime(event.time, limits);
-  return reason === undefined ? checkPosition(event, limits) : `time ${reason}`;
 }
 
 /** Whether COPY may write compressed chunks here: TimescaleDB below 2.24 refuses it beside a continuous aggregate. */

@@ -62,7 +62,7 @@ describe('what is no UTF-8', () => {
     ]);
     const parsed = await parseBytes(bytes, size);
     expect(reasons(parsed)).toEqual([2, '3: is not UTF-8', 4, '6: is not UTF-8']);
-    expect(parsed[0]).toMatchObject({ event: { metadata: { town: 'Córdoba 🚗' } } });
+    expect(parsed[0]).toMatchObject({ location: { metadata: { town: 'Córdoba 🚗' } } });
     expect(parsed[1]).toMatchObject({ bytes: Uint8Array.from(latin1) });
   });
 
@@ -78,7 +78,7 @@ describe('what is no UTF-8', () => {
       for (let index = 0; index < text.length; index += 1) yield text.charAt(index);
     }
     for await (const [parsed] of parseLocations(units(), 'csv', defaults)) {
-      expect(parsed).toMatchObject({ event: { metadata: { a: '\uFFFD 🚗' } } });
+      expect(parsed).toMatchObject({ location: { metadata: { a: '\uFFFD 🚗' } } });
     }
   });
 });
@@ -91,7 +91,7 @@ describe('CSV', () => {
     expect(parsed).toMatchObject([
       {
         line: 2,
-        event: {
+        location: {
           time: new Date('2026-01-02T03:04:05Z'),
           ...defaults,
           latitude: 45.45259561,
@@ -112,7 +112,7 @@ describe('CSV', () => {
       `metadata,longitude,device_id,latitude,time\n"{""a"":""x, y""}",2,${device},"1",2026-01-02 03:04:05.5+02`,
     );
     expect(row).toMatchObject({
-      event: {
+      location: {
         metadata: { a: 'x, y' },
         deviceId: device,
         latitude: 1,
@@ -185,7 +185,7 @@ test('NDJSON: types as they are, and each bad line by its reason', async () => {
     'ndjson',
   );
   expect(parsed[0]).toMatchObject({
-    event: { latitude: 1.5, longitude: 2.5, metadata: { a: [1] }, ...defaults },
+    location: { latitude: 1.5, longitude: 2.5, metadata: { a: [1] }, ...defaults },
   });
   expect(reasons(parsed).slice(1)).toEqual([
     '2: is not valid JSON',

@@ -3,11 +3,11 @@
 import { copyFrom } from '../driver/copy.ts';
 import { type Database, Pool } from '../pool.ts';
 import { Transaction, withTransaction } from '../transaction.ts';
-import { copyStatement, encodeCopy, toJson } from './binary.ts';
-import { type LocationColumn, type LocationInput, locationColumns } from './columns.ts';
+import type { LocationInput } from './columns.ts';
+import { arraysOf, columnNames, copyStatement, encodeCopy, unnestLocations } from './rows.ts';
 import {
   LocationsRejectedError,
-  pointLimits,
+  locationLimits,
   type RejectedLocation,
   validateLocations,
   type ZeroPositionOption,
@@ -18,12 +18,7 @@ export const rowsForCopy = 400;
 /** Keeps one statement's memory in the low megabytes. */
 const rowsPerStatement = 5_000;
 
-export const columnNames = locationColumns.map(({ name }) => name).join(', ');
-/** The points as a table, from eleven array parameters. */
-export const unnestLocations = `unnest(${locationColumns
-  .map(({ type }, index) => `$${index + 1}::${type}[]`)
-  .join(', ')}) AS event (${columnNames})`;
-const insert = `INSERT INTO location_events (${columnNames}) SELECT ${columnNames} FROM ${unnestLocations}`;
+const insert = `INSERT INTO location_events (${columnNames}) SELECT ${columnNames} FROM ${unnestLocations(1)}`;
 
 export interface RecordOptions extends ZeroPositionOption {
   /** What happens to a batch with points that do not fit. Default `reject`: none of it is stored. */
@@ -42,10 +37,10 @@ export interface RecordResult {
  */
 export async function recordLocation(
   db: Database,
-  event: LocationInput,
+  location: LocationInput,
   options: ZeroPositionOption = {},
 ): Promise<void> {
-  await recordLocations(db, [event], options);
+  await recordLocations(db, [location], options);
 }
 
 /**
@@ -55,57 +50,38 @@ export async function recordLocation(
  */
 export async function recordLocations(
   db: Database,
-  events: readonly LocationInput[],
+  locations: readonly LocationInput[],
   { onInvalid = 'reject', ...allowed }: RecordOptions = {},
 ): Promise<RecordResult> {
-  const { valid, rejected } = validateLocations(events, pointLimits(allowed));
+  const { valid, rejected } = validateLocations(locations, locationLimits(allowed));
   if (rejected.length > 0 && onInvalid === 'reject') throw new LocationsRejectedError(rejected);
   await insertLocations(db, valid);
   return { written: valid.length, rejected };
 }
 
 /** Writes points that were checked where they entered, as a whole. */
-export async function insertLocations(db: Database, events: readonly LocationInput[]): Promise<void> {
-  if (events.length === 0) return;
-  if (events.length < rowsForCopy) {
-    await db.query(insert, arraysOf(events));
+export async function insertLocations(db: Database, locations: readonly LocationInput[]): Promise<void> {
+  if (locations.length === 0) return;
+  if (locations.length < rowsForCopy) {
+    await db.query(insert, arraysOf(locations));
     return;
   }
-  await inTransaction(db, (transaction) => appendLocations(transaction, events));
+  await inTransaction(db, (transaction) => appendLocations(transaction, locations));
 }
 
 /** The rows alone, inside of a transaction. */
 export async function appendLocations(
   transaction: Transaction,
-  events: readonly LocationInput[],
+  locations: readonly LocationInput[],
 ): Promise<void> {
-  if (events.length >= rowsForCopy && (await takesCopy(transaction))) {
-    await copyFrom(transaction, copyStatement, encodeCopy(events));
+  if (locations.length >= rowsForCopy && (await takesCopy(transaction))) {
+    await copyFrom(transaction, copyStatement, encodeCopy([locations]));
     return;
   }
-  for (let start = 0; start < events.length; start += rowsPerStatement) {
-    await transaction.query(insert, arraysOf(events.slice(start, start + rowsPerStatement)));
+  for (let start = 0; start < locations.length; start += rowsPerStatement) {
+    await transaction.query(insert, arraysOf(locations.slice(start, start + rowsPerStatement)));
   }
 }
-
-/** One array for each column, as text: a fifth of the time that encoding value by value takes. */
-export const arraysOf = (events: readonly LocationInput[]): string[] =>
-  locationColumns.map((column) => {
-    const encode = encoders[column.type];
-    return `{${events.map((event) => encode(event[column.property])).join(',')}}`;
-  });
-
-// What passed validation needs no quotes, except metadata.
-const encoders: Readonly<Record<LocationColumn['type'], (value: unknown) => unknown>> = {
-  timestamptz: (value) => (value as Date).toISOString(),
-  uuid: (value) => value,
-  text: (value) => value,
-  numeric: (value) => value ?? 'NULL',
-  jsonb: (value) => {
-    const json = toJson(value);
-    return json === undefined ? 'NULL' : `"${json.replace(/[\\"]/g, '\\$&')}"`;
-  },
-};
 
 /** COPY writes tables only; an application that is kept to its own points writes through a view. */
 export async function takesCopy(db: Database): Promise<boolean> {
