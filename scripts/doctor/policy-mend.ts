@@ -1,5 +1,6 @@
 // The SQL that makes a policy of TimescaleDB what is declared.
 import { trackingPolicies } from '../../schema/tracking.ts';
+import { deletePolicy } from '../../src/timescale/catalog.ts';
 import type { PolicyDifference } from '../../src/tracking/policies.ts';
 
 const { refresh, lateRefresh } = trackingPolicies.location_hourly;
@@ -9,7 +10,7 @@ export function mendPolicy({ relation, setting, declared }: PolicyDifference): s
   const again = (policy: string, options: string) =>
     `SELECT remove_${policy}_policy('${relation}', if_exists => true); SELECT add_${policy}_policy('${relation}', ${options})`;
   if (declared === null) {
-    return `SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = '${jobOf(setting)}' AND hypertable_name IN (${hypertablesOf(relation)})`;
+    return deletePolicy(relation, jobOf(setting));
   }
   switch (setting) {
     case 'chunkInterval':
@@ -41,6 +42,3 @@ const jobs: Readonly<Record<string, string>> = {
   'compression.after': 'policy_compression',
 };
 const jobOf = (setting: string) => jobs[setting] ?? setting;
-/** The versions of TimescaleDB name either the aggregate or its storage as the hypertable of a job. */
-const hypertablesOf = (relation: string) =>
-  `'${relation}', (SELECT materialization_hypertable_name FROM timescaledb_information.continuous_aggregates WHERE view_name = '${relation}')`;

@@ -3,8 +3,17 @@ import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { TimescaleMissingError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
-import { quoteIdentifier } from '../../src/sql/identifiers.ts';
-import { timescaleSchema } from '../../src/timescale/timescale.ts';
+import {
+  chunks as chunksQuery,
+  hasWorkers,
+  policyJobs,
+  quoteStorage,
+  readAggregateStorage,
+  readTimescale,
+  scheduledJobs,
+  startWorkers,
+  storedRelations,
+} from '../../src/timescale/catalog.ts';
 import { comparePolicies } from '../../src/tracking/policies.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, plural } from '../cli/output.ts';
@@ -37,8 +46,8 @@ type Look = (db: Transaction, schema: string, thresholds: Thresholds) => Promise
 /** Without TimescaleDB there is nothing to ask; that it is missing is said by others. */
 function whereEnabled(look: Look): Check['run'] {
   const lookInside = onCatalogPath(async (db, _key, thresholds) => {
-    const schema = await timescaleSchema(db);
-    return schema === undefined ? [] : look(db, schema, thresholds);
+    const timescale = await readTimescale(db);
+    return timescale ? look(db, timescale.schema, thresholds) : [];
   });
   return async (db, key, thresholds) =>
     definitionOf(key).extensions.includes('timescaledb') ? lookInside(db, key, thresholds) : [];
@@ -95,18 +104,11 @@ function mendJob(id: number, failure: string): [mend: string, note: string] {
  */
 async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<Job>(
-    `SELECT j.job_id AS id, j.proc_name || coalesce(' of ' || c.view_name, ' of ' || j.hypertable_name, '') AS name, j.scheduled,
-       CASE WHEN s.last_run_status = 'Failed' THEN coalesce((
-         SELECT e.err_message FROM timescaledb_information.job_errors e
-         WHERE e.job_id = j.job_id ORDER BY e.start_time DESC LIMIT 1), 'no message was kept') END AS failure,
-       CASE WHEN j.scheduled AND current_setting('timescaledb.max_background_workers', true) IS NOT NULL
-           AND isfinite(s.next_start) AND s.next_start < now() - make_interval(secs => $1)
-         THEN extract(epoch FROM now() - s.next_start)::float8 / 60 END AS overdue
-     FROM timescaledb_information.jobs j
-     LEFT JOIN timescaledb_information.job_stats s USING (job_id)
-     LEFT JOIN timescaledb_information.continuous_aggregates c ON c.materialization_hypertable_name = j.hypertable_name
-     WHERE j.hypertable_name IS NOT NULL
-     ORDER BY j.job_id`,
+    `SELECT job_id AS id, proc_name || ' of ' || relation AS name, scheduled,
+       CASE WHEN last_run_status = 'Failed' THEN coalesce(last_error, 'no message was kept') END AS failure,
+       CASE WHEN scheduled AND ${hasWorkers} AND isfinite(next_start) AND next_start < now() - make_interval(secs => $1)
+         THEN extract(epoch FROM now() - next_start)::float8 / 60 END AS overdue
+     FROM ${policyJobs} AS j ORDER BY job_id`,
     [jobs.overdueBy],
   );
   return rows.flatMap(({ id, name, scheduled, failure, overdue }) => [
@@ -118,7 +120,7 @@ async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds):
       : [
           error(
             `the job ${id}, ${name}, is overdue for ${plural(Math.round(overdue), 'minute')}: the scheduler does not get to it`,
-            'SELECT _timescaledb_functions.start_background_workers()',
+            startWorkers,
             'and look whether timescaledb.max_background_workers and max_worker_processes are large enough',
           ),
         ]),
@@ -138,8 +140,8 @@ async function findMissingWorkers(db: Transaction): Promise<Found[]> {
        current_setting('timescaledb.max_background_workers')::int AS "ofTimescale",
        current_setting('max_parallel_workers')::int AS parallel,
        (SELECT greatest(1, count(*)) FROM pg_stat_activity WHERE backend_type = 'TimescaleDB Background Worker Scheduler')::int
-         + (SELECT count(*) FROM timescaledb_information.jobs WHERE scheduled)::int AS needed
-     WHERE current_setting('timescaledb.max_background_workers', true) IS NOT NULL`,
+         + ${scheduledJobs} AS needed
+     WHERE ${hasWorkers}`,
   );
   const [found] = rows;
   if (!found) return [];
@@ -171,15 +173,10 @@ async function findStaleAggregate(
   _schema: string,
   { aggregate }: Thresholds,
 ): Promise<Found[]> {
-  const { rows: views } = await db.query<{ schema: string; name: string }>(
-    `SELECT materialization_hypertable_schema AS schema, materialization_hypertable_name AS name
-     FROM timescaledb_information.continuous_aggregates WHERE view_name = 'location_hourly'`,
-  );
-  const [view] = views;
-  if (!view) return [];
-  const storage = `${quoteIdentifier(view.schema)}.${quoteIdentifier(view.name)}`;
+  const storage = await readAggregateStorage(db, 'location_hourly');
+  if (!storage) return [];
   const { rows } = await db.query<{ until: Date | null; since: Date; to: Date }>(
-    `WITH refreshed AS (SELECT max(hour) + interval '1 hour' AS until FROM ${storage})
+    `WITH refreshed AS (SELECT max(hour) + interval '1 hour' AS until FROM ${quoteStorage(storage)})
      SELECT until, coalesce(until, (SELECT date_trunc('hour', min(time)) FROM public.location_events)) AS since,
        date_trunc('hour', now() - interval '1 hour') AS to
      FROM refreshed
@@ -201,12 +198,12 @@ async function findStaleAggregate(
 
 async function findUncompressed(db: Transaction, _schema: string, { chunks }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<{ job: number; relation: string; count: number; oldest: Date }>(
-    `SELECT j.job_id AS job, j.hypertable_name AS relation, count(*)::int AS count, min(c.range_start) AS oldest
-     FROM timescaledb_information.jobs j
-     JOIN timescaledb_information.chunks c USING (hypertable_schema, hypertable_name)
+    `SELECT j.job_id AS job, j.relation, count(*)::int AS count, min(c.range_start) AS oldest
+     FROM ${policyJobs} AS j
+     JOIN ${chunksQuery} AS c ON (c.storage_schema, c.storage_name) = (j.hypertable_schema, j.hypertable_name)
      WHERE j.proc_name = 'policy_compression' AND NOT c.is_compressed
        AND c.range_end < now() - (j.config ->> 'compress_after')::interval - make_interval(secs => $1)
-     GROUP BY j.job_id, j.hypertable_name`,
+     GROUP BY j.job_id, j.relation`,
     [chunks.uncompressedFor],
   );
   return rows.map(({ job, relation, count, oldest }) =>
@@ -223,13 +220,12 @@ async function findPoorCompression(
   { chunks }: Thresholds,
 ): Promise<Found[]> {
   const { rows } = await db.query<{ relation: string; count: number; before: number; after: number }>(
-    `SELECT h.hypertable_name AS relation, count(*)::int AS count,
+    `SELECT r.name AS relation, count(*)::int AS count,
        sum(s.before_compression_total_bytes)::float8 AS before, sum(s.after_compression_total_bytes)::float8 AS after
-     FROM timescaledb_information.hypertables h,
-       LATERAL ${schema}.chunk_compression_stats(format('%I.%I', h.hypertable_schema, h.hypertable_name)::regclass) AS s
-     WHERE h.compression_enabled AND s.before_compression_total_bytes >= $1
+     FROM ${storedRelations} AS r, LATERAL ${schema}.chunk_compression_stats(format('%I.%I', r.schema, r.name)::regclass) AS s
+     WHERE r."isCompressed" AND NOT r."isAggregate" AND s.before_compression_total_bytes >= $1
        AND s.before_compression_total_bytes < $2 * s.after_compression_total_bytes
-     GROUP BY h.hypertable_schema, h.hypertable_name`,
+     GROUP BY r.schema, r.name`,
     [chunks.ratioFrom, chunks.ratio],
   );
   return rows.map(({ relation, count, before, after }) =>

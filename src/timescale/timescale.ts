@@ -3,6 +3,7 @@ import { sqlState, TimescaleMissingError, ValidationError } from '../errors.ts';
 import type { Database } from '../pool.ts';
 import { quoteRelation } from '../sql/identifiers.ts';
 import { Transaction } from '../transaction.ts';
+import { policyJobs } from './catalog.ts';
 
 /** A PostgreSQL interval, such as `'7 days'` or `'1 hour'`. */
 export type Interval = string;
@@ -68,15 +69,6 @@ export function isOlder(version: string, than: string): boolean {
     if ((one[index] ?? 0) !== part) return (one[index] ?? 0) < part;
   }
   return false;
-}
-
-/** The schema of TimescaleDB's functions, quoted; undefined where it is not enabled. */
-export async function timescaleSchema(transaction: Transaction): Promise<string | undefined> {
-  const { rows } = await transaction.query<{ schema: string }>(
-    `SELECT quote_ident(n.nspname) AS schema FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace
-     WHERE x.extname = 'timescaledb'`,
-  );
-  return rows[0]?.schema;
 }
 
 /**
@@ -241,11 +233,8 @@ async function existingJob(
   const { rows } = await db.primary.query<{ job_id: number; config: Record<string, string>; same: boolean }>(
     `SELECT j.job_id, j.config,
        (SELECT bool_and((j.config->>key)::interval = value::interval) FROM jsonb_each_text($3::jsonb)) AS same
-     FROM timescaledb_information.jobs j
-     LEFT JOIN timescaledb_information.continuous_aggregates c
-       ON (c.materialization_hypertable_schema, c.materialization_hypertable_name) = (j.hypertable_schema, j.hypertable_name)
-     WHERE j.proc_name = $2
-       AND $1::regclass = format('%I.%I', coalesce(c.view_schema, j.hypertable_schema), coalesce(c.view_name, j.hypertable_name))::regclass
+     FROM ${policyJobs} AS j
+     WHERE j.proc_name = $2 AND $1::regclass = format('%I.%I', j.schema, j.relation)::regclass
      ORDER BY same DESC`,
     [quoteRelation(relation), procedure, intervals],
   );

@@ -3,7 +3,7 @@ import { trackingPolicies } from '../../schema/tracking.ts';
 import { TimescaleMissingError } from '../errors.ts';
 import type { Pool } from '../pool.ts';
 import { withCatalogPath } from '../sql/catalog-path.ts';
-import { timescaleSchema } from '../timescale/timescale.ts';
+import { policyJobs, readTimescale, relationSettings } from '../timescale/catalog.ts';
 import type { Transaction } from '../transaction.ts';
 
 /** One setting that is not as it was declared. */
@@ -24,7 +24,7 @@ interface Declared {
 }
 
 /**
- * What differs between `trackingPolicies` and `timescaledb_information`, in both directions: nothing
+ * What differs between `trackingPolicies` and the catalog of TimescaleDB, in both directions: nothing
  * when the migrations were applied and nobody changed a policy by hand.
  * @throws TimescaleMissingError where TimescaleDB is not enabled.
  */
@@ -33,7 +33,7 @@ export function comparePolicies(db: Pool): Promise<PolicyDifference[]> {
   const column = <Key extends keyof Declared>(key: Key) => declared.map((setting) => setting[key]);
   const compare = async (transaction: Transaction) => {
     // Without the extension, views of these names could be anybody's.
-    if ((await timescaleSchema(transaction)) === undefined) {
+    if (!(await readTimescale(transaction))) {
       throw new TimescaleMissingError(`TimescaleDB is not enabled in ${db.name}: run "npm run db:migrate".`);
     }
     const { rows } = await transaction.query<PolicyDifference>(differences, [
@@ -83,21 +83,12 @@ const differences = `
   WITH declared AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bool[]) AS d (relation, setting, value, is_interval)
   ), jobs AS (
-    SELECT coalesce(c.view_name, j.hypertable_name)::text AS relation, j.proc_name::text, j.schedule_interval, j.config,
-      CASE WHEN (j.config->>'end_offset')::interval > $5::interval / 2 THEN 'lateRefresh' ELSE 'refresh' END AS refresh
-    FROM timescaledb_information.jobs j
-    LEFT JOIN timescaledb_information.continuous_aggregates c ON c.materialization_hypertable_name = j.hypertable_name
-    WHERE j.hypertable_name IS NOT NULL
+    SELECT relation, proc_name, schedule_interval, config,
+      CASE WHEN (config->>'end_offset')::interval > $5::interval / 2 THEN 'lateRefresh' ELSE 'refresh' END AS refresh
+    FROM ${policyJobs} AS j
   ), found AS (
-    SELECT hypertable_name::text AS relation, 'chunkInterval' AS setting, time_interval::text AS value
-    FROM timescaledb_information.dimensions WHERE hypertable_name = 'location_events'
-    UNION ALL
-    SELECT 'location_events', setting, value FROM timescaledb_information.hypertable_compression_settings s,
-      LATERAL (VALUES ('compression.segmentBy', s.segmentby), ('compression.orderBy', replace(s.orderby, '"', ''))) AS v (setting, value)
-    WHERE s.hypertable = to_regclass('public.location_events') AND value IS NOT NULL
-    UNION ALL
-    SELECT view_name::text, 'materializedOnly', materialized_only::text FROM timescaledb_information.continuous_aggregates
-    WHERE view_name = 'location_hourly'
+    SELECT relation, setting, value FROM ${relationSettings} AS s
+    WHERE schema = 'public' AND relation IN ('location_events', 'location_hourly')
     UNION ALL
     SELECT jobs.relation, v.setting, v.value FROM jobs, LATERAL (VALUES
       ('policy_compression', 'compression.after', config->>'compress_after'),

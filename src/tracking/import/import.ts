@@ -4,6 +4,8 @@ import { copyFrom } from '../../driver/copy.ts';
 import { liftTimeouts } from '../../driver/timeouts.ts';
 import { sqlState } from '../../errors.ts';
 import { type Database, Pool } from '../../pool.ts';
+import { readTimescale } from '../../timescale/catalog.ts';
+import { isOlder } from '../../timescale/timescale.ts';
 import { type Transaction, withTransaction } from '../../transaction.ts';
 import type { LocationInput } from '../columns.ts';
 import type { TimeRange } from '../history.ts';
@@ -263,10 +265,6 @@ class Load {
 
 /** Whether COPY may write compressed chunks here: TimescaleDB below 2.24 refuses it beside a continuous aggregate. */
 async function compressesDirectly(db: Database): Promise<boolean> {
-  const { rows } = await db.query<{ version: string }>(
-    `SELECT extversion AS version FROM pg_catalog.pg_extension WHERE extname = 'timescaledb'
-       AND EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'timescaledb.enable_direct_compress_copy')`,
-  );
-  const [major = 0, minor = 0] = (rows[0]?.version ?? '').split('.').map((part) => Number.parseInt(part, 10));
-  return major > 2 || (major === 2 && minor >= 24);
+  const timescale = await readTimescale(db);
+  return timescale !== undefined && !isOlder(timescale.version, '2.24');
 }
