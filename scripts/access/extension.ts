@@ -1,4 +1,4 @@
-// TimescaleDB's own functions, tables and views. It opens them to PUBLIC, and few of them check further rights.
+// TimescaleDB's own functions, tables and views. It grants them to PUBLIC, and few of them check further privileges.
 import { informationSchema, isOfTimescale } from '../../src/timescale/catalog.ts';
 import type { ExtensionObject, Grant } from './live-access.ts';
 import { type Access, extensionFunctions } from './matrix.ts';
@@ -27,8 +27,8 @@ export const extensionGrantsQuery = (exploded: (acl: string, owner: string) => s
   FROM (${objects}) AS o, ${exploded('o.acl', 'o.owner')} WHERE g.grantee = ANY ($1::text[]) ORDER BY o.target`;
 
 /**
- * PUBLIC calls what the matrix names, the owner everything. The catalog counts all applications' rows together:
- * it is the owner's, and its views are also for who reads every table.
+ * PUBLIC may call what the matrix names, the owner everything. The catalog shows the row counts of all applications:
+ * only the owner may read it, and roles that may read every table may read its views.
  */
 export function extensionGrants(
   rules: readonly Access[],

@@ -1,10 +1,12 @@
 // Findings about TimescaleDB: policies, jobs, the hourly aggregate, chunks and their compression.
+import { trackingPolicies } from '../../schema/tracking.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { TimescaleMissingError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import {
   chunks as chunksQuery,
+  deletePolicy,
   hasWorkers,
   policyJobs,
   quoteStorage,
@@ -14,11 +16,10 @@ import {
   startWorkers,
   storedRelations,
 } from '../../src/timescale/catalog.ts';
-import { comparePolicies } from '../../src/tracking/policies.ts';
+import { comparePolicies, type PolicyDifference } from '../../src/tracking/policies.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, plural } from '../cli/output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
-import { mendPolicy } from './policy-mend.ts';
 import type { Thresholds } from './thresholds.ts';
 
 export const timescaleChecks: readonly Check[] = [
@@ -27,23 +28,24 @@ export const timescaleChecks: readonly Check[] = [
     looksAt: 'policies, against their declaration beside the schema',
     run: findPolicies,
   },
-  ...checksOfCatalog(),
+  {
+    name: 'jobs',
+    looksAt: 'jobs that failed, are overdue or switched off',
+    run: whereEnabled(findJobs),
+  },
+  {
+    name: 'workers',
+    looksAt: 'slots for background workers, against what the databases here need',
+    run: whereEnabled(findMissingWorkers),
+  },
+  { name: 'aggregate', looksAt: 'hours that the aggregate lacks', run: whereEnabled(findStaleAggregate) },
+  { name: 'chunks', looksAt: 'chunks that should be compressed', run: whereEnabled(findUncompressed) },
+  { name: 'compression', looksAt: 'chunks that compress poorly', run: whereEnabled(findPoorCompression) },
 ];
-
-function checksOfCatalog(): Check[] {
-  const looks = [
-    ['jobs', 'jobs that failed, are overdue or switched off', findJobs],
-    ['workers', 'slots for background workers, against what the databases here need', findMissingWorkers],
-    ['aggregate', 'hours that the aggregate lacks', findStaleAggregate],
-    ['chunks', 'chunks that should be compressed', findUncompressed],
-    ['compression', 'chunks that compress poorly', findPoorCompression],
-  ] as const;
-  return looks.map(([name, looksAt, look]) => ({ name, looksAt, run: whereEnabled(look) }));
-}
 
 type Look = (db: Transaction, schema: string, thresholds: Thresholds) => Promise<Found[]>;
 
-/** Without TimescaleDB there is nothing to ask; that it is missing is said by others. */
+/** No findings without TimescaleDB: other checks report that it is missing. */
 function whereEnabled(look: Look): Check['run'] {
   const lookInside = onCatalogPath(async (db, _key, thresholds) => {
     const timescale = await readTimescale(db);
@@ -53,7 +55,7 @@ function whereEnabled(look: Look): Check['run'] {
     definitionOf(key).extensions.includes('timescaledb') ? lookInside(db, key, thresholds) : [];
 }
 
-/** The declaration belongs to the newest migration: until that is applied, a difference is expected. */
+/** The declaration describes the newest migration: before it is applied, differences are expected. */
 async function findPolicies(db: Pool, key: DatabaseKey): Promise<Found[]> {
   if (!definitionOf(key).extensions.includes('timescaledb')) return [];
   const { pending } = await getMigrationStatus(db, key);
@@ -73,6 +75,45 @@ async function findPolicies(db: Pool, key: DatabaseKey): Promise<Found[]> {
   }
 }
 
+const { refresh, lateRefresh } = trackingPolicies.location_hourly;
+
+/** No statement alters a policy in all versions: it is removed and added; the two refresh policies are replaced together. */
+function mendPolicy({ relation, setting, declared }: PolicyDifference): string {
+  const again = (policy: string, options: string) =>
+    `SELECT remove_${policy}_policy('${relation}', if_exists => true); SELECT add_${policy}_policy('${relation}', ${options})`;
+  if (declared === null) {
+    return deletePolicy(relation, procedures[setting] ?? setting);
+  }
+  switch (setting) {
+    case 'chunkInterval':
+      return `SELECT set_chunk_time_interval('${relation}', INTERVAL '${declared}')`;
+    case 'compression.after':
+      return again('compression', `INTERVAL '${declared}'`);
+    case 'compression.segmentBy':
+      return `ALTER TABLE ${relation} SET (timescaledb.compress_segmentby = '${declared}')`;
+    case 'compression.orderBy':
+      return `ALTER TABLE ${relation} SET (timescaledb.compress_orderby = '${declared}')`;
+    case 'retention':
+      return again('retention', `INTERVAL '${declared}'`);
+    case 'materializedOnly':
+      return `ALTER MATERIALIZED VIEW ${relation} SET (timescaledb.materialized_only = ${declared})`;
+    default:
+      return [
+        `SELECT remove_continuous_aggregate_policy('${relation}', if_exists => true)`,
+        ...[refresh, lateRefresh].map(
+          ({ startOffset, endOffset, every }) =>
+            `SELECT add_continuous_aggregate_policy('${relation}', start_offset => INTERVAL '${startOffset}', ` +
+            `end_offset => INTERVAL '${endOffset}', schedule_interval => INTERVAL '${every}')`,
+        ),
+      ].join('; ');
+  }
+}
+
+const procedures: Readonly<Record<string, string>> = {
+  retention: 'policy_retention',
+  'compression.after': 'policy_compression',
+};
+
 interface Job {
   id: number;
   name: string;
@@ -82,8 +123,8 @@ interface Job {
 }
 
 /**
- * What mends a job that failed. Only its next run in the scheduler clears the record, and shows whether it works there:
- * a run by hand may succeed where the scheduler cannot run any job.
+ * What to do about a failed job. Only its next run by the scheduler clears the record: CALL run_job may succeed where
+ * the scheduler cannot run any job.
  */
 function mendJob(id: number, failure: string): [mend: string, note: string] {
   const again = `SELECT alter_job(${id}, next_start => now())`;
@@ -99,8 +140,8 @@ function mendJob(id: number, failure: string): [mend: string, note: string] {
 }
 
 /**
- * A server without a scheduler keeps no record of runs: on the embedded cluster, `npm run dev` runs the jobs by
- * itself, and only what they leave undone tells whether it does.
+ * A server without a scheduler does not record runs. On the embedded cluster `npm run dev` runs the jobs; the checks
+ * of the aggregate and of the chunks show whether it does.
  */
 async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<Job>(
@@ -167,7 +208,7 @@ async function findMissingWorkers(db: Transaction): Promise<Found[]> {
   ];
 }
 
-/** Points that are older than anything that the policy should leave, and newer than what it refreshed last. */
+/** Whether there are locations that the refresh policy should have summarised. */
 async function findStaleAggregate(
   db: Transaction,
   _schema: string,
@@ -189,7 +230,7 @@ async function findStaleAggregate(
   const { until, since, to } = stale;
   return [
     error(
-      `location_hourly has ${until ? `nothing after ${until.toISOString()}` : 'nothing'}, although there are points: ` +
+      `location_hourly has ${until ? `nothing after ${until.toISOString()}` : 'nothing'}, although there are locations: ` +
         'the raw retention will drop them before they are summarised',
       `CALL refresh_continuous_aggregate('location_hourly', '${since.toISOString()}', '${to.toISOString()}')`,
     ),
@@ -231,7 +272,7 @@ async function findPoorCompression(
   return rows.map(({ relation, count, before, after }) =>
     warning(
       `${plural(count, 'chunk')} of ${relation} went from ${formatBytes(before)} to ${formatBytes(after)} only: ` +
-        'batches are small, as after late points, or segments are',
+        'batches are small, as after late locations, or segments are',
       `SELECT compress_chunk(format('%I.%I', chunk_schema, chunk_name)::regclass, recompress => true) ` +
         `FROM chunk_compression_stats('${relation}') WHERE before_compression_total_bytes < ${chunks.ratio} * after_compression_total_bytes`,
     ),

@@ -1,4 +1,4 @@
-// Runs TimescaleDB's policies by hand, for servers without background workers and for demonstrations.
+// Runs TimescaleDB's policies, for servers without background workers and for demonstrations.
 import type { Pool } from '../../src/pool.ts';
 import { policyJobs } from '../../src/timescale/catalog.ts';
 
@@ -13,8 +13,7 @@ export async function runPolicies(pool: Pool, policies: readonly Policy[]): Prom
       [`policy_${policy}`],
     );
     for (const { job_id } of rows) {
-      // CALL with a parameter would run in the extended protocol's implicit transaction all the
-      // same; a job commits inside of itself, which only a plain statement allows everywhere.
+      // Without a parameter: a job commits, which CALL allows only in the simple protocol on every server.
       await pool.query(`CALL run_job(${Number(job_id)})`);
       ran += 1;
     }

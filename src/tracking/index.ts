@@ -1,13 +1,13 @@
-// @atriz/database/tracking: write GPS points, read recent ones, history and live positions.
+// @atriz/database/tracking: write GPS locations, read recent ones, history and live positions.
 export type { LocationInput } from './columns.ts';
 export { getLocationHistory, getTrack, type LocationHistory, type TimeRange } from './history.ts';
 export {
   type ImportOptions,
-  type ImportReject,
   type ImportResult,
   importLocations,
   type LocationSource,
 } from './import/import.ts';
+export type { ImportReject } from './import/parse.ts';
 export { comparePolicies, type PolicyDifference } from './policies.ts';
 export {
   getHourlyStats,

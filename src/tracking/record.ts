@@ -1,5 +1,4 @@
-// Writes GPS points the fastest way for their number: one statement of arrays, or COPY.
-
+// Writes locations: few as one INSERT of arrays, many by COPY.
 import { copyFrom } from '../driver/copy.ts';
 import { type Database, Pool } from '../pool.ts';
 import { Transaction, withTransaction } from '../transaction.ts';
@@ -13,27 +12,27 @@ import {
   type ZeroPositionOption,
 } from './validate.ts';
 
-/** From here on COPY is faster than arrays, its additional round trips included (bench: tracking). */
+/** COPY is faster from this number of rows on, although it needs more round trips (bench: tracking). */
 export const rowsForCopy = 400;
-/** Keeps one statement's memory in the low megabytes. */
+/** Limits the memory of one statement to a few megabytes. */
 const rowsPerStatement = 5_000;
 
 const insert = `INSERT INTO location_events (${columnNames}) SELECT ${columnNames} FROM ${unnestLocations(1)}`;
 
 export interface RecordOptions extends ZeroPositionOption {
-  /** What happens to a batch with points that do not fit. Default `reject`: none of it is stored. */
+  /** What happens to a batch with invalid locations. Default `reject`: none of it is stored. */
   onInvalid?: 'reject' | 'skip';
 }
 
 export interface RecordResult {
   written: number;
-  /** Points that were left out, which only `onInvalid: 'skip'` allows. */
+  /** Invalid locations that `onInvalid: 'skip'` left out. */
   rejected: readonly RejectedLocation[];
 }
 
 /**
- * Writes one point.
- * @throws LocationsRejectedError when it does not fit, with the reason.
+ * Writes one location.
+ * @throws LocationsRejectedError with the reason when it is not valid.
  */
 export async function recordLocation(
   db: Database,
@@ -44,9 +43,9 @@ export async function recordLocation(
 }
 
 /**
- * Writes many points, rounded to what the columns keep: all of them or, when it throws, none. Points
- * older than the raw retention are refused.
- * @throws LocationsRejectedError with the index and reason of each point that does not fit: nothing was written.
+ * Writes many locations, rounded to the scale of the columns: all of them or, when it throws, none. Locations
+ * older than the raw retention are not valid.
+ * @throws LocationsRejectedError with the index and reason of each invalid location: nothing was written.
  */
 export async function recordLocations(
   db: Database,
@@ -59,7 +58,7 @@ export async function recordLocations(
   return { written: valid.length, rejected };
 }
 
-/** Writes points that were checked where they entered, as a whole. */
+/** Writes valid locations, all or none. */
 export async function insertLocations(db: Database, locations: readonly LocationInput[]): Promise<void> {
   if (locations.length === 0) return;
   if (locations.length < rowsForCopy) {
@@ -69,7 +68,7 @@ export async function insertLocations(db: Database, locations: readonly Location
   await inTransaction(db, (transaction) => appendLocations(transaction, locations));
 }
 
-/** The rows alone, inside of a transaction. */
+/** The same inside of a transaction. */
 export async function appendLocations(
   transaction: Transaction,
   locations: readonly LocationInput[],
@@ -83,7 +82,7 @@ export async function appendLocations(
   }
 }
 
-/** COPY writes tables only; an application that is kept to its own points writes through a view. */
+/** COPY writes only to tables; an application that may see only its own locations writes through a view. */
 export async function takesCopy(db: Database): Promise<boolean> {
   const { rows } = await db.query<{ table: boolean }>(
     "SELECT relkind IN ('r', 'p') AS table FROM pg_catalog.pg_class WHERE oid = to_regclass('location_events')",

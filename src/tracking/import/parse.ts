@@ -1,4 +1,4 @@
-// Reads GPS points from lines of CSV or NDJSON. Each line stands for itself: a broken one harms no other.
+// Reads GPS locations from lines of CSV or NDJSON. An invalid line does not affect the others.
 import { parse as parseCsv } from 'csv-parse/sync';
 import { ValidationError } from '../../errors.ts';
 import { Invalid, shorten } from '../column-types.ts';
@@ -7,32 +7,36 @@ import { splitLines } from './lines.ts';
 
 export type LocationFormat = 'csv' | 'ndjson';
 
-/** What rows get where the input says nothing. */
+/** Values for rows where the input has none. */
 export type LocationDefaults = Partial<Pick<LocationInput, 'deviceId' | 'userId' | 'appSource'>>;
 
-/** A line that holds a point, or one that does not and why. */
-export type ParsedLine =
+export interface ImportReject {
+  /** Line of the text, from 1, or index among the locations, from 0. */
+  position: number;
+  reason: string;
+  /** The line as it was; absent for locations that were not text. */
+  text?: string;
+  /** The same, where it is not UTF-8: `text` then differs from it. */
+  bytes?: Uint8Array;
+}
+
+/** A location that the columns can hold, or why the line is not one. */
+export type ParsedLocation =
   | {
-      readonly line: number;
-      readonly text: string;
+      readonly position: number;
+      readonly text?: string;
       readonly location: LocationInput;
       /** CSV that ends inside a number, without a line break: digits may be missing. */
-      readonly mayBeCut?: boolean;
+      readonly mayBeCut?: true;
     }
-  | {
-      readonly line: number;
-      readonly text: string;
-      readonly reason: string;
-      /** The line as it stood, where `text` cannot say it: it is no UTF-8. */
-      readonly bytes?: Uint8Array;
-    };
+  | ImportReject;
 
 /**
- * Reads points in flat memory, as many at once as a piece of the input holds. Blank lines and lines
+ * Reads locations in constant memory, a batch for each piece of the input. Blank lines and lines
  * that begin with `#` are skipped. CSV needs a header of column names of location_events; a quoted
- * field may not hold a line break. Times are read to the millisecond, further digits are cut off; numbers
- * are rounded to what their column keeps.
- * @param onHeader receives the CSV header line as it stood.
+ * field may not hold a line break. Further digits of a time than milliseconds are cut off; numbers
+ * are rounded to the scale of their column.
+ * @param onHeader receives the CSV header line.
  * @throws ValidationError for a header with an unknown, double or missing column.
  */
 export async function* parseLocations(
@@ -40,7 +44,7 @@ export async function* parseLocations(
   format: LocationFormat,
   defaults: LocationDefaults = {},
   onHeader?: (header: string) => void,
-): AsyncGenerator<ParsedLine[]> {
+): AsyncGenerator<ParsedLocation[]> {
   checkDefaults(defaults);
   const fallbacks = locationColumns.map(({ property }) => defaults[property as keyof LocationDefaults]);
   let readRow: ((text: string) => LocationInput | Invalid) | undefined =
@@ -48,28 +52,28 @@ export async function* parseLocations(
   const fromCells = (cells: unknown[] | Invalid) =>
     cells instanceof Invalid ? cells : toLocation(cells, fallbacks);
   let mayEndEarly = false;
-  let line = 0;
+  let position = 0;
   for await (const { texts, broken, isUnended } of splitLines(source)) {
-    const parsed: ParsedLine[] = [];
+    const parsed: ParsedLocation[] = [];
     for (const [index, original] of texts.entries()) {
-      line += 1;
-      const text = line === 1 ? original.replace(/^\uFEFF/, '') : original;
+      position += 1;
+      const text = position === 1 ? original.replace(/^\uFEFF/, '') : original;
       if (text.startsWith('#') || isBlank(text)) continue;
       const bytes = broken?.get(index);
       if (bytes && !readRow) throw new ValidationError('The header is not UTF-8.');
-      if (bytes) parsed.push({ line, text: original, reason: 'is not UTF-8', bytes });
+      if (bytes) parsed.push({ position, text: original, reason: 'is not UTF-8', bytes });
       else if (readRow) {
         const location = readRow(text);
-        if (location instanceof Invalid) parsed.push({ line, text: original, reason: location.reason });
+        if (location instanceof Invalid) parsed.push({ position, text: original, reason: location.reason });
         else {
           const mayBeCut = isUnended && mayEndEarly && /[\d.]$/.test(text);
-          parsed.push({ line, text: original, location, ...(mayBeCut && { mayBeCut }) });
+          parsed.push({ position, text: original, location, ...(mayBeCut && { mayBeCut: true as const }) });
         }
       } else {
         const header = parseHeader(text, defaults);
         const places = locationColumns.map(({ name }) => header.indexOf(name));
         readRow = (row) => fromCells(csvCells(row, header.length, places));
-        // A uuid is whole or not valid.
+        // A uuid that was cut is not valid.
         mayEndEarly = locationColumns.find(({ name }) => name === header.at(-1))?.type !== 'uuid';
         onHeader?.(text);
       }
@@ -86,7 +90,7 @@ function checkDefaults(defaults: LocationDefaults): void {
   }
 }
 
-// A location does not begin with a blank: only then the whole line is looked at.
+// trim() is needed only for the rare lines that begin with a blank.
 const isBlank = (text: string) => text === '' || (text.charCodeAt(0) <= 32 && text.trim() === '');
 
 function parseHeader(text: string, defaults: LocationDefaults): string[] {
@@ -125,10 +129,10 @@ function csvCells(text: string, width: number, places: readonly number[]): unkno
 }
 
 function splitCsv(text: string): string[] | Invalid {
-  // The general parser costs ten times as much, and only quotes need it.
+  // csv-parse takes ten times as long, and only quotes need it.
   if (!text.includes('"')) return text.split(',');
   try {
-    // By itself it would take a carriage return for the end of the record, and drop what follows.
+    // By default it would take a carriage return as the end of the record and drop the rest.
     const [cells] = parseCsv(text, { record_delimiter: '\n' }) as string[][];
     return cells ?? [];
   } catch {

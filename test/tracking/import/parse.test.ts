@@ -4,7 +4,7 @@ import { ValidationError } from '../../../src/errors.ts';
 import {
   type LocationDefaults,
   type LocationFormat,
-  type ParsedLine,
+  type ParsedLocation,
   parseLocations,
 } from '../../../src/tracking/import/parse.ts';
 
@@ -25,7 +25,7 @@ async function parse(text: string, format: LocationFormat = 'csv', given: Locati
       yield buffer.subarray(0, bytes.copy(buffer, 0, start, start + size));
     }
   }
-  const parsed: ParsedLine[] = [];
+  const parsed: ParsedLocation[] = [];
   for await (const lines of parseLocations(pieces(), format, given)) parsed.push(...lines);
   return parsed;
 }
@@ -35,13 +35,13 @@ async function parseBytes(bytes: Uint8Array, size: number) {
   async function* pieces() {
     for (let start = 0; start < bytes.length; start += size) yield bytes.subarray(start, start + size);
   }
-  const parsed: ParsedLine[] = [];
+  const parsed: ParsedLocation[] = [];
   for await (const lines of parseLocations(pieces(), 'csv', defaults)) parsed.push(...lines);
   return parsed;
 }
 
-const reasons = (parsed: ParsedLine[]) =>
-  parsed.map((line) => ('reason' in line ? `${line.line}: ${line.reason}` : line.line));
+const reasons = (parsed: ParsedLocation[]) =>
+  parsed.map((each) => ('reason' in each ? `${each.position}: ${each.reason}` : each.position));
 
 describe('what is no UTF-8', () => {
   const time = '2026-01-02T03:04:05Z';
@@ -90,7 +90,7 @@ describe('CSV', () => {
     );
     expect(parsed).toMatchObject([
       {
-        line: 2,
+        position: 2,
         location: {
           time: new Date('2026-01-02T03:04:05Z'),
           ...defaults,
@@ -143,8 +143,8 @@ describe('CSV', () => {
     const good = '2026-01-02T00:00:00Z,0,0,0';
     const parsed = await parse(`time,latitude,longitude,altitude\n${good}\n${line}\n\n# comment\n${good}\n`);
     expect(parsed).toHaveLength(3);
-    expect(parsed[1]).toMatchObject({ line: 3, text: line, reason: expect.stringContaining(reason) });
-    expect([parsed[0]?.line, parsed[2]?.line]).toEqual([2, 6]);
+    expect(parsed[1]).toMatchObject({ position: 3, text: line, reason: expect.stringContaining(reason) });
+    expect([parsed[0]?.position, parsed[2]?.position]).toEqual([2, 6]);
   });
 
   test.each([
