@@ -1,4 +1,4 @@
-// atriz_tracking: GPS telemetry on TimescaleDB. Raw points for 30 days, hourly aggregates for a year.
+// atriz_tracking: GPS telemetry on TimescaleDB. Raw locations for 30 days, hourly aggregates for a year.
 import { sql } from 'drizzle-orm';
 import {
   bigint,
@@ -20,8 +20,8 @@ const decimal = (name: string, precision: number, scale: number) =>
   numeric(name, { precision, scale, mode: 'number' });
 
 /**
- * What keeps telemetry in bounds. The handwritten migrations set it up and remain the way to change
- * it; `db:check` compares a live database with what stands here.
+ * The policies of TimescaleDB. Handwritten migrations create and change them; `db:check` compares a live database
+ * with this declaration.
  */
 export const trackingPolicies = {
   location_events: {
@@ -31,30 +31,30 @@ export const trackingPolicies = {
       segmentBy: ['device_id', 'user_id', 'app_source'],
       orderBy: ['time DESC'],
     },
-    /** Raw points older than this are dropped. */
+    /** Raw locations older than this are dropped. */
     retention: '30 days',
   },
   location_hourly: {
     refresh: { startOffset: '7 days', endOffset: '1 hour', every: '30 minutes' },
     /**
-     * Points that come late: of the days behind that window, the hours that changed. It stays two days away from
-     * the raw retention: refreshing dropped points would delete their summary.
+     * For locations that arrive late: refreshes the hours that changed before the window of `refresh`. It ends two
+     * days before the raw retention, because refreshing dropped locations would delete their summary.
      */
     lateRefresh: { startOffset: '28 days', endOffset: '7 days', every: '1 hour' },
     retention: '1 year',
-    /** Real time: the newest hours are computed from raw points until a refresh covers them. */
+    /** The newest hours are computed from raw locations until a refresh covers them. */
     materializedOnly: false,
   },
 } as const;
 
 /**
- * The applications that record points. Each has a schema of its name, whose views location_events
- * and location_hourly show it its own points and take no others: migration 0008_application_views.
+ * The applications that record locations. Each has a schema of its name with the views location_events and
+ * location_hourly, which contain and accept only its own locations: migration 0008_application_views.
  */
 export const locationSources = ['mextrack', 'pshop'] as const;
 
 // The hypertable, compression and retention are in the handwritten migrations.
-// No primary key: a unique index on a hypertable must contain time, and a device may report twice.
+// No primary key: a unique index of a hypertable must contain time, and a device may report a time twice.
 export const locationEvents = pgTable(
   'location_events',
   {
@@ -107,8 +107,8 @@ export const locationHourly = pgView('location_hourly', {
 }).existing();
 export type LocationHourly = typeof locationHourly.$inferSelect;
 
-// One row for each connection of a location writer that lives. A batch and its number are written in
-// one transaction, so that a batch whose answer was lost is told from one that was never written.
+// One row for each connection of a running location writer. A batch and its number are written in one transaction,
+// so that the writer can find out whether a batch without an answer was stored.
 export const locationWriters = pgTable(
   'location_writers',
   {
@@ -121,7 +121,7 @@ export const locationWriters = pgTable(
   },
   (table) => [
     check('check_last_batch', sql`${table.lastBatch} >= 0`),
-    // Row security, which the hypertable cannot have: a plain table needs no view of its own per application.
+    // Row security, which the hypertable cannot have: this table needs no view for each application.
     pgPolicy('own_rows', {
       using: sql`${table.roleName} = CURRENT_USER`,
       withCheck: sql`${table.roleName} = CURRENT_USER`,
@@ -131,7 +131,7 @@ export const locationWriters = pgTable(
 export type LocationWriterRow = typeof locationWriters.$inferSelect;
 
 export const erasure: readonly ErasureRule[] = [
-  // Raw points first: a refresh of the aggregate would else bring their hours back.
+  // Raw locations first: otherwise a refresh of the aggregate would restore their hours.
   deleteRows(locationEvents, locationEvents.userId),
   deleteRows(locationHourly, locationHourly.userId),
   keepRows(locationWriters, 'numbers of batches, no person'),

@@ -1,4 +1,10 @@
 // Reads who may do what from the live catalog: owners, grants, default privileges, roles, memberships.
+import {
+  chunkSchema,
+  foreignJobsQuery,
+  readTimescale,
+  storedRelations,
+} from '../../src/timescale/catalog.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { extensionGrantsQuery, extensionObjectsQuery } from './extension.ts';
 import type {
@@ -47,16 +53,10 @@ const own = `WITH schemas AS (${ownSchemas}), relations AS (${ownRelations}), ro
 /** Everything that the matrix speaks of, as it is. Reads only, in a transaction of `withCatalogPath`. */
 export async function readAccess(db: Transaction, matrix: DatabaseAccess): Promise<LiveAccess> {
   const roles = rolesOf(matrix);
-  const [about] = await rows<Pick<LiveAccess, 'database'> & Flags>(
-    db,
-    `SELECT current_database() AS database,
-       EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb') AS timescale,
-       to_regclass('_timescaledb_catalog.bgw_job') IS NOT NULL AS "jobsInCatalog"`,
-  );
-  if (!about) throw new Error('SELECT without FROM returned no row.');
-  const { timescale, jobsInCatalog, database } = about;
+  const [database = ''] = await names(db, 'SELECT current_database() AS name');
+  const timescale = await readTimescale(db);
   const aggregates = timescale
-    ? `(SELECT format('%I.%I', view_schema, view_name) FROM timescaledb_information.continuous_aggregates)`
+    ? `(SELECT format('%I.%I', schema, name) FROM ${storedRelations} AS r WHERE "isAggregate")`
     : `(SELECT '' WHERE false)`;
   const relations = await rows<LiveRelation>(db, relationsQuery(aggregates));
   const routines = await rows<LiveRoutine>(db, routinesQuery);
@@ -84,19 +84,13 @@ export async function readAccess(db: Transaction, matrix: DatabaseAccess): Promi
     settings: await rows<LiveSetting>(db, settingsQuery, [roles]),
     policies: await rows<LivePolicy>(db, policiesQuery),
     views: await rows<LiveView>(db, viewsQuery, [namedSchemas(matrix)]),
-    jobs: timescale ? await rows<LiveAccess['jobs'][number]>(db, jobsQuery(jobsInCatalog)) : [],
+    jobs: timescale ? await rows<LiveAccess['jobs'][number]>(db, await foreignJobsQuery(db)) : [],
     brokenPaths: await names(db, brokenPathsQuery),
     extensionObjects: timescale ? await rows<ExtensionObject>(db, extensionObjectsQuery) : [],
     foreignServers: await rows<ForeignServer>(db, foreignServersQuery),
     reachable: await names(db, reachableQuery),
     largeObjects: await names(db, largeObjectsQuery),
   };
-}
-
-interface Flags {
-  timescale: boolean;
-  /** Newer versions of TimescaleDB keep the jobs in another schema. */
-  jobsInCatalog: boolean;
 }
 
 async function rows<Row extends object>(
@@ -177,12 +171,12 @@ const grantsQuery = `${own}
 const chunkGrantsQuery = `
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", format('TABLE %I.%I', n.nspname, c.relname) AS target, '' AS "column", g.*
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, ${exploded('c.relacl', 'c.relowner')}
-  WHERE n.nspname = '_timescaledb_internal' AND ${notOfExtension('pg_class', 'c.oid')}
+  WHERE n.nspname = '${chunkSchema}' AND ${notOfExtension('pg_class', 'c.oid')}
     AND NOT (g.privilege = 'SELECT' AND NOT g.grantable AND g.grantee = ANY ($1::text[]))
   UNION ALL SELECT '', '', format('TABLE %I.%I', n.nspname, c.relname), a.attname, g.*
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid,
     ${exploded('a.attacl', 'c.relowner')}
-  WHERE n.nspname = '_timescaledb_internal' AND ${notOfExtension('pg_class', 'c.oid')}`;
+  WHERE n.nspname = '${chunkSchema}' AND ${notOfExtension('pg_class', 'c.oid')}`;
 
 // Grants by initdb and by extensions are in pg_init_privs or are the default; these are the later ones.
 const systemGrantsQuery = `
@@ -240,20 +234,3 @@ const settingsQuery = `
   WHERE (d.oid IS NOT NULL OR s.setdatabase = 0) AND (r.rolname = ANY ($1::text[]) OR s.setrole = 0)
     AND (split_part(entry, '=', 1) IN ('search_path', 'role', 'row_security')
       OR split_part(entry, '=', 1) = 'default_transaction_read_only' AND d.oid IS NOT NULL AND r.oid IS NOT NULL)`;
-
-// With all of its arguments the call cannot resolve to another function of that name.
-const tellQuery = `
-  SELECT format('%I.alter_job(%%s%s)', n.nspname, string_agg(format(', NULL::%s', format_type(a.type, NULL)), '' ORDER BY a.position))
-  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (type, position)
-  WHERE p.proname = 'alter_job' AND a.position > 1 AND EXISTS (
-    SELECT 1 FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid AND x.extname = 'timescaledb'
-    WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')
-  GROUP BY p.oid, n.nspname LIMIT 1`;
-
-const jobsQuery = (jobsInCatalog: boolean) => {
-  const table = `_timescaledb_${jobsInCatalog ? 'catalog' : 'config'}.bgw_job`;
-  return `SELECT j.id, j.owner::text, '${table}' AS table, format((${tellQuery}), j.id) AS tell
-    FROM ${table} j JOIN _timescaledb_catalog.hypertable h ON h.id = j.hypertable_id
-    JOIN pg_class c ON c.oid = format('%I.%I', h.schema_name, h.table_name)::regclass
-    WHERE j.owner <> c.relowner::regrole ORDER BY 1`;
-};

@@ -1,14 +1,10 @@
-// TimescaleDB's own functions, tables and views. It opens them to PUBLIC, and few of them check further rights.
+// TimescaleDB's own functions, tables and views. It grants them to PUBLIC, and few of them check further privileges.
+import { informationSchema, isOfTimescale } from '../../src/timescale/catalog.ts';
 import type { ExtensionObject, Grant } from './live-access.ts';
 import { type Access, extensionFunctions } from './matrix.ts';
 
-const isMember = (catalog: string, oid: string) => `EXISTS (
-  SELECT FROM pg_depend e JOIN pg_extension x ON x.oid = e.refobjid AND x.extname = 'timescaledb'
-  WHERE e.classid = '${catalog}'::regclass AND e.objid = ${oid}
-    AND e.refclassid = 'pg_extension'::regclass AND e.deptype = 'e')`;
-
 const informs = `EXISTS (SELECT FROM pg_depend r JOIN pg_rewrite w ON r.classid = 'pg_rewrite'::regclass AND w.oid = r.objid
-  JOIN pg_class v ON v.oid = w.ev_class JOIN pg_namespace i ON i.oid = v.relnamespace AND i.nspname = 'timescaledb_information'
+  JOIN pg_class v ON v.oid = w.ev_class JOIN pg_namespace i ON i.oid = v.relnamespace AND i.nspname = '${informationSchema}'
   WHERE r.refclassid = 'pg_proc'::regclass AND r.refobjid = p.oid)`;
 
 const objects = `
@@ -17,11 +13,11 @@ const objects = `
   FROM (
     SELECT 'ROUTINE' AS kind, p.proname::text AS name, format('ROUTINE %I.%I(%s)', n.nspname, p.proname,
       pg_get_function_identity_arguments(p.oid)) AS target, coalesce(p.proacl, acldefault('f', p.proowner)) AS acl, p.proowner AS owner, ${informs} AS informs
-    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE ${isMember('pg_proc', 'p.oid')}
-    UNION ALL SELECT k.kind, c.relname, format('%s %I.%I', k.kind, n.nspname, c.relname), c.relacl, c.relowner, n.nspname = 'timescaledb_information'
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE ${isOfTimescale('pg_proc', 'p.oid')}
+    UNION ALL SELECT k.kind, c.relname, format('%s %I.%I', k.kind, n.nspname, c.relname), c.relacl, c.relowner, n.nspname = '${informationSchema}'
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
       LATERAL (SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END) AS k (kind)
-    WHERE c.relkind IN ('r', 'v', 'S') AND ${isMember('pg_class', 'c.oid')}) AS o`;
+    WHERE c.relkind IN ('r', 'v', 'S') AND ${isOfTimescale('pg_class', 'c.oid')}) AS o`;
 
 export const extensionObjectsQuery = `SELECT kind, name, target, bundle, informs FROM (${objects}) AS o ORDER BY target`;
 
@@ -31,8 +27,8 @@ export const extensionGrantsQuery = (exploded: (acl: string, owner: string) => s
   FROM (${objects}) AS o, ${exploded('o.acl', 'o.owner')} WHERE g.grantee = ANY ($1::text[]) ORDER BY o.target`;
 
 /**
- * PUBLIC calls what the matrix names, the owner everything. The catalog counts all applications' rows together:
- * it is the owner's, and its views are also for who reads every table.
+ * PUBLIC may call what the matrix names, the owner everything. The catalog shows the row counts of all applications:
+ * only the owner may read it, and roles that may read every table may read its views.
  */
 export function extensionGrants(
   rules: readonly Access[],

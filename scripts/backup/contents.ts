@@ -1,8 +1,10 @@
 // What a database holds, in a form in which a backup and what was restored from it can be compared.
+
 import type { DatabaseKey } from '../../src/databases.ts';
 import { readApplied } from '../../src/migrations/applied.ts';
 import { migrationsTable, readFolder } from '../../src/migrations/journal.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { chunks, readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { catalogLines } from '../catalog/catalog.ts';
 import { type DatabaseProperties, readProperties } from './properties.ts';
@@ -112,19 +114,11 @@ export async function readTables(db: Transaction): Promise<Table[]> {
 }
 
 async function readChunked(db: Transaction): Promise<Table[]> {
-  if (!(await hasTimescale(db))) return [];
+  if (!(await readTimescale(db))) return [];
   const { rows } = await db.query<Table>(
-    `SELECT hypertable_schema AS schema, hypertable_name AS name, true AS chunked FROM timescaledb_information.hypertables
-     WHERE hypertable_schema !~ '^_timescaledb'
-     UNION SELECT view_schema, view_name, true FROM timescaledb_information.continuous_aggregates
-     ORDER BY 1, 2`,
+    `SELECT schema, name, true AS chunked FROM ${storedRelations} AS r ORDER BY 1, 2`,
   );
   return rows;
-}
-
-async function hasTimescale(db: Transaction): Promise<boolean> {
-  const { rowCount } = await db.query("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'");
-  return rowCount > 0;
 }
 
 async function readTable(db: Transaction, { schema, name, chunked }: Table): Promise<TableContents> {
@@ -166,13 +160,10 @@ async function readMigrationState(db: Transaction, key: DatabaseKey): Promise<Co
 }
 
 async function readChunks(db: Transaction): Promise<Contents['chunks']> {
-  if (!(await hasTimescale(db))) return [];
+  if (!(await readTimescale(db))) return [];
   const { rows } = await db.query<Contents['chunks'][number]>(
-    `SELECT coalesce(a.view_schema || '.' || a.view_name, c.hypertable_schema || '.' || c.hypertable_name) AS name,
-       count(*)::int AS chunks, (count(*) FILTER (WHERE c.is_compressed))::int AS compressed
-     FROM timescaledb_information.chunks c
-     LEFT JOIN timescaledb_information.continuous_aggregates a
-       ON (a.materialization_hypertable_schema, a.materialization_hypertable_name) = (c.hypertable_schema, c.hypertable_name)
+    `SELECT r.schema || '.' || r.name AS name, count(*)::int AS chunks, (count(*) FILTER (WHERE c.is_compressed))::int AS compressed
+     FROM ${storedRelations} AS r JOIN ${chunks} AS c USING (storage_schema, storage_name)
      GROUP BY 1 ORDER BY 1`,
   );
   return rows;

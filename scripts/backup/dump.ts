@@ -1,4 +1,5 @@
 // Dumps one database, and reads what it holds in the very snapshot that pg_dump sees.
+
 import { chmod, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,6 +11,7 @@ import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { chunkPatterns } from '../../src/timescale/catalog.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes } from '../cli/output.ts';
 import type { Progress } from '../cli/progress.ts';
@@ -162,7 +164,7 @@ function withoutRows(tables: readonly Table[]): string[] {
     .filter((table) => !isRecord(table))
     .map(({ schema, name }) => `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`);
   // TimescaleDB's catalog is dumped, or hypertables would come back as plain tables; its chunks stay empty.
-  const chunks = ['_timescaledb_internal._hyper_*', '_timescaledb_internal.compress_hyper_*'];
+  const chunks = chunkPatterns;
   return [...own, ...chunks].map((pattern) => `--exclude-table-data=${pattern}`);
 }
 

@@ -1,10 +1,12 @@
 // Restores a dump into an empty database and proves that all of it arrived.
+
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
+import { startWorkers, stopWorkers } from '../../src/timescale/catalog.ts';
 import { withTransaction } from '../../src/transaction.ts';
 import { catalogOnly, withSettings } from '../cli/pools.ts';
 import { runProgram } from './client-program.ts';
@@ -71,7 +73,7 @@ export async function readRestored(
 async function finishTimescale(pool: Pool): Promise<void> {
   await withTransaction(pool, async (transaction) => {
     await transaction.query('SELECT public.timescaledb_post_restore()');
-    await transaction.query('SELECT _timescaledb_functions.stop_background_workers()');
+    await transaction.query(stopWorkers);
   });
 }
 
@@ -102,7 +104,7 @@ async function runPgRestore(
 /** TimescaleDB's jobs run again. Call it when the restored database is kept. */
 export async function startJobs(url: string, { extensions }: DatabaseBackup): Promise<void> {
   if (!extensions.some(({ name }) => name === 'timescaledb')) return;
-  await inSession(url, (pool) => pool.query('SELECT _timescaledb_functions.start_background_workers()'));
+  await inSession(url, (pool) => pool.query(startWorkers));
 }
 
 export async function inSession<Result>(url: string, work: (pool: Pool) => Promise<Result>): Promise<Result> {

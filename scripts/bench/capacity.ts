@@ -2,6 +2,7 @@
 
 import { migrate } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
+import { quoteStorage, readAggregateStorage } from '../../src/timescale/catalog.ts';
 import { refreshContinuousAggregate } from '../../src/timescale/timescale.ts';
 import { recordLocations } from '../../src/tracking/index.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
@@ -25,13 +26,10 @@ export async function benchCapacity(vehicles: number, days: number): Promise<voi
     const [first, last] = [await edge(pool, 'min'), await edge(pool, 'max')];
     const to = new Date(Math.ceil((last.getTime() + 1) / hour) * hour);
     await refreshContinuousAggregate(pool, 'location_hourly', { from: first, to });
-    const { rows: aggregates } = await pool.query<{ name: string; hours: number }>(
-      `SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name) AS name,
-         (SELECT count(*)::int FROM location_hourly) AS hours
-       FROM timescaledb_information.continuous_aggregates WHERE view_name = 'location_hourly'`,
-    );
-    const { name = '', hours = 0 } = aggregates[0] ?? {};
-    const hourly = await sizeOf(pool, name);
+    const counted = await pool.query<{ hours: number }>('SELECT count(*)::int AS hours FROM location_hourly');
+    const hours = counted.rows[0]?.hours ?? 0;
+    const storage = await readAggregateStorage(pool, 'location_hourly');
+    const hourly = storage ? await sizeOf(pool, quoteStorage(storage)) : 0;
     await pool.query("SELECT compress_chunk(chunk, true) FROM show_chunks('location_events') AS chunk");
     const compressed = await sizeOf(pool, 'location_events');
     const row = (what: string, rows: number, bytes: number) => [

@@ -4,7 +4,7 @@ import type * as tracking from '../../schema/tracking.ts';
 import { locationEvents } from '../../schema/tracking.ts';
 import type { Pool } from '../../src/pool.ts';
 import { getHourlyStats, getLatestLocations, getRecentLocations } from '../../src/tracking/index.ts';
-import { recentLocationsQuery } from '../../src/tracking/queries.ts';
+import { recentLocationsQuery } from '../../src/tracking/reads.ts';
 import { benchUuid } from './rows.ts';
 import { type Measure, median } from './timing.ts';
 

@@ -1,9 +1,11 @@
 // Writing and reading GPS points: the library against drizzle, bare postgres.js and psql, same rows, same run.
+
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { readTimescale } from '../../src/timescale/catalog.ts';
 import { formatBytes, printTable } from '../cli/output.ts';
 import { withScratchDatabase } from '../cli/pools.ts';
 import { runPolicies } from '../simulation/jobs.ts';
@@ -67,13 +69,11 @@ export async function prepareTracking(db: Pool): Promise<string> {
     return `PostgreSQL ${server?.version}, without TimescaleDB: same columns and indexes, no hypertable.`;
   }
   await migrate(db, 'tracking');
-  const extension = await db.query("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'");
-  return `PostgreSQL ${server.version} with TimescaleDB ${extension.rows[0]?.extversion}.`;
+  return `PostgreSQL ${server.version} with TimescaleDB ${(await readTimescale(db))?.version}.`;
 }
 
 async function benchCompression(db: Pool): Promise<string | undefined> {
-  const enabled = await db.query("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'");
-  if (enabled.rowCount === 0) return undefined;
+  if (!(await readTimescale(db))) return undefined;
   const size = async () =>
     Number((await db.query("SELECT hypertable_size('location_events') AS bytes")).rows[0]?.bytes);
   const before = await size();

@@ -2,6 +2,7 @@
 
 import type { Database, Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
+import { definitionQueries } from '../../src/timescale/catalog.ts';
 
 // Objects of extensions and of TimescaleDB's internal schemas are theirs to change, not ours.
 const ownRelations = `
@@ -112,23 +113,6 @@ const grantQueries = {
     ) AS g GROUP BY g.grantee, g.kind`,
 } as const;
 
-const timescaleQueries = {
-  hypertable: `SELECT h.hypertable_name AS name, concat_ws(' ', d.column_name, 'chunks of', d.time_interval,
-        CASE WHEN h.compression_enabled THEN 'compressed' END) AS definition
-    FROM timescaledb_information.hypertables h
-    JOIN timescaledb_information.dimensions d USING (hypertable_schema, hypertable_name)`,
-  compression: `SELECT hypertable::text AS name, concat_ws(' ', 'segment by', segmentby, 'order by', orderby) AS definition
-    FROM timescaledb_information.hypertable_columnstore_settings`,
-  aggregate: `SELECT view_name AS name, concat_ws(' ', view_definition, 'materialized only', materialized_only) AS definition
-    FROM timescaledb_information.continuous_aggregates`,
-  policy: `SELECT coalesce(c.view_name, j.hypertable_name) || ' ' || j.proc_name || coalesce(' until ' || (j.config ->> 'end_offset'), '') AS name,
-      concat_ws(' ', 'every', j.schedule_interval, j.config - 'hypertable_id' - 'mat_hypertable_id') AS definition
-    FROM timescaledb_information.jobs j
-    LEFT JOIN timescaledb_information.continuous_aggregates c
-      ON (c.materialization_hypertable_schema, c.materialization_hypertable_name) = (j.hypertable_schema, j.hypertable_name)
-    WHERE j.hypertable_name IS NOT NULL`,
-} as const;
-
 /** Lines such as `column public.users.email: character varying(255) not null`, sorted. */
 export const readCatalog = (db: Pool): Promise<string[]> =>
   withCatalogPath(db, catalogLines, { isolation: 'repeatable read', readOnly: true });
@@ -137,7 +121,7 @@ export const readCatalog = (db: Pool): Promise<string[]> =>
 export async function catalogLines(db: Database): Promise<string[]> {
   const lines = [...(await readAll(db, queries)), ...(await readGrants(db))];
   if (lines.some((line) => line.startsWith('extension timescaledb:'))) {
-    lines.push(...(await readAll(db, timescaleQueries)));
+    lines.push(...(await readAll(db, definitionQueries)));
   }
   // The numbers of internal hypertables depend on history, not on structure.
   return lines.map((line) => line.replace(/(_materialized_hypertable_|cagg_watermark\()\d+/g, '$1')).sort();

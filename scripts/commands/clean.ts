@@ -1,8 +1,10 @@
 // clean: empties every table, keeps the structure and the history of migrations.
+
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
 import { confirmDestruction, printJson, refuseProduction } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { databaseName } from './create.ts';
@@ -49,10 +51,9 @@ async function cleanDatabase(key: DatabaseKey): Promise<string[]> {
 }
 
 async function continuousAggregates(pool: Parameters<Parameters<typeof withPool>[1]>[0]) {
-  const enabled = await pool.query("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'");
-  if (enabled.rowCount === 0) return [];
+  if (!(await readTimescale(pool))) return [];
   const { rows } = await pool.query<{ name: string }>(
-    "SELECT view_name AS name FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'public' ORDER BY 1",
+    `SELECT name FROM ${storedRelations} AS r WHERE "isAggregate" AND schema = 'public' ORDER BY 1`,
   );
   return rows;
 }

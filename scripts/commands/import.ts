@@ -1,4 +1,4 @@
-// import: loads GPS points from a CSV or NDJSON file into location_events.
+// import: loads GPS locations from a CSV or NDJSON file into location_events.
 import { once } from 'node:events';
 import {
   createReadStream,
@@ -17,14 +17,14 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { locationSources } from '../../schema/tracking.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
-import { isUuid } from '../../src/tracking/columns.ts';
-import { checkImport, type ImportResult, importLocations } from '../../src/tracking/import/import.ts';
+import { isUuid } from '../../src/sql/uuid.ts';
+import { type ImportResult, importLocations } from '../../src/tracking/import/import.ts';
 import {
   type LocationDefaults,
   type LocationFormat,
   parseLocations,
 } from '../../src/tracking/import/parse.ts';
-import { pointLimits } from '../../src/tracking/validate.ts';
+import { checkLimits, locationLimits } from '../../src/tracking/validate.ts';
 import { formatCount, plural, printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 
@@ -42,21 +42,21 @@ interface ImportOptions {
 /** What an import did, as `--json` prints it. */
 interface Report extends Omit<ImportResult, 'rejected'> {
   rejectedCount: number;
-  /** The first 1,000 of them: the rejects file has all. */
+  /** The first 1,000; the rejects file has all. */
   rejected: { line: number; reason: string }[];
   rejectsFile: string | null;
-  /** One of an earlier import, which this one left as it was. */
+  /** The rejects file of an earlier import, which was not changed. */
   earlierRejectsFile: string | null;
 }
 
-/** More would flood memory, and a terminal; the rejects file has them all. */
+/** Limits memory and output; the rejects file has all of them. */
 const rejectsKept = 1_000;
 const rejectsShown = 20;
 
 export function registerImport(program: Command): void {
   program
     .command('import')
-    .description('load GPS points from a CSV (with a header) or NDJSON file into location_events')
+    .description('load GPS locations from a CSV (with a header) or NDJSON file into location_events')
     .argument('<file>', 'columns of location_events by name; all good rows are loaded, or none')
     .option('--app <name>', `app_source where the file has none: ${locationSources.join(', ')}`, (text) => {
       if (locationSources.some((source) => source === text)) return text;
@@ -69,7 +69,7 @@ export function registerImport(program: Command): void {
       throw new InvalidArgumentError('It should be csv or ndjson.');
     })
     .option('--shift-to-now', 'move the whole track in time so that it ends now')
-    .option('--allow-zero-position', 'take points at 0,0, which a receiver without a fix sends')
+    .option('--allow-zero-position', 'take locations at 0,0, which a receiver without a fix sends')
     .option(
       '--rejects <file>',
       'a new file for rows that do not fit; default: <name>.rejects.<format> beside the input',
@@ -148,14 +148,14 @@ function openInput(
   };
 }
 
-/** How many milliseconds move the newest point that an import takes to the present. Reads the file once. */
+/** @returns the milliseconds from the newest valid location to the present. Reads the whole file. */
 async function shiftToNow({ file, format, defaults, allowZeroPosition }: Input): Promise<number> {
-  const limits = pointLimits({ anyAge: true, allowZeroPosition });
+  const limits = locationLimits({ anyAge: true, allowZeroPosition });
   let newest = Number.NEGATIVE_INFINITY;
   for await (const lines of parseLocations(createReadStream(file), format, defaults)) {
     for (const parsed of lines) {
-      if (!('event' in parsed) || checkImport(parsed.event, limits) !== undefined) continue;
-      newest = Math.max(newest, parsed.event.time.getTime());
+      if (!('location' in parsed) || checkLimits(parsed.location, limits) !== undefined) continue;
+      newest = Math.max(newest, parsed.location.time.getTime());
     }
   }
   return Number.isFinite(newest) ? Date.now() - newest : 0;
@@ -184,16 +184,16 @@ async function load(
         if (rejects.length < rejectsKept) rejects.push({ line, reason });
         kept ??= openRejects(rejectsFile, header);
         const { stream } = kept;
-        // The reason is a comment, which an import skips: mend the rows and load this very file.
+        // The reason is a comment, which an import skips: the corrected file can be imported as it is.
         const comment = `# line ${line}: ${reason}\n`;
         const isTaken = stream.write(
           bytes ? Buffer.concat([Buffer.from(comment), bytes, Buffer.from('\n')]) : `${comment}${text}\n`,
         );
-        // Where they come faster than the disk takes them, they would fill the memory.
+        // Waits for the disk, so that rejects do not fill the memory.
         return isTaken ? undefined : drained(stream);
       },
       onProgress: (rows) => onProgress(input.bytesRead, rows),
-      // Rejects that cannot be kept undo the import: nobody could mend them.
+      // If the rejects cannot be written, the import is rolled back: they would be lost.
       beforeCommit: async () => {
         if (!kept) return;
         kept.stream.end();
@@ -201,7 +201,7 @@ async function load(
       },
     },
   ).catch((error: unknown) => {
-    // Nothing was loaded: the rows in it would be taken for the ones that are left.
+    // Nothing was loaded: the file would look as if its rows were the only ones left.
     kept?.remove();
     throw error;
   });
@@ -227,7 +227,7 @@ interface Rejects {
   readonly remove: () => void;
 }
 
-/** Under a name that is free, because somebody may be mending the rejects of an earlier import. */
+/** Under an unused name: the rejects of an earlier import may not be corrected yet. */
 function openRejects(wanted: string, header: string | undefined): Rejects {
   const isNew = !existsSync(wanted) || isRegularFile(wanted);
   const { path, fd } = isNew ? createNew(wanted) : { path: wanted, fd: openSync(wanted, 'a') };
@@ -273,15 +273,15 @@ function report({
   earlierRejectsFile,
 }: Report): void {
   const span = from && to ? `, from ${from.toISOString()} to ${to.toISOString()}` : '';
-  console.log(`${plural(loaded, 'point')} loaded${span}.`);
+  console.log(`${plural(loaded, 'location')} loaded${span}.`);
   if (olderThanRetention > 0) {
     console.log(
-      `${plural(olderThanRetention, 'point')} older than the retention of raw points: the retention job ` +
+      `${plural(olderThanRetention, 'location')} older than the retention of raw locations: the retention job ` +
         'will drop them when it runs next, and their hours are not kept. --shift-to-now moves them to the present.',
     );
   }
   if (earlierRejectsFile) {
-    console.log(`${earlierRejectsFile} is of an earlier import: remove it when its rows are mended.`);
+    console.log(`${earlierRejectsFile} is of an earlier import: remove it when its rows are corrected.`);
   }
   if (unendedLine !== null) {
     console.error(
@@ -290,7 +290,7 @@ function report({
   }
   if (refreshError) {
     console.error(
-      `The points are stored, but location_hourly was not refreshed: ${(refreshError as Error).message}. The refresh policies will do it.`,
+      `The locations are stored, but location_hourly was not refreshed: ${(refreshError as Error).message}. The refresh policies will do it.`,
     );
   }
   if (rejectedCount === 0) return;

@@ -2,7 +2,7 @@
 
 import type { Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
-import { timescaleSchema } from '../../src/timescale/timescale.ts';
+import { chunks, policyJobs, readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
 import type { Transaction } from '../../src/transaction.ts';
 
 export interface DatabaseFacts {
@@ -41,29 +41,22 @@ async function readAll(db: Transaction): Promise<DatabaseFacts> {
           FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')) AS tables`,
   );
   const facts = rows[0] as DatabaseFacts;
-  const schema = await timescaleSchema(db);
-  if (schema === undefined) return facts;
+  const timescale = await readTimescale(db);
+  if (!timescale) return facts;
   return {
     ...facts,
-    timescale: { hypertables: await readHypertables(db, schema), policies: await readPolicies(db) },
+    timescale: { hypertables: await readHypertables(db, timescale.schema), policies: await readPolicies(db) },
   };
 }
 
 async function readHypertables(db: Transaction, schema: string) {
   const { rows } = await db.query<NonNullable<DatabaseFacts['timescale']>['hypertables'][number]>(
-    `SELECT relation AS name,
-       count(c.chunk_name)::int AS chunks,
+    `SELECT r.name, count(c.chunk_name)::int AS chunks,
        (count(*) FILTER (WHERE c.is_compressed))::int AS "compressedChunks",
-       coalesce(${schema}.hypertable_size(format('%I.%I', hypertable_schema, hypertable_name)::regclass), 0)::float8 AS bytes
-     FROM (
-       SELECT hypertable_schema, hypertable_name, hypertable_name AS relation FROM timescaledb_information.hypertables
-       UNION ALL
-       SELECT materialization_hypertable_schema, materialization_hypertable_name, view_name
-       FROM timescaledb_information.continuous_aggregates
-     ) h
-     LEFT JOIN timescaledb_information.chunks c USING (hypertable_schema, hypertable_name)
-     GROUP BY hypertable_schema, hypertable_name, relation
-     ORDER BY relation`,
+       coalesce(${schema}.hypertable_size(format('%I.%I', storage_schema, storage_name)::regclass), 0)::float8 AS bytes
+     FROM ${storedRelations} AS r LEFT JOIN ${chunks} AS c USING (storage_schema, storage_name)
+     GROUP BY storage_schema, storage_name, r.name
+     ORDER BY r.name`,
   );
   return rows;
 }
@@ -72,18 +65,14 @@ async function readPolicies(db: Transaction) {
   const { rows } = await db.query<NonNullable<DatabaseFacts['timescale']>['policies'][number]>(
     `SELECT j.job_id AS job,
        replace(replace(j.proc_name, 'policy_', ''), '_', ' ') AS policy,
-       coalesce(c.view_name, j.hypertable_name) AS relation,
+       j.relation,
        coalesce((SELECT jsonb_object_agg(replace(key, '_', ' '), value) FROM jsonb_each_text(j.config)
                  WHERE key NOT IN ('hypertable_id', 'mat_hypertable_id')), '{}') AS settings,
        j.schedule_interval::text AS every,
-       to_char(nullif(s.last_run_started_at, '-infinity'), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "lastRun",
-       s.last_run_status AS "lastResult",
-       to_char(nullif(s.next_start, '-infinity'), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "nextRun"
-     FROM timescaledb_information.jobs j
-     LEFT JOIN timescaledb_information.job_stats s USING (job_id)
-     LEFT JOIN timescaledb_information.continuous_aggregates c
-       ON (c.materialization_hypertable_schema, c.materialization_hypertable_name) = (j.hypertable_schema, j.hypertable_name)
-     WHERE j.hypertable_name IS NOT NULL
+       to_char(nullif(j.last_run_started_at, '-infinity'), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "lastRun",
+       j.last_run_status AS "lastResult",
+       to_char(nullif(j.next_start, '-infinity'), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "nextRun"
+     FROM ${policyJobs} AS j
      ORDER BY relation, policy, job`,
   );
   return rows;

@@ -4,6 +4,7 @@ import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { findSessionSetting } from '../../src/driver/session-settings.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { hasWorkers } from '../../src/timescale/catalog.ts';
 import { isOlder } from '../../src/timescale/timescale.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatCount } from '../cli/output.ts';
@@ -134,7 +135,7 @@ async function findKnownHoles(
   const { rows } = await db.query<{ name: string; version: string; major: number }>(
     `SELECT extname AS name, extversion AS version, current_setting('server_version_num')::int / 10000 AS major
      FROM pg_extension
-     WHERE extname <> 'timescaledb' OR current_setting('timescaledb.max_background_workers', true) IS NOT NULL`,
+     WHERE extname <> 'timescaledb' OR ${hasWorkers}`,
   );
   return rows.flatMap(({ name, version, major }) => {
     const open = knownHoles.filter((hole) => hole.extension === name && isOlder(version, hole.closedIn));

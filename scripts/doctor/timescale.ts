@@ -1,15 +1,25 @@
 // Findings about TimescaleDB: policies, jobs, the hourly aggregate, chunks and their compression.
+import { trackingPolicies } from '../../schema/tracking.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { TimescaleMissingError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
-import { quoteIdentifier } from '../../src/sql/identifiers.ts';
-import { timescaleSchema } from '../../src/timescale/timescale.ts';
-import { comparePolicies } from '../../src/tracking/policies.ts';
+import {
+  chunks as chunksQuery,
+  deletePolicy,
+  hasWorkers,
+  policyJobs,
+  quoteStorage,
+  readAggregateStorage,
+  readTimescale,
+  scheduledJobs,
+  startWorkers,
+  storedRelations,
+} from '../../src/timescale/catalog.ts';
+import { comparePolicies, type PolicyDifference } from '../../src/tracking/policies.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, plural } from '../cli/output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
-import { mendPolicy } from './policy-mend.ts';
 import type { Thresholds } from './thresholds.ts';
 
 export const timescaleChecks: readonly Check[] = [
@@ -18,33 +28,34 @@ export const timescaleChecks: readonly Check[] = [
     looksAt: 'policies, against their declaration beside the schema',
     run: findPolicies,
   },
-  ...checksOfCatalog(),
+  {
+    name: 'jobs',
+    looksAt: 'jobs that failed, are overdue or switched off',
+    run: whereEnabled(findJobs),
+  },
+  {
+    name: 'workers',
+    looksAt: 'slots for background workers, against what the databases here need',
+    run: whereEnabled(findMissingWorkers),
+  },
+  { name: 'aggregate', looksAt: 'hours that the aggregate lacks', run: whereEnabled(findStaleAggregate) },
+  { name: 'chunks', looksAt: 'chunks that should be compressed', run: whereEnabled(findUncompressed) },
+  { name: 'compression', looksAt: 'chunks that compress poorly', run: whereEnabled(findPoorCompression) },
 ];
-
-function checksOfCatalog(): Check[] {
-  const looks = [
-    ['jobs', 'jobs that failed, are overdue or switched off', findJobs],
-    ['workers', 'slots for background workers, against what the databases here need', findMissingWorkers],
-    ['aggregate', 'hours that the aggregate lacks', findStaleAggregate],
-    ['chunks', 'chunks that should be compressed', findUncompressed],
-    ['compression', 'chunks that compress poorly', findPoorCompression],
-  ] as const;
-  return looks.map(([name, looksAt, look]) => ({ name, looksAt, run: whereEnabled(look) }));
-}
 
 type Look = (db: Transaction, schema: string, thresholds: Thresholds) => Promise<Found[]>;
 
-/** Without TimescaleDB there is nothing to ask; that it is missing is said by others. */
+/** No findings without TimescaleDB: other checks report that it is missing. */
 function whereEnabled(look: Look): Check['run'] {
   const lookInside = onCatalogPath(async (db, _key, thresholds) => {
-    const schema = await timescaleSchema(db);
-    return schema === undefined ? [] : look(db, schema, thresholds);
+    const timescale = await readTimescale(db);
+    return timescale ? look(db, timescale.schema, thresholds) : [];
   });
   return async (db, key, thresholds) =>
     definitionOf(key).extensions.includes('timescaledb') ? lookInside(db, key, thresholds) : [];
 }
 
-/** The declaration belongs to the newest migration: until that is applied, a difference is expected. */
+/** The declaration describes the newest migration: before it is applied, differences are expected. */
 async function findPolicies(db: Pool, key: DatabaseKey): Promise<Found[]> {
   if (!definitionOf(key).extensions.includes('timescaledb')) return [];
   const { pending } = await getMigrationStatus(db, key);
@@ -64,6 +75,45 @@ async function findPolicies(db: Pool, key: DatabaseKey): Promise<Found[]> {
   }
 }
 
+const { refresh, lateRefresh } = trackingPolicies.location_hourly;
+
+/** No statement alters a policy in all versions: it is removed and added; the two refresh policies are replaced together. */
+function mendPolicy({ relation, setting, declared }: PolicyDifference): string {
+  const again = (policy: string, options: string) =>
+    `SELECT remove_${policy}_policy('${relation}', if_exists => true); SELECT add_${policy}_policy('${relation}', ${options})`;
+  if (declared === null) {
+    return deletePolicy(relation, procedures[setting] ?? setting);
+  }
+  switch (setting) {
+    case 'chunkInterval':
+      return `SELECT set_chunk_time_interval('${relation}', INTERVAL '${declared}')`;
+    case 'compression.after':
+      return again('compression', `INTERVAL '${declared}'`);
+    case 'compression.segmentBy':
+      return `ALTER TABLE ${relation} SET (timescaledb.compress_segmentby = '${declared}')`;
+    case 'compression.orderBy':
+      return `ALTER TABLE ${relation} SET (timescaledb.compress_orderby = '${declared}')`;
+    case 'retention':
+      return again('retention', `INTERVAL '${declared}'`);
+    case 'materializedOnly':
+      return `ALTER MATERIALIZED VIEW ${relation} SET (timescaledb.materialized_only = ${declared})`;
+    default:
+      return [
+        `SELECT remove_continuous_aggregate_policy('${relation}', if_exists => true)`,
+        ...[refresh, lateRefresh].map(
+          ({ startOffset, endOffset, every }) =>
+            `SELECT add_continuous_aggregate_policy('${relation}', start_offset => INTERVAL '${startOffset}', ` +
+            `end_offset => INTERVAL '${endOffset}', schedule_interval => INTERVAL '${every}')`,
+        ),
+      ].join('; ');
+  }
+}
+
+const procedures: Readonly<Record<string, string>> = {
+  retention: 'policy_retention',
+  'compression.after': 'policy_compression',
+};
+
 interface Job {
   id: number;
   name: string;
@@ -73,8 +123,8 @@ interface Job {
 }
 
 /**
- * What mends a job that failed. Only its next run in the scheduler clears the record, and shows whether it works there:
- * a run by hand may succeed where the scheduler cannot run any job.
+ * What to do about a failed job. Only its next run by the scheduler clears the record: CALL run_job may succeed where
+ * the scheduler cannot run any job.
  */
 function mendJob(id: number, failure: string): [mend: string, note: string] {
   const again = `SELECT alter_job(${id}, next_start => now())`;
@@ -90,23 +140,16 @@ function mendJob(id: number, failure: string): [mend: string, note: string] {
 }
 
 /**
- * A server without a scheduler keeps no record of runs: on the embedded cluster, `npm run dev` runs the jobs by
- * itself, and only what they leave undone tells whether it does.
+ * A server without a scheduler does not record runs. On the embedded cluster `npm run dev` runs the jobs; the checks
+ * of the aggregate and of the chunks show whether it does.
  */
 async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<Job>(
-    `SELECT j.job_id AS id, j.proc_name || coalesce(' of ' || c.view_name, ' of ' || j.hypertable_name, '') AS name, j.scheduled,
-       CASE WHEN s.last_run_status = 'Failed' THEN coalesce((
-         SELECT e.err_message FROM timescaledb_information.job_errors e
-         WHERE e.job_id = j.job_id ORDER BY e.start_time DESC LIMIT 1), 'no message was kept') END AS failure,
-       CASE WHEN j.scheduled AND current_setting('timescaledb.max_background_workers', true) IS NOT NULL
-           AND isfinite(s.next_start) AND s.next_start < now() - make_interval(secs => $1)
-         THEN extract(epoch FROM now() - s.next_start)::float8 / 60 END AS overdue
-     FROM timescaledb_information.jobs j
-     LEFT JOIN timescaledb_information.job_stats s USING (job_id)
-     LEFT JOIN timescaledb_information.continuous_aggregates c ON c.materialization_hypertable_name = j.hypertable_name
-     WHERE j.hypertable_name IS NOT NULL
-     ORDER BY j.job_id`,
+    `SELECT job_id AS id, proc_name || ' of ' || relation AS name, scheduled,
+       CASE WHEN last_run_status = 'Failed' THEN coalesce(last_error, 'no message was kept') END AS failure,
+       CASE WHEN scheduled AND ${hasWorkers} AND isfinite(next_start) AND next_start < now() - make_interval(secs => $1)
+         THEN extract(epoch FROM now() - next_start)::float8 / 60 END AS overdue
+     FROM ${policyJobs} AS j ORDER BY job_id`,
     [jobs.overdueBy],
   );
   return rows.flatMap(({ id, name, scheduled, failure, overdue }) => [
@@ -118,7 +161,7 @@ async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds):
       : [
           error(
             `the job ${id}, ${name}, is overdue for ${plural(Math.round(overdue), 'minute')}: the scheduler does not get to it`,
-            'SELECT _timescaledb_functions.start_background_workers()',
+            startWorkers,
             'and look whether timescaledb.max_background_workers and max_worker_processes are large enough',
           ),
         ]),
@@ -138,8 +181,8 @@ async function findMissingWorkers(db: Transaction): Promise<Found[]> {
        current_setting('timescaledb.max_background_workers')::int AS "ofTimescale",
        current_setting('max_parallel_workers')::int AS parallel,
        (SELECT greatest(1, count(*)) FROM pg_stat_activity WHERE backend_type = 'TimescaleDB Background Worker Scheduler')::int
-         + (SELECT count(*) FROM timescaledb_information.jobs WHERE scheduled)::int AS needed
-     WHERE current_setting('timescaledb.max_background_workers', true) IS NOT NULL`,
+         + ${scheduledJobs} AS needed
+     WHERE ${hasWorkers}`,
   );
   const [found] = rows;
   if (!found) return [];
@@ -165,21 +208,16 @@ async function findMissingWorkers(db: Transaction): Promise<Found[]> {
   ];
 }
 
-/** Points that are older than anything that the policy should leave, and newer than what it refreshed last. */
+/** Whether there are locations that the refresh policy should have summarised. */
 async function findStaleAggregate(
   db: Transaction,
   _schema: string,
   { aggregate }: Thresholds,
 ): Promise<Found[]> {
-  const { rows: views } = await db.query<{ schema: string; name: string }>(
-    `SELECT materialization_hypertable_schema AS schema, materialization_hypertable_name AS name
-     FROM timescaledb_information.continuous_aggregates WHERE view_name = 'location_hourly'`,
-  );
-  const [view] = views;
-  if (!view) return [];
-  const storage = `${quoteIdentifier(view.schema)}.${quoteIdentifier(view.name)}`;
+  const storage = await readAggregateStorage(db, 'location_hourly');
+  if (!storage) return [];
   const { rows } = await db.query<{ until: Date | null; since: Date; to: Date }>(
-    `WITH refreshed AS (SELECT max(hour) + interval '1 hour' AS until FROM ${storage})
+    `WITH refreshed AS (SELECT max(hour) + interval '1 hour' AS until FROM ${quoteStorage(storage)})
      SELECT until, coalesce(until, (SELECT date_trunc('hour', min(time)) FROM public.location_events)) AS since,
        date_trunc('hour', now() - interval '1 hour') AS to
      FROM refreshed
@@ -192,7 +230,7 @@ async function findStaleAggregate(
   const { until, since, to } = stale;
   return [
     error(
-      `location_hourly has ${until ? `nothing after ${until.toISOString()}` : 'nothing'}, although there are points: ` +
+      `location_hourly has ${until ? `nothing after ${until.toISOString()}` : 'nothing'}, although there are locations: ` +
         'the raw retention will drop them before they are summarised',
       `CALL refresh_continuous_aggregate('location_hourly', '${since.toISOString()}', '${to.toISOString()}')`,
     ),
@@ -201,12 +239,12 @@ async function findStaleAggregate(
 
 async function findUncompressed(db: Transaction, _schema: string, { chunks }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<{ job: number; relation: string; count: number; oldest: Date }>(
-    `SELECT j.job_id AS job, j.hypertable_name AS relation, count(*)::int AS count, min(c.range_start) AS oldest
-     FROM timescaledb_information.jobs j
-     JOIN timescaledb_information.chunks c USING (hypertable_schema, hypertable_name)
+    `SELECT j.job_id AS job, j.relation, count(*)::int AS count, min(c.range_start) AS oldest
+     FROM ${policyJobs} AS j
+     JOIN ${chunksQuery} AS c ON (c.storage_schema, c.storage_name) = (j.hypertable_schema, j.hypertable_name)
      WHERE j.proc_name = 'policy_compression' AND NOT c.is_compressed
        AND c.range_end < now() - (j.config ->> 'compress_after')::interval - make_interval(secs => $1)
-     GROUP BY j.job_id, j.hypertable_name`,
+     GROUP BY j.job_id, j.relation`,
     [chunks.uncompressedFor],
   );
   return rows.map(({ job, relation, count, oldest }) =>
@@ -223,19 +261,18 @@ async function findPoorCompression(
   { chunks }: Thresholds,
 ): Promise<Found[]> {
   const { rows } = await db.query<{ relation: string; count: number; before: number; after: number }>(
-    `SELECT h.hypertable_name AS relation, count(*)::int AS count,
+    `SELECT r.name AS relation, count(*)::int AS count,
        sum(s.before_compression_total_bytes)::float8 AS before, sum(s.after_compression_total_bytes)::float8 AS after
-     FROM timescaledb_information.hypertables h,
-       LATERAL ${schema}.chunk_compression_stats(format('%I.%I', h.hypertable_schema, h.hypertable_name)::regclass) AS s
-     WHERE h.compression_enabled AND s.before_compression_total_bytes >= $1
+     FROM ${storedRelations} AS r, LATERAL ${schema}.chunk_compression_stats(format('%I.%I', r.schema, r.name)::regclass) AS s
+     WHERE r."isCompressed" AND NOT r."isAggregate" AND s.before_compression_total_bytes >= $1
        AND s.before_compression_total_bytes < $2 * s.after_compression_total_bytes
-     GROUP BY h.hypertable_schema, h.hypertable_name`,
+     GROUP BY r.schema, r.name`,
     [chunks.ratioFrom, chunks.ratio],
   );
   return rows.map(({ relation, count, before, after }) =>
     warning(
       `${plural(count, 'chunk')} of ${relation} went from ${formatBytes(before)} to ${formatBytes(after)} only: ` +
-        'batches are small, as after late points, or segments are',
+        'batches are small, as after late locations, or segments are',
       `SELECT compress_chunk(format('%I.%I', chunk_schema, chunk_name)::regclass, recompress => true) ` +
         `FROM chunk_compression_stats('${relation}') WHERE before_compression_total_bytes < ${chunks.ratio} * after_compression_total_bytes`,
     ),

@@ -7,7 +7,7 @@ export interface Trip {
   appSource: string;
   from: Date;
   to: Date;
-  /** Seconds between two points. Default 30. */
+  /** Seconds between two locations. Default 30. */
   interval?: number;
   /** The same seed drives the same way. */
   seed: number;
@@ -21,7 +21,7 @@ const metresPerLongitude = metresPerLatitude * Math.cos((centre.latitude * Math.
 const block = 800;
 const reach = 10;
 
-/** One point every `interval` seconds from `from` to `to`. */
+/** One location every `interval` seconds from `from` to `to`. */
 export function* drive({
   deviceId,
   userId,
@@ -39,7 +39,7 @@ export function* drive({
   let speed = 0;
   let untilCrossing = block;
   for (let time = from.getTime(); time <= to.getTime(); time += interval * 1000) {
-    // North-south avenues are fast, cross streets slow; one point in fifteen is a red light.
+    // North-south avenues are fast, cross streets slow; one location in fifteen is a red light.
     const limit = heading % 180 === 0 ? 60 : 40;
     const wanted = random() < 1 / 15 ? 0 : limit * pick(0.55, 1.05);
     speed += (wanted - speed) * 0.7;

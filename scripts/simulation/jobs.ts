@@ -1,5 +1,6 @@
-// Runs TimescaleDB's policies by hand, for servers without background workers and for demonstrations.
+// Runs TimescaleDB's policies, for servers without background workers and for demonstrations.
 import type { Pool } from '../../src/pool.ts';
+import { policyJobs } from '../../src/timescale/catalog.ts';
 
 export type Policy = 'compression' | 'refresh_continuous_aggregate' | 'retention';
 
@@ -8,12 +9,11 @@ export async function runPolicies(pool: Pool, policies: readonly Policy[]): Prom
   let ran = 0;
   for (const policy of policies) {
     const { rows } = await pool.query<{ job_id: number }>(
-      'SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = $1 ORDER BY job_id',
+      `SELECT job_id FROM ${policyJobs} AS j WHERE proc_name = $1 ORDER BY job_id`,
       [`policy_${policy}`],
     );
     for (const { job_id } of rows) {
-      // CALL with a parameter would run in the extended protocol's implicit transaction all the
-      // same; a job commits inside of itself, which only a plain statement allows everywhere.
+      // Without a parameter: a job commits, which CALL allows only in the simple protocol on every server.
       await pool.query(`CALL run_job(${Number(job_id)})`);
       ran += 1;
     }

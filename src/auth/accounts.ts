@@ -2,6 +2,7 @@
 
 import { UserReferenceError, ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
+import { requireUuid } from '../sql/uuid.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 import {
   isStorable,
@@ -10,7 +11,6 @@ import {
   parseUserAgent,
   requireFields,
   requireString,
-  requireUuid,
 } from './arguments.ts';
 import { type AuthenticateOptions, checkPassword, type LoginFailure, type Origin } from './authenticate.ts';
 import { EmailTakenError } from './errors.ts';

@@ -1,7 +1,6 @@
 // What callers pass to the authentication functions, checked once where it enters.
 import { isIP, SocketAddress } from 'node:net';
 import { ValidationError } from '../errors.ts';
-import { isUuid } from '../tracking/columns.ts';
 
 /** Longer ones are cut: a header that a client makes up must not make its login fail. */
 const maxUserAgentLength = 1_024;
@@ -43,13 +42,6 @@ export function requireOneOf<Choice extends string>(
 export function requireFields<Fields extends object>(value: Fields, name: string): Fields {
   if (typeof value === 'object' && value !== null) return value;
   throw new ValidationError(`${name} is ${show(value)}: pass an object.`);
-}
-
-/** @throws ValidationError */
-export function requireUuid(value: unknown, name: string): string {
-  const text = requireString(value, name);
-  if (isUuid(text)) return text.toLowerCase();
-  throw new ValidationError(`${name} ${show(text)} is not a uuid.`);
 }
 
 /** Lower-case, or undefined for what cannot be anybody's e-mail. @throws ValidationError for no string. */

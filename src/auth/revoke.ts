@@ -2,8 +2,9 @@
 
 import { tokenType } from '../../schema/core.ts';
 import type { AnyDatabase } from '../pool.ts';
+import { requireUuid } from '../sql/uuid.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
-import { requireFields, requireOneOf, requireUuid } from './arguments.ts';
+import { requireFields, requireOneOf } from './arguments.ts';
 import { findToken, lockUser, type PresentedToken, type Token, type TokenType } from './tokens.ts';
 
 /**

@@ -2,7 +2,8 @@
 
 import { UserReferenceError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
-import { isStorable, requireString, requireUuid } from './arguments.ts';
+import { requireUuid } from '../sql/uuid.ts';
+import { isStorable, requireString } from './arguments.ts';
 import { UnknownRoleError } from './errors.ts';
 import { rolesOf } from './users.ts';
 

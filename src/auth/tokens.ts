@@ -4,6 +4,7 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { tokenType } from '../../schema/core.ts';
 import { UserReferenceError, ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
+import { requireUuid } from '../sql/uuid.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 import {
   parseAddress,
@@ -12,7 +13,6 @@ import {
   requireInteger,
   requireOneOf,
   requireString,
-  requireUuid,
 } from './arguments.ts';
 import type { Origin } from './authenticate.ts';
 import { TokenError, type TokenFailure } from './errors.ts';

@@ -11,7 +11,7 @@ import {
   readChunks,
   readStorage,
   type Storage,
-} from '../timescale/storage.ts';
+} from '../timescale/catalog.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 
 /** A rule that changes rows. */
@@ -100,7 +100,7 @@ async function eraseChunks(
   { onRows, lockTimeoutMs }: EraseRowsOptions,
 ): Promise<void> {
   const storage = await readStorage(db, key, rule.relation);
-  if (storage.materialized) await awaitRefresh(db, storage, lockTimeoutMs);
+  if (storage.isAggregate) await awaitRefresh(db, storage, lockTimeoutMs);
   if ((await countRows(db, key, rule, userId)) === 0) return onRows(rule, 0);
   const chunks = await readChunks(db, storage);
   // A relation that is not a hypertable has rows, but no chunks.
@@ -139,7 +139,7 @@ async function apply(
       .where(person);
     return count;
   }
-  const storage = where?.storage ?? { schema: 'public', name: nameOf(rule.relation), materialized: false };
+  const storage = where?.storage ?? { schema: 'public', name: nameOf(rule.relation), isAggregate: false };
   const within = where?.range ? sql` AND ${inRange(where.range)}` : sql``;
   const { count } = await transaction.orm.execute(
     sql`DELETE FROM ${target(storage, rule)} WHERE ${person}${within}`,

@@ -6,7 +6,7 @@ import { assertMigrated } from '../migrations/guard.ts';
 import type { Database, Pool } from '../pool.ts';
 import { withCatalogPath } from '../sql/catalog-path.ts';
 import { quoteIdentifier } from '../sql/identifiers.ts';
-import { quoteStorage, readStorage } from '../timescale/storage.ts';
+import { quoteStorage, readStorage } from '../timescale/catalog.ts';
 import type { Transaction } from '../transaction.ts';
 import { nameOf, type ReferenceColumn, referenceColumns } from './schema.ts';
 

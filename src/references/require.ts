@@ -1,7 +1,7 @@
 // Asks atriz_core which ids are allowed in a user_id column.
 import { UserReferenceError, UserReferencesError, ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
-import { isUuid } from '../tracking/columns.ts';
+import { isUuid, requireUuid } from '../sql/uuid.ts';
 
 /** What atriz_core says of a user id. */
 export type Standing = 'active' | 'inactive' | 'unknown';
@@ -34,7 +34,7 @@ export async function acceptActive(
   ask: (ids: readonly string[]) => Promise<ReadonlyMap<string, Standing>>,
 ): Promise<string[]> {
   if (!Array.isArray(userIds)) throw new ValidationError('userIds is not a list: pass an array of user ids.');
-  const ids = userIds.map((userId) => (isUserId(userId) ? normalise(userId) : undefined));
+  const ids = userIds.map((userId) => (isUuid(userId) ? userId.toLowerCase() : undefined));
   const standings = await ask([...new Set(ids.filter((id) => id !== undefined))]);
   const failures = new Map<string, UserReferencesError['failures'][number]['reason']>();
   const accepted = ids.map((id, index) => {
@@ -48,12 +48,7 @@ export async function acceptActive(
 }
 
 /** @throws ValidationError for a value that is not a uuid. */
-export function parseUserId(userId: string): string {
-  if (!isUserId(userId)) {
-    throw new ValidationError(`User id "${String(userId).slice(0, 100)}" is not a uuid.`);
-  }
-  return normalise(userId);
-}
+export const parseUserId = (userId: string): string => requireUuid(userId, 'User id');
 
 /** One round trip. Nobody is in the answer who is not in atriz_core. */
 export async function readStandings(
@@ -67,8 +62,3 @@ export async function readStandings(
   );
   return new Map(rows.map(({ id, is_active }) => [id, is_active ? 'active' : 'inactive']));
 }
-
-// A list of one uuid reads like a uuid.
-const isUserId = (userId: unknown): userId is string => typeof userId === 'string' && isUuid(userId);
-
-const normalise = (userId: string) => userId.toLowerCase();

@@ -1,10 +1,10 @@
-// Transactions in which a name means PostgreSQL's own: the owner of a database may put others before it.
+// Transactions in which unqualified names are PostgreSQL's own: the owner of a database may create others.
 import type { Pool } from '../pool.ts';
 import { type Transaction, type TransactionOptions, withTransaction } from '../transaction.ts';
 
 /**
- * For statements of a superuser, who must not run functions or operators that an owner made. What stands in
- * the schema public has to be named with its schema, functions of an extension with that of the extension.
+ * For statements of a superuser, who must not run functions or operators of a database's owner. Qualify the names
+ * of objects in other schemas, those of extensions included.
  */
 export function withCatalogPath<Result>(
   db: Pool,

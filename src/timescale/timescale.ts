@@ -3,11 +3,12 @@ import { sqlState, TimescaleMissingError, ValidationError } from '../errors.ts';
 import type { Database } from '../pool.ts';
 import { quoteRelation } from '../sql/identifiers.ts';
 import { Transaction } from '../transaction.ts';
+import { policyJobs } from './catalog.ts';
 
 /** A PostgreSQL interval, such as `'7 days'` or `'1 hour'`. */
 export type Interval = string;
 
-/** The oldest version that the migrations and the tests have run on. */
+/** The oldest version on which the migrations and tests run. */
 export const oldestTimescale = '2.23';
 
 /**
@@ -20,11 +21,11 @@ export async function enableTimescaleDB(db: Database): Promise<void> {
 }
 
 /**
- * Asked before CREATE EXTENSION, which ends the session on a server that has TimescaleDB installed and not loaded.
- * @throws TimescaleMissingError with what mends it.
+ * Call it before CREATE EXTENSION, which ends the session on a server where TimescaleDB is installed but not loaded.
+ * @throws TimescaleMissingError with what to do.
  */
 export async function requireTimescale(db: Database): Promise<void> {
-  // Its library defines these settings. shared_preload_libraries itself is shown to few roles.
+  // The settings exist where the library is loaded. Few roles may read shared_preload_libraries itself.
   const { rows } = await db.query<{ version: string | null; isLoaded: boolean; libraries: string | null }>(
     `SELECT (SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'timescaledb') AS version,
        EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name LIKE 'timescaledb.%') AS "isLoaded",
@@ -35,7 +36,7 @@ export async function requireTimescale(db: Database): Promise<void> {
   if (problem) throw new TimescaleMissingError(`The server of ${db.name} ${problem}`);
 }
 
-/** What keeps a database from TimescaleDB, and what mends it; undefined where nothing does. */
+/** Why a database cannot use TimescaleDB, and what to do; undefined where it can. */
 export function describeMissing(server: {
   version: string | null;
   isLoaded: boolean;
@@ -44,7 +45,7 @@ export function describeMissing(server: {
   const { version, isLoaded, libraries } = server;
   if (version === null) {
     return (
-      'offers no TimescaleDB: install version 2.29.2 or newer, add it to shared_preload_libraries and restart; ' +
+      'does not offer TimescaleDB: install version 2.29.2 or newer, add it to shared_preload_libraries and restart; ' +
       'for development, "npm run dev" has it.'
     );
   }
@@ -53,8 +54,8 @@ export function describeMissing(server: {
   }
   if (isLoaded) return undefined;
   const names = [...(libraries ?? '').split(',').map((name) => name.trim()), 'timescaledb'].filter(Boolean);
-  const mend = `ALTER SYSTEM SET shared_preload_libraries = ${names.map((name) => `'${name}'`).join(', ')}`;
-  const how = libraries === null ? 'add it to shared_preload_libraries' : `as a superuser ${mend}`;
+  const statement = `ALTER SYSTEM SET shared_preload_libraries = ${names.map((name) => `'${name}'`).join(', ')}`;
+  const how = libraries === null ? 'add it to shared_preload_libraries' : `as a superuser ${statement}`;
   return `has TimescaleDB ${version} installed but not loaded: ${how}, and restart the server.`;
 }
 
@@ -68,15 +69,6 @@ export function isOlder(version: string, than: string): boolean {
     if ((one[index] ?? 0) !== part) return (one[index] ?? 0) < part;
   }
   return false;
-}
-
-/** The schema of TimescaleDB's functions, quoted; undefined where it is not enabled. */
-export async function timescaleSchema(transaction: Transaction): Promise<string | undefined> {
-  const { rows } = await transaction.query<{ schema: string }>(
-    `SELECT quote_ident(n.nspname) AS schema FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace
-     WHERE x.extname = 'timescaledb'`,
-  );
-  return rows[0]?.schema;
 }
 
 /**
@@ -241,11 +233,8 @@ async function existingJob(
   const { rows } = await db.primary.query<{ job_id: number; config: Record<string, string>; same: boolean }>(
     `SELECT j.job_id, j.config,
        (SELECT bool_and((j.config->>key)::interval = value::interval) FROM jsonb_each_text($3::jsonb)) AS same
-     FROM timescaledb_information.jobs j
-     LEFT JOIN timescaledb_information.continuous_aggregates c
-       ON (c.materialization_hypertable_schema, c.materialization_hypertable_name) = (j.hypertable_schema, j.hypertable_name)
-     WHERE j.proc_name = $2
-       AND $1::regclass = format('%I.%I', coalesce(c.view_schema, j.hypertable_schema), coalesce(c.view_name, j.hypertable_name))::regclass
+     FROM ${policyJobs} AS j
+     WHERE j.proc_name = $2 AND $1::regclass = format('%I.%I', j.schema, j.relation)::regclass
      ORDER BY same DESC`,
     [quoteRelation(relation), procedure, intervals],
   );

@@ -1,50 +1,51 @@
-// The columns of location_events, and what each of them can hold.
-import type { NewLocationEvent } from '../../schema/tracking.ts';
+// The columns of location_events, in the order in which they are sent. Validation, the import, the encoders and the
+// queries follow from this table; name, type and NOT NULL come from the schema.
+import { getTableColumns } from 'drizzle-orm';
+import { locationEvents, locationSources, type NewLocationEvent } from '../../schema/tracking.ts';
+import { type ColumnLimits, type ColumnType, columnType } from './column-types.ts';
 
 /**
- * A GPS point. Degrees, metres, km/h, degrees clockwise from north. A speed, heading or accuracy of -1 means
+ * A GPS location. Degrees, metres, km/h, degrees clockwise from north. A speed, heading or accuracy of -1 means
  * "unknown" and is stored as NULL. An accuracy above 9,999.99 m is refused: it does not locate a vehicle.
  */
 export type LocationInput = NewLocationEvent;
 
-/** What a DECIMAL column holds: rounded to `scale` digits, within `min` and `max`. */
-interface DecimalRange {
-  readonly scale: number;
-  readonly min: number;
-  readonly max: number;
-  /** What phones send where they do not know; stored as NULL. */
-  readonly unknown?: number;
-}
+/** Not negative, except for the -1 that iOS and Flutter send for "unknown". */
+const measured: ColumnLimits = { min: 0, unknown: -1 };
 
-export interface LocationColumn {
-  readonly name: string;
+/** What the CHECKs of the table allow, within the precision of the column. */
+const limits: Readonly<Record<keyof LocationInput, ColumnLimits>> = {
+  time: {},
+  deviceId: {},
+  userId: {},
+  appSource: { oneOf: locationSources },
+  latitude: { min: -90, max: 90 },
+  longitude: { min: -180, max: 180 },
+  accuracy: measured,
+  altitude: {},
+  speed: measured,
+  heading: { ...measured, max: 360 },
+  metadata: {},
+};
+
+export interface LocationColumn extends ColumnType {
   readonly property: keyof LocationInput;
-  /** PostgreSQL type of the array that carries it in. */
-  readonly type: 'timestamptz' | 'uuid' | 'text' | 'numeric' | 'jsonb';
+  readonly name: string;
   readonly required: boolean;
-  /** Only for numbers. Ranges come from the table's CHECKs and DECIMAL precisions. */
-  readonly range?: DecimalRange;
 }
 
-const range = (scale: number, min: number, max: number): DecimalRange => ({ scale, min, max });
-/** Not negative, but for the -1 that iOS and Flutter send for "unknown". */
-const measured = (max: number): DecimalRange => ({ ...range(2, 0, max), unknown: -1 });
-const altitude = range(2, -999_999.99, 999_999.99);
+const tableColumns = getTableColumns(locationEvents);
 
-/** In the table's order. */
-export const locationColumns: readonly LocationColumn[] = [
-  { name: 'time', property: 'time', type: 'timestamptz', required: true },
-  { name: 'device_id', property: 'deviceId', type: 'uuid', required: true },
-  { name: 'user_id', property: 'userId', type: 'uuid', required: true },
-  { name: 'app_source', property: 'appSource', type: 'text', required: true },
-  { name: 'latitude', property: 'latitude', type: 'numeric', required: true, range: range(8, -90, 90) },
-  { name: 'longitude', property: 'longitude', type: 'numeric', required: true, range: range(8, -180, 180) },
-  { name: 'accuracy', property: 'accuracy', type: 'numeric', required: false, range: measured(9_999.99) },
-  { name: 'altitude', property: 'altitude', type: 'numeric', required: false, range: altitude },
-  { name: 'speed', property: 'speed', type: 'numeric', required: false, range: measured(9_999.99) },
-  { name: 'heading', property: 'heading', type: 'numeric', required: false, range: measured(360) },
-  { name: 'metadata', property: 'metadata', type: 'jsonb', required: false },
-];
+export const locationColumns: readonly LocationColumn[] = Object.entries(limits).map(([key, limit]) => {
+  const property = key as keyof LocationInput;
+  const column = tableColumns[property];
+  const { name, notNull: required } = column;
+  const { type, bytes, check, parse, toElement, encode } = columnType(column.getSQLType(), limit);
+  // Written out, so that all have one shape: V8 calls them faster.
+  return { property, name, required, type, bytes, check, parse, toElement, encode };
+});
 
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-export const isUuid = (text: string): boolean => uuid.test(text);
+/** A copy of it has all properties in one order: V8 reads and writes objects of one shape faster. */
+export const emptyLocation: Readonly<Record<string, unknown>> = Object.fromEntries(
+  locationColumns.map(({ property }) => [property, null]),
+);

@@ -1,30 +1,37 @@
-// A device's past: raw points for the last day, hours before that, and a track thinned for drawing.
+// The history of a device: raw locations of the last day, hours before that; and a track for drawing.
 import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
 import type { Database } from '../pool.ts';
-import { eventColumns, readEvents, readHours, requireCount, requireDate, requireUuid } from './queries.ts';
+import { requireUuid } from '../sql/uuid.ts';
+import {
+  readHours,
+  readLocations,
+  requireCount,
+  requireDate,
+  selectedColumns,
+  selectedHourColumns,
+} from './reads.ts';
 
 export interface TimeRange {
   /** First instant of the range. */
   from: Date;
-  /** End of the range, which does not belong to it. */
+  /** End of the range, exclusive. */
   to: Date;
 }
 
 export interface LocationHistory {
-  /** What is older than `rawSince`, oldest first. The first and the last may cover a part of their hour. */
+  /** Hours before `rawSince`, oldest first. The first and the last one may cover only a part of their hour. */
   hours: LocationHourly[];
-  /** What is not, oldest first. */
+  /** Locations from `rawSince` on, oldest first. */
   points: LocationEvent[];
-  /** Where the hours end and the points begin: the last full hour that is 24 hours old. */
+  /** Where the hours end and the locations begin: the last full hour that is 24 hours old. */
   rawSince: Date;
 }
 
 /**
- * The whole of `[from, to)`: hours from the aggregate for what is older than a day, raw points for
- * the rest, no point in both and none left out. Hours that the range cuts are computed from their
- * raw points, while those exist; their `avgLongitude` is right across 180° too, that of whole hours is
- * as `getHourlyStats` has it.
+ * All of `[from, to)`: hours of the aggregate where it is older than a day, raw locations for the rest. Each
+ * location is in exactly one of them. Hours that the range cuts are computed from raw locations, while those
+ * exist; only their `avgLongitude` is correct across 180°.
  * @throws ValidationError for a device id that is not a uuid, or a range that does not end after it begins.
  */
 export async function getLocationHistory(
@@ -32,9 +39,9 @@ export async function getLocationHistory(
   deviceId: string,
   range: TimeRange,
 ): Promise<LocationHistory> {
-  requireUuid('deviceId', deviceId);
+  requireUuid(deviceId, 'deviceId');
   requireRange(range);
-  const { rows } = await db.query<{ rawSince: Date; hours: HourlyJson[]; points: EventJson[] }>(
+  const { rows } = await db.query<{ rawSince: Date; hours: HourlyJson[]; points: LocationJson[] }>(
     historyQuery,
     [deviceId, range.from, range.to],
   );
@@ -43,13 +50,13 @@ export async function getLocationHistory(
   return {
     rawSince: row.rawSince,
     hours: readHours(row.hours.map((hour) => withDates(hour, ['hour', 'firstEvent', 'lastEvent']))),
-    points: readEvents(row.points.map((point) => withDates(point, ['time']))),
+    points: readLocations(row.points.map((point) => withDates(point, ['time']))),
   };
 }
 
 type Dates<Row, Names extends keyof Row> = Omit<Row, Names> & Record<Names, string>;
 type HourlyJson = Dates<LocationHourly, 'hour' | 'firstEvent' | 'lastEvent'>;
-type EventJson = Dates<LocationEvent, 'time'>;
+type LocationJson = Dates<LocationEvent, 'time'>;
 
 /** JSON has no dates: the names say which values are dates. */
 function withDates<Row extends object, Name extends keyof Row>(row: Row, names: readonly Name[]) {
@@ -57,9 +64,7 @@ function withDates<Row extends object, Name extends keyof Row>(row: Row, names: 
   return { ...row, ...dates } as Omit<Row, Name> & Record<Name, Date>;
 }
 
-const hourlyColumns = `device_id AS "deviceId", user_id AS "userId", app_source AS "appSource"`;
-
-// Nobody crosses half of the earth in an hour: such points lie on both sides of 180°, where -179 means 181.
+// No device crosses half of the earth in an hour: such locations are on both sides of 180°, where -179 means 181.
 const averageLongitude = `CASE WHEN max(longitude) - min(longitude) <= 180 THEN avg(longitude)
     ELSE (avg(longitude + CASE WHEN longitude < 0 THEN 360 ELSE 0 END) + 180) % 360 - 180 END`;
 
@@ -71,13 +76,11 @@ const historyQuery = `
       date_trunc('hour', least($3::timestamptz, "rawSince"), 'UTC') AS last
     FROM (SELECT date_trunc('hour', now() - interval '24 hours', 'UTC') AS "rawSince") AS day
   ), whole AS (
-    SELECT hour, ${hourlyColumns}, point_count AS "pointCount", avg_latitude AS "avgLatitude",
-      avg_longitude AS "avgLongitude", avg_speed AS "avgSpeed", max_speed AS "maxSpeed",
-      first_event AS "firstEvent", last_event AS "lastEvent"
-    FROM location_hourly
+    SELECT ${selectedHourColumns} FROM location_hourly
     WHERE device_id = $1::uuid AND hour >= (SELECT first FROM bounds) AND hour < (SELECT last FROM bounds)
   ), cut AS (
-    SELECT date_trunc('hour', time, 'UTC') AS hour, ${hourlyColumns}, count(*) AS "pointCount",
+    SELECT date_trunc('hour', time, 'UTC') AS hour, device_id AS "deviceId", user_id AS "userId",
+      app_source AS "appSource", count(*) AS "pointCount",
       avg(latitude) AS "avgLatitude", ${averageLongitude} AS "avgLongitude", avg(speed) AS "avgSpeed",
       max(speed) AS "maxSpeed", min(time) AS "firstEvent", max(time) AS "lastEvent"
     FROM location_events
@@ -85,7 +88,7 @@ const historyQuery = `
       AND (time < (SELECT least(first, edge) FROM bounds) OR time >= (SELECT greatest(first, last) FROM bounds))
     GROUP BY 1, device_id, user_id, app_source
   ), points AS (
-    SELECT ${eventColumns} FROM location_events
+    SELECT ${selectedColumns} FROM location_events
     WHERE device_id = $1::uuid AND time >= greatest($2::timestamptz, (SELECT "rawSince" FROM bounds)) AND time < $3::timestamptz
   )
   SELECT (SELECT "rawSince" FROM bounds) AS "rawSince",
@@ -93,7 +96,7 @@ const historyQuery = `
     (SELECT coalesce(jsonb_agg(p ORDER BY time), '[]') FROM points AS p) AS points`;
 
 /**
- * At most `maxPoints` points of `[from, to)`, oldest first: every n-th one, thinned on the server.
+ * At most `maxPoints` locations of `[from, to)`, oldest first: every n-th one, selected on the server.
  * @throws ValidationError for a device id that is not a uuid, an empty range, or `maxPoints` below 1.
  */
 export async function getTrack(
@@ -101,11 +104,11 @@ export async function getTrack(
   deviceId: string,
   { maxPoints, ...range }: TimeRange & { maxPoints: number },
 ): Promise<LocationEvent[]> {
-  requireUuid('deviceId', deviceId);
+  requireUuid(deviceId, 'deviceId');
   requireRange(range);
   requireCount('maxPoints', maxPoints);
   const { rows } = await db.query<LocationEvent>(
-    `SELECT ${eventColumns} FROM (
+    `SELECT ${selectedColumns} FROM (
        SELECT *, row_number() OVER (ORDER BY time) - 1 AS place, count(*) OVER () AS total FROM location_events
        WHERE device_id = $1::uuid AND time >= $2::timestamptz AND time < $3::timestamptz
      ) AS track
@@ -113,7 +116,7 @@ export async function getTrack(
      ORDER BY place`,
     [deviceId, range.from, range.to, maxPoints],
   );
-  return readEvents(rows);
+  return readLocations(rows);
 }
 
 function requireRange({ from, to }: TimeRange): void {

@@ -1,14 +1,13 @@
-// @atriz/database/tracking: write GPS points, read recent ones, history and live positions.
+// @atriz/database/tracking: write GPS locations, read recent ones, history and live positions.
 export type { LocationInput } from './columns.ts';
-export { type RecordOptions, type RecordResult, recordLocation, recordLocations } from './events.ts';
 export { getLocationHistory, getTrack, type LocationHistory, type TimeRange } from './history.ts';
 export {
   type ImportOptions,
-  type ImportReject,
   type ImportResult,
   importLocations,
   type LocationSource,
 } from './import/import.ts';
+export type { ImportReject } from './import/parse.ts';
 export { comparePolicies, type PolicyDifference } from './policies.ts';
 export {
   getHourlyStats,
@@ -16,7 +15,8 @@ export {
   getRecentLocations,
   type LatestLocationsOptions,
   type RecentLocationsOptions,
-} from './queries.ts';
+} from './reads.ts';
+export { type RecordOptions, type RecordResult, recordLocation, recordLocations } from './record.ts';
 export { LocationsRejectedError, type RejectedLocation } from './validate.ts';
 export {
   type BatchFacts,

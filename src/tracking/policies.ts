@@ -3,7 +3,7 @@ import { trackingPolicies } from '../../schema/tracking.ts';
 import { TimescaleMissingError } from '../errors.ts';
 import type { Pool } from '../pool.ts';
 import { withCatalogPath } from '../sql/catalog-path.ts';
-import { timescaleSchema } from '../timescale/timescale.ts';
+import { policyJobs, readTimescale, relationSettings } from '../timescale/catalog.ts';
 import type { Transaction } from '../transaction.ts';
 
 /** One setting that is not as it was declared. */
@@ -16,31 +16,21 @@ export interface PolicyDifference {
   found: string | null;
 }
 
-interface Declared {
-  relation: string;
-  setting: string;
-  value: string;
-  isInterval: boolean;
-}
-
 /**
- * What differs between `trackingPolicies` and `timescaledb_information`, in both directions: nothing
- * when the migrations were applied and nobody changed a policy by hand.
+ * What differs between `trackingPolicies` and the catalog of TimescaleDB, in both directions: nothing
+ * when the migrations were applied and no policy was changed by hand.
  * @throws TimescaleMissingError where TimescaleDB is not enabled.
  */
 export function comparePolicies(db: Pool): Promise<PolicyDifference[]> {
-  const declared = declaredSettings();
-  const column = <Key extends keyof Declared>(key: Key) => declared.map((setting) => setting[key]);
   const compare = async (transaction: Transaction) => {
-    // Without the extension, views of these names could be anybody's.
-    if ((await timescaleSchema(transaction)) === undefined) {
+    // Without the extension, any role could have made views of these names.
+    if (!(await readTimescale(transaction))) {
       throw new TimescaleMissingError(`TimescaleDB is not enabled in ${db.name}: run "npm run db:migrate".`);
     }
     const { rows } = await transaction.query<PolicyDifference>(differences, [
-      column('relation'),
-      column('setting'),
-      column('value'),
-      column('isInterval'),
+      JSON.stringify(
+        Object.entries(trackingPolicies).flatMap(([name, settings]) => declaredIn(name, settings)),
+      ),
       trackingPolicies.location_hourly.lateRefresh.endOffset,
     ]);
     return rows;
@@ -48,56 +38,36 @@ export function comparePolicies(db: Pool): Promise<PolicyDifference[]> {
   return withCatalogPath(db, compare, { readOnly: true });
 }
 
-function declaredSettings(): Declared[] {
-  const { location_events: events, location_hourly: hourly } = trackingPolicies;
-  const interval = (relation: string, setting: string, value: string) => ({
-    relation,
-    setting,
-    value,
-    isInterval: true,
-  });
-  const text = (relation: string, setting: string, value: string) => ({
-    ...interval(relation, setting, value),
-    isInterval: false,
-  });
-  return [
-    interval('location_events', 'chunkInterval', events.chunkInterval),
-    interval('location_events', 'compression.after', events.compression.after),
-    text('location_events', 'compression.segmentBy', events.compression.segmentBy.join(',')),
-    text('location_events', 'compression.orderBy', events.compression.orderBy.join(',')),
-    interval('location_events', 'retention', events.retention),
-    ...(['refresh', 'lateRefresh'] as const).flatMap((window) => [
-      interval('location_hourly', `${window}.startOffset`, hourly[window].startOffset),
-      interval('location_hourly', `${window}.endOffset`, hourly[window].endOffset),
-      interval('location_hourly', `${window}.every`, hourly[window].every),
-    ]),
-    interval('location_hourly', 'retention', hourly.retention),
-    text('location_hourly', 'materializedOnly', String(hourly.materializedOnly)),
-  ];
+interface Declared {
+  relation: string;
+  setting: string;
+  value: string;
+  /** PostgreSQL compares it as an interval: '30 days' equals '1 mon'. */
+  isInterval: boolean;
 }
 
-// $1 relations, $2 settings, $3 values, $4 whether a value is an interval: '30 days' equals '1 mon'.
-// $5 where the window of late points ends. Of the two refresh policies it tells which is which, also when
-// somebody changed one: the window that ends nearer to it is that of late points.
+/** The settings of a relation, nested ones by their path. */
+function declaredIn(relation: string, settings: object, path = ''): Declared[] {
+  return Object.entries(settings).flatMap(([name, given]) => {
+    const setting = path + name;
+    if (typeof given === 'object' && !Array.isArray(given)) return declaredIn(relation, given, `${setting}.`);
+    const value = String(given);
+    return [{ relation, setting, value, isInterval: /^\d+ [a-z]+$/.test(value) }];
+  });
+}
+
+// $1 what is declared, $2 the end of the window for late locations. It distinguishes the two refresh policies, even
+// if one was changed: `lateRefresh` is the one whose window ends nearer to $2.
 const differences = `
   WITH declared AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bool[]) AS d (relation, setting, value, is_interval)
+    SELECT * FROM jsonb_to_recordset($1::text::jsonb) AS d (relation text, setting text, value text, "isInterval" boolean)
   ), jobs AS (
-    SELECT coalesce(c.view_name, j.hypertable_name)::text AS relation, j.proc_name::text, j.schedule_interval, j.config,
-      CASE WHEN (j.config->>'end_offset')::interval > $5::interval / 2 THEN 'lateRefresh' ELSE 'refresh' END AS refresh
-    FROM timescaledb_information.jobs j
-    LEFT JOIN timescaledb_information.continuous_aggregates c ON c.materialization_hypertable_name = j.hypertable_name
-    WHERE j.hypertable_name IS NOT NULL
+    SELECT relation, proc_name, schedule_interval, config,
+      CASE WHEN (config->>'end_offset')::interval > $2::interval / 2 THEN 'lateRefresh' ELSE 'refresh' END AS refresh
+    FROM ${policyJobs} AS j
   ), found AS (
-    SELECT hypertable_name::text AS relation, 'chunkInterval' AS setting, time_interval::text AS value
-    FROM timescaledb_information.dimensions WHERE hypertable_name = 'location_events'
-    UNION ALL
-    SELECT 'location_events', setting, value FROM timescaledb_information.hypertable_compression_settings s,
-      LATERAL (VALUES ('compression.segmentBy', s.segmentby), ('compression.orderBy', replace(s.orderby, '"', ''))) AS v (setting, value)
-    WHERE s.hypertable = to_regclass('public.location_events') AND value IS NOT NULL
-    UNION ALL
-    SELECT view_name::text, 'materializedOnly', materialized_only::text FROM timescaledb_information.continuous_aggregates
-    WHERE view_name = 'location_hourly'
+    SELECT relation, setting, value FROM ${relationSettings} AS s
+    WHERE schema = 'public' AND relation IN ('location_events', 'location_hourly')
     UNION ALL
     SELECT jobs.relation, v.setting, v.value FROM jobs, LATERAL (VALUES
       ('policy_compression', 'compression.after', config->>'compress_after'),
@@ -113,6 +83,6 @@ const differences = `
   SELECT coalesce(d.relation, f.relation) AS relation, coalesce(d.setting, f.setting) AS setting,
     d.value AS declared, f.value AS found
   FROM declared d FULL JOIN found f ON f.relation = d.relation AND f.setting = d.setting
-  WHERE CASE WHEN d.is_interval THEN d.value::interval IS DISTINCT FROM f.value::interval
+  WHERE CASE WHEN d."isInterval" THEN d.value::interval IS DISTINCT FROM f.value::interval
     ELSE d.value IS DISTINCT FROM f.value END
   ORDER BY 1, 2`;

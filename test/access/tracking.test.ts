@@ -11,7 +11,6 @@ import {
   recordLocations,
   withTransaction,
 } from '../../src/index.ts';
-import { rowsForCopy } from '../../src/tracking/events.ts';
 import {
   createLocationWriter,
   getLatestLocations,
@@ -19,7 +18,8 @@ import {
   getTrack,
   importLocations,
 } from '../../src/tracking/index.ts';
-import { recentLocationsQuery } from '../../src/tracking/queries.ts';
+import { recentLocationsQuery } from '../../src/tracking/reads.ts';
+import { rowsForCopy } from '../../src/tracking/record.ts';
 import { ArrangedServer, point, recordBoth, trackedDevices } from '../support/access.ts';
 
 const hour = 3_600_000;

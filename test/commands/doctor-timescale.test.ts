@@ -2,7 +2,7 @@
 import { beforeAll, expect, test } from 'vitest';
 import { defaultThresholds } from '../../scripts/doctor/thresholds.ts';
 import type { Pool } from '../../src/index.ts';
-import { insertLocations } from '../../src/tracking/events.ts';
+import { insertLocations } from '../../src/tracking/record.ts';
 import { describeWith, testWith } from '../support/database.ts';
 import { applyMends, doctor, examine, patient } from '../support/doctor.ts';
 import { day, point } from '../support/tracking-points.ts';
@@ -160,7 +160,7 @@ describeWith(['timescaledb'], 'the doctor', () => {
     expect(await find('aggregate')).toMatchObject([
       {
         severity: 'error',
-        reason: expect.stringContaining('location_hourly has nothing, although there are points'),
+        reason: expect.stringContaining('location_hourly has nothing, although there are locations'),
       },
     ]);
     expect(await mended('aggregate')).toEqual([]);
@@ -176,7 +176,7 @@ describeWith(['timescaledb'], 'the doctor', () => {
       {
         severity: 'error',
         reason: expect.stringMatching(
-          /^location_hourly has nothing after \d{4}-.*Z, although there are points/,
+          /^location_hourly has nothing after \d{4}-.*Z, although there are locations/,
         ),
       },
     ]);

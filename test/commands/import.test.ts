@@ -46,7 +46,7 @@ describeWith(['timescaledb'], 'import', () => {
       '--shift-to-now',
     );
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(stdout).toMatch(/^500 points loaded, from /);
+    expect(stdout).toMatch(/^500 locations loaded, from /);
     const points = await getRecentLocations(db, device);
     expect(points).toHaveLength(500);
     expect(points[0]).toMatchObject({
@@ -75,7 +75,7 @@ describeWith(['timescaledb'], 'import', () => {
     const options = ['--app', 'pshop', '--device', other, '--user', user, '--shift-to-now'];
     const { code, stdout, stderr } = await load('broken.csv', lines, ...options);
     expect(code).toBe(1);
-    expect(stdout).toContain('15 points loaded');
+    expect(stdout).toContain('15 locations loaded');
     expect(stderr).toContain('5 rows left out');
     const named = [
       'line 3: latitude is 91, not from -90 to 90',
@@ -115,7 +115,7 @@ describeWith(['timescaledb'], 'import', () => {
     const options = ['--app', 'pshop', '--device', own, '--user', user, '--shift-to-now'];
     const { code, stdout, stderr } = await runCli(['import', path, ...options], environment);
     expect(code).toBe(1);
-    expect(stdout).toMatch(/^2 points loaded/);
+    expect(stdout).toMatch(/^2 locations loaded/);
     expect(stderr).toContain('line 2: time lies in the future');
     expect(stderr).toContain('line 4: latitude and longitude are 0');
     expect(stderr).toContain('Line 5, the last one, ends inside a number');
@@ -207,7 +207,7 @@ describeWith(['timescaledb'], 'import', () => {
       user,
     );
     expect(code).toBe(0);
-    expect(stdout).toContain('3 points older than the retention');
+    expect(stdout).toContain('3 locations older than the retention');
   });
 
   test('an hour that the aggregate holds already is computed again with what was loaded into it', async () => {

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { expect, inject, test } from 'vitest';
 import { startJobs } from '../../scripts/embedded/jobs.ts';
-import { insertLocations } from '../../src/tracking/events.ts';
+import { insertLocations } from '../../src/tracking/record.ts';
 import { migratedDatabase, openPool } from '../support/database.ts';
 
 const day = 86_400_000;

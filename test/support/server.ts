@@ -13,7 +13,7 @@ import { hasPgBouncer } from './pgbouncer.ts';
 
 /** What a test may need, and what is missing where it is not there. */
 export const capabilities = {
-  timescaledb: 'the server offers no TimescaleDB',
+  timescaledb: 'the server does not offer TimescaleDB',
   'concurrent-sessions': 'the embedded tracking server has one session, which clients take in turns',
   'background-workers': 'the embedded tracking server has no background workers',
   psql: 'psql is not on the PATH',

@@ -140,7 +140,10 @@ describe('where TimescaleDB is not enabled', async () => {
 });
 
 test.each([
-  [{ version: null, isLoaded: false, libraries: '' }, /^offers no TimescaleDB: install version 2\.29\.2/],
+  [
+    { version: null, isLoaded: false, libraries: '' },
+    /^does not offer TimescaleDB: install version 2\.29\.2/,
+  ],
   [
     { version: '2.19.3', isLoaded: true, libraries: null },
     /^has TimescaleDB 2\.19\.3: install 2\.23 or newer/,

@@ -5,13 +5,13 @@ import { locationEvents } from '../../schema/tracking.ts';
 import { runPolicies } from '../../scripts/simulation/jobs.ts';
 import { sqlState } from '../../src/errors.ts';
 import { migrate } from '../../src/migrations/index.ts';
-import { insertLocations } from '../../src/tracking/events.ts';
 import {
   createLocationWriter,
   getHourlyStats,
   importLocations,
   recordLocations,
 } from '../../src/tracking/index.ts';
+import { insertLocations } from '../../src/tracking/record.ts';
 import { withTransaction } from '../../src/transaction.ts';
 import { describeWith, emptyDatabase, migratedDatabase, openPool, testPool } from '../support/database.ts';
 import { point as anyPoint, day, hour } from '../support/tracking-points.ts';

@@ -4,7 +4,6 @@ import { beforeAll, expect, test } from 'vitest';
 import { locationEvents, locationHourly } from '../../schema/tracking.ts';
 import { runPolicies } from '../../scripts/simulation/jobs.ts';
 import { ValidationError, withTransaction } from '../../src/index.ts';
-import { insertLocations } from '../../src/tracking/events.ts';
 import {
   getHourlyStats,
   getRecentLocations,
@@ -12,7 +11,8 @@ import {
   recordLocation,
   recordLocations,
 } from '../../src/tracking/index.ts';
-import { recentLocationsQuery } from '../../src/tracking/queries.ts';
+import { recentLocationsQuery } from '../../src/tracking/reads.ts';
+import { insertLocations } from '../../src/tracking/record.ts';
 import { describeWith, testPool } from '../support/database.ts';
 import { day, hour, point } from '../support/tracking-points.ts';
 

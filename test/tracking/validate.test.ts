@@ -2,9 +2,10 @@
 import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { rowsForCopy } from '../../src/tracking/events.ts';
+import { rounding } from '../../src/tracking/column-types.ts';
 import { getTrack, type LocationInput, recordLocations } from '../../src/tracking/index.ts';
-import { pointLimits, roundTo, validateLocations } from '../../src/tracking/validate.ts';
+import { rowsForCopy } from '../../src/tracking/record.ts';
+import { locationLimits, validateLocations } from '../../src/tracking/validate.ts';
 import { describeWith, testPool } from '../support/database.ts';
 
 const day = 86_400_000;
@@ -42,8 +43,8 @@ describe('each reason', () => {
     [{ accuracy: 20_000 }, 'accuracy is 20000, not from 0 to 9999.99'],
     [{ latitude: 0, longitude: -0.000000004 }, 'latitude and longitude are 0'],
     [{ altitude: Number.NEGATIVE_INFINITY }, 'altitude is not a finite number'],
-    [{ metadata: 'text' }, 'metadata is no JSON object'],
-    [{ metadata: [1] }, 'metadata is no JSON object'],
+    [{ metadata: 'text' }, 'metadata is not a JSON object'],
+    [{ metadata: [1] }, 'metadata is not a JSON object'],
     [{ metadata: { a: '\0' } }, 'metadata has a character that jsonb cannot hold'],
     [{ metadata: { a: 1n } }, 'metadata cannot be written as JSON'],
     [{ metadata: nested(1_001) }, 'metadata is nested more than 1000 deep'],
@@ -64,7 +65,7 @@ test('a phone that says -1 for what it does not know: NULL; -1 of a measure that
 
 test('0,0 is taken where an option says so', () => {
   const zero = { ...good, latitude: 0, longitude: 0 };
-  const { valid, rejected } = validateLocations([zero], pointLimits({ allowZeroPosition: true }));
+  const { valid, rejected } = validateLocations([zero], locationLimits({ allowZeroPosition: true }));
   expect({ valid, rejected }).toMatchObject({ valid: [{ latitude: 0, longitude: 0 }], rejected: [] });
 });
 
@@ -73,8 +74,8 @@ test('rounding is that of toFixed, halves and all', () => {
   const any = fc.double({ min: -1_000_000, max: 1_000_000, noNaN: true });
   fc.assert(
     fc.property(fc.oneof(halves, any), (value) => {
-      expect(roundTo(2, value)).toBe(Number(value.toFixed(2)) + 0);
-      expect(roundTo(8, value / 1_000)).toBe(Number((value / 1_000).toFixed(8)) + 0);
+      expect(rounding(2)(value)).toBe(Number(value.toFixed(2)) + 0);
+      expect(rounding(8)(value / 1_000)).toBe(Number((value / 1_000).toFixed(8)) + 0);
     }),
     { numRuns: 5_000 },
   );
@@ -128,7 +129,7 @@ describeWith(['timescaledb'], 'any point', () => {
     const deviceId = randomUUID();
     const events = timed(fc.sample(points, rowsForCopy * 10), deviceId);
     // Most of its doubles are next to 0.
-    const { valid } = validateLocations(events, pointLimits({ allowZeroPosition: true }));
+    const { valid } = validateLocations(events, locationLimits({ allowZeroPosition: true }));
     expect(valid.length).toBeGreaterThan(rowsForCopy);
     await recordLocations(db, valid, { allowZeroPosition: true });
     expect(await stored(deviceId)).toEqual(valid.map(asStored));

@@ -1,4 +1,4 @@
-// Two hours of driving for the seeded vehicle and the courier, unless they have points already.
+// Two hours of driving for the seeded vehicle and the courier, unless they have locations already.
 import type { SeedFunction } from '../../../src/seed.ts';
 import { getRecentLocations, recordLocations } from '../../../src/tracking/index.ts';
 import { drive } from '../../simulation/fleet.ts';

@@ -1,70 +1,61 @@
-// Backfill: streams points into location_events at the speed of COPY, in flat memory, as one transaction.
+// Backfill: streams locations into location_events at the speed of COPY, in flat memory, as one transaction.
 import { trackingPolicies } from '../../../schema/tracking.ts';
 import { copyFrom } from '../../driver/copy.ts';
 import { liftTimeouts } from '../../driver/timeouts.ts';
 import { sqlState } from '../../errors.ts';
 import { type Database, Pool } from '../../pool.ts';
+import { readTimescale } from '../../timescale/catalog.ts';
+import { isOlder } from '../../timescale/timescale.ts';
 import { type Transaction, withTransaction } from '../../transaction.ts';
-import { CopyEncoder, copyStatement, encodeCopy } from '../binary.ts';
 import type { LocationInput } from '../columns.ts';
-import { appendLocations, takesCopy } from '../events.ts';
 import type { TimeRange } from '../history.ts';
 import { milliseconds } from '../interval.ts';
+import { appendLocations, takesCopy } from '../record.ts';
+import { copyStatement, encodeCopy } from '../rows.ts';
+import { checkLimits, checkValues, locationLimits, type ZeroPositionOption } from '../validate.ts';
 import {
-  checkLocation,
-  checkPosition,
-  checkTime,
-  type PointLimits,
-  pointLimits,
-  type ZeroPositionOption,
-} from '../validate.ts';
-import { type LocationDefaults, type LocationFormat, parseLocations } from './parse.ts';
+  type ImportReject,
+  type LocationDefaults,
+  type LocationFormat,
+  type ParsedLocation,
+  parseLocations,
+} from './parse.ts';
 import { refreshHours } from './refresh.ts';
 
-/** Points, or text to read them from: a file's stream, for example. */
+/** Locations, or text to read them from: a file's stream, for example. */
 export type LocationSource =
   | AsyncIterable<LocationInput>
   | Iterable<LocationInput>
   | {
       format: LocationFormat;
       stream: AsyncIterable<string | Uint8Array>;
-      /** What rows get where the text says nothing. */
+      /** Values for rows where the text has none. */
       defaults?: LocationDefaults;
     };
 
-export interface ImportReject {
-  /** Line of the text, from 1, or place among the points, from 0. */
-  position: number;
-  reason: string;
-  /** The line as it was; none for points that were not text. */
-  text?: string;
-  /** The same, where it is no UTF-8 and `text` therefore not what stood there. */
-  bytes?: Uint8Array;
-}
-
 export interface ImportOptions extends ZeroPositionOption {
-  /** Moves every point in time, in milliseconds. Default 0. */
+  /** Moves every location in time, in milliseconds. Default 0. */
   shiftMs?: number;
-  /** For each point that does not fit; all others are loaded. A promise is waited for. Default: it is counted. */
+  /** Called for each invalid location, and awaited. The other locations are loaded. */
   onReject?: (reject: ImportReject) => unknown;
-  /** The header line of CSV as it stood, before any row. */
+  /** Called with the header line of CSV before any row. */
   onHeader?: (header: string) => void;
   onProgress?: (loaded: number) => void;
-  /** After the last row and before the commit: what it throws undoes the import. */
+  /** Called after the last row and before the commit: an error rolls the import back. */
   beforeCommit?: () => Promise<void>;
 }
 
 export interface ImportResult {
   loaded: number;
   rejected: number;
-  /** Time of the oldest and of the newest loaded point. */
+  /** Time of the oldest and of the newest loaded location. */
   from: Date | null;
   to: Date | null;
-  /** Loaded points that the retention policy drops at its next run; their hours are not kept. */
+  /** Loaded locations that the retention policy drops at its next run; their hours are not kept. */
   olderThanRetention: number;
-  /** Points that went straight into compressed chunks. */
+  /** Locations that were written to compressed chunks directly. */
   compressed: number;
-  /** Line of the last point where CSV ends inside a number, without a line break: digits may be missing. */
+  /** Line of the last location where CSV ends inside a number, without a line break: digits may be missing. */
   unendedLine: number | null;
   /** Ranges of `location_hourly` that were refreshed. The rest is left to the refresh policies. */
   refreshed: TimeRange[];
@@ -75,15 +66,15 @@ export interface ImportResult {
 const hour = 3_600_000;
 const day = 24 * hour;
 const { retention, compression } = trackingPolicies.location_events;
-/** Points that are held back until they make a COPY of their own, compressed or not: about 40 MB. */
+/** Locations that are collected for one COPY, compressed or not: about 40 MB. */
 const rowsPerDirectCopy = 100_000;
-const rowsPerInsert = 5_000;
+const rowsPerBatch = 5_000;
 
 /**
- * Loads points of any age, all that fit or, when it throws, none. Where TimescaleDB can (2.24 and
- * newer), days that are old enough to be compressed are written compressed. Afterwards it refreshes
- * the hours that it touched, inside of the raw retention; a transaction cannot, and a role that does not own
- * the aggregate may not: they leave the hours to the refresh policies.
+ * Loads locations of any age, all valid ones or, when it throws, none. TimescaleDB 2.24 and newer
+ * writes days compressed that are old enough for it. Afterwards the import refreshes the hours that changed, within
+ * the raw retention. In a transaction, and for a role that does not own the aggregate, it leaves this to the
+ * refresh policies.
  * @throws ValidationError for text whose header is wrong; nothing was loaded.
  */
 export async function importLocations(
@@ -101,7 +92,7 @@ export async function importLocations(
     return load.into(transaction);
   });
   if (load.isBehindView) return { ...load.result, refreshed: [] };
-  // The points are there: whatever happens to the refresh, a second import would double them.
+  // The locations are committed: if the refresh fails, the caller must not import them again.
   try {
     return { ...load.result, refreshed: await refreshHours(db, load.hours) };
   } catch (refreshError) {
@@ -121,7 +112,7 @@ class Load {
   /** Days that end before this are old enough to be compressed. */
   readonly #compressedBefore = Math.floor((Date.now() - milliseconds(compression.after)) / day) * day;
   readonly hours = new Set<number>();
-  /** The role of an application, which owns no aggregate either. */
+  /** The role of an application; it does not own the aggregate either. */
   isBehindView = false;
   #oldest = Number.POSITIVE_INFINITY;
   #newest = Number.NEGATIVE_INFINITY;
@@ -134,7 +125,7 @@ class Load {
   constructor(source: LocationSource, options: ImportOptions) {
     this.#source = source;
     this.#options = options;
-    this.#limits = pointLimits({ ...options, anyAge: true });
+    this.#limits = locationLimits({ ...options, anyAge: true });
   }
 
   get result(): Omit<ImportResult, 'refreshed'> {
@@ -153,148 +144,111 @@ class Load {
     this.isBehindView = !(await takesCopy(transaction));
     if (this.isBehindView) await this.#insert(transaction);
     else if (await compressesDirectly(transaction)) await this.#copyByAge(transaction);
-    else await copyFrom(transaction, copyStatement, this.#encode());
+    else await copyFrom(transaction, copyStatement, encodeCopy(this.#locations()));
     await this.#options.beforeCommit?.();
   }
 
-  async *#encode(): AsyncGenerator<Uint8Array> {
-    const encoder = new CopyEncoder();
-    for await (const events of this.#events()) {
-      for (const event of events) {
-        const chunk = encoder.add(event);
-        if (chunk) yield chunk;
-      }
-      this.#options.onProgress?.(this.#loaded);
-    }
-    yield encoder.end();
-  }
-
-  /** Old days and recent ones in turns: a COPY is either compressed or not. */
+  /** Old and recent days separately: a COPY writes all its rows compressed or none. */
   async #copyByAge(transaction: Transaction): Promise<void> {
-    let old: LocationInput[] = [];
-    let recent: LocationInput[] = [];
-    const flush = async (events: LocationInput[], compressed: boolean) => {
-      if (events.length === 0) return;
-      await transaction.query("SELECT set_config('timescaledb.enable_direct_compress_copy', $1, true)", [
-        compressed ? 'on' : 'off',
-      ]);
-      await copyFrom(transaction, copyStatement, encodeCopy(events));
-      if (compressed) this.#compressed += events.length;
+    const waiting: Record<'on' | 'off', LocationInput[]> = { on: [], off: [] };
+    const compress = (setting: 'on' | 'off') =>
+      transaction.query("SELECT set_config('timescaledb.enable_direct_compress_copy', $1, true)", [setting]);
+    const copy = async (setting: 'on' | 'off') => {
+      const locations = waiting[setting];
+      waiting[setting] = [];
+      if (locations.length === 0) return;
+      await compress(setting);
+      await copyFrom(transaction, copyStatement, encodeCopy([locations]));
+      if (setting === 'on') this.#compressed += locations.length;
     };
-    for await (const events of this.#events()) {
-      for (const event of events) (event.time.getTime() < this.#compressedBefore ? old : recent).push(event);
-      if (old.length >= rowsPerDirectCopy) {
-        await flush(old, true);
-        old = [];
-      }
-      if (recent.length >= rowsPerDirectCopy) {
-        await flush(recent, false);
-        recent = [];
-      }
-      this.#options.onProgress?.(this.#loaded);
+    for await (const locations of this.#locations()) {
+      for (const location of locations)
+        waiting[location.time.getTime() < this.#compressedBefore ? 'on' : 'off'].push(location);
+      if (waiting.on.length >= rowsPerDirectCopy) await copy('on');
+      if (waiting.off.length >= rowsPerDirectCopy) await copy('off');
     }
-    await flush(recent, false);
-    await flush(old, true);
-    await transaction.query("SELECT set_config('timescaledb.enable_direct_compress_copy', $1, true)", [
-      'off',
-    ]);
+    await copy('off');
+    await copy('on');
+    await compress('off');
   }
 
-  /** Through a view, which takes no COPY. */
+  /** Into a view, which does not support COPY. */
   async #insert(transaction: Transaction): Promise<void> {
     let batch: LocationInput[] = [];
-    for await (const events of this.#events()) {
-      batch.push(...events);
-      if (batch.length < rowsPerInsert) continue;
+    for await (const locations of this.#locations()) {
+      batch.push(...locations);
+      if (batch.length < rowsPerBatch) continue;
       await appendLocations(transaction, batch);
       batch = [];
-      this.#options.onProgress?.(this.#loaded);
     }
     await appendLocations(transaction, batch);
   }
 
-  /** Points that fit, moved in time and counted. */
-  #events(): AsyncGenerator<LocationInput[]> {
-    return 'stream' in this.#source ? this.#fromText(this.#source) : this.#fromPoints(this.#source);
-  }
-
-  async *#fromText({
-    stream,
-    format,
-    defaults,
-  }: Extract<LocationSource, { stream: unknown }>): AsyncGenerator<LocationInput[]> {
-    for await (const lines of parseLocations(stream, format, defaults, this.#options.onHeader)) {
-      const events: LocationInput[] = [];
-      for (const parsed of lines) {
-        const checked = 'event' in parsed ? this.#check(parsed.event) : parsed.reason;
-        if (typeof checked !== 'string') {
-          events.push(checked);
-          if ('mayBeCut' in parsed && parsed.mayBeCut) this.#unendedLine = parsed.line;
+  /** Valid locations, moved in time and counted. */
+  async *#locations(): AsyncGenerator<LocationInput[]> {
+    const source = this.#source;
+    const { onHeader, onProgress, onReject } = this.#options;
+    const batches =
+      'stream' in source
+        ? parseLocations(source.stream, source.format, source.defaults, onHeader)
+        : checkBatches(source);
+    for await (const batch of batches) {
+      const locations: LocationInput[] = [];
+      for (const parsed of batch) {
+        const checked = 'location' in parsed ? this.#accept(parsed.location) : parsed.reason;
+        if (typeof checked === 'string') {
+          this.#rejected += 1;
+          await onReject?.(rejectOf(parsed, checked));
         } else {
-          const { line: position, text } = parsed;
-          const bytes = 'bytes' in parsed && parsed.bytes ? { bytes: parsed.bytes } : {};
-          await this.#reject({ position, reason: checked, text, ...bytes });
+          locations.push(checked);
+          if ('mayBeCut' in parsed) this.#unendedLine = parsed.position;
         }
       }
-      yield events;
+      yield locations;
+      onProgress?.(this.#loaded);
     }
   }
 
-  async *#fromPoints(
-    points: AsyncIterable<LocationInput> | Iterable<LocationInput>,
-  ): AsyncGenerator<LocationInput[]> {
-    let position = -1;
-    let events: LocationInput[] = [];
-    for await (const point of points) {
-      position += 1;
-      const valid = checkLocation(point, {
-        oldest: Number.NEGATIVE_INFINITY,
-        newest: Number.POSITIVE_INFINITY,
-        allowZeroPosition: true,
-      });
-      const checked = typeof valid === 'string' ? valid : this.#check(valid);
-      if (typeof checked === 'string') await this.#reject({ position, reason: checked });
-      else events.push(checked);
-      if (events.length < rowsPerInsert) continue;
-      yield events;
-      events = [];
-    }
-    yield events;
-  }
-
-  /** A point whose values fit: its time, once moved, must be one that may be stored. */
-  #check(point: LocationInput): LocationInput | string {
+  /** Moves a location in time, checks the limits and counts it. */
+  #accept(given: LocationInput): LocationInput | string {
     const { shiftMs = 0 } = this.#options;
-    const event = shiftMs === 0 ? point : { ...point, time: new Date(point.time.getTime() + shiftMs) };
-    const reason = checkImport(event, this.#limits);
+    const location = shiftMs === 0 ? given : { ...given, time: new Date(given.time.getTime() + shiftMs) };
+    const reason = checkLimits(location, this.#limits);
     if (reason !== undefined) return reason;
-    const at = event.time.getTime();
+    const at = location.time.getTime();
     this.#loaded += 1;
     this.#oldest = Math.min(this.#oldest, at);
     this.#newest = Math.max(this.#newest, at);
     if (at < this.#retentionStart) this.#olderThanRetention += 1;
     else this.hours.add(at - (at % hour));
-    return event;
-  }
-
-  #reject(reject: ImportReject): unknown {
-    this.#rejected += 1;
-    return this.#options.onReject?.(reject);
+    return location;
   }
 }
 
-/** Why a point whose values fit is not imported. */
-export function checkImport(event: LocationInput, limits: PointLimits): string | undefined {
-  const reason = checkTime(event.time, limits);
-  return reason === undefined ? checkPosition(event, limits) : `time ${reason}`;
+function rejectOf(parsed: ParsedLocation, reason: string): ImportReject {
+  if (!('location' in parsed)) return parsed;
+  const { position, text } = parsed;
+  return { position, reason, ...(text !== undefined && { text }) };
+}
+
+async function* checkBatches(
+  source: AsyncIterable<LocationInput> | Iterable<LocationInput>,
+): AsyncGenerator<ParsedLocation[]> {
+  let position = 0;
+  let batch: ParsedLocation[] = [];
+  for await (const given of source) {
+    const checked = checkValues(given);
+    batch.push(typeof checked === 'string' ? { position, reason: checked } : { position, location: checked });
+    position += 1;
+    if (batch.length < rowsPerBatch) continue;
+    yield batch;
+    batch = [];
+  }
+  yield batch;
 }
 
 /** Whether COPY may write compressed chunks here: TimescaleDB below 2.24 refuses it beside a continuous aggregate. */
 async function compressesDirectly(db: Database): Promise<boolean> {
-  const { rows } = await db.query<{ version: string }>(
-    `SELECT extversion AS version FROM pg_catalog.pg_extension WHERE extname = 'timescaledb'
-       AND EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'timescaledb.enable_direct_compress_copy')`,
-  );
-  const [major = 0, minor = 0] = (rows[0]?.version ?? '').split('.').map((part) => Number.parseInt(part, 10));
-  return major > 2 || (major === 2 && minor >= 24);
+  const timescale = await readTimescale(db);
+  return timescale !== undefined && !isOlder(timescale.version, '2.24');
 }

@@ -1,28 +1,28 @@
-// Cuts a stream of bytes or text into lines, and tells those that are no UTF-8.
+// Cuts a stream of bytes or text into lines, and reports those that are not UTF-8.
 import { isUtf8 } from 'node:buffer';
 import { ValidationError } from '../../errors.ts';
 
-/** No point needs more; a file without line breaks would otherwise fill the memory. */
+/** No location needs more; a file without line breaks would otherwise fill the memory. */
 const longestLine = 1_000_000;
 
 interface Lines {
   readonly texts: readonly string[];
-  /** By their place: lines that are no UTF-8, as they stood. Their text has U+FFFD where it cannot be read. */
-  /** The last one, where no line break ends it. */
+  /** The last line has no line break. */
   readonly isUnended?: boolean;
+  /** By index: the bytes of lines that are not UTF-8. Their text has U+FFFD for what cannot be decoded. */
   readonly broken?: ReadonlyMap<number, Uint8Array>;
 }
 
-// readline hands out one line at a time, which costs more than reading its point.
+// Not node:readline: it gives one line at a time, which takes longer than to parse its location.
 export async function* splitLines(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Lines> {
   let rest: Buffer = Buffer.alloc(0);
   for await (const piece of toBytes(source)) {
     const bytes = rest.length > 0 ? Buffer.concat([rest, piece]) : piece;
     const end = bytes.lastIndexOf(lineFeed) + 1;
-    // A copy: a source may fill its buffer again.
+    // A copy, because a source may reuse its buffer.
     rest = Buffer.from(bytes.subarray(end));
     if (rest.length > longestLine) {
-      throw new ValidationError(`A line is longer than ${longestLine} bytes: this is no CSV or NDJSON.`);
+      throw new ValidationError(`A line is longer than ${longestLine} bytes: this is not CSV or NDJSON.`);
     }
     if (end > 0) yield readLines(bytes.subarray(0, end - 1));
   }
@@ -31,7 +31,7 @@ export async function* splitLines(source: AsyncIterable<string | Uint8Array>): A
 
 const lineFeed = 0x0a;
 
-/** Whole lines, without the last one's end. A byte of a line feed is part of no other character. */
+/** @param bytes whole lines, without the last line feed. In UTF-8, this byte is never a part of another character. */
 function readLines(bytes: Buffer): Lines {
   const texts = bytes.toString('utf8').split('\n').map(withoutReturn);
   if (isUtf8(bytes)) return { texts };
@@ -40,7 +40,7 @@ function readLines(bytes: Buffer): Lines {
     const found = bytes.indexOf(lineFeed, start);
     const end = found < 0 ? bytes.length : found;
     const line = bytes.subarray(start, end);
-    // A copy: a stream may fill its buffer again.
+    // A copy, because a stream may reuse its buffer.
     if (!isUtf8(line)) broken.set(index, Uint8Array.from(line));
     start = end + 1;
   }
@@ -48,7 +48,7 @@ function readLines(bytes: Buffer): Lines {
 }
 
 async function* toBytes(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Buffer> {
-  // Text may be cut in the middle of a character, too.
+  // A piece of text may end between the two units of a surrogate pair.
   let half = '';
   for await (const piece of source) {
     if (typeof piece !== 'string') {

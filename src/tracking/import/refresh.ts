@@ -8,7 +8,7 @@ import { milliseconds } from '../interval.ts';
 
 const hour = 3_600_000;
 const endOffset = milliseconds(trackingPolicies.location_hourly.refresh.endOffset);
-/** Where raw points were dropped, a refresh would delete the summary of the hour: it stays a day away from them. */
+/** Where raw locations were dropped, a refresh would delete the summary of the hour: it stays a day away from them. */
 const refreshable = milliseconds(trackingPolicies.location_events.retention) - milliseconds('1 day');
 
 /** Refreshes these hours, in milliseconds since 1970, that are over and inside of the raw retention. @returns what it did. */

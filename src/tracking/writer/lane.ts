@@ -28,11 +28,11 @@ export interface LaneOptions {
   readonly attemptTimeoutMs: number;
   readonly onBatch: (batch: BatchFacts) => void;
   readonly onRetry: (retry: RetryFacts) => void;
-  readonly onReject: (event: LocationInput, error: unknown) => void;
+  readonly onReject: (location: LocationInput, error: unknown) => void;
 }
 
 interface Entry {
-  readonly event: LocationInput;
+  readonly location: LocationInput;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
@@ -62,9 +62,9 @@ export class Lane {
     this.#batches = new NumberedBatches(this.#db);
   }
 
-  add(event: LocationInput): Promise<void> {
+  add(location: LocationInput): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#queue.push({ event, resolve, reject });
+      this.#queue.push({ location, resolve, reject });
       this.#added += 1;
       if (this.#queue.length === this.#options.batchSize) this.#hurry();
       this.#running ??= this.#run();
@@ -115,7 +115,7 @@ export class Lane {
   }
 
   /**
-   * Waits for company, unless there is enough: a full batch, a flush, or everybody whose event was
+   * Waits for company, unless there is enough: a full batch, a flush, or everybody whose location was
    * just answered is back with the next one.
    */
   async #gather(answered: number): Promise<void> {
@@ -129,7 +129,7 @@ export class Lane {
 
   /** Tries until the batch is stored, or its parts are: what can never be stored is rejected. */
   async #deliver(batch: readonly Entry[]): Promise<void> {
-    const events = batch.map(({ event }) => event);
+    const locations = batch.map(({ location }) => location);
     const place = this.#batches.next();
     const begin = performance.now();
     const { retryDelayMs } = this.#options;
@@ -137,7 +137,7 @@ export class Lane {
     let stop: { error: unknown } | undefined;
     for (let attempt = 1; ; attempt += 1) {
       const outcome = await this.#attempt(() =>
-        stop ? this.#batches.skip(place) : this.#batches.write(events, place),
+        stop ? this.#batches.skip(place) : this.#batches.write(locations, place),
       );
       if ('isStored' in outcome && outcome.isStored) {
         this.#batches.confirm(place);
@@ -203,9 +203,9 @@ export class Lane {
   }
 
   #reject(batch: readonly Entry[], error: unknown): void {
-    for (const { event, reject } of batch) {
+    for (const { location, reject } of batch) {
       reject(error);
-      this.#options.onReject(event, error);
+      this.#options.onReject(location, error);
     }
     this.#count(batch.length);
   }
@@ -239,7 +239,7 @@ function isAnswer(error: unknown): boolean {
 }
 
 /**
- * What becomes of a batch: tried again, parted to find the event that does not fit, or parted because it is too
+ * What becomes of a batch: tried again, parted to find the location that does not fit, or parted because it is too
  * much at once. Only what the server says of values is unfit: rights, certificates and tables come back.
  */
 function judge(error: unknown): 'again' | 'unfit' | 'too large' | 'closed' {
@@ -258,7 +258,7 @@ interface ServerError {
   readonly column_name?: string;
 }
 
-/** A constraint of the writer's own table, or a column that no event has, says nothing about an event. */
+/** A constraint of the writer's own table, or a column that no location has, says nothing about a location. */
 function isOfValues({ code, table_name: table, column_name: column }: ServerError): boolean {
   if (!values.includes(code.slice(0, 2)) || table === 'location_writers') return false;
   return code !== '23502' || locationColumns.some(({ name }) => name === column);

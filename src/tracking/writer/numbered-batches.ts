@@ -3,9 +3,9 @@ import { randomUUID } from 'node:crypto';
 import { copyFrom } from '../../driver/copy.ts';
 import type { Pool } from '../../pool.ts';
 import { withTransaction } from '../../transaction.ts';
-import { copyStatement, encodeCopy } from '../binary.ts';
 import type { LocationInput } from '../columns.ts';
-import { arraysOf, columnNames, rowsForCopy, takesCopy, unnestLocations } from '../events.ts';
+import { rowsForCopy, takesCopy } from '../record.ts';
+import { arraysOf, columnNames, copyStatement, encodeCopy, unnestLocations } from '../rows.ts';
 
 /** A row of location_writers. An attempt keeps to the row that it began with. */
 interface Row {
@@ -41,13 +41,13 @@ export class NumberedBatches {
    * Stores the batch in its place, unless the number of the row shows that it is stored already.
    * @returns true: it is stored.
    */
-  async write(events: readonly LocationInput[], { row, number }: Place): Promise<true> {
+  async write(locations: readonly LocationInput[], { row, number }: Place): Promise<true> {
     await this.#register(row);
     const isStored =
       (this.#isUnsettled && (await this.#settle(row, number))) ||
-      (await this.#insert(row, number, events)) ||
+      (await this.#insert(row, number, locations)) ||
       (await this.#isReached(row, number)) ||
-      (await this.#insertAnew(row, number, events));
+      (await this.#insertAnew(row, number, locations));
     if (isStored) return true;
     const message = 'The number of the writer was moved by somebody else.';
     throw Object.assign(new Error(message), { code: '40001' });
@@ -113,20 +113,20 @@ export class NumberedBatches {
     return rows[0]?.reached ?? false;
   }
 
-  /** The row is gone or behind: emptied, or restored, and the events of its last batches with it. */
-  async #insertAnew(row: Row, number: number, events: readonly LocationInput[]): Promise<boolean> {
+  /** The row is gone or behind: emptied, or restored, and the locations of its last batches with it. */
+  async #insertAnew(row: Row, number: number, locations: readonly LocationInput[]): Promise<boolean> {
     row.isRegistered = false;
     await this.#register(row);
-    return this.#insert(row, number, events);
+    return this.#insert(row, number, locations);
   }
 
-  /** @returns whether the number was free, and with it the events are stored. */
-  async #insert(row: Row, number: number, events: readonly LocationInput[]): Promise<boolean> {
-    if (events.length < rowsForCopy || !this.#copies) {
+  /** @returns whether the number was free, and with it the locations are stored. */
+  async #insert(row: Row, number: number, locations: readonly LocationInput[]): Promise<boolean> {
+    if (locations.length < rowsForCopy || !this.#copies) {
       const { rowCount } = await this.#db.query(`${markOf(row)} ${insertOnce}`, [
-        ...arraysOf(events),
         row.id,
         number,
+        ...arraysOf(locations),
       ]);
       return rowCount > 0;
     }
@@ -136,7 +136,7 @@ export class NumberedBatches {
         [row.id, number],
       );
       if (rowCount === 0) return false;
-      await copyFrom(transaction, `${markOf(row)} ${copyStatement}`, encodeCopy(events));
+      await copyFrom(transaction, `${markOf(row)} ${copyStatement}`, encodeCopy([locations]));
       return true;
     });
   }
@@ -158,8 +158,8 @@ export class NumberedBatches {
 /** Stands in each statement, so that its session can be found. */
 const markOf = ({ id }: Row): string => `/* writer ${id} */`;
 
-// $1 to $11 are the points, $12 the writer, $13 the number of the batch.
+// $1 is the writer, $2 the number of the batch, the rest are the locations.
 const insertOnce = `WITH writer AS (
-    UPDATE location_writers SET last_batch = $13::bigint WHERE id = $12::uuid AND last_batch = $13::bigint - 1 RETURNING id
+    UPDATE location_writers SET last_batch = $2::bigint WHERE id = $1::uuid AND last_batch = $2::bigint - 1 RETURNING id
   )
-  INSERT INTO location_events (${columnNames}) SELECT ${columnNames} FROM ${unnestLocations} WHERE EXISTS (SELECT FROM writer)`;
+  INSERT INTO location_events (${columnNames}) SELECT ${columnNames} FROM ${unnestLocations(3)} WHERE EXISTS (SELECT FROM writer)`;

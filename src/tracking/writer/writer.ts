@@ -1,8 +1,13 @@
-// A writer for services: many single events become few batches, each written exactly once.
+// A writer for services: many single locations become few batches, each written exactly once.
 import { AtrizDatabaseError, ValidationError } from '../../errors.ts';
 import type { Pool } from '../../pool.ts';
 import type { LocationInput } from '../columns.ts';
-import { checkLocation, LocationsRejectedError, pointLimits, type ZeroPositionOption } from '../validate.ts';
+import {
+  checkLocation,
+  LocationsRejectedError,
+  locationLimits,
+  type ZeroPositionOption,
+} from '../validate.ts';
 import { type BatchFacts, Lane, type LaneOptions, type RetryFacts } from './lane.ts';
 
 export type { BatchFacts, RetryFacts };
@@ -10,11 +15,11 @@ export type { BatchFacts, RetryFacts };
 export interface LocationWriterOptions extends ZeroPositionOption {
   /** Connections that write at the same time; the pool needs as many. Default 2. */
   connections?: number;
-  /** Events that start a batch at once, and the most that one takes. Default 5,000. */
+  /** Locations that start a batch at once, and the most that one takes. Default 5,000. */
   batchSize?: number;
-  /** How long an event waits for others to share its batch, in milliseconds. Default 20. */
+  /** How long a location waits for others to share its batch, in milliseconds. Default 20. */
   maxWaitMs?: number;
-  /** Events in memory; beyond it `write` refuses. Default 250,000: about 200 MB, and what their metadata take. */
+  /** Locations in memory; beyond it `write` refuses. Default 250,000: about 200 MB, and what their metadata take. */
   maxPending?: number;
   /** Pause before a batch is tried again, in milliseconds: doubled from `min` to `max`. Default 100 and 10,000. */
   retryDelayMs?: { min: number; max: number };
@@ -24,16 +29,16 @@ export interface LocationWriterOptions extends ZeroPositionOption {
   onBatch?: (batch: BatchFacts) => void;
   /** Before each pause. */
   onRetry?: (retry: RetryFacts) => void;
-  /** For each event that was not stored, besides the rejection of its promise. */
-  onReject?: (event: LocationInput, error: unknown) => void;
+  /** For each location that was not stored, besides the rejection of its promise. */
+  onReject?: (location: LocationInput, error: unknown) => void;
 }
 
 export interface LocationWriterStats {
-  /** Events that are durable. */
+  /** Locations that are durable. */
   written: number;
-  /** Events that were refused, at once or by the server. */
+  /** Locations that were refused, at once or by the server. */
   rejected: number;
-  /** Events that were accepted and are not settled yet. */
+  /** Locations that were accepted and are not settled yet. */
   pending: number;
   batches: number;
   /** Attempts that had to be made again. */
@@ -41,13 +46,13 @@ export interface LocationWriterStats {
   lastError: unknown;
 }
 
-/** `write` holds as many events as it may: wait for `ready()`, or tell the device to come back later. */
+/** `write` holds as many locations as it may: wait for `ready()`, or tell the device to come back later. */
 export class LocationWriterFullError extends AtrizDatabaseError {
   override readonly name = 'LocationWriterFullError';
   override readonly code = 'WRITER_FULL';
 }
 
-/** The writer is closed, or was closed before it could store the event. */
+/** The writer is closed, or was closed before it could store the location. */
 export class LocationWriterClosedError extends AtrizDatabaseError {
   override readonly name = 'LocationWriterClosedError';
   override readonly code = 'WRITER_CLOSED';
@@ -55,21 +60,21 @@ export class LocationWriterClosedError extends AtrizDatabaseError {
 
 export interface LocationWriter {
   /**
-   * Accepts an event. Accepted means: it is checked and in memory, and as long as the process lives
-   * the writer goes on until the event is stored or refused by the server for what it holds. The
-   * promise resolves when the event is durable, i.e. when the server has answered its COMMIT (under
-   * the server's `synchronous_commit`). Events of one device are stored in the order of their writes.
+   * Accepts a location. Accepted means: it is checked and in memory, and as long as the process lives
+   * the writer goes on until the location is stored or refused by the server for what it holds. The
+   * promise resolves when the location is durable, i.e. when the server has answered its COMMIT (under
+   * the server's `synchronous_commit`). Locations of one device are stored in the order of their writes.
    * @throws LocationsRejectedError with the reason, LocationWriterFullError or
-   * LocationWriterClosedError, as a rejection: the event was not accepted. Later, the server's error
-   * where it refuses the event.
+   * LocationWriterClosedError, as a rejection: the location was not accepted. Later, the server's error
+   * where it refuses the location.
    */
-  write(event: LocationInput): Promise<void>;
+  write(location: LocationInput): Promise<void>;
   /** Resolves when there is room. A producer that does not await each write awaits this one. */
   ready(): Promise<void>;
   /** Writes without waiting for company; resolves when everything accepted before it is settled. */
   flush(): Promise<void>;
   /**
-   * Accepts nothing more, drains, and gives its connections back. Events for which no answer comes in
+   * Accepts nothing more, drains, and gives its connections back. Locations for which no answer comes in
    * `timeoutMs` (default 30,000) are rejected; those of the attempt under way may be stored all the same.
    * @throws LocationWriterClosedError that says how many were.
    */
@@ -79,7 +84,7 @@ export interface LocationWriter {
 }
 
 /**
- * Creates a writer; the first event opens its connections. A batch is one transaction that also moves
+ * Creates a writer; the first location opens its connections. A batch is one transaction that also moves
  * the number of its connection in `location_writers`. When the answer to a COMMIT is lost, the batch
  * is sent again with the same number, and the server skips it if that number was reached: exactly
  * once, for one update of one small row per batch. What is left of an attempt without an answer is
@@ -126,11 +131,11 @@ class PooledWriter implements LocationWriter {
         this.#lastError = retry.error;
         this.#tell(() => options.onRetry?.(retry));
       },
-      onReject: (event, error) => {
+      onReject: (location, error) => {
         this.#counts.failed += 1;
         this.#lastError = error;
         this.#settled();
-        this.#tell(() => options.onReject?.(event, error));
+        this.#tell(() => options.onReject?.(location, error));
       },
     };
     this.#lanes = Array.from({ length: checked.connections }, () => new Lane(db, lane));
@@ -153,15 +158,15 @@ class PooledWriter implements LocationWriter {
     return accepted - written - failed;
   }
 
-  write(event: LocationInput): Promise<void> {
-    if (this.#closing) return this.#refuse(event, new LocationWriterClosedError('The writer is closed.'));
+  write(location: LocationInput): Promise<void> {
+    if (this.#closing) return this.#refuse(location, new LocationWriterClosedError('The writer is closed.'));
     if (this.#pending >= this.#maxPending) {
-      const message = `The writer holds ${this.#maxPending} events and takes no more: await ready() before write().`;
-      return this.#refuse(event, new LocationWriterFullError(message));
+      const message = `The writer holds ${this.#maxPending} locations and takes no more: await ready() before write().`;
+      return this.#refuse(location, new LocationWriterFullError(message));
     }
-    const checked = checkLocation(event, pointLimits(this.#allowed));
+    const checked = checkLocation(location, locationLimits(this.#allowed));
     if (typeof checked === 'string') {
-      return this.#refuse(event, new LocationsRejectedError([{ index: 0, reason: checked }]));
+      return this.#refuse(location, new LocationsRejectedError([{ index: 0, reason: checked }]));
     }
     this.#counts.accepted += 1;
     return this.#handled(this.#laneOf(checked.deviceId).add(checked));
@@ -186,7 +191,7 @@ class PooledWriter implements LocationWriter {
   async #drain(timeoutMs: number): Promise<void> {
     const failedBefore = this.#counts.failed;
     const lost = new LocationWriterClosedError(
-      'The writer was closed before the server answered: the event may be stored or not.',
+      'The writer was closed before the server answered: the location may be stored or not.',
     );
     const deadline = setTimeout(() => {
       for (const lane of this.#lanes) lane.giveUp(lost);
@@ -200,7 +205,7 @@ class PooledWriter implements LocationWriter {
     const count = this.#lanes.some((lane) => lane.gaveUp) ? this.#counts.failed - failedBefore : 0;
     if (count > 0) {
       throw new LocationWriterClosedError(
-        `${count} events were not confirmed: no answer of the server in ${timeoutMs} ms.`,
+        `${count} locations were not confirmed: no answer of the server in ${timeoutMs} ms.`,
       );
     }
   }
@@ -209,9 +214,9 @@ class PooledWriter implements LocationWriter {
     await this.close();
   }
 
-  #refuse(event: LocationInput, error: AtrizDatabaseError): Promise<never> {
+  #refuse(location: LocationInput, error: AtrizDatabaseError): Promise<never> {
     this.#counts.refused += 1;
-    this.#tell(() => this.#onReject?.(event, error));
+    this.#tell(() => this.#onReject?.(location, error));
     return this.#handled(Promise.reject(error));
   }
 
@@ -230,7 +235,7 @@ class PooledWriter implements LocationWriter {
     }
   }
 
-  /** A device always has the same connection: that keeps its events in order. */
+  /** A device always has the same connection: that keeps its locations in order. */
   #laneOf(deviceId: string): Lane {
     const index = Number.parseInt(deviceId.slice(-6), 16) % this.#lanes.length;
     return this.#lanes[index] as Lane;

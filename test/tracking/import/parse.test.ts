@@ -4,7 +4,7 @@ import { ValidationError } from '../../../src/errors.ts';
 import {
   type LocationDefaults,
   type LocationFormat,
-  type ParsedLine,
+  type ParsedLocation,
   parseLocations,
 } from '../../../src/tracking/import/parse.ts';
 
@@ -25,7 +25,7 @@ async function parse(text: string, format: LocationFormat = 'csv', given: Locati
       yield buffer.subarray(0, bytes.copy(buffer, 0, start, start + size));
     }
   }
-  const parsed: ParsedLine[] = [];
+  const parsed: ParsedLocation[] = [];
   for await (const lines of parseLocations(pieces(), format, given)) parsed.push(...lines);
   return parsed;
 }
@@ -35,13 +35,13 @@ async function parseBytes(bytes: Uint8Array, size: number) {
   async function* pieces() {
     for (let start = 0; start < bytes.length; start += size) yield bytes.subarray(start, start + size);
   }
-  const parsed: ParsedLine[] = [];
+  const parsed: ParsedLocation[] = [];
   for await (const lines of parseLocations(pieces(), 'csv', defaults)) parsed.push(...lines);
   return parsed;
 }
 
-const reasons = (parsed: ParsedLine[]) =>
-  parsed.map((line) => ('reason' in line ? `${line.line}: ${line.reason}` : line.line));
+const reasons = (parsed: ParsedLocation[]) =>
+  parsed.map((each) => ('reason' in each ? `${each.position}: ${each.reason}` : each.position));
 
 describe('what is no UTF-8', () => {
   const time = '2026-01-02T03:04:05Z';
@@ -62,7 +62,7 @@ describe('what is no UTF-8', () => {
     ]);
     const parsed = await parseBytes(bytes, size);
     expect(reasons(parsed)).toEqual([2, '3: is not UTF-8', 4, '6: is not UTF-8']);
-    expect(parsed[0]).toMatchObject({ event: { metadata: { town: 'Córdoba 🚗' } } });
+    expect(parsed[0]).toMatchObject({ location: { metadata: { town: 'Córdoba 🚗' } } });
     expect(parsed[1]).toMatchObject({ bytes: Uint8Array.from(latin1) });
   });
 
@@ -78,7 +78,7 @@ describe('what is no UTF-8', () => {
       for (let index = 0; index < text.length; index += 1) yield text.charAt(index);
     }
     for await (const [parsed] of parseLocations(units(), 'csv', defaults)) {
-      expect(parsed).toMatchObject({ event: { metadata: { a: '\uFFFD 🚗' } } });
+      expect(parsed).toMatchObject({ location: { metadata: { a: '\uFFFD 🚗' } } });
     }
   });
 });
@@ -90,8 +90,8 @@ describe('CSV', () => {
     );
     expect(parsed).toMatchObject([
       {
-        line: 2,
-        event: {
+        position: 2,
+        location: {
           time: new Date('2026-01-02T03:04:05Z'),
           ...defaults,
           latitude: 45.45259561,
@@ -112,7 +112,7 @@ describe('CSV', () => {
       `metadata,longitude,device_id,latitude,time\n"{""a"":""x, y""}",2,${device},"1",2026-01-02 03:04:05.5+02`,
     );
     expect(row).toMatchObject({
-      event: {
+      location: {
         metadata: { a: 'x, y' },
         deviceId: device,
         latitude: 1,
@@ -143,8 +143,8 @@ describe('CSV', () => {
     const good = '2026-01-02T00:00:00Z,0,0,0';
     const parsed = await parse(`time,latitude,longitude,altitude\n${good}\n${line}\n\n# comment\n${good}\n`);
     expect(parsed).toHaveLength(3);
-    expect(parsed[1]).toMatchObject({ line: 3, text: line, reason: expect.stringContaining(reason) });
-    expect([parsed[0]?.line, parsed[2]?.line]).toEqual([2, 6]);
+    expect(parsed[1]).toMatchObject({ position: 3, text: line, reason: expect.stringContaining(reason) });
+    expect([parsed[0]?.position, parsed[2]?.position]).toEqual([2, 6]);
   });
 
   test.each([
@@ -185,7 +185,7 @@ test('NDJSON: types as they are, and each bad line by its reason', async () => {
     'ndjson',
   );
   expect(parsed[0]).toMatchObject({
-    event: { latitude: 1.5, longitude: 2.5, metadata: { a: [1] }, ...defaults },
+    location: { latitude: 1.5, longitude: 2.5, metadata: { a: [1] }, ...defaults },
   });
   expect(reasons(parsed).slice(1)).toEqual([
     '2: is not valid JSON',

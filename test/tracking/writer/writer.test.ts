@@ -140,7 +140,7 @@ describe('createLocationWriter', () => {
     const attempts = track(3).map((event) => failure(writer.write(event)));
     while (retries.length < 4) await sleep(5);
     const closed = await failure(writer.close({ timeoutMs: 50 }));
-    expect(String(closed)).toContain('3 events were not confirmed');
+    expect(String(closed)).toContain('3 locations were not confirmed');
     for (const error of await Promise.all(attempts)) expect(error).toBeInstanceOf(LocationWriterClosedError);
     expect(retries.slice(0, 4)).toEqual([5, 10, 20, 40]);
     expect(writer.stats.lastError).toBeDefined();

@@ -1,8 +1,9 @@
-// Reads of the guide: recent points from raw rows, history from the hourly aggregate. One round trip each.
+// Reads of the guide: recent locations from raw rows, history from the hourly aggregate. One round trip each.
 import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
 import type { Database } from '../pool.ts';
-import { isUuid } from './columns.ts';
+import { requireUuid } from '../sql/uuid.ts';
+import { locationColumns } from './columns.ts';
 
 /** A statement with its parameters, so that a test can put EXPLAIN before it. */
 interface Query {
@@ -10,15 +11,21 @@ interface Query {
   readonly parameters: readonly unknown[];
 }
 
-export const eventColumns = `time, device_id AS "deviceId", user_id AS "userId", app_source AS "appSource",
-  latitude, longitude, accuracy, altitude, speed, heading, metadata`;
+export const selectedColumns = locationColumns
+  .map(({ name, property }) => `${name} AS "${property}"`)
+  .join(', ');
+export const selectedHourColumns = `hour, device_id AS "deviceId", user_id AS "userId", app_source AS "appSource",
+  point_count AS "pointCount", avg_latitude AS "avgLatitude", avg_longitude AS "avgLongitude",
+  avg_speed AS "avgSpeed", max_speed AS "maxSpeed", first_event AS "firstEvent", last_event AS "lastEvent"`;
+const hourDecimals = ['pointCount', 'avgLatitude', 'avgLongitude', 'avgSpeed', 'maxSpeed'];
+const decimals = locationColumns.filter(({ type }) => type === 'numeric').map(({ property }) => property);
 
 export interface RecentLocationsOptions {
   /** How far back, in hours. Default 24. */
   hours?: number;
-  /** Rows of a page, newest first. Default 10,000. Points of the same time stay together, so a page may hold a few more. */
+  /** Rows of a page, newest first. Default 10,000. A page may have a few more, because it does not end between locations of the same time. */
   limit?: number;
-  /** The next page: points older than this, which is the `time` of the last one of the page before. */
+  /** For the next page: the `time` of the last location of the previous page. */
   before?: Date;
 }
 
@@ -26,13 +33,13 @@ export function recentLocationsQuery(
   deviceId: string,
   { hours = 24, limit = 10_000, before }: RecentLocationsOptions = {},
 ): Query {
-  requireUuid('deviceId', deviceId);
+  requireUuid(deviceId, 'deviceId');
   requirePositive('hours', hours);
   requireCount('limit', limit);
   if (before) requireDate('before', before);
   return {
-    // WITH TIES: a page that ended between two points of the same time would lose the second one.
-    text: `SELECT ${eventColumns}
+    // WITH TIES: if a page ended between two locations of the same time, the next page would miss the second one.
+    text: `SELECT ${selectedColumns}
       FROM location_events
       WHERE device_id = $1::uuid AND time > now() - $2::float8 * interval '1 hour'
         ${before ? 'AND time < $4::timestamptz' : ''}
@@ -43,7 +50,7 @@ export function recentLocationsQuery(
 }
 
 /**
- * The points of a device, newest first, from the raw rows. An unknown device has none.
+ * The locations of a device, newest first, from the raw rows. An unknown device has none.
  * @throws ValidationError for a device id that is not a uuid, or a `hours` or `limit` that is not positive.
  */
 export async function getRecentLocations(
@@ -52,7 +59,7 @@ export async function getRecentLocations(
   options?: RecentLocationsOptions,
 ): Promise<LocationEvent[]> {
   const { text, parameters } = recentLocationsQuery(deviceId, options);
-  return readEvents((await db.query<LocationEvent>(text, parameters)).rows);
+  return readLocations((await db.query<LocationEvent>(text, parameters)).rows);
 }
 
 /**
@@ -64,13 +71,10 @@ export async function getHourlyStats(
   deviceId: string,
   { days = 7 }: { days?: number } = {},
 ): Promise<LocationHourly[]> {
-  requireUuid('deviceId', deviceId);
+  requireUuid(deviceId, 'deviceId');
   requirePositive('days', days);
   const { rows } = await db.query<LocationHourly>(
-    `SELECT hour, device_id AS "deviceId", user_id AS "userId", app_source AS "appSource",
-        point_count AS "pointCount", avg_latitude AS "avgLatitude", avg_longitude AS "avgLongitude",
-        avg_speed AS "avgSpeed", max_speed AS "maxSpeed", first_event AS "firstEvent", last_event AS "lastEvent"
-      FROM location_hourly
+    `SELECT ${selectedHourColumns} FROM location_hourly
       WHERE device_id = $1::uuid AND hour > now() - $2::float8 * interval '1 day'
       ORDER BY hour DESC`,
     [deviceId, days],
@@ -85,13 +89,13 @@ export type LatestLocationsOptions = (
     }
   | { deviceIds: readonly string[] }
 ) & {
-  /** A device that was silent for longer has no latest position, in hours. Default 24. */
+  /** Devices without a location in this many hours are left out. Default 24. */
   hours?: number;
 };
 
 /**
- * The newest point of each device, for a live map, ordered by device. The time it takes grows with
- * the number of devices, not with that of the points.
+ * The newest location of each device, for a live map, ordered by device. Its duration grows with
+ * the number of devices, not of locations.
  * @throws ValidationError for a device id that is not a uuid, or `hours` that is not positive.
  */
 export async function getLatestLocations(
@@ -103,15 +107,15 @@ export async function getLatestLocations(
   const { rows } = await ('deviceIds' in options
     ? latestOfDevices(db, options.deviceIds, hours)
     : latestOfApplication(db, options.appSource, hours));
-  return readEvents(rows);
+  return readLocations(rows);
 }
 
 function latestOfDevices(db: Database, deviceIds: readonly string[], hours: number) {
-  for (const deviceId of deviceIds) requireUuid('deviceIds', deviceId);
+  for (const deviceId of deviceIds) requireUuid(deviceId, 'deviceIds');
   return db.query<LocationEvent>(
     `SELECT latest.* FROM (SELECT DISTINCT unnest($1::uuid[]) AS device_id) AS wanted
      CROSS JOIN LATERAL (
-       SELECT ${eventColumns} FROM location_events
+       SELECT ${selectedColumns} FROM location_events
        WHERE device_id = wanted.device_id AND time > now() - $2::float8 * interval '1 hour'
        ORDER BY time DESC LIMIT 1
      ) AS latest
@@ -120,12 +124,12 @@ function latestOfDevices(db: Database, deviceIds: readonly string[], hours: numb
   );
 }
 
-// The filter stands outside: inside, TimescaleDB's SkipScan would have to read whole devices of the
-// other applications before it can skip to the next one.
+// The filter is in the outer query: in the inner one, TimescaleDB's SkipScan would read all rows of the
+// other applications' devices.
 function latestOfApplication(db: Database, appSource: string, hours: number) {
   return db.query<LocationEvent>(
     `SELECT * FROM (
-       SELECT DISTINCT ON (device_id) ${eventColumns} FROM location_events
+       SELECT DISTINCT ON (device_id) ${selectedColumns} FROM location_events
        WHERE time > now() - $2::float8 * interval '1 hour'
        ORDER BY device_id, time DESC
      ) AS latest
@@ -134,29 +138,16 @@ function latestOfApplication(db: Database, appSource: string, hours: number) {
   );
 }
 
-/**
- * DECIMAL columns as numbers. They arrive as text, so that nothing is lost on the way; a double holds
- * them. Cheaper here than casting on the server, and named one by one: a day of a device has 50,000.
- */
-export function readEvents(rows: LocationEvent[]): LocationEvent[] {
-  for (const row of rows) {
-    row.latitude = toNumber(row.latitude) as number;
-    row.longitude = toNumber(row.longitude) as number;
-    row.accuracy = toNumber(row.accuracy);
-    row.altitude = toNumber(row.altitude);
-    row.speed = toNumber(row.speed);
-    row.heading = toNumber(row.heading);
-  }
-  return rows;
-}
+export const readLocations = (rows: LocationEvent[]): LocationEvent[] => withNumbers(rows, decimals);
+export const readHours = (rows: LocationHourly[]): LocationHourly[] => withNumbers(rows, hourDecimals);
 
-export function readHours(rows: LocationHourly[]): LocationHourly[] {
-  for (const row of rows) {
-    row.pointCount = toNumber(row.pointCount) as number;
-    row.avgLatitude = toNumber(row.avgLatitude) as number;
-    row.avgLongitude = toNumber(row.avgLongitude) as number;
-    row.avgSpeed = toNumber(row.avgSpeed);
-    row.maxSpeed = toNumber(row.maxSpeed);
+/**
+ * Converts DECIMAL columns, which postgres.js gives as text, to numbers. A double holds them without loss; this is
+ * cheaper than a cast on the server.
+ */
+function withNumbers<Row extends object>(rows: Row[], properties: readonly string[]): Row[] {
+  for (const row of rows as Record<string, unknown>[]) {
+    for (const property of properties) row[property] = toNumber(row[property]);
   }
   return rows;
 }
@@ -182,11 +173,6 @@ function toNumber(value: unknown): number | null {
   }
   const number = scale > 0 ? digits / (powersOfTen[scale] as number) : digits;
   return first === 1 && number !== 0 ? -number : number;
-}
-
-export function requireUuid(name: string, value: string): void {
-  if (typeof value !== 'string' || !isUuid(value))
-    throw new ValidationError(`${name} is "${value}": use a uuid.`);
 }
 
 export function requireDate(name: string, value: Date): void {

@@ -1,0 +1,97 @@
+// Writes locations: few as one INSERT of arrays, many by COPY.
+import { copyFrom } from '../driver/copy.ts';
+import { type Database, Pool } from '../pool.ts';
+import { Transaction, withTransaction } from '../transaction.ts';
+import type { LocationInput } from './columns.ts';
+import { arraysOf, columnNames, copyStatement, encodeCopy, unnestLocations } from './rows.ts';
+import {
+  LocationsRejectedError,
+  locationLimits,
+  type RejectedLocation,
+  validateLocations,
+  type ZeroPositionOption,
+} from './validate.ts';
+
+/** COPY is faster from this number of rows on, although it needs more round trips (bench: tracking). */
+export const rowsForCopy = 400;
+/** Limits the memory of one statement to a few megabytes. */
+const rowsPerStatement = 5_000;
+
+const insert = `INSERT INTO location_events (${columnNames}) SELECT ${columnNames} FROM ${unnestLocations(1)}`;
+
+export interface RecordOptions extends ZeroPositionOption {
+  /** What happens to a batch with invalid locations. Default `reject`: none of it is stored. */
+  onInvalid?: 'reject' | 'skip';
+}
+
+export interface RecordResult {
+  written: number;
+  /** Invalid locations that `onInvalid: 'skip'` left out. */
+  rejected: readonly RejectedLocation[];
+}
+
+/**
+ * Writes one location.
+ * @throws LocationsRejectedError with the reason when it is not valid.
+ */
+export async function recordLocation(
+  db: Database,
+  location: LocationInput,
+  options: ZeroPositionOption = {},
+): Promise<void> {
+  await recordLocations(db, [location], options);
+}
+
+/**
+ * Writes many locations, rounded to the scale of the columns: all of them or, when it throws, none. Locations
+ * older than the raw retention are not valid.
+ * @throws LocationsRejectedError with the index and reason of each invalid location: nothing was written.
+ */
+export async function recordLocations(
+  db: Database,
+  locations: readonly LocationInput[],
+  { onInvalid = 'reject', ...allowed }: RecordOptions = {},
+): Promise<RecordResult> {
+  const { valid, rejected } = validateLocations(locations, locationLimits(allowed));
+  if (rejected.length > 0 && onInvalid === 'reject') throw new LocationsRejectedError(rejected);
+  await insertLocations(db, valid);
+  return { written: valid.length, rejected };
+}
+
+/** Writes valid locations, all or none. */
+export async function insertLocations(db: Database, locations: readonly LocationInput[]): Promise<void> {
+  if (locations.length === 0) return;
+  if (locations.length < rowsForCopy) {
+    await db.query(insert, arraysOf(locations));
+    return;
+  }
+  await inTransaction(db, (transaction) => appendLocations(transaction, locations));
+}
+
+/** The same inside of a transaction. */
+export async function appendLocations(
+  transaction: Transaction,
+  locations: readonly LocationInput[],
+): Promise<void> {
+  if (locations.length >= rowsForCopy && (await takesCopy(transaction))) {
+    await copyFrom(transaction, copyStatement, encodeCopy([locations]));
+    return;
+  }
+  for (let start = 0; start < locations.length; start += rowsPerStatement) {
+    await transaction.query(insert, arraysOf(locations.slice(start, start + rowsPerStatement)));
+  }
+}
+
+/** COPY writes only to tables; an application that may see only its own locations writes through a view. */
+export async function takesCopy(db: Database): Promise<boolean> {
+  const { rows } = await db.query<{ table: boolean }>(
+    "SELECT relkind IN ('r', 'p') AS table FROM pg_catalog.pg_class WHERE oid = to_regclass('location_events')",
+  );
+  return rows[0]?.table ?? true;
+}
+
+function inTransaction(db: Database, work: (transaction: Transaction) => Promise<void>): Promise<void> {
+  if (db instanceof Transaction) return work(db);
+  if (db instanceof Pool) return withTransaction(db, work);
+  throw new TypeError('A database is a Pool or a Transaction.');
+}

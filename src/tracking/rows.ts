@@ -1,0 +1,47 @@
+// Locations as the rows of a statement: as arrays, one for each column, and in the binary format of COPY.
+import { type LocationInput, locationColumns } from './columns.ts';
+import { CopyBuffer } from './copy-buffer.ts';
+
+export const columnNames = locationColumns.map(({ name }) => name).join(', ');
+
+/** The locations as a table, from one array parameter for each column, the first of them `$first`. */
+export const unnestLocations = (first: number) =>
+  `unnest(${locationColumns.map(({ type }, place) => `$${first + place}::${type}[]`).join(', ')}) AS location (${columnNames})`;
+
+/** The parameters of `unnestLocations`, as text: a fifth of the time that encoding value by value takes. */
+export const arraysOf = (locations: readonly LocationInput[]): string[] =>
+  locationColumns.map((column) => {
+    const elements = locations.map((location) => {
+      const value = location[column.property];
+      return value === null || value === undefined ? 'NULL' : column.toElement(value);
+    });
+    return `{${elements.join(',')}}`;
+  });
+
+export const copyStatement = `COPY location_events (${columnNames}) FROM STDIN WITH (FORMAT binary)`;
+
+const rowBytes = locationColumns.reduce((sum, { bytes }) => sum + bytes, 2);
+
+/** The rows of a COPY in chunks of about 256 kB. Locations must have passed validation. */
+export async function* encodeCopy(
+  batches: AsyncIterable<readonly LocationInput[]> | Iterable<readonly LocationInput[]>,
+): AsyncGenerator<Uint8Array> {
+  const buffer = new CopyBuffer(rowBytes);
+  for await (const locations of batches) {
+    for (const location of locations) {
+      encodeRow(buffer, location);
+      if (buffer.full.length > 0) yield* buffer.full.splice(0);
+    }
+  }
+  yield buffer.end();
+}
+
+function encodeRow(buffer: CopyBuffer, location: LocationInput): void {
+  buffer.reserve();
+  buffer.int16(locationColumns.length);
+  for (const column of locationColumns) {
+    const value = location[column.property];
+    if (value === null || value === undefined) buffer.int32(-1);
+    else column.encode(buffer, value);
+  }
+}
