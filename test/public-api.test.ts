@@ -19,6 +19,8 @@ import * as references from '../src/references/index.ts';
 import { requireUser } from '../src/references/index.ts';
 import * as tracking from '../src/tracking/index.ts';
 import { migratedDatabase, openPool, serverUrl } from './support/database.ts';
+import { plainTracking } from './support/tracking.ts';
+import { point } from './support/tracking-points.ts';
 
 let url: string;
 let db: Pool<typeof core>;
@@ -64,6 +66,24 @@ describe('a transaction of db.orm', () => {
     });
     const { rows } = await db.query("SELECT name FROM users WHERE email = 'nested@example.com'");
     expect(rows).toEqual([{ name: 'Drizzle' }]);
+  });
+
+  test('takes locations, and reads them back before the others do', async () => {
+    const { db: tracked } = await plainTracking();
+    const location = point({ deviceId: crypto.randomUUID(), userId: crypto.randomUUID(), time: new Date() });
+    const { deviceId } = location;
+    await tracked.orm.transaction(async (tx) => {
+      await tracking.recordLocation(tx, location);
+      const many = Array.from({ length: 500 }, (_, n) => ({
+        ...location,
+        time: new Date(Date.now() - n * 1000),
+      }));
+      expect(await tracking.recordLocations(tx, many)).toMatchObject({ written: 500 });
+      expect(await tracking.importLocations(tx, [location])).toMatchObject({ loaded: 1 });
+      expect(await tracking.getRecentLocations(tx, deviceId)).toHaveLength(502);
+      expect(await tracking.getRecentLocations(tracked, deviceId)).toEqual([]);
+    });
+    expect(await tracking.getRecentLocations(tracked, deviceId)).toHaveLength(502);
   });
 
   test('of another Drizzle client is refused', async () => {

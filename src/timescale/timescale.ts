@@ -1,6 +1,6 @@
 // TimescaleDB's functions, idempotent and checked: hypertables, policies, continuous aggregates.
 import { sqlState, TimescaleMissingError, ValidationError } from '../errors.ts';
-import type { Database } from '../pool.ts';
+import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { quoteRelation } from '../sql/identifiers.ts';
 import { Transaction } from '../transaction.ts';
 import { policyJobs } from './catalog.ts';
@@ -15,25 +15,29 @@ export const oldestTimescale = '2.23';
  * Enables TimescaleDB in the database. Does nothing where it is enabled already.
  * @throws TimescaleMissingError when the server does not offer it, has not loaded it, or has a version that is too old.
  */
-export async function enableTimescaleDB(db: Database): Promise<void> {
+export async function enableTimescaleDB(db: AnyDatabase): Promise<void> {
   await requireTimescale(db);
-  await db.query('CREATE EXTENSION IF NOT EXISTS timescaledb CASCADE');
+  await databaseOf(db).query('CREATE EXTENSION IF NOT EXISTS timescaledb CASCADE');
 }
 
 /**
  * Call it before CREATE EXTENSION, which ends the session on a server where TimescaleDB is installed but not loaded.
  * @throws TimescaleMissingError with what to do.
  */
-export async function requireTimescale(db: Database): Promise<void> {
+export async function requireTimescale(db: AnyDatabase): Promise<void> {
   // The settings exist where the library is loaded. Few roles may read shared_preload_libraries itself.
-  const { rows } = await db.query<{ version: string | null; isLoaded: boolean; libraries: string | null }>(
+  const { rows } = await databaseOf(db).query<{
+    version: string | null;
+    isLoaded: boolean;
+    libraries: string | null;
+  }>(
     `SELECT (SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'timescaledb') AS version,
        EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name LIKE 'timescaledb.%') AS "isLoaded",
        (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'shared_preload_libraries') AS libraries`,
   );
   const { version = null, isLoaded = false, libraries = null } = rows[0] ?? {};
   const problem = describeMissing({ version, isLoaded, libraries });
-  if (problem) throw new TimescaleMissingError(`The server of ${db.name} ${problem}`);
+  if (problem) throw new TimescaleMissingError(`The server of ${databaseOf(db).name} ${problem}`);
 }
 
 /** Why a database cannot use TimescaleDB, and what to do; undefined where it can. */
@@ -77,14 +81,14 @@ export function isOlder(version: string, than: string): boolean {
  * @throws ValidationError for an unknown table or column, or an interval that is not positive.
  */
 export async function createHypertable(
-  db: Database,
+  db: AnyDatabase,
   table: string,
   timeColumn: string,
   chunkInterval: Interval,
 ): Promise<void> {
   await checked(db, table, async () => {
     await requirePositive(db, { chunkInterval });
-    await db.query(
+    await databaseOf(db).query(
       'SELECT create_hypertable($1::regclass, $2::name, chunk_time_interval => $3::interval, if_not_exists => true)',
       [quoteRelation(table), timeColumn, chunkInterval],
     );
@@ -97,15 +101,15 @@ export async function createHypertable(
  * @throws ValidationError when a policy with another interval exists: a migration should change it.
  */
 export async function addRetentionPolicy(
-  db: Database,
+  db: AnyDatabase,
   relation: string,
   dropAfter: Interval,
 ): Promise<number> {
   return addPolicy(db, relation, 'policy_retention', { drop_after: dropAfter }, () =>
-    db.query('SELECT add_retention_policy($1::regclass, drop_after => $2::interval, if_not_exists => true)', [
-      quoteRelation(relation),
-      dropAfter,
-    ]),
+    databaseOf(db).query(
+      'SELECT add_retention_policy($1::regclass, drop_after => $2::interval, if_not_exists => true)',
+      [quoteRelation(relation), dropAfter],
+    ),
   );
 }
 
@@ -123,7 +127,7 @@ export interface CompressionOptions {
  * @throws ValidationError when a policy with another interval exists: a migration should change it.
  */
 export async function addCompressionPolicy(
-  db: Database,
+  db: AnyDatabase,
   hypertable: string,
   compressAfter: Interval,
   { segmentBy = [], orderBy = [] }: CompressionOptions = {},
@@ -140,11 +144,11 @@ export async function addCompressionPolicy(
       setting('segmentBy', segmentBy, /^[a-z_][a-z0-9_]*$/i) +
       setting('orderBy', orderBy, /^[a-z_][a-z0-9_]*( (ASC|DESC))?( NULLS (FIRST|LAST))?$/i);
     await checked(db, hypertable, () =>
-      db.query(`ALTER TABLE ${quoteRelation(hypertable)} SET (timescaledb.compress${options})`),
+      databaseOf(db).query(`ALTER TABLE ${quoteRelation(hypertable)} SET (timescaledb.compress${options})`),
     );
   }
   return addPolicy(db, hypertable, 'policy_compression', { compress_after: compressAfter }, () =>
-    db.query(
+    databaseOf(db).query(
       'SELECT add_compression_policy($1::regclass, compress_after => $2::interval, if_not_exists => true)',
       [quoteRelation(hypertable), compressAfter],
     ),
@@ -166,14 +170,14 @@ export interface RefreshPolicy {
  * @throws ValidationError when a policy with an overlapping window exists: a migration should change it.
  */
 export async function addContinuousAggregatePolicy(
-  db: Database,
+  db: AnyDatabase,
   view: string,
   { startOffset, endOffset, scheduleInterval }: RefreshPolicy,
 ): Promise<number> {
   await checked(db, view, () => requirePositive(db, { scheduleInterval }));
   const offsets = { start_offset: startOffset, end_offset: endOffset };
   return addPolicy(db, view, 'policy_refresh_continuous_aggregate', offsets, () =>
-    db.query(
+    databaseOf(db).query(
       `SELECT add_continuous_aggregate_policy($1::regclass, start_offset => $2::interval,
          end_offset => $3::interval, schedule_interval => $4::interval, if_not_exists => true)`,
       [quoteRelation(view), startOffset, endOffset, scheduleInterval],
@@ -187,11 +191,11 @@ export async function addContinuousAggregatePolicy(
  * @throws ValidationError inside of a transaction, where TimescaleDB cannot refresh.
  */
 export async function refreshContinuousAggregate(
-  db: Database,
+  db: AnyDatabase,
   view: string,
   { from, to }: { from: Date; to: Date },
 ): Promise<void> {
-  if (db instanceof Transaction) {
+  if (databaseOf(db) instanceof Transaction) {
     throw new ValidationError(
       'refreshContinuousAggregate cannot run in a transaction: call it with the pool, after the commit.',
     );
@@ -200,16 +204,15 @@ export async function refreshContinuousAggregate(
     throw new ValidationError('refreshContinuousAggregate needs a "from" that lies before its "to".');
   }
   await checked(db, view, () =>
-    db.query('CALL refresh_continuous_aggregate($1::regclass, $2::timestamptz, $3::timestamptz)', [
-      quoteRelation(view),
-      from,
-      to,
-    ]),
+    databaseOf(db).query(
+      'CALL refresh_continuous_aggregate($1::regclass, $2::timestamptz, $3::timestamptz)',
+      [quoteRelation(view), from, to],
+    ),
   );
 }
 
 async function addPolicy(
-  db: Database,
+  db: AnyDatabase,
   relation: string,
   procedure: string,
   intervals: Readonly<Record<string, Interval>>,
@@ -225,12 +228,16 @@ async function addPolicy(
 
 // TimescaleDB answers -1 where a policy exists, and only warns when its arguments differ.
 async function existingJob(
-  db: Database,
+  db: AnyDatabase,
   relation: string,
   procedure: string,
   intervals: Readonly<Record<string, Interval>>,
 ): Promise<number> {
-  const { rows } = await db.primary.query<{ job_id: number; config: Record<string, string>; same: boolean }>(
+  const { rows } = await databaseOf(db).primary.query<{
+    job_id: number;
+    config: Record<string, string>;
+    same: boolean;
+  }>(
     `SELECT j.job_id, j.config,
        (SELECT bool_and((j.config->>key)::interval = value::interval) FROM jsonb_each_text($3::jsonb)) AS same
      FROM ${policyJobs} AS j
@@ -249,10 +256,13 @@ async function existingJob(
   return job.job_id;
 }
 
-async function requirePositive(db: Database, intervals: Readonly<Record<string, Interval>>): Promise<void> {
+async function requirePositive(
+  db: AnyDatabase,
+  intervals: Readonly<Record<string, Interval>>,
+): Promise<void> {
   for (const [name, interval] of Object.entries(intervals)) {
     try {
-      const { rows } = await db.primary.query<{ positive: boolean }>(
+      const { rows } = await databaseOf(db).primary.query<{ positive: boolean }>(
         "SELECT $1::interval > interval '0' AS positive",
         [interval],
       );
@@ -266,7 +276,11 @@ async function requirePositive(db: Database, intervals: Readonly<Record<string, 
   }
 }
 
-async function checked<Result>(db: Database, relation: string, work: () => Promise<Result>): Promise<Result> {
+async function checked<Result>(
+  db: AnyDatabase,
+  relation: string,
+  work: () => Promise<Result>,
+): Promise<Result> {
   try {
     return await work();
   } catch (error) {
@@ -276,11 +290,13 @@ async function checked<Result>(db: Database, relation: string, work: () => Promi
       case '42883':
       case '3F000':
         throw new TimescaleMissingError(
-          `TimescaleDB is not enabled in ${db.name}: call enableTimescaleDB, or run "npm run db:migrate".`,
+          `TimescaleDB is not enabled in ${databaseOf(db).name}: call enableTimescaleDB, or run "npm run db:migrate".`,
           { cause: error },
         );
       case '42P01':
-        throw new ValidationError(`There is no relation "${relation}" in ${db.name}.`, { cause: error });
+        throw new ValidationError(`There is no relation "${relation}" in ${databaseOf(db).name}.`, {
+          cause: error,
+        });
       // Undefined column, wrong type or object, invalid value, TimescaleDB's own states.
       case '42703':
       case 'TS001':
@@ -290,9 +306,12 @@ async function checked<Result>(db: Database, relation: string, work: () => Promi
       case '0A000':
       case '55000':
       case '42P16':
-        throw new ValidationError(`TimescaleDB refuses "${relation}" of ${db.name}: ${message}.`, {
-          cause: error,
-        });
+        throw new ValidationError(
+          `TimescaleDB refuses "${relation}" of ${databaseOf(db).name}: ${message}.`,
+          {
+            cause: error,
+          },
+        );
       default:
         throw error;
     }

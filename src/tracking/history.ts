@@ -1,7 +1,7 @@
 // The history of a device: raw locations of the last day, hours before that; and a track for drawing.
 import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
-import type { Database } from '../pool.ts';
+import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireUuid } from '../sql/uuid.ts';
 import {
   readHours,
@@ -35,16 +35,17 @@ export interface LocationHistory {
  * @throws ValidationError for a device id that is not a uuid, or a range that does not end after it begins.
  */
 export async function getLocationHistory(
-  db: Database,
+  db: AnyDatabase,
   deviceId: string,
   range: TimeRange,
 ): Promise<LocationHistory> {
   requireUuid(deviceId, 'deviceId');
   requireRange(range);
-  const { rows } = await db.query<{ rawSince: Date; hours: HourlyJson[]; points: LocationJson[] }>(
-    historyQuery,
-    [deviceId, range.from, range.to],
-  );
+  const { rows } = await databaseOf(db).query<{
+    rawSince: Date;
+    hours: HourlyJson[];
+    points: LocationJson[];
+  }>(historyQuery, [deviceId, range.from, range.to]);
   const [row] = rows;
   if (!row) throw new Error('An aggregate without GROUP BY returned no row.');
   return {
@@ -100,14 +101,14 @@ const historyQuery = `
  * @throws ValidationError for a device id that is not a uuid, an empty range, or `maxPoints` below 1.
  */
 export async function getTrack(
-  db: Database,
+  db: AnyDatabase,
   deviceId: string,
   { maxPoints, ...range }: TimeRange & { maxPoints: number },
 ): Promise<LocationEvent[]> {
   requireUuid(deviceId, 'deviceId');
   requireRange(range);
   requireCount('maxPoints', maxPoints);
-  const { rows } = await db.query<LocationEvent>(
+  const { rows } = await databaseOf(db).query<LocationEvent>(
     `SELECT ${selectedColumns} FROM (
        SELECT *, row_number() OVER (ORDER BY time) - 1 AS place, count(*) OVER () AS total FROM location_events
        WHERE device_id = $1::uuid AND time >= $2::timestamptz AND time < $3::timestamptz

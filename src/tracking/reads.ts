@@ -1,7 +1,7 @@
 // Reads of the guide: recent locations from raw rows, history from the hourly aggregate. One round trip each.
 import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
-import type { Database } from '../pool.ts';
+import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireUuid } from '../sql/uuid.ts';
 import { locationColumns } from './columns.ts';
 
@@ -54,12 +54,12 @@ export function recentLocationsQuery(
  * @throws ValidationError for a device id that is not a uuid, or a `hours` or `limit` that is not positive.
  */
 export async function getRecentLocations(
-  db: Database,
+  db: AnyDatabase,
   deviceId: string,
   options?: RecentLocationsOptions,
 ): Promise<LocationEvent[]> {
   const { text, parameters } = recentLocationsQuery(deviceId, options);
-  return readLocations((await db.query<LocationEvent>(text, parameters)).rows);
+  return readLocations((await databaseOf(db).query<LocationEvent>(text, parameters)).rows);
 }
 
 /**
@@ -67,13 +67,13 @@ export async function getRecentLocations(
  * @throws ValidationError for a device id that is not a uuid, or `days` that is not positive.
  */
 export async function getHourlyStats(
-  db: Database,
+  db: AnyDatabase,
   deviceId: string,
   { days = 7 }: { days?: number } = {},
 ): Promise<LocationHourly[]> {
   requireUuid(deviceId, 'deviceId');
   requirePositive('days', days);
-  const { rows } = await db.query<LocationHourly>(
+  const { rows } = await databaseOf(db).query<LocationHourly>(
     `SELECT ${selectedHourColumns} FROM location_hourly
       WHERE device_id = $1::uuid AND hour > now() - $2::float8 * interval '1 day'
       ORDER BY hour DESC`,
@@ -99,7 +99,7 @@ export type LatestLocationsOptions = (
  * @throws ValidationError for a device id that is not a uuid, or `hours` that is not positive.
  */
 export async function getLatestLocations(
-  db: Database,
+  db: AnyDatabase,
   options: LatestLocationsOptions,
 ): Promise<LocationEvent[]> {
   const { hours = 24 } = options;
@@ -110,9 +110,9 @@ export async function getLatestLocations(
   return readLocations(rows);
 }
 
-function latestOfDevices(db: Database, deviceIds: readonly string[], hours: number) {
+function latestOfDevices(db: AnyDatabase, deviceIds: readonly string[], hours: number) {
   for (const deviceId of deviceIds) requireUuid(deviceId, 'deviceIds');
-  return db.query<LocationEvent>(
+  return databaseOf(db).query<LocationEvent>(
     `SELECT latest.* FROM (SELECT DISTINCT unnest($1::uuid[]) AS device_id) AS wanted
      CROSS JOIN LATERAL (
        SELECT ${selectedColumns} FROM location_events
@@ -126,8 +126,8 @@ function latestOfDevices(db: Database, deviceIds: readonly string[], hours: numb
 
 // The filter is in the outer query: in the inner one, TimescaleDB's SkipScan would read all rows of the
 // other applications' devices.
-function latestOfApplication(db: Database, appSource: string, hours: number) {
-  return db.query<LocationEvent>(
+function latestOfApplication(db: AnyDatabase, appSource: string, hours: number) {
+  return databaseOf(db).query<LocationEvent>(
     `SELECT * FROM (
        SELECT DISTINCT ON (device_id) ${selectedColumns} FROM location_events
        WHERE time > now() - $2::float8 * interval '1 hour'

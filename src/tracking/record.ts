@@ -1,6 +1,6 @@
 // Writes locations: few as one INSERT of arrays, many by COPY.
 import { copyFrom } from '../driver/copy.ts';
-import { type Database, Pool } from '../pool.ts';
+import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { Transaction, withTransaction } from '../transaction.ts';
 import type { LocationInput } from './columns.ts';
 import { arraysOf, columnNames, copyStatement, encodeCopy, unnestLocations } from './rows.ts';
@@ -35,7 +35,7 @@ export interface RecordResult {
  * @throws LocationsRejectedError with the reason when it is not valid.
  */
 export async function recordLocation(
-  db: Database,
+  db: AnyDatabase,
   location: LocationInput,
   options: ZeroPositionOption = {},
 ): Promise<void> {
@@ -48,7 +48,7 @@ export async function recordLocation(
  * @throws LocationsRejectedError with the index and reason of each invalid location: nothing was written.
  */
 export async function recordLocations(
-  db: Database,
+  db: AnyDatabase,
   locations: readonly LocationInput[],
   { onInvalid = 'reject', ...allowed }: RecordOptions = {},
 ): Promise<RecordResult> {
@@ -59,10 +59,10 @@ export async function recordLocations(
 }
 
 /** Writes valid locations, all or none. */
-export async function insertLocations(db: Database, locations: readonly LocationInput[]): Promise<void> {
+export async function insertLocations(db: AnyDatabase, locations: readonly LocationInput[]): Promise<void> {
   if (locations.length === 0) return;
   if (locations.length < rowsForCopy) {
-    await db.query(insert, arraysOf(locations));
+    await databaseOf(db).query(insert, arraysOf(locations));
     return;
   }
   await inTransaction(db, (transaction) => appendLocations(transaction, locations));
@@ -83,15 +83,14 @@ export async function appendLocations(
 }
 
 /** COPY writes only to tables; an application that may see only its own locations writes through a view. */
-export async function takesCopy(db: Database): Promise<boolean> {
-  const { rows } = await db.query<{ table: boolean }>(
+export async function takesCopy(db: AnyDatabase): Promise<boolean> {
+  const { rows } = await databaseOf(db).query<{ table: boolean }>(
     "SELECT relkind IN ('r', 'p') AS table FROM pg_catalog.pg_class WHERE oid = to_regclass('location_events')",
   );
   return rows[0]?.table ?? true;
 }
 
-function inTransaction(db: Database, work: (transaction: Transaction) => Promise<void>): Promise<void> {
-  if (db instanceof Transaction) return work(db);
-  if (db instanceof Pool) return withTransaction(db, work);
-  throw new TypeError('A database is a Pool or a Transaction.');
+function inTransaction(db: AnyDatabase, work: (transaction: Transaction) => Promise<void>): Promise<void> {
+  const database = databaseOf(db);
+  return database instanceof Transaction ? work(database) : withTransaction(database, work);
 }

@@ -3,7 +3,7 @@ import { trackingPolicies } from '../../../schema/tracking.ts';
 import { copyFrom } from '../../driver/copy.ts';
 import { liftTimeouts } from '../../driver/timeouts.ts';
 import { sqlState } from '../../errors.ts';
-import { type Database, Pool } from '../../pool.ts';
+import { type AnyDatabase, type Database, databaseOf, Pool } from '../../pool.ts';
 import { readTimescale } from '../../timescale/catalog.ts';
 import { isOlder } from '../../timescale/timescale.ts';
 import { type Transaction, withTransaction } from '../../transaction.ts';
@@ -78,11 +78,12 @@ const rowsPerBatch = 5_000;
  * @throws ValidationError for text whose header is wrong; nothing was loaded.
  */
 export async function importLocations(
-  db: Database,
+  given: AnyDatabase,
   source: LocationSource,
   options: ImportOptions = {},
 ): Promise<ImportResult> {
   const load = new Load(source, options);
+  const db = databaseOf(given);
   if (!(db instanceof Pool)) {
     await load.into(db as Transaction);
     return { ...load.result, refreshed: [] };
