@@ -1,4 +1,4 @@
-// What becomes of a person's rows when she is erased: the words in which each schema file says it.
+// What becomes of a person's rows when they are erased: the words in which each schema file says it.
 import type { SQL } from 'drizzle-orm';
 import type { PgColumn, PgTable, PgView } from 'drizzle-orm/pg-core';
 

@@ -72,7 +72,7 @@ export const vehicleAssignments = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Serve "who drives it now" and "what does she drive now": … AND ends_at IS NULL.
+    // Serve "who drives it now" and "what do they drive now": … AND ends_at IS NULL.
     uniqueIndex('idx_assignments_open_vehicle').on(table.vehicleId).where(sql`${table.endsAt} IS NULL`),
     uniqueIndex('idx_assignments_open_driver').on(table.driverId).where(sql`${table.endsAt} IS NULL`),
     // Serve the history of a vehicle and of a driver, and the cascades.

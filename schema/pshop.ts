@@ -165,7 +165,7 @@ export const deliveriesRelations = relations(deliveries, ({ one }) => ({
 }));
 
 export const erasure: readonly ErasureRule[] = [
-  // Of a customer: where she lives. Before orders, which would not name her any more.
+  // Where a customer lives. Before orders, which would not name the customer any more.
   anonymiseRows(deliveries, deliveries.orderId, {
     through: { key: orders.id, person: orders.userId },
     because: 'part of an order, which accounting keeps, and the work of a courier',

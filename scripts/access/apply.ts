@@ -35,7 +35,7 @@ export interface Applied {
 
 /**
  * Applies the matrix to one database. A second call changes nothing, except that who may not read
- * pg_authid sets the passwords of `passwordOf` again: he cannot see that they are set.
+ * pg_authid sets the passwords of `passwordOf` again: it cannot see that they are set.
  * @throws AccessError naming the statement that failed: nothing was changed.
  */
 export async function applyAccess(

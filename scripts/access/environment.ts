@@ -18,7 +18,7 @@ export const applyMatrix = (pool: Pool, key: DatabaseKey, options: ApplyOptions 
 
 /**
  * After migrations: what they made gets its owner and its grants. Nobody outside of the matrix loses what a
- * person gave him; that is for "access apply", which says so.
+ * person gave it; that is for "access apply", which says so.
  */
 export function applyToNewObjects(pool: Pool, key: DatabaseKey): Promise<Applied> {
   const matrix = matrixOf(key);

@@ -127,7 +127,7 @@ export function compareGrants(
     JSON.stringify([defaultPrivilegesOf, inSchema, target, column, grantee, privilege]);
   const wantedKeys = new Set(wanted.map(key));
   const foundKeys = new Set(found.map(key));
-  // An owner that is about to own a thing needs no grant on it, and a revoke would hit his own rights.
+  // An owner that is about to own a thing needs no grant on it, and a revoke would hit its own rights.
   const extra = found.filter((live) => !wantedKeys.has(key(live)) && live.grantee !== owner);
   const passedOn = found.filter((live) => live.grantable && wantedKeys.has(key(live)));
   const missing = wanted.filter((rule) => !foundKeys.has(key(rule)));

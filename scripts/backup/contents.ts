@@ -123,7 +123,7 @@ async function readChunked(db: Transaction): Promise<Table[]> {
 
 async function readTable(db: Transaction, { schema, name, chunked }: Table): Promise<TableContents> {
   const relation = `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
-  // Not ::text, which would run the owner's CAST of a type of his own; the text is the same.
+  // Not ::text, which would run the owner's CAST of a type of its own; the text is the same.
   const columns = await db.query<{ value: string }>(
     `SELECT CASE WHEN atttypid = ANY ($2::regtype[]) THEN format('t.%I', attname)
        ELSE format('CASE WHEN num_nulls(t.%1$I) = 0 THEN concat(t.%1$I) END', attname) END AS value

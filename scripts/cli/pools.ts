@@ -13,7 +13,7 @@ type Settings = Readonly<Record<string, string>>;
 
 /**
  * For sessions whose statements cannot run in a transaction of `withCatalogPath`: the owner of a database may
- * give its sessions a search_path on which his own functions come first.
+ * give its sessions a search_path on which its own functions come first.
  */
 export const catalogOnly: Settings = { search_path: 'pg_catalog, pg_temp' };
 

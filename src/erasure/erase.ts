@@ -57,7 +57,7 @@ const maxLockTimeoutMs = 2 ** 31 - 1;
 
 /**
  * Carries out the rules that each schema file has in `erasure`. First the person is deactivated and
- * her tokens revoked, so that nothing new is written; her row in atriz_core goes last, and so marks an
+ * their tokens revoked, so that nothing new is written; their row in atriz_core goes last, and so marks an
  * erasure that was interrupted. Services get `graceMs` to notice before anything is deleted. Every step may be repeated: run it again after a crash, and it
  * finishes; run it once more, and it reports no rows. Works by id when the row in core is gone already.
  * @param pools one of each database; their roles may change the tables, and own the aggregate.

@@ -155,7 +155,7 @@ test('a limit that does not divide the window still allows all of its failures',
   expect(counted.filter((one) => 'attempt' in one)).toHaveLength(7);
 });
 
-test('a password that was reset by mail frees its owner, from strangers’ guesses and her own', async () => {
+test('a password that was reset by mail frees its owner, from strangers’ guesses and their own', async () => {
   const user = await addUser(db);
   const [home, stranger] = ['198.51.100.7', '203.0.113.7'];
   expect(await outcome(user.email, home, password)).toBe('in');
@@ -166,7 +166,7 @@ test('a password that was reset by mail frees its owner, from strangers’ guess
   await resetPassword(db, (await addToken(db, user)).token, password, { cost });
   expect(await outcome(user.email, undefined, password)).toBe('in');
   expect(await outcome(user.email, home, password)).toBe('in');
-  // Still known: strangers cannot lock her out at home again.
+  // Still known: strangers cannot lock them out at home again.
   for (let failure = 0; failure < 4; failure += 1) await outcome(user.email);
   expect(await outcome(user.email, home, password)).toBe('in');
 });

@@ -140,7 +140,7 @@ test('a REVOKE that only warned counts as refused: apply exits 3', async () => {
   const stranger = `${server.prefix}stranger`;
   await maintain('pshop', `CREATE ROLE "${stranger}"`);
   const pshop = server.superuser('pshop');
-  // Granted by the superuser in his own name, on a thing that is his: the owner of the database may not take it back.
+  // Granted by the superuser on an object of the superuser: the owner of the database may not take it back.
   await pshop.query(
     `CREATE TABLE public.foreign_thing (); GRANT SELECT ON public.foreign_thing TO "${stranger}"`,
   );

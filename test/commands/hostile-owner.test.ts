@@ -1,4 +1,4 @@
-// The owner of a database who puts his own functions before PostgreSQL's: a superuser's commands run none of them.
+// The owner of a database puts functions before PostgreSQL's: the commands of a superuser run none of them.
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createDatabasePool, type Pool } from '../../src/index.ts';
 import { temporaryFolder } from '../support/backups.ts';

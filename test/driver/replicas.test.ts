@@ -1,4 +1,4 @@
-// Reads on replicas: what goes there, what does not, and that nobody reads what he has overwritten.
+// Reads on replicas: what goes there, what does not, and that nobody reads what they have overwritten.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sql } from 'drizzle-orm';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';

@@ -39,7 +39,7 @@ describeWith(['timescaledb'], 'erasing a person', () => {
   const cli = (...args: string[]) =>
     runCli(args, Object.fromEntries(databaseKeys.map((key) => [definitionOf(key).urlVariable, urls[key]])));
 
-  test('leaves what others need, without her, and takes nothing from others', async () => {
+  test('leaves what others need, without them, and takes nothing from others', async () => {
     const { person, userId } = someone();
     const planned = await eraseUser(pools, userId, { dryRun: true });
     expect(await requireUser(pools.core, userId)).toBe(userId);
@@ -159,7 +159,7 @@ describeWith(['timescaledb'], 'erasing a person', () => {
     await eraseUser(pools, userId, none);
   });
 
-  test('locks her out first, and erases what services wrote before they noticed', async () => {
+  test('locks the person out first, and erases what services wrote before they noticed', async () => {
     const { person, userId } = someone();
     const seen: string[] = [];
     let late: Promise<unknown> = Promise.resolve();
@@ -172,7 +172,7 @@ describeWith(['timescaledb'], 'erasing a person', () => {
           pools.atriz.query("INSERT INTO user_preferences (user_id, key, value) VALUES ($1, 'late', '1')", [
             userId,
           ]),
-          // Hangs on her order only: nothing leads to it once the order is anonymous.
+          // Hangs on the person's order only: nothing leads to it once the order is anonymous.
           pools.pshop
             .query(
               "INSERT INTO deliveries (order_id, address) SELECT id, 'late street' FROM orders WHERE user_id = $1",

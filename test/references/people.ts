@@ -22,7 +22,7 @@ const suffix = (person: number) => String(person).padStart(12, '0');
 /** The user id of a person. */
 export const userIdOf = (person: number) => `0e000000-0000-4000-8000-${suffix(person)}`;
 
-/** Deals with everybody else: sells, buys, drives and carries. Nobody erases her. */
+/** Deals with everybody else: sells, buys, drives and carries. Nobody erases them. */
 export const bystander = 0;
 
 /** `n` is a person; `id(kind)` an id of hers; `other(kind)` the same of the bystander. */
@@ -104,7 +104,7 @@ export const refresh = (tracking: Pool) =>
     "CALL refresh_continuous_aggregate('location_hourly', now() - interval '20 days', now() - interval '1 hour')",
   );
 
-/** Every row that belongs, or once belonged, to a person, without times and with her number taken out. */
+/** Every row that belongs, or once belonged, to a person, without times and with their number taken out. */
 export async function rowsLeft(pools: Partial<Pools>, person: number): Promise<string[]> {
   const left: string[] = [];
   for (const key of databaseKeys) {

@@ -139,7 +139,7 @@ describe('importLocations', () => {
     expect(found.map((row) => Object.values(row))).toEqual(rows);
   });
 
-  test('takes points of any age and says how many will be dropped; the future is no age', async () => {
+  test('takes points of any age and says how many will be dropped; the future is not an age', async () => {
     const times = [0, 29, 31, 400, -1].map((days) => new Date(Date.now() - days * day));
     const rejects: string[] = [];
     const result = await importLocations(

@@ -43,7 +43,7 @@ async function parseBytes(bytes: Uint8Array, size: number) {
 const reasons = (parsed: ParsedLocation[]) =>
   parsed.map((each) => ('reason' in each ? `${each.position}: ${each.reason}` : each.position));
 
-describe('what is no UTF-8', () => {
+describe('what is not UTF-8', () => {
   const time = '2026-01-02T03:04:05Z';
   const good = Buffer.from(`${time},1,2,"{""town"":""Córdoba 🚗""}"\n`);
   const latin1 = Buffer.from(`${time},1,2,"{""town"":""Córdoba""}"`, 'latin1');
@@ -66,7 +66,7 @@ describe('what is no UTF-8', () => {
     expect(parsed[1]).toMatchObject({ bytes: Uint8Array.from(latin1) });
   });
 
-  test('is no header either', async () => {
+  test('is not a header either', async () => {
     await expect(parseBytes(Buffer.from('time,\xe9\n', 'latin1'), 100)).rejects.toThrow(
       'The header is not UTF-8',
     );
