@@ -149,6 +149,7 @@ export class Lane {
       const ended = this.#end;
       if (ended) return this.#reject(batch, ended.reason);
       if ('isStored' in outcome) {
+        this.#batches.confirmSkip(place);
         if (batch.length === 1) return this.#reject(batch, stop?.error);
         const half = Math.ceil(batch.length / 2);
         await this.#deliver(batch.slice(0, half));

@@ -66,8 +66,9 @@ export class NumberedBatches {
 
   /**
    * Takes the number of a batch away from its attempts, so that it may be given up, or written in parts: one
-   * that arrives later than this stores nothing. The number moves by two, which no batch does.
-   * @returns whether an attempt has stored the batch.
+   * that arrives later than this stores nothing. The number moves by two, which no batch does, and never back: this
+   * may arrive late itself, when later batches are stored.
+   * @returns whether an attempt has stored the batch; if not, `confirmSkip` follows.
    */
   async skip({ row, number }: Place): Promise<boolean> {
     if (!this.#isUnsettled) return false;
@@ -75,13 +76,16 @@ export class NumberedBatches {
     const { rows } = await this.#db.query<{ isStored: boolean }>(
       `${markOf(row)} INSERT INTO location_writers AS writer (id, last_batch) VALUES ($1::uuid, $2::bigint + 1)
        ON CONFLICT (id) DO UPDATE SET last_batch =
-         CASE writer.last_batch WHEN $2::bigint THEN writer.last_batch ELSE excluded.last_batch END
+         CASE WHEN writer.last_batch < $2::bigint THEN excluded.last_batch ELSE writer.last_batch END
        RETURNING last_batch = $2::bigint AS "isStored"`,
       [row.id, number],
     );
-    if (rows[0]?.isStored) return true;
-    this.confirm({ row, number: number + 1 });
-    return false;
+    return rows[0]?.isStored ?? false;
+  }
+
+  /** The batch is not stored and never will be: its number is left out. */
+  confirmSkip({ row, number }: Place): void {
+    if (this.#isUnsettled) this.confirm({ row, number: number + 1 });
   }
 
   /** Takes its row back. One that stays behind harms nobody. */

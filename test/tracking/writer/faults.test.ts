@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Pool } from '../../../src/pool.ts';
 import { createLocationWriter } from '../../../src/tracking/index.ts';
+import { NumberedBatches } from '../../../src/tracking/writer/numbered-batches.ts';
 import { withTransaction } from '../../../src/transaction.ts';
 import { failure } from '../../support/failure.ts';
 import { plainTracking } from '../../support/tracking.ts';
@@ -51,6 +52,24 @@ describe('a writer', () => {
       await writer.close();
     },
   );
+
+  test('takes a number away once: what arrives late does not give it back', async () => {
+    const batches = new NumberedBatches(db);
+    const givenUp = batches.next();
+    batches.loseAnswer();
+    expect(await batches.skip(givenUp)).toBe(false);
+    batches.confirmSkip(givenUp);
+    const place = batches.next();
+    const locations = track(500);
+    await batches.write(locations, place);
+    // Its answer is lost, and the network delivers the first request a second time.
+    batches.loseAnswer();
+    expect(await batches.skip(givenUp)).toBe(false);
+    await batches.write(locations, place);
+    expect(await stored()).toEqual(locations.map((_, n) => n));
+    batches.confirm(place);
+    expect(batches.next().number).toBe(place.number + 1);
+  });
 
   test('acknowledges nothing in the place of a batch that it gave up', async () => {
     await db.query(
