@@ -10,9 +10,9 @@ import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
-import { runProgram } from '../backup/client-program.ts';
-import { libpqEnvironment } from '../backup/libpq-environment.ts';
-import { installedPrograms, requirePgDump } from '../backup/programs.ts';
+import { libpqEnvironment } from '../backup/client/environment.ts';
+import { runClientProgram } from '../backup/client/run.ts';
+import { installedPrograms, requirePgDump } from '../backup/client/versions.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
 import { type Scratch, withScratchDatabases } from './scratch.ts';
 import { median, timed } from './timing.ts';
@@ -89,9 +89,13 @@ async function bare(scratch: readonly Scratch[], folder: string): Promise<void> 
   const [{ url } = { url: '' }] = scratch;
   const programs = requirePgDump(await installedPrograms(), await serverOf(url));
   for (const { key, url } of scratch) {
-    await runProgram(join(programs.folder, 'pg_dump'), ['-Fc', `--file=${join(folder, `${key}.dump`)}`], {
-      environment: libpqEnvironment(parseDatabaseUrl(url, key)),
-    });
+    await runClientProgram(
+      join(programs.folder, 'pg_dump'),
+      ['-Fc', `--file=${join(folder, `${key}.dump`)}`],
+      {
+        environment: libpqEnvironment(parseDatabaseUrl(url, key)),
+      },
+    );
   }
 }
 

@@ -4,7 +4,7 @@ import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
-import { backupBefore } from '../backup/before-deploy.ts';
+import { backupBefore } from '../backup/create/before-deploy.ts';
 import { plural, printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import type { Finding } from '../doctor/finding.ts';

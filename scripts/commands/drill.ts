@@ -4,17 +4,17 @@ import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
-import { findBackup, readCatalogLines } from '../backup/backups.ts';
-import { openMaintenance } from '../backup/beside.ts';
-import { compareContents, compareProperties, differs } from '../backup/compare.ts';
-import { directUrl } from '../backup/dump.ts';
+import { installedPrograms } from '../backup/client/versions.ts';
+import { dumpAll } from '../backup/create/backup.ts';
+import { directUrl } from '../backup/create/dump.ts';
+import { startRun } from '../backup/create/run-folder.ts';
 import { BackupError } from '../backup/errors.ts';
-import { checkFit } from '../backup/fit.ts';
-import { dumpAll } from '../backup/make-backup.ts';
-import { type DatabaseBackup, isKnown, rowsOf } from '../backup/manifest.ts';
-import { installedPrograms } from '../backup/programs.ts';
-import { type Restored, restoreBeside } from '../backup/restore-beside.ts';
-import { startRun } from '../backup/run-folder.ts';
+import { findBackup, readCatalogLines } from '../backup/library/backups.ts';
+import { type DatabaseBackup, isKnown, rowsOf } from '../backup/library/manifest.ts';
+import { compareContents, compareProperties, differs } from '../backup/restore/compare.ts';
+import { openMaintenance } from '../backup/restore/new-database.ts';
+import { requireRestorable } from '../backup/restore/requirements.ts';
+import { type Restored, restoreDatabase } from '../backup/restore/restore.ts';
 import { formatBytes, formatCount, printJson, printTable } from '../cli/output.ts';
 import { type Progress, showProgress } from '../cli/progress.ts';
 import { interruptible } from '../cli/signals.ts';
@@ -133,9 +133,9 @@ async function drillOne(
   const maintenance = openMaintenance(key);
   try {
     const options = { withRoles: true, installed: await installedPrograms(), ...running };
-    const programs = await checkFit(folder, backup, maintenance, options);
+    const programs = await requireRestorable(folder, backup, maintenance, options);
     const warnings: string[] = [];
-    const restored = await restoreBeside(
+    const restored = await restoreDatabase(
       key,
       backup,
       { maintenance, name: databaseName(key) },

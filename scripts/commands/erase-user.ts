@@ -6,7 +6,7 @@ import { type ErasureProgress, type ErasureReport, eraseUser } from '../../src/e
 import { UserReferenceError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
-import { readKeptDatabases } from '../backup/beside.ts';
+import { readKeptDatabases } from '../backup/restore/new-database.ts';
 import { wholeNumber } from '../cli/arguments.ts';
 import { confirmDestruction, formatCount, plural, printJson, printTable } from '../cli/output.ts';
 import { withPools } from '../cli/pools.ts';

@@ -8,17 +8,17 @@ import { ConfigurationError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
-import { type Backup, findBackup } from '../backup/backups.ts';
-import { keptName, openMaintenance } from '../backup/beside.ts';
-import { compareContents } from '../backup/compare.ts';
-import { directUrl } from '../backup/dump.ts';
+import { type ClientPrograms, installedPrograms } from '../backup/client/versions.ts';
+import { directUrl } from '../backup/create/dump.ts';
 import { BackupError } from '../backup/errors.ts';
-import { inSession, startJobs } from '../backup/fill.ts';
-import { checkFit } from '../backup/fit.ts';
-import { type DatabaseBackup, rowsOf } from '../backup/manifest.ts';
-import { type ClientPrograms, installedPrograms } from '../backup/programs.ts';
-import { type Restored, restoreBeside } from '../backup/restore-beside.ts';
-import { refuseSessions, swapDatabases } from '../backup/swap.ts';
+import { type Backup, findBackup } from '../backup/library/backups.ts';
+import { type DatabaseBackup, rowsOf } from '../backup/library/manifest.ts';
+import { compareContents } from '../backup/restore/compare.ts';
+import { keptName, openMaintenance } from '../backup/restore/new-database.ts';
+import { inSession, startJobs } from '../backup/restore/pg-restore.ts';
+import { requireRestorable } from '../backup/restore/requirements.ts';
+import { type Restored, restoreDatabase } from '../backup/restore/restore.ts';
+import { refuseSessions, swapDatabases } from '../backup/restore/swap.ts';
 import { wholeNumber } from '../cli/arguments.ts';
 import { confirmDestruction, plural, printJson } from '../cli/output.ts';
 import { type Progress, showProgress } from '../cli/progress.ts';
@@ -139,7 +139,11 @@ async function prepare(
     const maintenance = openMaintenance(key);
     pools.push(maintenance);
     const { signal } = new AbortController();
-    const programs = await checkFit(folder, backup, maintenance, { installed, withRoles: roles, signal });
+    const programs = await requireRestorable(folder, backup, maintenance, {
+      installed,
+      withRoles: roles,
+      signal,
+    });
     const name = into ?? databaseName(key);
     const { rowCount } = await maintenance.query('SELECT 1 FROM pg_database WHERE datname = $1', [name]);
     const exists = rowCount > 0;
@@ -162,7 +166,7 @@ async function restoreAll(folder: string, targets: readonly Target[], options: R
   const outcomes: Outcome[] = [];
   try {
     for (const target of targets) {
-      const restored = await restoreBeside(target.key, target.backup, target, {
+      const restored = await restoreDatabase(target.key, target.backup, target, {
         folder,
         programs: target.programs,
         withRoles: options.roles,

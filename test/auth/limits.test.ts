@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { parseAddress } from '../../src/auth/arguments.ts';
 import { authenticate, changePassword, resetPassword } from '../../src/auth/index.ts';
 import { countAttempt, forgiveAttempt, parseLimits } from '../../src/auth/login-attempts.ts';
-import { eraseRows } from '../../src/erasure/erase-rows.ts';
+import { eraseRows } from '../../src/erasure/erase.ts';
 import { nameOf } from '../../src/references/schema.ts';
 import { testPool } from '../support/database.ts';
 import { addToken, addUser, cost, password } from './support.ts';

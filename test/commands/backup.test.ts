@@ -2,7 +2,7 @@
 import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { findBackup } from '../../scripts/backup/backups.ts';
+import { findBackup } from '../../scripts/backup/library/backups.ts';
 import { selectForBackup } from '../../scripts/commands/backup.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
 import { createDatabasePool } from '../../src/pool.ts';

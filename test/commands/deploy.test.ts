@@ -2,8 +2,8 @@
 import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
-import { listBackups } from '../../scripts/backup/backups.ts';
-import { backupBefore } from '../../scripts/backup/before-deploy.ts';
+import { backupBefore } from '../../scripts/backup/create/before-deploy.ts';
+import { listBackups } from '../../scripts/backup/library/backups.ts';
 import type { Pool } from '../../src/pool.ts';
 import { temporaryFolder } from '../support/backups.ts';
 import { runCli } from '../support/cli.ts';
@@ -56,8 +56,8 @@ describe('a deployment', () => {
   /** A backup that does what the test says. */
   const backup = (body: string) =>
     writeFileSync(
-      join(project.root, 'dist', 'scripts', 'backup', 'before-deploy.js'),
-      `import { AtrizDatabaseError } from '../../src/errors.js';
+      join(project.root, 'dist', 'scripts', 'backup', 'create', 'before-deploy.js'),
+      `import { AtrizDatabaseError } from '../../../src/errors.js';
        export const backupBefore = async (keys) => { ${body} };`,
     );
   const run = (...args: string[]) =>

@@ -1,6 +1,6 @@
 // Drift of every kind: found once, named, and its mend applied, or the way into a migration shown.
 import { afterAll, expect, test, vi } from 'vitest';
-import { mendDrift } from '../../scripts/doctor/drift-mend.ts';
+import { mendDrift } from '../../scripts/doctor/drift.ts';
 import { testWith, uniqueRolePrefix } from '../support/database.ts';
 import { applyMends, examine, patient, takeOver } from '../support/doctor.ts';
 

@@ -2,10 +2,10 @@
 import { cpSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, beforeEach, expect, test } from 'vitest';
-import { findBackup } from '../../scripts/backup/backups.ts';
+import { installedPrograms } from '../../scripts/backup/client/versions.ts';
 import { BackupError } from '../../scripts/backup/errors.ts';
-import { checkFit } from '../../scripts/backup/fit.ts';
-import { installedPrograms } from '../../scripts/backup/programs.ts';
+import { findBackup } from '../../scripts/backup/library/backups.ts';
+import { requireRestorable } from '../../scripts/backup/restore/requirements.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { databasesBeside, readManifest, temporaryFolder, writeManifest } from '../support/backups.ts';
 import { environmentFor, runCli } from '../support/cli.ts';
@@ -106,7 +106,7 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
     const { signal } = new AbortController();
     const { manifest } = await findBackup(folder, folder, []);
     for (const database of manifest.databases) {
-      await checkFit(folder, database, maintenance, {
+      await requireRestorable(folder, database, maintenance, {
         installed: await installedPrograms(),
         withRoles: true,
         signal,

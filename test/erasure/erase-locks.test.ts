@@ -1,7 +1,7 @@
 // What others do to a person's rows while they are being erased: children that come late, locks that do not go.
 import { randomUUID } from 'node:crypto';
 import { beforeAll, expect, test } from 'vitest';
-import { eraseRows } from '../../src/erasure/erase-rows.ts';
+import { eraseRows } from '../../src/erasure/erase.ts';
 import { AtrizDatabaseError, type Pool, withTransaction } from '../../src/index.ts';
 import { eraseUser } from '../../src/references/index.ts';
 import { addPeople, openPools, userIdOf } from '../references/people.ts';

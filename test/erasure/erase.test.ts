@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { beforeAll, expect, test } from 'vitest';
 import { erasedUserId } from '../../schema/erasure.ts';
-import { keptName } from '../../scripts/backup/beside.ts';
+import { keptName } from '../../scripts/backup/restore/new-database.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { ConnectionError, createDatabasePool, ValidationError } from '../../src/index.ts';
 import { NotMigratedError } from '../../src/migrations/index.ts';

@@ -11,8 +11,8 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Manifest } from '../../scripts/backup/manifest.ts';
-import { choosePgDump, installedPrograms } from '../../scripts/backup/programs.ts';
+import { choosePgDump, installedPrograms } from '../../scripts/backup/client/versions.ts';
+import type { Manifest } from '../../scripts/backup/library/manifest.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { afterFile } from './after-file.ts';

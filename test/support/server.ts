@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { appendFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { GenericContainer, getContainerRuntimeClient, Wait } from 'testcontainers';
-import { choosePgDump, installedPrograms } from '../../scripts/backup/programs.ts';
+import { choosePgDump, installedPrograms } from '../../scripts/backup/client/versions.ts';
 import { startCluster } from '../../scripts/embedded/cluster.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { withDatabase } from '../../src/driver/database-url.ts';

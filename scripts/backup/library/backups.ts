@@ -4,9 +4,10 @@ import { createReadStream } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { selectDatabases } from '../../src/config.ts';
-import { definitionOf } from '../../src/databases.ts';
-import { BackupError } from './errors.ts';
+import { selectDatabases } from '../../../src/config.ts';
+import { definitionOf } from '../../../src/databases.ts';
+import { isIncomplete } from '../create/run-folder.ts';
+import { BackupError } from '../errors.ts';
 import {
   type BackupFile,
   type DatabaseBackup,
@@ -14,7 +15,6 @@ import {
   manifestName,
   parseManifest,
 } from './manifest.ts';
-import { isIncomplete } from './run-folder.ts';
 
 export interface Backup {
   readonly folder: string;

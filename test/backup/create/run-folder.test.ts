@@ -3,8 +3,8 @@ import { existsSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from '
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { startRun } from '../../scripts/backup/run-folder.ts';
-import { everythingIn, temporaryFolder } from '../support/backups.ts';
+import { startRun } from '../../../scripts/backup/create/run-folder.ts';
+import { everythingIn, temporaryFolder } from '../../support/backups.ts';
 
 const manifest = {
   format: 'atriz-backup-1',

@@ -1,9 +1,9 @@
 // What differs between a backup and what was restored from it. Pure.
 import { isDeepStrictEqual } from 'node:util';
-import { plural } from '../cli/output.ts';
-import type { Contents } from './contents.ts';
-import type { DatabaseBackup } from './manifest.ts';
-import type { DatabaseProperties } from './properties.ts';
+import { plural } from '../../cli/output.ts';
+import type { Contents } from '../contents.ts';
+import type { DatabaseBackup } from '../library/manifest.ts';
+import type { DatabaseProperties } from '../properties.ts';
 
 type Comparable = Pick<Contents, 'migrations' | 'tables' | 'chunks' | 'extensions'>;
 

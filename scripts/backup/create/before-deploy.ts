@@ -1,11 +1,11 @@
 // The backup that a deployment makes before it migrates.
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
-import { showProgress } from '../cli/progress.ts';
-import { interruptible } from '../cli/signals.ts';
-import { defaultFolder } from '../commands/backup.ts';
-import { makeBackup } from './make-backup.ts';
+import { type DatabaseKey, definitionOf } from '../../../src/databases.ts';
+import { showProgress } from '../../cli/progress.ts';
+import { interruptible } from '../../cli/signals.ts';
+import { defaultFolder } from '../../commands/backup.ts';
+import { makeBackup } from './backup.ts';
 
 /** Backs the critical ones of these databases up, whole or not at all, and says in a sentence where to. */
 export async function backupBefore(keys: readonly DatabaseKey[]): Promise<string> {

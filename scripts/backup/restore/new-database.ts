@@ -1,18 +1,18 @@
 // A new database beside the real one, into which a backup is restored. What a killed restore left is dropped.
 import { randomBytes } from 'node:crypto';
-import { databaseUrl } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
-import { withDatabase } from '../../src/driver/database-url.ts';
-import { sqlState } from '../../src/errors.ts';
-import { createDatabasePool, type Database, type Pool } from '../../src/pool.ts';
-import { quoteIdentifier } from '../../src/sql/identifiers.ts';
-import { catalogOnly, withSettings } from '../cli/pools.ts';
-import { createStatement, type DatabaseProperties, quoteLiteral } from './properties.ts';
+import { databaseUrl } from '../../../src/config.ts';
+import type { DatabaseKey } from '../../../src/databases.ts';
+import { withDatabase } from '../../../src/driver/database-url.ts';
+import { sqlState } from '../../../src/errors.ts';
+import { createDatabasePool, type Database, type Pool } from '../../../src/pool.ts';
+import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
+import { catalogOnly, withSettings } from '../../cli/pools.ts';
+import { createStatement, type DatabaseProperties, quoteLiteral } from '../properties.ts';
 
 /** A setting that it has until it takes the real one's place. */
-export const unfinishedMark = 'atriz.unfinished_restore';
+export const unfinishedRestore = 'atriz.unfinished_restore';
 
-export interface Beside {
+export interface NewDatabase {
   readonly name: string;
   readonly url: string;
   /** Drops it and ends its sessions. */
@@ -34,15 +34,15 @@ export function openMaintenance(key: DatabaseKey): Pool {
  * Creates `<name>_restore_<random>`. `maintenance` holds a lock on its name from before it exists, by
  * which others know that it is alive.
  */
-export async function createBeside(
+export async function createNewDatabase(
   key: DatabaseKey,
   maintenance: Pool,
   name: string,
   properties: DatabaseProperties,
   onWarning: (text: string) => void,
-): Promise<Beside> {
+): Promise<NewDatabase> {
   await dropLeftovers(maintenance, name);
-  const beside = fitName(name, `_restore_${randomBytes(4).toString('hex')}`);
+  const beside = shortenName(name, `_restore_${randomBytes(4).toString('hex')}`);
   await maintenance.query('SELECT pg_advisory_lock(hashtextextended($1, 0))', [lockName(beside)]);
   try {
     await maintenance.query(createStatement(beside, properties));
@@ -56,7 +56,7 @@ export async function createBeside(
       `The server does not know the locale of the backup, ${properties.locale ?? properties.collate}: its own is used, and texts may sort differently.`,
     );
   }
-  await maintenance.query(`ALTER DATABASE ${quoteIdentifier(beside)} SET ${unfinishedMark} TO 'yes'`);
+  await maintenance.query(`ALTER DATABASE ${quoteIdentifier(beside)} SET ${unfinishedRestore} TO 'yes'`);
   return {
     name: beside,
     url: withDatabase(databaseUrl(key).url, beside),
@@ -67,7 +67,7 @@ export async function createBeside(
 }
 
 /** A name with its end, cut in the middle where PostgreSQL's 63 bytes would cut the end. */
-export function fitName(name: string, suffix: string): string {
+export function shortenName(name: string, suffix: string): string {
   let head = name;
   while (Buffer.byteLength(head + suffix) > 63) head = [...head].slice(0, -1).join('');
   return head + suffix;
@@ -75,7 +75,7 @@ export function fitName(name: string, suffix: string): string {
 
 /** What a database is called that a restore has replaced and kept. */
 export const keptName = (name: string, moment: Date): string =>
-  fitName(name, `_before_${moment.toISOString().replace(/[-:]|\.\d+Z/g, '')}`);
+  shortenName(name, `_before_${moment.toISOString().replace(/[-:]|\.\d+Z/g, '')}`);
 
 /** Databases that restores of this one have kept, or left when they were killed, by name. */
 export async function readKeptDatabases(db: Database, name: string): Promise<string[]> {
@@ -85,8 +85,8 @@ export async function readKeptDatabases(db: Database, name: string): Promise<str
        OR (pg_catalog.starts_with(datname, $2) AND datname OPERATOR(pg_catalog.~) '_restore_[0-9a-f]{8}$')
      ORDER BY datname`,
     [
-      fitName(name, '_before_00000000T000000').slice(0, -'00000000T000000'.length),
-      fitName(name, '_restore_00000000').slice(0, -8),
+      shortenName(name, '_before_00000000T000000').slice(0, -'00000000T000000'.length),
+      shortenName(name, '_restore_00000000').slice(0, -8),
     ],
   );
   return rows.map((row) => row.name);
@@ -95,11 +95,11 @@ export async function readKeptDatabases(db: Database, name: string): Promise<str
 const lockName = (name: string) => `atriz-db restore ${name}`;
 
 async function dropLeftovers(maintenance: Pool, name: string): Promise<void> {
-  const head = fitName(name, '_restore_00000000').slice(0, -8);
+  const head = shortenName(name, '_restore_00000000').slice(0, -8);
   const { rows } = await maintenance.query<{ name: string }>(
     `SELECT datname AS name FROM pg_database d JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
      WHERE starts_with(datname, $1) AND datname ~ '_restore_[0-9a-f]{8}$' AND $2 = ANY (s.setconfig)`,
-    [head, `${unfinishedMark}=yes`],
+    [head, `${unfinishedRestore}=yes`],
   );
   for (const { name } of rows) {
     const { rows } = await maintenance.query<{ locked: boolean }>(

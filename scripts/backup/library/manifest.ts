@@ -1,7 +1,7 @@
 // manifest.json of a backup: what it holds, and by which it is checked.
 import * as v from 'valibot';
-import { isDatabaseKey } from '../../src/databases.ts';
-import { BackupError } from './errors.ts';
+import { isDatabaseKey } from '../../../src/databases.ts';
+import { BackupError } from '../errors.ts';
 
 export const manifestName = 'manifest.json';
 

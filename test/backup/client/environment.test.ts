@@ -1,7 +1,7 @@
 // From a URL to the environment of pg_dump: what the URL says, and nothing of another server.
 import { expect, test } from 'vitest';
-import { libpqEnvironment } from '../../scripts/backup/libpq-environment.ts';
-import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
+import { libpqEnvironment } from '../../../scripts/backup/client/environment.ts';
+import { parseDatabaseUrl } from '../../../src/driver/database-url.ts';
 
 const environment = (url: string) => libpqEnvironment(parseDatabaseUrl(url, 'URL'));
 

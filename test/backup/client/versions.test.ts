@@ -5,7 +5,7 @@ import {
   choosePgDump,
   choosePgRestore,
   requirePgDump,
-} from '../../scripts/backup/programs.ts';
+} from '../../../scripts/backup/client/versions.ts';
 
 const installed = (...versions: string[]): ClientPrograms[] =>
   versions.map((version) => ({ folder: `/pg/${version}`, version, major: Number.parseInt(version, 10) }));

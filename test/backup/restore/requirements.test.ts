@@ -1,6 +1,6 @@
 // Which versions of extensions a backup can be restored on.
 import { expect, test } from 'vitest';
-import { refuseExtensions } from '../../scripts/backup/fit.ts';
+import { refuseExtensions } from '../../../scripts/backup/restore/requirements.ts';
 
 const refuse = (version: string, ...offered: string[]) =>
   refuseExtensions(

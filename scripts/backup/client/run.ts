@@ -2,8 +2,8 @@
 import { spawn } from 'node:child_process';
 import { basename } from 'node:path';
 import { createInterface } from 'node:readline';
-import { childEnvironment, type Environment } from '../../src/config.ts';
-import { BackupError } from './errors.ts';
+import { childEnvironment, type Environment } from '../../../src/config.ts';
+import { BackupError } from '../errors.ts';
 
 export interface ProgramOptions {
   environment?: Environment;
@@ -20,7 +20,7 @@ const linesKept = 12;
  * @returns what it printed.
  * @throws BackupError with the last lines of its stderr; when `signal` aborts, after the program has ended.
  */
-export async function runProgram(
+export async function runClientProgram(
   program: string,
   args: readonly string[],
   { environment = {}, signal, onStart, onLine }: ProgramOptions = {},

@@ -1,13 +1,13 @@
 // Whether a backup can be restored on a server: said before anything is touched.
 import { join } from 'node:path';
-import type { Pool } from '../../src/pool.ts';
-import { checkFiles } from './backups.ts';
-import { runProgram } from './client-program.ts';
-import { BackupError } from './errors.ts';
-import type { DatabaseBackup } from './manifest.ts';
-import { advice, type ClientPrograms, choosePgRestore, list } from './programs.ts';
+import type { Pool } from '../../../src/pool.ts';
+import { runClientProgram } from '../client/run.ts';
+import { type ClientPrograms, choosePgRestore, list, mendOf } from '../client/versions.ts';
+import { BackupError } from '../errors.ts';
+import { checkFiles } from '../library/backups.ts';
+import type { DatabaseBackup } from '../library/manifest.ts';
 
-export interface FitOptions {
+export interface RestorableOptions {
   readonly installed: readonly ClientPrograms[];
   readonly withRoles: boolean;
   readonly signal: AbortSignal;
@@ -19,11 +19,11 @@ export interface FitOptions {
  * @returns the programs to restore with.
  * @throws BackupError saying what does not fit, and what mends it.
  */
-export async function checkFit(
+export async function requireRestorable(
   folder: string,
   backup: DatabaseBackup,
   maintenance: Pool,
-  { installed, withRoles, signal }: FitOptions,
+  { installed, withRoles, signal }: RestorableOptions,
 ): Promise<ClientPrograms> {
   await checkFiles(folder, backup);
   const server = await readTarget(maintenance);
@@ -38,7 +38,7 @@ export async function checkFit(
     const found = installed.length > 0 ? `only ${list(installed)} is here` : 'there is none here';
     throw new BackupError(
       `${backup.key} was dumped by pg_dump ${backup.pgDump.version} and needs a pg_restore of that version for ` +
-        `PostgreSQL ${server.version}, and ${found}: ${advice(backup.pgDump.major)}`,
+        `PostgreSQL ${server.version}, and ${found}: ${mendOf(backup.pgDump.major)}`,
     );
   }
   refuseExtensions(backup, server.extensions);
@@ -100,7 +100,7 @@ async function checkArchive(
   signal: AbortSignal,
 ): Promise<void> {
   const path = join(folder, dump.name);
-  const table = await runProgram(join(programs.folder, 'pg_restore'), ['--list', path], { signal });
+  const table = await runClientProgram(join(programs.folder, 'pg_restore'), ['--list', path], { signal });
   const [, found] = /^;\s+dbname: (.*)$/m.exec(table) ?? [];
   if (found !== database) {
     throw new BackupError(

@@ -1,7 +1,7 @@
 // From a parsed URL to the environment of pg_dump and pg_restore. Their arguments hold no secret.
-import { type Environment, withLibpqVariables } from '../../src/config.ts';
-import type { DatabaseUrl } from '../../src/driver/database-url.ts';
-import { libpqVariables } from '../../src/driver/url-parameters.ts';
+import { type Environment, withLibpqVariables } from '../../../src/config.ts';
+import type { DatabaseUrl } from '../../../src/driver/database-url.ts';
+import { libpqVariables } from '../../../src/driver/url-parameters.ts';
 
 /** Parameters of a URL that libpq reads from the environment as well. Others are the server's: pg_dump sets its own. */
 const variables = { ...libpqVariables, application_name: 'PGAPPNAME', options: 'PGOPTIONS' } as const;

@@ -3,24 +3,24 @@
 import { chmod, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { databaseUrl } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
-import { isProxied } from '../../src/driver/client-options.ts';
-import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
-import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
-import { createDatabasePool } from '../../src/pool.ts';
-import { withCatalogPath } from '../../src/sql/catalog-path.ts';
-import { quoteIdentifier } from '../../src/sql/identifiers.ts';
-import { chunkPatterns } from '../../src/timescale/catalog.ts';
-import type { Transaction } from '../../src/transaction.ts';
-import { formatBytes } from '../cli/output.ts';
-import type { Progress } from '../cli/progress.ts';
-import { runProgram } from './client-program.ts';
-import { type Contents, fixSession, readContents, readServer, readTables, type Table } from './contents.ts';
-import { BackupError } from './errors.ts';
-import { libpqEnvironment } from './libpq-environment.ts';
-import type { DatabaseBackup } from './manifest.ts';
-import { type ClientPrograms, requirePgDump } from './programs.ts';
+import { databaseUrl } from '../../../src/config.ts';
+import type { DatabaseKey } from '../../../src/databases.ts';
+import { isProxied } from '../../../src/driver/client-options.ts';
+import { parseDatabaseUrl } from '../../../src/driver/database-url.ts';
+import { AtrizDatabaseError, ConfigurationError } from '../../../src/errors.ts';
+import { createDatabasePool } from '../../../src/pool.ts';
+import { withCatalogPath } from '../../../src/sql/catalog-path.ts';
+import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
+import { chunkPatterns } from '../../../src/timescale/catalog.ts';
+import type { Transaction } from '../../../src/transaction.ts';
+import { formatBytes } from '../../cli/output.ts';
+import type { Progress } from '../../cli/progress.ts';
+import { libpqEnvironment } from '../client/environment.ts';
+import { runClientProgram } from '../client/run.ts';
+import { type ClientPrograms, requirePgDump } from '../client/versions.ts';
+import { type Contents, fixSession, readContents, readServer, readTables, type Table } from '../contents.ts';
+import { BackupError } from '../errors.ts';
+import type { DatabaseBackup } from '../library/manifest.ts';
 import { type RunFolder, writeDurably } from './run-folder.ts';
 
 export interface DumpOptions {
@@ -181,7 +181,7 @@ async function runPgDump(
     );
   }, 250);
   try {
-    await runProgram(
+    await runClientProgram(
       join(programs.folder, 'pg_dump'),
       ['--format=custom', `--file=${path}`, '--no-password', `--lock-wait-timeout=${lockWaitMs}`, ...args],
       {

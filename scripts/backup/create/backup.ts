@@ -1,13 +1,13 @@
 // One run: dumps several databases at once into one folder, which becomes a backup when all of them are whole.
 
-import type { DatabaseKey } from '../../src/databases.ts';
-import { withCatalogPath } from '../../src/sql/catalog-path.ts';
-import { withPool } from '../cli/pools.ts';
-import { inParallel } from '../cli/signals.ts';
-import { type Backup, describeFile } from './backups.ts';
+import type { DatabaseKey } from '../../../src/databases.ts';
+import { withCatalogPath } from '../../../src/sql/catalog-path.ts';
+import { withPool } from '../../cli/pools.ts';
+import { inParallel } from '../../cli/signals.ts';
+import { installedPrograms } from '../client/versions.ts';
+import { type Backup, describeFile } from '../library/backups.ts';
+import type { DatabaseBackup, Manifest } from '../library/manifest.ts';
 import { type DumpOptions, directUrl, dumpDatabase } from './dump.ts';
-import type { DatabaseBackup, Manifest } from './manifest.ts';
-import { installedPrograms } from './programs.ts';
 import { type RunFolder, startRun } from './run-folder.ts';
 
 export interface BackupOptions extends Omit<DumpOptions, 'installed' | 'holds'> {

@@ -1,14 +1,14 @@
 // Restores one database of a backup beside the real one: whole, or dropped again.
-import type { DatabaseKey } from '../../src/databases.ts';
-import { AtrizDatabaseError } from '../../src/errors.ts';
-import type { Pool } from '../../src/pool.ts';
-import type { Progress } from '../cli/progress.ts';
-import { type Beside, createBeside } from './beside.ts';
-import type { Contents } from './contents.ts';
-import { BackupError } from './errors.ts';
-import { fillDatabase, readRestored } from './fill.ts';
-import type { DatabaseBackup } from './manifest.ts';
-import type { ClientPrograms } from './programs.ts';
+import type { DatabaseKey } from '../../../src/databases.ts';
+import { AtrizDatabaseError } from '../../../src/errors.ts';
+import type { Pool } from '../../../src/pool.ts';
+import type { Progress } from '../../cli/progress.ts';
+import type { ClientPrograms } from '../client/versions.ts';
+import type { Contents } from '../contents.ts';
+import { BackupError } from '../errors.ts';
+import type { DatabaseBackup } from '../library/manifest.ts';
+import { createNewDatabase, type NewDatabase } from './new-database.ts';
+import { fillDatabase, readRestored } from './pg-restore.ts';
 
 export interface RestoreOptions {
   /** Folder of the backup. */
@@ -22,7 +22,7 @@ export interface RestoreOptions {
 }
 
 export interface Restored {
-  readonly beside: Beside;
+  readonly beside: NewDatabase;
   /** What it holds now. */
   readonly contents: Contents;
   readonly restoreSeconds: number;
@@ -33,7 +33,7 @@ export interface Restored {
  * @param name of the real database, which gives the new one its name.
  * @throws BackupError with the words of pg_restore; the new database is dropped then.
  */
-export async function restoreBeside(
+export async function restoreDatabase(
   key: DatabaseKey,
   backup: DatabaseBackup,
   { maintenance, name }: { maintenance: Pool; name: string },
@@ -43,7 +43,7 @@ export async function restoreBeside(
   signal.throwIfAborted();
   progress.stage(key, 'restoring');
   const started = performance.now();
-  const beside = await createBeside(key, maintenance, name, backup.properties, options.onWarning);
+  const beside = await createNewDatabase(key, maintenance, name, backup.properties, options.onWarning);
   try {
     await fillDatabase(beside.url, folder, backup, options);
     const restored = performance.now();

@@ -3,8 +3,8 @@ import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, realpathSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
-import { programFolders } from '../../src/config.ts';
-import { BackupError } from './errors.ts';
+import { programFolders } from '../../../src/config.ts';
+import { BackupError } from '../errors.ts';
 
 /** One installation of PostgreSQL's client programs. */
 export interface ClientPrograms {
@@ -68,11 +68,11 @@ export function requirePgDump(
       ? 'there is no pg_dump'
       : `pg_dump ${list(installed)} is too ${older.length > 0 ? 'old' : 'new'}`;
   throw new BackupError(
-    `${server.database} is on PostgreSQL ${server.version}, and for it ${why}: ${advice(server.major)}`,
+    `${server.database} is on PostgreSQL ${server.version}, and for it ${why}: ${mendOf(server.major)}`,
   );
 }
 
-export const advice = (major: number): string =>
+export const mendOf = (major: number): string =>
   `install the client programs of PostgreSQL ${major} (Debian, Ubuntu: postgresql-client-${major} from apt.postgresql.org; ` +
   `macOS: brew install postgresql@${major}), or set PG_BIN to the folder that holds them.`;
 

@@ -1,8 +1,8 @@
 // What --keep-daily and --keep-weekly let go.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { DatabaseBackup, Manifest } from '../../scripts/backup/manifest.ts';
-import { outdated } from '../../scripts/backup/retention.ts';
+import type { DatabaseBackup, Manifest } from '../../../scripts/backup/library/manifest.ts';
+import { outdated } from '../../../scripts/backup/library/retention.ts';
 
 const backup = (startedAt: string, keys: readonly string[] = ['core'], holds = 'everything') => ({
   manifest: {

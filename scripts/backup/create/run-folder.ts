@@ -5,9 +5,9 @@ import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, writeFile } fr
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import * as v from 'valibot';
-import { isAlive } from '../../src/config.ts';
-import { startMark } from '../embedded/processes.ts';
-import { type Manifest, manifestName } from './manifest.ts';
+import { isAlive } from '../../../src/config.ts';
+import { startMark } from '../../embedded/processes.ts';
+import { type Manifest, manifestName } from '../library/manifest.ts';
 
 const prefix = '.incomplete-';
 const removedPrefix = '.removed-';

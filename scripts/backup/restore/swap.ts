@@ -1,11 +1,11 @@
 // Puts the restored database in the place of the old one, in one transaction.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { sqlState } from '../../src/errors.ts';
-import type { Pool } from '../../src/pool.ts';
-import { quoteIdentifier } from '../../src/sql/identifiers.ts';
-import { withTransaction } from '../../src/transaction.ts';
-import { unfinishedMark } from './beside.ts';
-import { BackupError } from './errors.ts';
+import { sqlState } from '../../../src/errors.ts';
+import type { Pool } from '../../../src/pool.ts';
+import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
+import { withTransaction } from '../../../src/transaction.ts';
+import { BackupError } from '../errors.ts';
+import { unfinishedRestore } from './new-database.ts';
 
 export interface SwapOptions {
   /** Ends the sessions of others. */
@@ -49,7 +49,7 @@ export async function swapDatabases(
     if (keptAs !== undefined) {
       await transaction.query(`ALTER DATABASE ${quoteIdentifier(name)} RENAME TO ${quoteIdentifier(keptAs)}`);
     }
-    await transaction.query(`ALTER DATABASE ${quoteIdentifier(beside)} RESET ${unfinishedMark}`);
+    await transaction.query(`ALTER DATABASE ${quoteIdentifier(beside)} RESET ${unfinishedRestore}`);
     await transaction.query(`ALTER DATABASE ${quoteIdentifier(beside)} RENAME TO ${quoteIdentifier(name)}`);
   }).finally(() => {
     swapped = true;

@@ -1,6 +1,6 @@
 // What is read from a disk is checked: the first thing that is wrong with a manifest is named.
 import { expect, test } from 'vitest';
-import { parseManifest } from '../../scripts/backup/manifest.ts';
+import { parseManifest } from '../../../scripts/backup/library/manifest.ts';
 
 test.each([
   ['{', 'it is not JSON'],

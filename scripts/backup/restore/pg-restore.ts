@@ -2,19 +2,19 @@
 
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import type { DatabaseKey } from '../../src/databases.ts';
-import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
-import { createDatabasePool, type Pool } from '../../src/pool.ts';
-import { withCatalogPath } from '../../src/sql/catalog-path.ts';
-import { startWorkers, stopWorkers } from '../../src/timescale/catalog.ts';
-import { withTransaction } from '../../src/transaction.ts';
-import { catalogOnly, withSettings } from '../cli/pools.ts';
-import { runProgram } from './client-program.ts';
-import { type Contents, fixSession, readContents, readTables } from './contents.ts';
-import { libpqEnvironment } from './libpq-environment.ts';
-import type { DatabaseBackup } from './manifest.ts';
-import type { ClientPrograms } from './programs.ts';
-import { applyProperties, quoteLiteral } from './properties.ts';
+import type { DatabaseKey } from '../../../src/databases.ts';
+import { parseDatabaseUrl } from '../../../src/driver/database-url.ts';
+import { createDatabasePool, type Pool } from '../../../src/pool.ts';
+import { withCatalogPath } from '../../../src/sql/catalog-path.ts';
+import { startWorkers, stopWorkers } from '../../../src/timescale/catalog.ts';
+import { withTransaction } from '../../../src/transaction.ts';
+import { catalogOnly, withSettings } from '../../cli/pools.ts';
+import { libpqEnvironment } from '../client/environment.ts';
+import { runClientProgram } from '../client/run.ts';
+import type { ClientPrograms } from '../client/versions.ts';
+import { type Contents, fixSession, readContents, readTables } from '../contents.ts';
+import type { DatabaseBackup } from '../library/manifest.ts';
+import { applyProperties, quoteLiteral } from '../properties.ts';
 
 export interface FillOptions {
   readonly programs: ClientPrograms;
@@ -85,7 +85,7 @@ async function runPgRestore(
   serial: boolean,
 ): Promise<void> {
   const target = parseDatabaseUrl(url, 'the database beside');
-  await runProgram(
+  await runClientProgram(
     join(programs.folder, 'pg_restore'),
     [
       // A conninfo, because a bare name that holds "=" would be read as one.

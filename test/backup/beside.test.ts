@@ -1,8 +1,0 @@
-// Names of databases beside the real one.
-import { expect, test } from 'vitest';
-import { fitName } from '../../scripts/backup/beside.ts';
-
-test('keeps the end of a name that is too long, and whole characters', () => {
-  expect(fitName('atriz_db', '_restore_0a')).toBe('atriz_db_restore_0a');
-  expect(fitName('é'.repeat(40), '_restore_0a')).toBe(`${'é'.repeat(26)}_restore_0a`);
-});
