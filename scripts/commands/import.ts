@@ -260,18 +260,9 @@ function createNew(wanted: string): { path: string; fd: number } {
   }
 }
 
-function report({
-  refreshError,
-  loaded,
-  rejectedCount,
-  rejected,
-  rejectsFile,
-  from,
-  to,
-  olderThanRetention,
-  unendedLine,
-  earlierRejectsFile,
-}: Report): void {
+function report(result: Report): void {
+  const { loaded, from, to, olderThanRetention, unendedLine, refreshError } = result;
+  const { rejectedCount, rejected, rejectsFile, earlierRejectsFile } = result;
   const span = from && to ? `, from ${from.toISOString()} to ${to.toISOString()}` : '';
   console.log(`${plural(loaded, 'location')} loaded${span}.`);
   if (olderThanRetention > 0) {

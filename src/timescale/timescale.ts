@@ -105,12 +105,7 @@ export async function addRetentionPolicy(
   relation: string,
   dropAfter: Interval,
 ): Promise<number> {
-  return addPolicy(db, relation, 'policy_retention', { drop_after: dropAfter }, () =>
-    databaseOf(db).query(
-      'SELECT add_retention_policy($1::regclass, drop_after => $2::interval, if_not_exists => true)',
-      [quoteRelation(relation), dropAfter],
-    ),
-  );
+  return addPolicy(db, relation, 'retention', 'policy_retention', { drop_after: dropAfter });
 }
 
 export interface CompressionOptions {
@@ -147,12 +142,7 @@ export async function addCompressionPolicy(
       databaseOf(db).query(`ALTER TABLE ${quoteRelation(hypertable)} SET (timescaledb.compress${options})`),
     );
   }
-  return addPolicy(db, hypertable, 'policy_compression', { compress_after: compressAfter }, () =>
-    databaseOf(db).query(
-      'SELECT add_compression_policy($1::regclass, compress_after => $2::interval, if_not_exists => true)',
-      [quoteRelation(hypertable), compressAfter],
-    ),
-  );
+  return addPolicy(db, hypertable, 'compression', 'policy_compression', { compress_after: compressAfter });
 }
 
 export interface RefreshPolicy {
@@ -174,15 +164,11 @@ export async function addContinuousAggregatePolicy(
   view: string,
   { startOffset, endOffset, scheduleInterval }: RefreshPolicy,
 ): Promise<number> {
-  await checked(db, view, () => requirePositive(db, { scheduleInterval }));
-  const offsets = { start_offset: startOffset, end_offset: endOffset };
-  return addPolicy(db, view, 'policy_refresh_continuous_aggregate', offsets, () =>
-    databaseOf(db).query(
-      `SELECT add_continuous_aggregate_policy($1::regclass, start_offset => $2::interval,
-         end_offset => $3::interval, schedule_interval => $4::interval, if_not_exists => true)`,
-      [quoteRelation(view), startOffset, endOffset, scheduleInterval],
-    ),
-  );
+  return addPolicy(db, view, 'continuous_aggregate', 'policy_refresh_continuous_aggregate', {
+    start_offset: startOffset,
+    end_offset: endOffset,
+    schedule_interval: scheduleInterval,
+  });
 }
 
 /**
@@ -214,14 +200,18 @@ export async function refreshContinuousAggregate(
 async function addPolicy(
   db: AnyDatabase,
   relation: string,
+  policy: string,
   procedure: string,
   intervals: Readonly<Record<string, Interval>>,
-  add: () => Promise<{ rows: object[] }>,
 ): Promise<number> {
+  const options = Object.keys(intervals).map((name, place) => `${name} => $${place + 2}::interval`);
   return checked(db, relation, async () => {
     await requirePositive(db, intervals);
-    const { rows } = await add();
-    const job = Object.values(rows[0] ?? {})[0] as number;
+    const { rows } = await databaseOf(db).query<{ job: number }>(
+      `SELECT add_${policy}_policy($1::regclass, ${options.join(', ')}, if_not_exists => true) AS job`,
+      [quoteRelation(relation), ...Object.values(intervals)],
+    );
+    const job = rows[0]?.job ?? 0;
     return job > 0 ? job : existingJob(db, relation, procedure, intervals);
   });
 }
@@ -231,7 +221,7 @@ async function existingJob(
   db: AnyDatabase,
   relation: string,
   procedure: string,
-  intervals: Readonly<Record<string, Interval>>,
+  { schedule_interval: _, ...intervals }: Readonly<Record<string, Interval>>,
 ): Promise<number> {
   const { rows } = await databaseOf(db).primary.query<{
     job_id: number;
@@ -285,35 +275,25 @@ async function checked<Result>(
     return await work();
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    switch (sqlState(error)) {
-      // Undefined function, or a view of timescaledb_information that does not exist.
-      case '42883':
-      case '3F000':
-        throw new TimescaleMissingError(
-          `TimescaleDB is not enabled in ${databaseOf(db).name}: call enableTimescaleDB, or run "npm run db:migrate".`,
-          { cause: error },
-        );
-      case '42P01':
-        throw new ValidationError(`There is no relation "${relation}" in ${databaseOf(db).name}.`, {
-          cause: error,
-        });
-      // Undefined column, wrong type or object, invalid value, TimescaleDB's own states.
-      case '42703':
-      case 'TS001':
-      case 'TS101':
-      case '22023':
-      case '42809':
-      case '0A000':
-      case '55000':
-      case '42P16':
-        throw new ValidationError(
-          `TimescaleDB refuses "${relation}" of ${databaseOf(db).name}: ${message}.`,
-          {
-            cause: error,
-          },
-        );
-      default:
-        throw error;
+    const state = sqlState(error) ?? '';
+    // Undefined function, or a view of timescaledb_information that does not exist.
+    if (['42883', '3F000'].includes(state)) {
+      throw new TimescaleMissingError(
+        `TimescaleDB is not enabled in ${databaseOf(db).name}: call enableTimescaleDB, or run "npm run db:migrate".`,
+        { cause: error },
+      );
     }
+    if (state === '42P01') {
+      throw new ValidationError(`There is no relation "${relation}" in ${databaseOf(db).name}.`, {
+        cause: error,
+      });
+    }
+    // Undefined column, wrong type or object, invalid value, TimescaleDB's own states.
+    if (['42703', '22023', '42809', '0A000', '55000', '42P16', 'TS001', 'TS101'].includes(state)) {
+      throw new ValidationError(`TimescaleDB refuses "${relation}" of ${databaseOf(db).name}: ${message}.`, {
+        cause: error,
+      });
+    }
+    throw error;
   }
 }

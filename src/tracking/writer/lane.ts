@@ -43,21 +43,21 @@ export class Lane {
   readonly #batches: NumberedBatches;
   #queue: Entry[] = [];
   #running: Promise<void> | undefined;
-  /** How many entries were ever added, and settled: what a flush waits for. */
+  /** Numbers of entries that were added and settled so far: a flush compares them. */
   #added = 0;
   #settled = 0;
   #flushes: { upTo: number; resolve: () => void }[] = [];
-  /** Why everything that is left fails, once that is decided. */
+  /** Set when the rest is given up: the error of everything that is left. */
   #end: { reason: unknown } | undefined;
-  #gathers = false;
+  #isCollecting = false;
   /** Attempts without an answer, one after the other. */
-  #silences = 0;
-  /** Ends the wait that the lane is in, whatever it waits for. */
+  #unanswered = 0;
+  /** Ends the current wait, whatever it is for. */
   #wake: (() => void) | undefined;
 
   constructor(db: Pool, options: LaneOptions) {
     this.#options = options;
-    // Whether a batch was stored, a replica may not know yet.
+    // A replica may not know yet whether a batch was stored.
     this.#db = db.primary;
     this.#batches = new NumberedBatches(this.#db);
   }
@@ -66,7 +66,7 @@ export class Lane {
     return new Promise((resolve, reject) => {
       this.#queue.push({ location, resolve, reject });
       this.#added += 1;
-      if (this.#queue.length === this.#options.batchSize) this.#hurry();
+      if (this.#queue.length === this.#options.batchSize) this.#startBatch();
       this.#running ??= this.#run();
     });
   }
@@ -76,11 +76,11 @@ export class Lane {
     if (this.#settled === this.#added) return Promise.resolve();
     return new Promise((resolve) => {
       this.#flushes.push({ upTo: this.#added, resolve });
-      this.#hurry();
+      this.#startBatch();
     });
   }
 
-  /** Lets what is left fail with this error instead of trying on. */
+  /** Rejects everything that is left with this error. */
   giveUp(reason: unknown): void {
     this.#end ??= { reason };
     this.#wake?.();
@@ -90,15 +90,15 @@ export class Lane {
     return this.#end !== undefined;
   }
 
-  async leave(): Promise<void> {
+  async unregister(): Promise<void> {
     await this.#running;
-    if (!this.#end) await this.#unlessEnded(this.#batches.leave());
+    if (!this.#end) await this.#untilEnd(this.#batches.unregister());
   }
 
   async #run(): Promise<void> {
     let answered = 0;
     while (this.#queue.length > 0) {
-      await this.#gather(answered);
+      await this.#collect(answered);
       const batch = this.#queue.splice(0, this.#options.batchSize);
       const left = this.#queue.length;
       await this.#deliver(batch);
@@ -109,25 +109,25 @@ export class Lane {
     this.#running = undefined;
   }
 
-  /** Ends a wait for company, and no other one. */
-  #hurry(): void {
-    if (this.#gathers) this.#wake?.();
+  /** Ends the wait for more locations, and no other wait. */
+  #startBatch(): void {
+    if (this.#isCollecting) this.#wake?.();
   }
 
   /**
-   * Waits for company, unless there is enough: a full batch, a flush, or everybody whose location was
-   * just answered is back with the next one.
+   * Waits for more locations, unless a batch is full, a flush waits, or all callers of the last batch have already
+   * written their next location.
    */
-  async #gather(answered: number): Promise<void> {
+  async #collect(answered: number): Promise<void> {
     const { batchSize, maxWaitMs } = this.#options;
     const enough = this.#queue.length >= batchSize || this.#flushes.length > 0 || this.#end !== undefined;
     if (enough || answered > 0 || maxWaitMs === 0) return;
-    this.#gathers = true;
+    this.#isCollecting = true;
     await this.#wait(maxWaitMs);
-    this.#gathers = false;
+    this.#isCollecting = false;
   }
 
-  /** Tries until the batch is stored, or its parts are: what can never be stored is rejected. */
+  /** Tries until the batch is stored, whole or in halves. A location that the server refuses is rejected. */
   async #deliver(batch: readonly Entry[]): Promise<void> {
     const locations = batch.map(({ location }) => location);
     const place = this.#batches.next();
@@ -156,13 +156,13 @@ export class Lane {
         return this.#deliver(batch.slice(half));
       }
       const { error } = outcome;
-      const verdict = judge(error);
+      const verdict = classify(error);
       if (verdict === 'closed') return this.#reject(batch, error);
-      if (verdict === 'unfit' || (verdict === 'too large' && batch.length > 1)) stop ??= { error };
-      if (verdict === 'unfit') continue;
+      if (verdict === 'invalid' || (verdict === 'too large' && batch.length > 1)) stop ??= { error };
+      if (verdict === 'invalid') continue;
       const delayMs = Math.min(retryDelayMs.min * 2 ** Math.min(attempt - 1, 30), retryDelayMs.max);
       this.#options.onRetry({ error, events: batch.length, attempt, delayMs });
-      // Half of it at random: writers that lost the same server do not come back in step.
+      // Half of it is random, so that writers that lost the same server do not retry at the same time.
       await this.#wait(delayMs * (0.5 + Math.random() / 2));
     }
   }
@@ -171,7 +171,7 @@ export class Lane {
     if (this.#end) return { error: this.#end.reason };
     const { attemptTimeoutMs } = this.#options;
     const begin = performance.now();
-    const silence = { error: new Silence(attemptTimeoutMs) };
+    const silence = { error: new NoAnswerError(attemptTimeoutMs) };
     const answer = work().then(
       (isStored) => ({ isStored }),
       (error: unknown) => ({ error }),
@@ -180,15 +180,15 @@ export class Lane {
     const outcome = await Promise.race([answer, timeout]);
     this.#wake?.();
     if ('error' in outcome && !isAnswer(outcome.error)) this.#batches.loseAnswer();
-    this.#silences = outcome === silence ? this.#silences + 1 : 0;
-    // Where one connection is silent, those that are as old are too, as after a change of the network. Less and
-    // less often: a new connection may need longer than an attempt.
-    if (outcome === silence && !this.#end && Number.isInteger(Math.log2(this.#silences)))
+    this.#unanswered = outcome === silence ? this.#unanswered + 1 : 0;
+    // After a change of the network, all connections of this age are silent: replace them. The intervals grow, because
+    // a new connection may need longer than an attempt.
+    if (outcome === silence && !this.#end && Number.isInteger(Math.log2(this.#unanswered)))
       this.#db.renew(begin);
     return outcome;
   }
 
-  #unlessEnded(work: Promise<void>): Promise<void> {
+  #untilEnd(work: Promise<void>): Promise<void> {
     return Promise.race([work, this.#wait(2 ** 31 - 1)]).finally(() => this.#wake?.());
   }
 
@@ -219,8 +219,8 @@ export class Lane {
   }
 }
 
-/** The server may work on, or the network have lost what it said. */
-class Silence extends Error {
+/** The server may still be working, or its answer was lost. */
+class NoAnswerError extends Error {
   readonly code = 'ETIMEDOUT';
 
   constructor(milliseconds: number) {
@@ -233,20 +233,20 @@ const values = ['22', '23', '44', '54', 'P0'];
 /** query_canceled, as by statement_timeout; transaction_timeout; out_of_memory; configuration_limit_exceeded. */
 const sizes = ['57014', '25P04', '53200', '53400'];
 
-/** Whether the server said what became of the attempt: only an ERROR leaves the session alive. PgBouncer says 08. */
+/** Whether the outcome of the attempt is known: only after an ERROR the session goes on. PgBouncer reports 08. */
 function isAnswer(error: unknown): boolean {
   const said = serverError(error);
   return said?.severity === 'ERROR' && !said.code.startsWith('08');
 }
 
 /**
- * What becomes of a batch: tried again, parted to find the location that does not fit, or parted because it is too
- * much at once. Only what the server says of values is unfit: rights, certificates and tables come back.
+ * What to do with a batch: try it again, or split it, to find the invalid location or because it is too large. Only
+ * errors about values are 'invalid': missing privileges, certificates and tables may be corrected.
  */
-function judge(error: unknown): 'again' | 'unfit' | 'too large' | 'closed' {
+function classify(error: unknown): 'again' | 'invalid' | 'too large' | 'closed' {
   const said = serverError(error);
-  if (said?.severity === 'ERROR' && isOfValues(said)) return 'unfit';
-  if (error instanceof Silence || error instanceof RangeError) return 'too large';
+  if (said?.severity === 'ERROR' && isOfValues(said)) return 'invalid';
+  if (error instanceof NoAnswerError || error instanceof RangeError) return 'too large';
   if (said && sizes.includes(said.code)) return 'too large';
   // A pool that was closed stays closed.
   return sqlState(error) === 'CONNECTION_ENDED' ? 'closed' : 'again';
@@ -259,13 +259,13 @@ interface ServerError {
   readonly column_name?: string;
 }
 
-/** A constraint of the writer's own table, or a column that no location has, says nothing about a location. */
+/** Not about a location: constraints of location_writers, and columns that locations do not have. */
 function isOfValues({ code, table_name: table, column_name: column }: ServerError): boolean {
   if (!values.includes(code.slice(0, 2)) || table === 'location_writers') return false;
   return code !== '23502' || locationColumns.some(({ name }) => name === column);
 }
 
-/** What PostgreSQL or a proxy said, wherever it hides in a chain of causes. */
+/** The error of PostgreSQL or a proxy in a chain of causes. */
 function serverError(error: unknown): ServerError | undefined {
   for (let current = error; current instanceof Error; current = current.cause) {
     if ('severity' in current && 'code' in current) return current as unknown as ServerError;

@@ -1,4 +1,4 @@
-// Batches that are written exactly once: each moves the number of its writer in the transaction that stores it.
+// Batches that are written exactly once: the transaction that stores one also advances the number of its writer.
 import { randomUUID } from 'node:crypto';
 import { copyFrom } from '../../driver/copy.ts';
 import type { Pool } from '../../pool.ts';
@@ -15,7 +15,7 @@ interface Row {
   last: number;
 }
 
-/** What a batch is written under. */
+/** The row and number of one batch. */
 export interface Place {
   readonly row: Row;
   readonly number: number;
@@ -32,7 +32,7 @@ export class NumberedBatches {
     this.#db = db;
   }
 
-  /** The place of the next batch. All attempts at it take this one, also while an earlier attempt may still succeed. */
+  /** The place of the next batch, the same for all attempts at it. */
   next(): Place {
     return { row: this.#row, number: this.#row.last + 1 };
   }
@@ -47,9 +47,9 @@ export class NumberedBatches {
       (this.#isUnsettled && (await this.#settle(row, number))) ||
       (await this.#insert(row, number, locations)) ||
       (await this.#isReached(row, number)) ||
-      (await this.#insertAnew(row, number, locations));
+      (await this.#insertIntoNewRow(row, number, locations));
     if (isStored) return true;
-    const message = 'The number of the writer was moved by somebody else.';
+    const message = 'Another session changed the number of the writer.';
     throw Object.assign(new Error(message), { code: '40001' });
   }
 
@@ -59,15 +59,14 @@ export class NumberedBatches {
     this.#isUnsettled = false;
   }
 
-  /** An attempt ended without an answer: the next one first ends what is left of it on the server. */
+  /** An attempt had no answer: the next one first ends its session on the server. */
   loseAnswer(): void {
     this.#isUnsettled = true;
   }
 
   /**
-   * Takes the number of a batch away from its attempts, so that it may be given up, or written in parts: one
-   * that arrives later than this stores nothing. The number moves by two, which no batch does, and never back: this
-   * may arrive late itself, when later batches are stored.
+   * Advances the number past a batch, by two, before it is given up or split: an attempt that arrives later stores
+   * nothing. It never goes back, because this may arrive late too, when later batches are stored.
    * @returns whether an attempt has stored the batch; if not, `confirmSkip` follows.
    */
   async skip({ row, number }: Place): Promise<boolean> {
@@ -88,8 +87,8 @@ export class NumberedBatches {
     if (this.#isUnsettled) this.confirm({ row, number: number + 1 });
   }
 
-  /** Takes its row back. One that stays behind harms nobody. */
-  async leave(): Promise<void> {
+  /** Deletes its row. A row that is left is deleted by a later writer. */
+  async unregister(): Promise<void> {
     const { id, isRegistered } = this.#row;
     if (!isRegistered) return;
     await this.#db.query('DELETE FROM location_writers WHERE id = $1', [id]).catch(() => undefined);
@@ -117,8 +116,8 @@ export class NumberedBatches {
     return rows[0]?.reached ?? false;
   }
 
-  /** The row is gone or behind: emptied, or restored, and the locations of its last batches with it. */
-  async #insertAnew(row: Row, number: number, locations: readonly LocationInput[]): Promise<boolean> {
+  /** The row is missing or behind: the tables were emptied or restored, and the last batches are lost. */
+  async #insertIntoNewRow(row: Row, number: number, locations: readonly LocationInput[]): Promise<boolean> {
     row.isRegistered = false;
     await this.#register(row);
     return this.#insert(row, number, locations);
@@ -145,7 +144,7 @@ export class NumberedBatches {
     });
   }
 
-  /** Makes its row, and removes those of writers that are gone for longer than any batch could wait. */
+  /** Creates its row, and deletes those of writers that ended long ago. */
   async #register(row: Row): Promise<void> {
     if (row.isRegistered) return;
     this.#copies ??= await takesCopy(this.#db);
@@ -159,7 +158,7 @@ export class NumberedBatches {
   }
 }
 
-/** Stands in each statement, so that its session can be found. */
+/** A comment in each statement, by which its session can be found. */
 const markOf = ({ id }: Row): string => `/* writer ${id} */`;
 
 // $1 is the writer, $2 the number of the batch, the rest are the locations.

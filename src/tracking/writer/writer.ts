@@ -71,7 +71,7 @@ export interface LocationWriter {
   write(location: LocationInput): Promise<void>;
   /** Resolves when there is room. A producer that does not await each write awaits this one. */
   ready(): Promise<void>;
-  /** Writes without waiting for company; resolves when everything accepted before it is settled. */
+  /** Writes without waiting for more locations; resolves when everything that was accepted before is settled. */
   flush(): Promise<void>;
   /**
    * Accepts nothing more, drains, and gives its connections back. Locations for which no answer comes in
@@ -198,7 +198,7 @@ class PooledWriter implements LocationWriter {
     }, timeoutMs);
     try {
       await this.flush();
-      await Promise.all(this.#lanes.map((lane) => lane.leave()));
+      await Promise.all(this.#lanes.map((lane) => lane.unregister()));
     } finally {
       clearTimeout(deadline);
     }
@@ -220,13 +220,13 @@ class PooledWriter implements LocationWriter {
     return this.#handled(Promise.reject(error));
   }
 
-  /** Who has a hook hears of rejections there: a promise that nobody awaits must not end the process. */
+  /** With `onReject`, a caller need not handle the promise: its rejection must not end the process. */
   #handled<Result>(promise: Promise<Result>): Promise<Result> {
     if (this.#onReject) promise.catch(() => undefined);
     return promise;
   }
 
-  /** A hook of metrics may fail; the writer may not. */
+  /** An error in a hook must not stop the writer. */
   #tell(hook: () => void): void {
     try {
       hook();
@@ -235,7 +235,7 @@ class PooledWriter implements LocationWriter {
     }
   }
 
-  /** A device always has the same connection: that keeps its locations in order. */
+  /** The same connection for all locations of a device keeps them in order. */
   #laneOf(deviceId: string): Lane {
     const index = Number.parseInt(deviceId.slice(-6), 16) % this.#lanes.length;
     return this.#lanes[index] as Lane;
@@ -261,7 +261,7 @@ function checkOptions(options: LocationWriterOptions) {
   return { ...numbers, retryDelayMs };
 }
 
-/** The most that a timer of Node waits, about 24 days. */
+/** The longest timer of Node.js, about 24 days. */
 const longest = 2 ** 31 - 1;
 
 function checkNumber(name: string, value: number, least: number): void {
