@@ -14,7 +14,7 @@ type Relation = PgTable | string;
 /** What a role may do in one database, beside connecting to it. What is not here is forbidden. */
 export interface Access {
   readonly role: string;
-  /** For people: a cell of `db:access show`. */
+  /** Text of the cell in `db:access show`. */
   readonly may: string;
   /** On every table and view of the schema public, those of later migrations too. */
   readonly everyTable?: readonly TablePrivilege[];

@@ -19,7 +19,7 @@ export interface OldSession {
   readonly database: string;
   readonly application: string;
   readonly address: string | null;
-  /** Null for who may not read the statistics of others. */
+  /** Null where the role may not read the statistics of other sessions. */
   readonly since: Date | null;
 }
 

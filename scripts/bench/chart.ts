@@ -1,4 +1,4 @@
-// A bar chart as SVG, for reports. By hand: fifteen lines need no charting library.
+// A bar chart as SVG, for reports. Fifteen lines; a charting library would be more.
 
 export function barChart(title: string, bars: readonly { label: string; value: number }[]): string {
   const [width, left, row] = [760, 260, 26];

@@ -108,7 +108,7 @@ export function withScratchDatabase<Result>(
   });
 }
 
-/** Runs `work`, whose `interruption` rejects when the process is told to end; that it does, once `work` has cleaned up. */
+/** Runs `work`. `interruption` rejects when the process is told to end; it ends after `work` has cleaned up. */
 async function untilInterrupted<Result>(
   work: (interruption: Promise<never>) => Promise<Result>,
 ): Promise<Result> {

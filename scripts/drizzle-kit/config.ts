@@ -25,7 +25,7 @@ export function kitConfig(key: DatabaseKey): Config {
   });
 }
 
-/** Honoured by us alone, and missed by nobody. */
+/** Only this package uses it; drizzle-kit works without it. */
 const dispensable = [
   'application_name',
   'fallback_application_name',

@@ -92,7 +92,7 @@ async function copyOut(packaged: string): Promise<string> {
     await rename(aside, shared);
     return shared;
   } catch {
-    // Another start was faster, or the name belongs to somebody else.
+    // Another start was faster, or the folder belongs to another user.
     if (!isOurs(shared)) return aside;
     await rm(aside, { recursive: true, force: true });
     return shared;

@@ -102,7 +102,7 @@ function logTo(file: string): (line: string) => void {
     try {
       appendFileSync(file, `${line}\n`);
     } catch {
-      // Nowhere to report it to.
+      // Nothing can report it at this point.
     }
   };
 }

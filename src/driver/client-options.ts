@@ -119,7 +119,7 @@ function connections(max: number): number {
   throw new ConfigurationError(`max is ${max}: use a number of connections from 1 to 10,000.`);
 }
 
-/** Node ends a longer timer at once. */
+/** Node.js fires a longer timer at once. */
 const longestTimer = 2 ** 31 - 1;
 
 /** A time longer than the longest timer becomes 0, which means never. @throws ConfigurationError for anything but a time. */

@@ -350,7 +350,7 @@ const isRepeatable = ({ cursorFn, forEachFn, streaming, onlyDescribe }: RunningQ
 /** What only this statement met, not the next one. */
 const isOfStatement = (error: unknown): boolean => (error as { severity?: string }).severity === 'ERROR';
 
-/** By the user, or because it took too long: a second time it would take as long. */
+/** Cancelled by the user or by a timeout: it would take as long again. */
 const wasCancelled = (error: unknown): boolean => (error as { code?: string }).code === '57014';
 
 const isRefusedWrite = (error: unknown): boolean => (error as { code?: string }).code === '25006';

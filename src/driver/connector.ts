@@ -21,7 +21,7 @@ export class Connector {
   readonly #options: DatabasePoolOptions;
   readonly #url: DatabaseUrl;
   readonly #address: Address;
-  /** Undefined where there is nothing to choose: one host, whatever it is. */
+  /** Undefined for a single host of any kind: there is nothing to choose. */
   readonly #failover: Failover | undefined;
   readonly #pace = new Pace();
   readonly #asking = new Set<Sockets>();

@@ -21,7 +21,7 @@ export interface FailoverOptions {
   readonly probe: (host: Host) => Promise<HostState>;
 }
 
-// As arrayTypesSql: without anything that depends on the search_path.
+// Like arrayTypesSql, it depends on no search_path.
 export const hostStateSql = `SELECT pg_catalog.pg_is_in_recovery() AS standby,
   pg_catalog.current_setting('transaction_read_only')::boolean AS "readOnly",
   CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0 ELSE pg_catalog.concat('x',

@@ -115,7 +115,7 @@ export class Replicas<Client extends Server> {
       this.#samples = [...this.#samples, { ...sample, position: row?.position ?? 0 }].slice(-mostSamples);
       for (const replica of this.#replicas) if (replica.askedAt === undefined) void this.#ask(replica);
     } catch {
-      // The primary cannot be reached, and queries to it fail by themselves: what is known gets older.
+      // The primary is unreachable, which its own queries report. What is known of the replicas only gets older.
     } finally {
       this.#isSampling = false;
     }

@@ -49,7 +49,7 @@ export const sessionSettings = (isProxied: boolean): Record<string, string> =>
       .map(({ name, value }) => [name, value]),
   );
 
-// As arrayTypesSql: without anything that depends on the search_path.
+// Like arrayTypesSql, it depends on no search_path.
 export const sessionSettingsSql = `SELECT session_user::pg_catalog.text AS role,
   pg_catalog.pg_backend_pid()::pg_catalog.text AS pid, ${settings
     .map(({ name }) => `pg_catalog.current_setting('${name}') AS "${name}"`)

@@ -24,7 +24,7 @@ export interface SocketOptions {
   readonly pace?: Pace;
 }
 
-/** How long postgres.js may take to say goodbye on a connection, in milliseconds. */
+/** How long postgres.js may take to send Terminate on a connection, in milliseconds. */
 const goodbyeMs = 1_000;
 
 /** How long after a failed write the server's last words may take, in milliseconds. They are there already. */
@@ -150,7 +150,7 @@ export class Sockets {
     setTimeout(() => this.abort(), goodbyeMs).unref();
   }
 
-  /** At once, without a goodbye. */
+  /** Closes them at once, without a Terminate message. */
   abort(): void {
     this.#refusal = closedError();
     for (const socket of this.#open) socket.destroy(this.#refusal);

@@ -40,7 +40,7 @@ export interface OrphanOptions {
   onProgress?: ((soFar: OrphanReport) => void) | undefined;
 }
 
-/** People asked core for at once, in a message of 370 kB. */
+/** Ids in one question to core: a message of 370 kB. */
 const batchSize = 10_000;
 
 /**

@@ -64,7 +64,7 @@ export class DatabaseFolders {
     await this.#save();
   }
 
-  /** A copy of the template's folder, which nobody may have open meanwhile; of the pristine one without it. */
+  /** Copies the folder of the template, which must not be open meanwhile; without a template, the pristine folder. */
   async create(name: string, template: string | undefined): Promise<void> {
     const source = template === undefined ? this.#template : this.path(template);
     const catalogName = template === undefined ? maintenance : this.catalogName(template);
@@ -130,7 +130,7 @@ async function pristineFolder(onProgress: (message: string) => void): Promise<st
     await rename(aside, cached);
     return join(cached, 'data');
   } catch {
-    // Another start was faster, or the name belongs to somebody else.
+    // Another start was faster, or the folder belongs to another user.
     if (!isOurs(cached)) return join(aside, 'data');
     await rm(aside, { recursive: true, force: true });
     return join(cached, 'data');

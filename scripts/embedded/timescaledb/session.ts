@@ -101,7 +101,7 @@ export class Session implements SessionContext {
     this.#hangUp();
   }
 
-  /** A notice amid the answers. */
+  /** Sends a notice between the answers. */
   tell(bytes: Buffer): void {
     this.#write(bytes);
   }
@@ -186,7 +186,7 @@ export class Session implements SessionContext {
         }
       } else pending.push({ bytes });
     }
-    // Without a Sync or Flush of the client's the backend would keep its answer.
+    // Without a Sync or Flush from the client, the backend would keep its answer.
     const last = batch.at(-1)?.type;
     if (pending.length > 0) await this.#send(last === 'E' ? [...pending, { bytes: flush }] : pending);
   }
