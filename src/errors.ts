@@ -84,7 +84,7 @@ export class OutOfStepError extends MigrationError {
   override readonly exitCode = 3;
 }
 
-/** `user_id` points to nobody in atriz_core, or to somebody who may not act. */
+/** `user_id` names no user of atriz_core, or one that is not active. */
 export class UserReferenceError extends AtrizDatabaseError {
   override readonly name = 'UserReferenceError';
   override readonly code = 'USER_REFERENCE';

@@ -34,7 +34,7 @@ export interface Applied {
 }
 
 /**
- * Applies the matrix to one database. A second call changes nothing, except that who may not read
+ * Applies the matrix to one database. A second call changes nothing, except that a role that may not read
  * pg_authid sets the passwords of `passwordOf` again: it cannot see that they are set.
  * @throws AccessError naming the statement that failed: nothing was changed.
  */

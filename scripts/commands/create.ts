@@ -109,7 +109,7 @@ export async function reapplyAccess(pool: Pool, key: DatabaseKey): Promise<void>
   else console.error(accessNotApplied(key));
 }
 
-/** Without the right to apply the matrix, the database is there all the same: told, not failed. */
+/** Without the right to apply the matrix the database is still created; a line says what is missing. */
 function tellRefused(key: DatabaseKey, applied: Applied): void {
   const refused = describeRefused(key, applied);
   if (refused) console.error(refused);

@@ -54,7 +54,7 @@ export type Login = { ok: true; user: AuthenticatedUser } | LoginFailure;
  * not thrown: thrown inside of a transaction it would take the count of itself back. Pass the pool:
  * a transaction would hold the counters' rows locked for as long as bcrypt takes.
  * @param coreDb atriz_core.
- * @throws ValidationError for arguments of a wrong type, an address that is none, a cost out of range.
+ * @throws ValidationError for arguments of a wrong type, an invalid address, or a cost out of range.
  */
 export async function authenticate(
   coreDb: AnyDatabase,

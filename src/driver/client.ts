@@ -194,7 +194,7 @@ class PoolQuery extends QueryExecution {
   readonly #route: Route;
   readonly #file: string | undefined;
   #state: 'written' | 'started' | 'apart' | 'running' | 'over' = 'written';
-  /** Where it runs. */
+  /** Where it runs now. */
   #generation: Generation;
   #attempts = 0;
   #isWrite = false;

@@ -69,7 +69,7 @@ export class Replicas<Client extends Server> {
   }
 
   /**
-   * Where a read goes: to the replicas that are fit, in turns, else to the primary, for which undefined may stand.
+   * Where a read goes: to the fit replicas in turns, else to the primary (undefined: no client of its own for reads).
    * @param mayBeLate false: to the primary.
    */
   choose(mayBeLate: boolean): Client | undefined {

@@ -90,7 +90,7 @@ export class Sockets {
   #closing: Error | undefined;
   #ending: Promise<unknown> | undefined;
   #pid: number | undefined;
-  /** Told when a login failed and no connection is there: those who wait for one wait in vain. */
+  /** Called when a login failed while no connection is open: what waits for one would wait for ever. */
   onDown: (error: Error) => void = () => undefined;
 
   constructor(options: SocketOptions) {

@@ -142,7 +142,7 @@ async function lockOut(
       'UPDATE auth_tokens SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL',
       [userId],
     );
-    // updated_at is not before the lock-out, be it this one or that of an interrupted run.
+    // updated_at is the time of the lock-out or later; the lock-out may be that of an interrupted run.
     const { rows } = await transaction.query<{ milliseconds: number }>(
       `SELECT greatest($2 - extract(epoch FROM clock_timestamp() - updated_at) * 1000, 0)::float8 AS milliseconds
        FROM users WHERE id = $1`,

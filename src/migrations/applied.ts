@@ -4,7 +4,7 @@ import type { Database } from '../pool.ts';
 import { migrationsTable } from './journal.ts';
 import type { AppliedRow } from './state.ts';
 
-/** One round trip; none where nothing was ever applied. Not for inside of a transaction, which that would abort. */
+/** One round trip. Empty where nothing was ever applied. Do not call it in a transaction: the missing table would abort it. */
 export async function readApplied(db: Database): Promise<AppliedRow[]> {
   try {
     const { rows } = await db.primary.query<{ hash: string; created_at: string }>(

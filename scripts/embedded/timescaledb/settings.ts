@@ -181,7 +181,7 @@ const units: Record<string, number> = {
   d: 86_400_000,
 };
 
-/** A setting of PostgreSQL's that is milliseconds where it names no unit; 0 for what is none. */
+/** A setting of PostgreSQL, in milliseconds where it names no unit; 0 for anything else. */
 function parseDuration(value: string): number {
   const match = /^\s*([\d.]+)\s*(us|ms|s|min|h|d)?\s*$/.exec(value);
   return match ? Number(match[1]) * (units[match[2] ?? 'ms'] ?? 1) : 0;
