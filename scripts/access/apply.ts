@@ -7,7 +7,7 @@ import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { type Transaction, withTransaction } from '../../src/transaction.ts';
 import { readAccess } from './catalog.ts';
 import { type AccessDifference, compareAccess, stages } from './check.ts';
-import { type DatabaseAccess, rolesOf } from './matrix.ts';
+import { type DatabaseAccess, matrixRoles } from './matrix.ts';
 import { passwordStatement } from './passwords.ts';
 import { verifies } from './verifier.ts';
 
@@ -160,8 +160,8 @@ async function wantedPasswords(
   matrix: DatabaseAccess,
   { passwordOf = () => undefined, generatePassword }: ApplyOptions,
 ): Promise<{ role: string; statement: string }[]> {
-  const stored = await readVerifiers(db, rolesOf(matrix));
-  return rolesOf(matrix).flatMap((role) => {
+  const stored = await readVerifiers(db, matrixRoles(matrix));
+  return matrixRoles(matrix).flatMap((role) => {
     const verifier = stored?.get(role) ?? null;
     const given = passwordOf(role);
     if (given !== undefined) {

@@ -21,7 +21,7 @@ import type {
   Membership,
   OwnedObject,
 } from './live-access.ts';
-import { type DatabaseAccess, relationName, rolesOf } from './matrix.ts';
+import { type DatabaseAccess, matrixRoles, relationName } from './matrix.ts';
 import {
   foreignGrantsQuery,
   foreignServersQuery,
@@ -52,7 +52,7 @@ const own = `WITH schemas AS (${ownSchemas}), relations AS (${ownRelations}), ro
 
 /** Everything that the matrix speaks of, as it is. Reads only, in a transaction of `withCatalogPath`. */
 export async function readAccess(db: Transaction, matrix: DatabaseAccess): Promise<LiveAccess> {
-  const roles = rolesOf(matrix);
+  const roles = matrixRoles(matrix);
   const [database = ''] = await names(db, 'SELECT current_database() AS name');
   const timescale = await readTimescale(db);
   const aggregates = timescale

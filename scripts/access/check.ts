@@ -7,9 +7,9 @@ import type { Transaction } from '../../src/transaction.ts';
 import { readAccess } from './catalog.ts';
 import { compareGrants, wantedGrants } from './grants.ts';
 import type { LiveAccess } from './live-access.ts';
-import { type DatabaseAccess, relationName, rolesOf } from './matrix.ts';
+import { type DatabaseAccess, matrixRoles, relationName } from './matrix.ts';
 import { compareForeign, noteAccess } from './outside.ts';
-import { compareFilters, comparePolicies } from './row-policies.ts';
+import { compareFilters, compareRowPolicies } from './row-policies.ts';
 
 /** In this order: nobody owns before there is a role, and a change of owner rewrites the grants. */
 export const stages = ['role', 'owner', 'grant'] as const;
@@ -58,7 +58,7 @@ export function compareAccess(matrix: DatabaseAccess, live: LiveAccess): AccessD
       ...compareSettings(matrix, live),
       ...compareRowSecurity(matrix, live),
       ...compareViews(matrix, live),
-      ...comparePolicies(matrix, live),
+      ...compareRowPolicies(matrix, live),
       ...compareFilters(live),
       ...comparePaths(live),
       ...compareJobs(live),
@@ -71,7 +71,7 @@ type Change = Omit<AccessDifference, 'stage'>;
 const exists = (live: LiveAccess, role: string) => live.roles.some(({ name }) => name === role);
 
 function compareRoles(matrix: DatabaseAccess, live: LiveAccess): Change[] {
-  const missing = rolesOf(matrix).filter((role) => !exists(live, role));
+  const missing = matrixRoles(matrix).filter((role) => !exists(live, role));
   return [
     ...missing.map((role) => ({
       what: `the role ${role} does not exist`,

@@ -8,7 +8,7 @@ import type { Transaction } from '../../src/transaction.ts';
 import { plural } from '../cli/output.ts';
 import { type Applied, type ApplyOptions, applyAccess } from './apply.ts';
 import type { AccessDifference } from './check.ts';
-import { accessMatrix, type DatabaseAccess, rolesOf } from './matrix.ts';
+import { accessMatrix, type DatabaseAccess, matrixRoles } from './matrix.ts';
 
 export const matrixOf = (key: DatabaseKey): DatabaseAccess => accessMatrix(key, rolePrefix());
 
@@ -28,7 +28,7 @@ export function applyToNewObjects(pool: Pool, key: DatabaseKey): Promise<Applied
     if (mend.startsWith('DROP USER MAPPING')) return false;
     // PostgreSQL itself lets PUBLIC execute what a superuser's migration makes, an extension more than that.
     if (loser === 'PUBLIC') return ofExtension || mend.startsWith('REVOKE EXECUTE ON ROUTINE');
-    return loser === undefined || rolesOf(matrix).includes(loser);
+    return loser === undefined || matrixRoles(matrix).includes(loser);
   };
   // No passwords: who migrates as the owner may not set those of the others.
   return applyAccess(pool, matrix, { only });
@@ -55,7 +55,7 @@ export async function isCheckedByMatrix(db: Pool, key: DatabaseKey): Promise<boo
     transaction.query(
       `SELECT 1 FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid
        WHERE d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND r.rolname = ANY($1) LIMIT 1`,
-      [rolesOf(matrixOf(key))],
+      [matrixRoles(matrixOf(key))],
     );
   return (await withCatalogPath(db, read, { readOnly: true })).rowCount > 0;
 }

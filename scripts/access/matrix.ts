@@ -136,7 +136,7 @@ export const relationName = (relation: Relation): string => {
 };
 
 /** The roles of one database, its owner first. */
-export const rolesOf = ({ owner, access }: DatabaseAccess): string[] => [
+export const matrixRoles = ({ owner, access }: DatabaseAccess): string[] => [
   owner,
   ...access.map(({ role }) => role),
 ];

@@ -1,7 +1,7 @@
 // What lies beside the objects of our schemas: other databases, foreign servers, large objects, the server's own grants.
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { LiveAccess } from './live-access.ts';
-import { type DatabaseAccess, rolesOf } from './matrix.ts';
+import { type DatabaseAccess, matrixRoles } from './matrix.ts';
 
 type Exploded = (acl: string, owner: string) => string;
 
@@ -49,7 +49,7 @@ interface Change {
 /** A mapping lets its role in elsewhere, by a password that it does not know: the matrix gives nobody one. */
 export function compareForeign(matrix: DatabaseAccess, { foreignServers }: LiveAccess): Change[] {
   const { owner } = matrix;
-  const others = new Set(['PUBLIC', ...rolesOf(matrix)].filter((role) => role !== owner));
+  const others = new Set(['PUBLIC', ...matrixRoles(matrix)].filter((role) => role !== owner));
   const quote = (role: string) => (role === 'PUBLIC' ? role : quoteIdentifier(role));
   return foreignServers.flatMap(({ name, owner: current, mappings }) => [
     ...(others.has(current)

@@ -30,7 +30,7 @@ interface Change {
   readonly mend: string;
 }
 
-export function comparePolicies({ rowSecurity }: DatabaseAccess, live: LiveAccess): Change[] {
+export function compareRowPolicies({ rowSecurity }: DatabaseAccess, live: LiveAccess): Change[] {
   const has = (table: string) =>
     live.relations.some(({ schema, name }) => schema === 'public' && name === table);
   const wanted = policies.filter(({ table }) => rowSecurity.has(table) && has(table));

@@ -7,7 +7,7 @@ import type { Pool } from '../../src/pool.ts';
 import { type Applied, planAccess } from '../access/apply.ts';
 import { type AccessReport, examineAccess } from '../access/check.ts';
 import { applyMatrix, describeRefused, matrixOf, shortened } from '../access/environment.ts';
-import { rolesOf } from '../access/matrix.ts';
+import { matrixRoles } from '../access/matrix.ts';
 import {
   generatePassword,
   type OldSession,
@@ -105,7 +105,7 @@ function printApplied(key: DatabaseKey, applied: Applied): void {
   const { changes, passwords } = applied;
   const count = changes.length + passwords.length;
   console.log(`${key.padEnd(8)}  ${count === 0 ? 'nothing to do' : plural(count, 'change')}`);
-  const known = rolesOf(matrixOf(key));
+  const known = matrixRoles(matrixOf(key));
   for (const { mend, loser, stage } of changes) {
     // What a person gave to, or gets from, roles that the matrix does not know.
     if (stage === 'owner' && mend.startsWith('GRANT ')) console.log(`${key.padEnd(8)}  ${mend};`);
@@ -168,9 +168,9 @@ function show(names: string[], { json }: Options): void {
 }
 
 async function rotate(role: string, { json }: Options): Promise<void> {
-  const keys = databaseKeys.filter((key) => rolesOf(matrixOf(key)).includes(role));
+  const keys = databaseKeys.filter((key) => matrixRoles(matrixOf(key)).includes(role));
   if (keys.length === 0) {
-    const known = [...new Set(databaseKeys.flatMap((key) => rolesOf(matrixOf(key))))];
+    const known = [...new Set(databaseKeys.flatMap((key) => matrixRoles(matrixOf(key))))];
     throw new ConfigurationError(
       `There is no role "${role}" in the matrix: the roles are ${known.join(', ')}.`,
     );

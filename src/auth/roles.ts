@@ -5,7 +5,7 @@ import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireUuid } from '../sql/uuid.ts';
 import { isStorable, requireString } from './arguments.ts';
 import { UnknownRoleError } from './errors.ts';
-import { rolesOf } from './users.ts';
+import { roleNamesSql } from './users.ts';
 
 /**
  * Gives a user a role.
@@ -54,7 +54,7 @@ export async function removeRole(coreDb: AnyDatabase, userId: string, role: stri
 export async function getUserRoles(coreDb: AnyDatabase, userId: string): Promise<string[]> {
   const id = requireUuid(userId, 'userId');
   const { rows } = await databaseOf(coreDb).primary.query<{ roles: string[] }>(
-    `SELECT ${rolesOf('users.id')} AS roles FROM users WHERE id = $1`,
+    `SELECT ${roleNamesSql('users.id')} AS roles FROM users WHERE id = $1`,
     [id],
   );
   if (!rows[0]) throw new UserReferenceError(id, 'unknown');

@@ -16,7 +16,7 @@ import {
 } from './arguments.ts';
 import type { Origin } from './authenticate.ts';
 import { TokenError, type TokenFailure } from './errors.ts';
-import { rolesOf } from './users.ts';
+import { roleNamesSql } from './users.ts';
 
 export type TokenType = (typeof tokenType.enumValues)[number];
 /** Those that `consumeToken` takes: good for one use. Refresh tokens are rotated instead. */
@@ -253,7 +253,7 @@ export async function findToken(coreDb: AnyDatabase, token: PresentedToken): Pro
   const { rows } = await databaseOf(coreDb).primary.query<FoundToken>(
     `SELECT ${tokenColumns('token')}, token.revoked_at IS NOT NULL AS revoked,
        (extract(epoch FROM clock_timestamp() - token.used_at) * 1000)::float8 AS "usedMsAgo",
-       token.expires_at <= clock_timestamp() AS expired, users.is_active AS active, ${rolesOf('users.id')} AS roles
+       token.expires_at <= clock_timestamp() AS expired, users.is_active AS active, ${roleNamesSql('users.id')} AS roles
      FROM auth_tokens AS token JOIN users ON users.id = token.user_id WHERE token.token_hash = $1`,
     [hashToken(token)],
   );

@@ -14,7 +14,7 @@ export interface AuthenticatedUser {
 }
 
 /** Names of a user's roles, sorted; `id` is an SQL expression. Its index is that of user_roles. */
-export const rolesOf = (id: string): string =>
+export const roleNamesSql = (id: string): string =>
   `ARRAY(SELECT roles.name::text FROM user_roles JOIN roles ON roles.id = user_roles.role_id
          WHERE user_roles.user_id = ${id} ORDER BY roles.name)`;
 
@@ -22,4 +22,4 @@ export const rolesOf = (id: string): string =>
 export const userColumns = (table: string): string =>
   `${table}.id, ${table}.email, ${table}.name, ${table}.email_verified AS "emailVerified",
    ${table}.avatar_url AS "avatarUrl", ${table}.last_login_at AS "lastLoginAt",
-   ${table}.created_at AS "createdAt", ${rolesOf(`${table}.id`)} AS roles`;
+   ${table}.created_at AS "createdAt", ${roleNamesSql(`${table}.id`)} AS roles`;

@@ -1,7 +1,7 @@
 // A client's socket from its first byte on: startup packet, password, and then its session.
 import type { Socket } from 'node:net';
 import { parseVerifier, type Verifier } from '../../access/verifier.ts';
-import type { Database } from './database.ts';
+import type { EmbeddedDatabase } from './database.ts';
 import {
   errorResponse,
   type Fields,
@@ -17,7 +17,7 @@ import {
 } from './messages.ts';
 import { PostgresError, shuttingDown } from './postgres-error.ts';
 import { ScramExchange } from './scram.ts';
-import { Session } from './session.ts';
+import { ClientSession } from './session.ts';
 import type { SessionServer } from './session-context.ts';
 import { parseOptions, reported, SessionSettings } from './settings.ts';
 
@@ -34,11 +34,11 @@ const pauseAt = 64 * 1024 * 1024;
 interface Acceptor extends SessionServer {
   readonly stopping: boolean;
   readonly superuserVerifier: Verifier;
-  add(session: Session): void;
+  add(session: ClientSession): void;
   cancel(id: number, secret: number): void;
-  database(name: string): Database | undefined;
+  database(name: string): EmbeddedDatabase | undefined;
   nextIdentity(): { id: number; secret: number };
-  remove(session: Session): void;
+  remove(session: ClientSession): void;
 }
 
 export function accept(socket: Socket, server: Acceptor): void {
@@ -57,7 +57,7 @@ class Connection {
   #startup = Buffer.alloc(0);
   #reader: MessageReader | undefined;
   #onPassword: ((body: Buffer | undefined) => void) | undefined;
-  #session: Session | undefined;
+  #session: ClientSession | undefined;
   #over = false;
   #databaseName = '';
 
@@ -174,7 +174,7 @@ class Connection {
         !['user', 'database', 'options', 'replication'].includes(name) && !name.startsWith('_pq_.');
       if (isSetting) startup[name] = value;
     }
-    const session = new Session({
+    const session = new ClientSession({
       id,
       secret,
       server: this.#server,
@@ -210,7 +210,7 @@ class Connection {
     void session.run().finally(() => this.#server.remove(session));
   }
 
-  #greet(session: Session): void {
+  #greet(session: ClientSession): void {
     const { settings, id, secret } = session;
     const status: Record<string, string> = {
       server_version: '17.5',

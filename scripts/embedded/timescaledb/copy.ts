@@ -2,7 +2,7 @@
 import { isRecord } from '../files.ts';
 import type { Inbox } from './inbox.ts';
 import { type Fields, int16, message, quoteIdentifier, quoteLiteral, readText } from './messages.ts';
-import { parseStatements, type Statement } from './sql.ts';
+import { type ParsedStatement, parseStatements } from './sql.ts';
 import { copyDevice } from './worker-messages.ts';
 
 export interface CopyPlan {
@@ -47,12 +47,12 @@ export function copyInResponse(plan: CopyPlan, columns: number): Buffer {
   return message('G', Buffer.from([format]), int16(columns), ...formats);
 }
 
-function readsStdin({ kind, node }: Statement): boolean {
+function readsStdin({ kind, node }: ParsedStatement): boolean {
   return kind === 'CopyStmt' && node.is_from === true && !node.is_program && node.filename === undefined;
 }
 
 /** Replaces the one STDIN that makes the statement equal to itself but for the file it reads. */
-function rewrite(sql: string, original: Statement): string | undefined {
+function rewrite(sql: string, original: ParsedStatement): string | undefined {
   const wanted = withoutLocations({ ...original.node, filename: copyDevice });
   // FROM STDOUT is the same to PostgreSQL's grammar.
   for (const match of sql.matchAll(/\bstd(?:in|out)\b/gi)) {
@@ -72,7 +72,7 @@ function withoutLocations(tree: unknown): string {
   });
 }
 
-function isBinary(statement: Statement): boolean {
+function isBinary(statement: ParsedStatement): boolean {
   const options = statement.node.options;
   return JSON.stringify(options ?? []).includes('{"defname":"format","arg":{"String":{"sval":"binary"}}');
 }

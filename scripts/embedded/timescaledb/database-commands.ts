@@ -1,7 +1,7 @@
 // CREATE, DROP and ALTER DATABASE … RENAME: commands about databases, which this server carries out itself.
 import { isRecord } from '../files.ts';
 import { type Message, readText } from './messages.ts';
-import { parseStatements, type Statement } from './sql.ts';
+import { type ParsedStatement, parseStatements } from './sql.ts';
 
 export type DatabaseCommand =
   | { tag: 'CREATE DATABASE'; name: string; template: string | undefined; owner: string | undefined }
@@ -26,7 +26,7 @@ export function soleDatabaseCommand(message: Message | undefined): DatabaseComma
   return command && 'tag' in command ? command : undefined;
 }
 
-function toCommand({ kind, node }: Statement): DatabaseCommand | undefined {
+function toCommand({ kind, node }: ParsedStatement): DatabaseCommand | undefined {
   if (kind === 'CreatedbStmt') {
     const option = optionsOf(node);
     return {

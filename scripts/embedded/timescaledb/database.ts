@@ -7,7 +7,7 @@ import { PostgresError } from './postgres-error.ts';
 import type { SessionSettings } from './settings.ts';
 import { Turns } from './turns.ts';
 
-export class Database {
+export class EmbeddedDatabase {
   name: string;
   readonly sessions = new Set<Peer>();
   readonly turns = new Turns<object>();

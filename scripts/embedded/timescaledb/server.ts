@@ -5,13 +5,13 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { verifierOf } from '../../access/verifier.ts';
 import { PortTaken } from '../ports.ts';
 import { accept } from './connection.ts';
-import { Database } from './database.ts';
+import { EmbeddedDatabase } from './database.ts';
 import type { DatabaseCommand } from './database-commands.ts';
 import { DatabaseFolders } from './folders.ts';
 import { errorResponse, type Fields } from './messages.ts';
 import type { Peer } from './peer.ts';
 import { PostgresError, shuttingDown } from './postgres-error.ts';
-import type { Session } from './session.ts';
+import type { ClientSession } from './session.ts';
 import type { SessionContext } from './session-context.ts';
 import { loadParser } from './sql.ts';
 
@@ -36,8 +36,8 @@ export class TimescaleServer {
   readonly #folders: DatabaseFolders;
   readonly #listener: Server;
   readonly #sockets = new Set<Socket>();
-  readonly #databases = new Map<string, Database>();
-  readonly #sessions = new Map<number, Session>();
+  readonly #databases = new Map<string, EmbeddedDatabase>();
+  readonly #sessions = new Map<number, ClientSession>();
   readonly #sweeper: NodeJS.Timeout;
   #commands: Promise<unknown> = Promise.resolve();
   #age = 0;
@@ -91,11 +91,11 @@ export class TimescaleServer {
   }
 
   /** undefined when the database does not exist. */
-  database(name: string): Database | undefined {
+  database(name: string): EmbeddedDatabase | undefined {
     if (!this.#folders.has(name)) return undefined;
     let database = this.#databases.get(name);
     if (!database) {
-      database = new Database(name, this.#folders, (reason) =>
+      database = new EmbeddedDatabase(name, this.#folders, (reason) =>
         this.options.onLog(`database "${name}" ended: ${reason}`),
       );
       this.#databases.set(name, database);
@@ -103,7 +103,7 @@ export class TimescaleServer {
     return database;
   }
 
-  async listDatabasesIn(database: Database): Promise<void> {
+  async listDatabasesIn(database: EmbeddedDatabase): Promise<void> {
     await database.listDatabases(this.#folders.names(), this.#age);
   }
 
@@ -118,12 +118,12 @@ export class TimescaleServer {
     return { id: this.#nextSession++, secret: randomInt(1, 0x7fff_ffff) };
   }
 
-  add(session: Session): void {
+  add(session: ClientSession): void {
     this.#sessions.set(session.id, session);
     session.database.sessions.add(session);
   }
 
-  remove(session: Session): void {
+  remove(session: ClientSession): void {
     this.#sessions.delete(session.id);
     session.database.sessions.delete(session);
     session.database.lastUsed = Date.now();
@@ -213,7 +213,7 @@ export class TimescaleServer {
     });
   }
 
-  async #withTurn(database: Database, session: Peer, act: () => Promise<void>): Promise<void> {
+  async #withTurn(database: EmbeddedDatabase, session: Peer, act: () => Promise<void>): Promise<void> {
     const holds = database.turns.holder === session;
     const who = holds ? session : {};
     await database.turns.take(who, this.options.turnTimeout);
@@ -235,7 +235,7 @@ export class TimescaleServer {
   }
 
   /** A statement that runs on is cut off: its transaction is not committed, so nothing promised is lost. */
-  async #closeWithin(database: Database, milliseconds: number): Promise<void> {
+  async #closeWithin(database: EmbeddedDatabase, milliseconds: number): Promise<void> {
     const stopper = {};
     try {
       await database.turns.take(stopper, milliseconds);
@@ -246,7 +246,7 @@ export class TimescaleServer {
   }
 }
 
-function refuseWhileUsed(database: Database, session: Peer, role: 'source ' | ''): void {
+function refuseWhileUsed(database: EmbeddedDatabase, session: Peer, role: 'source ' | ''): void {
   const others = [...database.sessions].filter((other) => other !== session && !other.closed).length;
   if (others === 0) return;
   throw new PostgresError('55006', `${role}database "${database.name}" is being accessed by other users`, {

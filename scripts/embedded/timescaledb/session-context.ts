@@ -1,12 +1,12 @@
 // What a session is made from, and what its parts see of it: its client, its database, its server.
-import type { Database } from './database.ts';
+import type { EmbeddedDatabase } from './database.ts';
 import type { DatabaseCommand } from './database-commands.ts';
 import type { Fields } from './messages.ts';
 import type { Peer } from './peer.ts';
 import type { SessionSettings } from './settings.ts';
 
 export interface SessionContext extends Peer {
-  readonly database: Database;
+  readonly database: EmbeddedDatabase;
   readonly server: SessionServer;
   /** What the startup packet set. */
   readonly startup: Record<string, string>;
@@ -17,7 +17,7 @@ export interface SessionServer {
   readonly options: { readonly turnTimeout: number };
   /** @throws PostgresError */
   carryOut(command: DatabaseCommand, session: SessionContext): Promise<void>;
-  listDatabasesIn(database: Database): Promise<void>;
+  listDatabasesIn(database: EmbeddedDatabase): Promise<void>;
   logEnd(session: string, database: string, fields: Fields): void;
 }
 
@@ -25,7 +25,7 @@ export interface SessionOptions {
   id: number;
   secret: number;
   server: SessionServer;
-  database: Database;
+  database: EmbeddedDatabase;
   startup: Record<string, string>;
   settings: SessionSettings;
   write: (bytes: Buffer) => void;

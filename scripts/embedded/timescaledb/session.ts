@@ -1,7 +1,7 @@
 // One client's session: takes its messages batch by batch, waits for its turn, and runs them on the backend.
 import { BackendOutput, type OutputOptions } from './backend-output.ts';
 import { findCopyFromStdin } from './copy.ts';
-import type { Database } from './database.ts';
+import type { EmbeddedDatabase } from './database.ts';
 import { type DatabaseCommand, findDatabaseCommand, soleDatabaseCommand } from './database-commands.ts';
 import { Inbox } from './inbox.ts';
 import { InstanceCrashed } from './instance.ts';
@@ -25,11 +25,11 @@ import { type Outgoing, PreparedStatements } from './statements.ts';
 import { Turn } from './turn.ts';
 import { WaitCancelled } from './turns.ts';
 
-export class Session implements SessionContext {
+export class ClientSession implements SessionContext {
   readonly id: number;
   readonly secret: number;
   readonly server: SessionServer;
-  readonly database: Database;
+  readonly database: EmbeddedDatabase;
   readonly startup: Record<string, string>;
   readonly settings: SessionSettings;
   readonly statements: PreparedStatements;

@@ -41,7 +41,7 @@ function customNames(sql: string): string[] {
   return names;
 }
 
-export interface Statement {
+export interface ParsedStatement {
   /** The node's type, e.g. CopyStmt. */
   kind: string;
   node: Record<string, unknown>;
@@ -52,7 +52,7 @@ export async function loadParser(): Promise<void> {
 }
 
 /** undefined for SQL that does not parse: the backend says what is wrong with it, in its own words. */
-export function parseStatements(sql: string): Statement[] | undefined {
+export function parseStatements(sql: string): ParsedStatement[] | undefined {
   let tree: unknown;
   try {
     tree = parseSync(sql);

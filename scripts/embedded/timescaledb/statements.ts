@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { guardAdvisoryLocks } from './advisory.ts';
 import { type CopyPlan, findCopyFromStdin } from './copy.ts';
-import type { Database } from './database.ts';
+import type { EmbeddedDatabase } from './database.ts';
 import { type DatabaseCommand, findDatabaseCommand } from './database-commands.ts';
 import { type Message, message, readText, text } from './messages.ts';
 import { raiseSql } from './postgres-error.ts';
@@ -31,13 +31,13 @@ export interface Outgoing {
 
 export class PreparedStatements {
   readonly #session: SessionContext;
-  readonly #database: Database;
+  readonly #database: EmbeddedDatabase;
   readonly #known = new Map<string, Prepared>();
   /** Parsed in this batch, not yet confirmed. */
   readonly #fresh = new Map<string, Prepared>();
   readonly #portals = new Map<string, Prepared>();
 
-  constructor(session: SessionContext, database: Database) {
+  constructor(session: SessionContext, database: EmbeddedDatabase) {
     this.#session = session;
     this.#database = database;
   }
