@@ -1,4 +1,4 @@
-// CREATE, DROP and ALTER DATABASE … RENAME: commands about databases, which this server carries out itself.
+// CREATE and DROP DATABASE, which this server carries out itself; ALTER DATABASE … RENAME is refused.
 import { isRecord } from '../files.ts';
 import { type Message, readText } from './messages.ts';
 import { type ParsedStatement, parseStatements } from './sql.ts';
@@ -6,7 +6,7 @@ import { type ParsedStatement, parseStatements } from './sql.ts';
 export type DatabaseCommand =
   | { tag: 'CREATE DATABASE'; name: string; template: string | undefined; owner: string | undefined }
   | { tag: 'DROP DATABASE'; name: string; ifExists: boolean; force: boolean }
-  | { tag: 'ALTER DATABASE'; name: string; to: string };
+  | { tag: 'ALTER DATABASE'; name: string };
 
 export type CommandFinding = DatabaseCommand | { severalStatements: string } | undefined;
 
@@ -45,7 +45,7 @@ function toCommand({ kind, node }: ParsedStatement): DatabaseCommand | undefined
     };
   }
   if (kind === 'RenameStmt' && node.renameType === 'OBJECT_DATABASE') {
-    return { tag: 'ALTER DATABASE', name: String(node.subname), to: String(node.newname) };
+    return { tag: 'ALTER DATABASE', name: String(node.subname) };
   }
   return undefined;
 }

@@ -147,8 +147,8 @@ export class EmbeddedDatabase {
     // A server has it in shared_preload_libraries; without it the first INSERT into a hypertable fails.
     await instance.exec(query("LOAD 'timescaledb'"), { onOutput: () => undefined });
     if (catalogName !== this.name) {
-      // ALTER DATABASE … RENAME refuses the current database; the row itself is all that it changes. In a block,
-      // because this build forgets to refresh its catalog caches after the last command of a transaction.
+      // A copy takes its own name. ALTER DATABASE … RENAME refuses the current database; the row itself is all that it
+      // changes. In a block, because this build forgets to refresh its catalog caches after the last command of a transaction.
       const sql = `BEGIN; DELETE FROM pg_catalog.pg_database WHERE oid >= 4000000000;
         UPDATE pg_catalog.pg_database SET datname = ${quoteLiteral(this.name)}
         WHERE datname = pg_catalog.current_database(); SELECT 1; COMMIT`;

@@ -10,7 +10,7 @@ import { Instance } from './instance.ts';
 
 interface Entry {
   folder: string;
-  /** The name in the folder's own pg_database; follows `rename` at the next opening. */
+  /** The name in the folder's own pg_database, of a copy at first that of its template. */
   catalogName: string;
 }
 
@@ -75,13 +75,6 @@ export class DatabaseFolders {
     await rm(join(aside, 'postmaster.pid'), { force: true });
     await rename(aside, join(this.#root, folder));
     this.#entries.set(name, { folder, catalogName });
-    await this.#save();
-  }
-
-  async rename(name: string, to: string): Promise<void> {
-    const entry = this.#entry(name);
-    this.#entries.delete(name);
-    this.#entries.set(to, entry);
     await this.#save();
   }
 

@@ -142,7 +142,7 @@ export class TimescaleServer {
         throw new PostgresError('42501', `permission denied to ${command.tag.toLowerCase()}`);
       if (command.tag === 'CREATE DATABASE') await this.#create(command, session);
       else if (command.tag === 'DROP DATABASE') await this.#drop(command, session);
-      else await this.#rename(command, session);
+      else throw new PostgresError('0A000', 'the embedded server does not rename databases');
       this.#age += 1;
     });
     this.#commands = done.catch(() => undefined);
@@ -191,26 +191,6 @@ export class TimescaleServer {
     await database.end('the database was dropped');
     this.#databases.delete(name);
     await this.#folders.drop(name);
-  }
-
-  async #rename(
-    command: DatabaseCommand & { tag: 'ALTER DATABASE' },
-    session: SessionContext,
-  ): Promise<void> {
-    const { name, to } = command;
-    const database = this.database(name);
-    if (!database) throw new PostgresError('3D000', `database "${name}" does not exist`);
-    if (this.#folders.has(to)) throw new PostgresError('42P04', `database "${to}" already exists`);
-    if (database === session.database) throw new PostgresError('0A000', 'current database cannot be renamed');
-    if (name === maintenance)
-      throw new PostgresError('42501', 'the maintenance database cannot be renamed here');
-    refuseWhileUsed(database, session, '');
-    await this.#withTurn(database, session, async () => {
-      // The next opening writes the new name into the folder's own catalog.
-      await database.close();
-      await this.#folders.rename(name, to);
-      this.#databases.delete(name);
-    });
   }
 
   async #withTurn(database: EmbeddedDatabase, session: Peer, act: () => Promise<void>): Promise<void> {
