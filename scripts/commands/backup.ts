@@ -7,13 +7,13 @@ import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/database
 import { ConfigurationError } from '../../src/errors.ts';
 import { makeBackup } from '../backup/create/backup.ts';
 import { removeComplete } from '../backup/create/run-folder.ts';
+import { interruptible } from '../backup/interruptible.ts';
 import { type Backup, listBackups } from '../backup/library/backups.ts';
 import { rowsOf } from '../backup/library/manifest.ts';
 import { outdated } from '../backup/library/retention.ts';
 import { countingNumber } from '../cli/arguments.ts';
 import { formatBytes, formatCount, plural, printJson, printTable } from '../cli/output.ts';
 import { showProgress } from '../cli/progress.ts';
-import { interruptible } from '../cli/signals.ts';
 
 interface BackupCommandOptions {
   to: string;

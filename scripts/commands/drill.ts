@@ -9,6 +9,7 @@ import { dumpAll } from '../backup/create/backup.ts';
 import { directUrl } from '../backup/create/dump.ts';
 import { startRun } from '../backup/create/run-folder.ts';
 import { BackupError } from '../backup/errors.ts';
+import { interruptible } from '../backup/interruptible.ts';
 import { findBackup, readCatalogLines } from '../backup/library/backups.ts';
 import { type DatabaseBackup, isKnown, rowsOf } from '../backup/library/manifest.ts';
 import { compareContents, compareProperties, differs } from '../backup/restore/compare.ts';
@@ -17,7 +18,6 @@ import { requireRestorable } from '../backup/restore/requirements.ts';
 import { type Restored, restoreDatabase } from '../backup/restore/restore.ts';
 import { formatBytes, formatCount, printJson, printTable } from '../cli/output.ts';
 import { type Progress, showProgress } from '../cli/progress.ts';
-import { interruptible } from '../cli/signals.ts';
 import { defaultFolder, selectForBackup } from './backup.ts';
 import { databaseName } from './create.ts';
 

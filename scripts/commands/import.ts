@@ -12,7 +12,6 @@ import {
 } from 'node:fs';
 import { dirname, extname, join, parse, resolve } from 'node:path';
 import { finished } from 'node:stream/promises';
-import { SingleBar } from 'cli-progress';
 import { type Command, InvalidArgumentError } from 'commander';
 import { locationSources } from '../../schema/tracking.ts';
 import { ConfigurationError } from '../../src/errors.ts';
@@ -27,6 +26,7 @@ import {
 import { checkLimits, locationLimits } from '../../src/tracking/validate.ts';
 import { formatCount, plural, printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
+import { startBar } from '../cli/progress.ts';
 
 interface ImportOptions {
   app?: string;
@@ -108,17 +108,8 @@ async function importFile(pool: Pool, file: string, options: ImportOptions): Pro
     throw new ConfigurationError(`There is no folder ${dirname(input.rejectsFile)} for the rejects.`);
   }
   const shiftMs = options.shiftToNow ? await shiftToNow(input) : 0;
-  const bar = new SingleBar({
-    format: '{bar} {percentage}% | {rows} rows | {eta_formatted} left',
-    stream: process.stderr,
-    hideCursor: true,
-  });
-  bar.start(facts.size, 0, { rows: '0' });
-  try {
-    return await load(pool, input, shiftMs, (bytes, rows) => bar.update(bytes, { rows: formatCount(rows) }));
-  } finally {
-    bar.stop();
-  }
+  using bar = startBar('{bar} {percentage}% | {rows} rows | {eta_formatted} left', facts.size, { rows: '0' });
+  return await load(pool, input, shiftMs, (bytes, rows) => bar.update(bytes, { rows: formatCount(rows) }));
 }
 
 interface Input {

@@ -11,6 +11,7 @@ import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { type ClientPrograms, installedPrograms } from '../backup/client/versions.ts';
 import { directUrl } from '../backup/create/dump.ts';
 import { BackupError } from '../backup/errors.ts';
+import { interruptible } from '../backup/interruptible.ts';
 import { type Backup, findBackup } from '../backup/library/backups.ts';
 import { type DatabaseBackup, rowsOf } from '../backup/library/manifest.ts';
 import { compareContents } from '../backup/restore/compare.ts';
@@ -22,7 +23,6 @@ import { refuseSessions, swapDatabases } from '../backup/restore/swap.ts';
 import { wholeNumber } from '../cli/arguments.ts';
 import { confirmDestruction, plural, printJson } from '../cli/output.ts';
 import { type Progress, showProgress } from '../cli/progress.ts';
-import { interruptible } from '../cli/signals.ts';
 import { defaultFolder } from './backup.ts';
 import { databaseName } from './create.ts';
 

@@ -3,8 +3,8 @@
 import type { DatabaseKey } from '../../../src/databases.ts';
 import { withCatalogPath } from '../../../src/sql/catalog-path.ts';
 import { withPool } from '../../cli/pools.ts';
-import { inParallel } from '../../cli/signals.ts';
 import { installedPrograms } from '../client/versions.ts';
+import { inParallel } from '../interruptible.ts';
 import { type Backup, describeFile } from '../library/backups.ts';
 import type { DatabaseBackup, Manifest } from '../library/manifest.ts';
 import { type DumpOptions, directUrl, dumpDatabase } from './dump.ts';

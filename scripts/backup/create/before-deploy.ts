@@ -3,8 +3,8 @@ import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { type DatabaseKey, definitionOf } from '../../../src/databases.ts';
 import { showProgress } from '../../cli/progress.ts';
-import { interruptible } from '../../cli/signals.ts';
 import { defaultFolder } from '../../commands/backup.ts';
+import { interruptible } from '../interruptible.ts';
 import { makeBackup } from './backup.ts';
 
 /** Backs the critical ones of these databases up, whole or not at all, and says in a sentence where to. */
