@@ -4,6 +4,7 @@ import { createReadStream } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import * as v from 'valibot';
 import { selectDatabases } from '../../../src/config.ts';
 import { definitionOf } from '../../../src/databases.ts';
 import { isIncomplete } from '../create/run-folder.ts';
@@ -119,7 +120,7 @@ export async function checkFiles(folder: string, database: DatabaseBackup): Prom
 }
 
 export async function readCatalogLines(folder: string, { catalog }: DatabaseBackup): Promise<string[]> {
-  return JSON.parse(await readFile(join(folder, catalog.name), 'utf8')) as string[];
+  return v.parse(v.array(v.string()), JSON.parse(await readFile(join(folder, catalog.name), 'utf8')));
 }
 
 export async function describeFile(folder: string, name: string): Promise<BackupFile> {
