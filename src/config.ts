@@ -22,11 +22,11 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface ResolvedUrl {
   readonly url: string;
-  /** Where it came from: a variable's name, `PGHOST…`, or the embedded cluster's file. */
+  /** Source of the URL: a variable's name, `PGHOST…`, or the embedded cluster's file. */
   readonly origin: string;
 }
 
-/** What `npm run dev` writes to .atriz/cluster.json. */
+/** Content of .atriz/cluster.json, which `npm run dev` writes. */
 const clusterFile = v.object({
   pid: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
   servers: v.object({ plain: v.string(), timescaledb: v.string() }),
@@ -35,9 +35,9 @@ const clusterFile = v.object({
 const serverVariables = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD'] as const;
 
 /**
- * The URL of one database. In order: its own variable, an application's `DATABASE_URL`, the PG*
- * variables plus the database's name, a running embedded cluster.
- * @throws ConfigurationError naming the variable, what it holds and what it should be.
+ * The URL of one database. In order: its own variable, an application's `DATABASE_URL`, the PG* variables plus the
+ * database's name, a running embedded cluster.
+ * @throws ConfigurationError naming the variable, its value and the expected form.
  */
 export function databaseUrl(key: DatabaseKey, env: Environment = process.env): ResolvedUrl {
   const found =
@@ -61,7 +61,7 @@ function fromVariable(key: DatabaseKey, env: Environment): ResolvedUrl | undefin
   return { url, origin: urlVariable };
 }
 
-// DATABASE_URL is an application's own database. Which one: APP says so, else the URL's database name.
+// DATABASE_URL belongs to the application that APP names; without APP, to the one with its database name.
 function fromApplicationUrl(key: DatabaseKey, env: Environment): ResolvedUrl | undefined {
   const url = env.DATABASE_URL;
   const { application, database } = definitionOf(key);
@@ -79,7 +79,7 @@ function fromApplicationUrl(key: DatabaseKey, env: Environment): ResolvedUrl | u
   return undefined;
 }
 
-// One wrong name in a URL would otherwise migrate, or empty, somebody else's database.
+// A wrong database name in a URL could otherwise migrate or empty a database of another owner.
 function refuseForeign(key: DatabaseKey, found: ResolvedUrl): ResolvedUrl {
   const { database } = parseDatabaseUrl(found.url, found.origin);
   const owner = databaseKeys.find((other) => other !== key && databases[other].database === database);
@@ -170,7 +170,7 @@ export function applicationKey(env: Environment = process.env): DatabaseKey {
   );
 }
 
-/** Names from a command line to registry keys, in the registry's order. None named means all. */
+/** Converts names from a command line to registry keys, in registry order. No names means all. */
 export function selectDatabases(names: readonly string[]): DatabaseKey[] {
   const unknown = names.find((name) => !isDatabaseKey(name));
   if (unknown !== undefined) {
@@ -181,14 +181,14 @@ export function selectDatabases(names: readonly string[]): DatabaseKey[] {
   return names.length === 0 ? databaseKeys : databaseKeys.filter((key) => names.includes(key));
 }
 
-/** Reads `.env` of the current folder into the environment; what is set already wins. For command lines only. */
+/** Reads `.env` of the current folder into the environment, without replacing variables. For command lines only. */
 export function loadEnvironmentFile(): void {
   dotenv.config({ quiet: true });
 }
 
 /**
- * What stands before the name of each role of the access matrix: several sets of databases may share a server.
- * @throws ConfigurationError when it would make names that need quotes, or that PostgreSQL cuts off.
+ * Prefix of each role name of the access matrix, so that several sets of databases can share a server.
+ * @throws ConfigurationError if names would need quotes or be truncated by PostgreSQL.
  */
 export function rolePrefix(env: Environment = process.env): string {
   const prefix = env.ATRIZ_ROLE_PREFIX ?? '';
@@ -214,12 +214,12 @@ export function rolePassword(role: string, env: Environment = process.env): stri
 export const isProduction = (env: Environment = process.env): boolean =>
   /^prod(uction)?$/i.test(env.NODE_ENV ?? '');
 
-/** The name that `PGAPPNAME` gives to this process's connections. */
+/** `PGAPPNAME`: the application_name of this process's connections. */
 export const applicationName = (env: Environment = process.env): string | undefined =>
   env.PGAPPNAME || undefined;
 
 /**
- * What a URL leaves out about its connection comes from the environment, as for libpq: `PGSSLMODE` and others.
+ * Adds connection parameters that the URL does not have from the environment, as libpq does: `PGSSLMODE` and others.
  * @throws ConfigurationError naming the variable whose value is refused.
  */
 export function withLibpqVariables(url: DatabaseUrl, env: Environment = process.env): DatabaseUrl {
@@ -234,26 +234,26 @@ export function withLibpqVariables(url: DatabaseUrl, env: Environment = process.
     else if (isUsed(parameter) && !parameters.has(parameter)) parameters.set(parameter, value);
   }
   sslMode ??= impliedSslMode(url.parameters);
-  // A certificate of the URL asks for TLS by itself, one of the environment does not.
+  // A certificate in the URL implies TLS. One from the environment does not, so ignore it without TLS.
   if (sslMode === undefined) for (const name of impliedSslModes.keys()) parameters.delete(name);
   return { ...url, sslMode, parameters };
 }
 
-/** Where PostgreSQL's client programs may be: `PG_BIN` alone where it is set, else the PATH. */
+/** Folders of PostgreSQL's client programs: only `PG_BIN` if it is set, otherwise the PATH. */
 export function programFolders(env: Environment = process.env): { folders: string[]; only: boolean } {
   if (env.PG_BIN) return { folders: [resolve(env.PG_BIN)], only: true };
   return { folders: (env.PATH ?? '').split(delimiter).filter((folder) => folder !== ''), only: false };
 }
 
-/** The environment for a program that we start, with some variables set. */
+/** The environment for a child process, with some variables set. */
 export const childEnvironment = (variables: Environment): NodeJS.ProcessEnv => ({
   ...process.env,
   ...variables,
 });
 
 /**
- * postgres.js reads PGTARGETSESSIONATTRS where a URL says nothing, refuses "any", and connects for ever where the
- * host is another. The URL alone says where to connect: driver/failover.ts.
+ * Hides PGTARGETSESSIONATTRS from postgres.js, which refuses "any" and reconnects forever if the host does not match.
+ * Only the URL says where to connect: driver/failover.ts.
  */
 export function withoutTargetVariable<Result>(create: () => Result): Result {
   const name = 'PGTARGETSESSIONATTRS';
@@ -266,7 +266,7 @@ export function withoutTargetVariable<Result>(create: () => Result): Result {
   }
 }
 
-/** Dates are shown and parsed in UTC by the whole process, as the guide promises. */
+/** The whole process formats and parses dates in UTC, as the guide promises. */
 export function useUtc(): void {
   process.env.TZ = 'UTC';
 }

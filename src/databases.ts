@@ -1,4 +1,4 @@
-// THE registry: one entry per database. Configurations, scripts and tests all read it.
+// The registry: one entry per database. Configurations, scripts and tests all read it.
 import * as atriz from '../schema/atriz.ts';
 import * as core from '../schema/core.ts';
 import * as mextrack from '../schema/mextrack.ts';
@@ -10,15 +10,15 @@ export interface DatabaseDefinition {
   readonly database: string;
   /** Environment variable that holds its URL. */
   readonly urlVariable: string;
-  /** One line for people: what it holds. */
+  /** Its content, in one line. */
   readonly holds: string;
   /** Databases that must be migrated before this one. */
   readonly dependsOn: readonly string[];
-  /** An application's own database, which `DATABASE_URL` may name. */
+  /** Whether it belongs to an application, and `DATABASE_URL` may name it. */
   readonly application: boolean;
   /** Extensions that the server must offer, beyond PostgreSQL's own. */
   readonly extensions: readonly 'timescaledb'[];
-  /** The guide's backup strategy. What is not critical is backed up only where it is asked for. */
+  /** The guide's backup strategy. A database that is not critical is backed up only on request. */
   readonly backup: { readonly every: 'day' | 'week'; readonly critical: boolean };
   /** Drizzle's schema objects. The file is schema/<key>.ts, its migrations are in drizzle/<key>/. */
   readonly schema: Record<string, unknown>;

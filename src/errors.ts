@@ -1,11 +1,11 @@
-// The typed errors of @atriz/database. Each message says what is wrong, where, and what mends it.
+// The typed errors of @atriz/database. Each message says what is wrong, where, and how to fix it.
 
 /** Base of every error that this package throws on purpose. */
 export class AtrizDatabaseError extends Error {
   override readonly name: string = 'AtrizDatabaseError';
-  /** Stable, for programs: a word such as `VALIDATION`; of a ConnectionError the network's or the server's code. */
+  /** Stable code for programs, such as `VALIDATION`; in a ConnectionError, the code of the network or server. */
   readonly code: string = 'FAILED';
-  /** The exit code with which the command line ends: 1 failed, 2 usage or configuration, 3 out of step. */
+  /** Exit code of the command line: 1 failed, 2 usage or configuration, 3 out of step. */
   readonly exitCode: 1 | 2 | 3 = 1;
 }
 
@@ -44,13 +44,13 @@ export class TimescaleMissingError extends AtrizDatabaseError {
   override readonly code = 'TIMESCALE_MISSING';
 }
 
-/** A transaction could not be committed, because a statement of it failed that its caller did not await. */
+/** The transaction was rolled back: a statement that was not awaited failed, or was undone with a failed savepoint. */
 export class TransactionRolledBackError extends AtrizDatabaseError {
   override readonly name = 'TransactionRolledBackError';
   override readonly code = 'TRANSACTION_ROLLED_BACK';
 }
 
-/** An erasure stopped before its end: run it again. What it has erased stays erased. */
+/** An erasure stopped early: run it again. Data that is already erased stays erased. */
 export class ErasureError extends AtrizDatabaseError {
   override readonly name = 'ErasureError';
   override readonly code = 'ERASURE_STOPPED';
@@ -77,14 +77,14 @@ export class MigrationError extends AtrizDatabaseError {
   }
 }
 
-/** Files and database disagree in a way that a person must judge: edited, out of order, pending. */
+/** Files and database disagree in a way that a person must resolve: edited, out of order, pending. */
 export class OutOfStepError extends MigrationError {
   override readonly name: string = 'OutOfStepError';
   override readonly code: string = 'OUT_OF_STEP';
   override readonly exitCode = 3;
 }
 
-/** `user_id` names no user of atriz_core, or one that is not active. */
+/** `user_id` does not exist in atriz_core, or the user is not active. */
 export class UserReferenceError extends AtrizDatabaseError {
   override readonly name = 'UserReferenceError';
   override readonly code = 'USER_REFERENCE';
@@ -117,7 +117,7 @@ export class UserReferencesError extends AtrizDatabaseError {
   }
 }
 
-/** SQLSTATE of a PostgreSQL error or code of a connection's, wherever it is in a chain of causes. */
+/** The SQLSTATE or connection error code of the first error in the chain of causes that has one. */
 export function sqlState(error: unknown): string | undefined {
   for (let current = error; current instanceof Error; current = current.cause) {
     const { code } = current as Error & { code?: unknown };

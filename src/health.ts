@@ -13,20 +13,20 @@ export interface HealthOptions {
 
 export interface DatabaseHealth {
   readonly isReachable: boolean;
-  /** Whether every migration of this package is applied as it stands; null where that cannot be known. */
+  /** Whether every migration of this package is applied unchanged; null if unknown. */
   readonly isMigrated: boolean | null;
-  /** From the question to the answer in milliseconds, the wait for a connection included; null without one. */
+  /** Milliseconds from the query to its answer, including the wait for a connection; null without an answer. */
   readonly latencyMs: number | null;
-  /** When the question was asked, not counting itself. */
+  /** Pool usage before the health query. */
   readonly pool: PoolStats;
-  /** Why it is not reachable, without passwords. Names hosts: for logs, not for strangers. */
+  /** Why it is not reachable, without passwords. Contains host names: write it to logs, do not publish it. */
   readonly error: string | null;
 }
 
 export interface Health {
-  /** Every database is reachable, and none is known not to be migrated. */
+  /** Every database is reachable, and `isMigrated` is false for none. */
   readonly isHealthy: boolean;
-  /** By the names that were given, or by the pool's own. */
+  /** By the given names; for a single pool, by its key or database name. */
   readonly databases: Readonly<Record<string, DatabaseHealth>>;
 }
 
@@ -40,20 +40,20 @@ interface Probe {
   readonly answer: Promise<Answer>;
 }
 
-/** In milliseconds: Node ends a longer timer at once, though it means as good as never. */
+/** In milliseconds: a longer Node.js timer fires immediately, so a longer timeout sets no timer. */
 const longestTimer = 2 ** 31 - 1;
 
-/** A probe on a connection that died without a word may never end: the next one is due after this. */
+/** Milliseconds until a new probe starts: a probe on a silently dead connection may never end. */
 const abandonAfterMs = 30_000;
 
-// At most one probe waits on a pool: a database that hangs must not gather a question from every request.
+// At most one probe per pool: if a database hangs, requests must not accumulate queries.
 const probes = new WeakMap<Pool, Probe>();
-// Files do not change under a process that was started from them.
+// Cached, because migration files do not change while the process runs.
 const folders = new Map<DatabaseKey, MigrationsFolder>();
 
 /**
- * Asks each database one question, in one round trip, side by side. Answers within `timeoutMs`, and does not
- * throw, whatever the servers do. Pools without a key of the registry are only asked whether they answer.
+ * Sends one query to each database, in parallel. Answers within `timeoutMs`, and does not throw if servers fail. Pools
+ * without a registry key are only checked for reachability.
  * @throws ConfigurationError for a timeoutMs that is not a number of milliseconds.
  */
 export async function checkHealth(
@@ -111,7 +111,7 @@ function probe(pool: Pool): Promise<Answer> {
   const forget = () => {
     if (probes.get(pool) === own) probes.delete(pool);
   };
-  // Also marks the rejection as handled: everybody who asked may have gone.
+  // Also marks the rejection as handled: all callers may have timed out.
   answer.then(forget, forget);
   return answer;
 }
@@ -121,7 +121,7 @@ async function ask(pool: Pool, startedAt: number): Promise<Answer> {
   return { isMigrated, latencyMs: Math.round((performance.now() - startedAt) * 10) / 10 };
 }
 
-/** What was applied is one small table: the question whether the server answers costs nothing beside it. */
+/** Reading the small table of migrations also shows that the server answers: no other query is needed. */
 async function askMigrated(pool: Pool): Promise<boolean | null> {
   const { key } = pool;
   if (key === undefined) {
@@ -133,7 +133,7 @@ async function askMigrated(pool: Pool): Promise<boolean | null> {
     const { pending, edited } = compareMigrations(migrations, await readApplied(pool));
     return pending.length + edited.length + problems.length === 0;
   } catch (error) {
-    // 42501 insufficient_privilege: the application's role may not read that table. It answered, though.
+    // 42501 insufficient_privilege: the role may not read that table, but the server answered.
     if (sqlState(error) === '42501' && !(error instanceof ConnectionError)) return null;
     throw error;
   }

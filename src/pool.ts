@@ -18,7 +18,7 @@ export interface PoolStats {
   readonly inUse: number;
   /** Most connections at once. */
   readonly max: number;
-  /** Queries and transactions beyond that number, which take turns. */
+  /** Queries and transactions that wait for a connection. */
   readonly waiting: number;
 }
 
@@ -61,26 +61,26 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   }
 
   /**
-   * The same pool without its replicas. A read outside of a transaction sees what this pool has written
-   * before it, wherever it goes; what others wrote, a replica shows up to `replicaMaxLagMs` late.
+   * The same pool without its replicas. Outside of transactions, a read on any server sees earlier writes of this pool;
+   * writes of others may appear up to `replicaMaxLagMs` late on a replica.
    */
   get primary(): Pool<S> {
     return this.#primary ?? this;
   }
 
-  /** What `withTransaction`, the TimescaleDB functions and seeds take. The pool itself. */
+  /** The pool itself, as the argument of `withTransaction`, the TimescaleDB functions and seeds. */
   get pool(): this {
     return this;
   }
 
-  /** How much of the pool is in use at this moment. */
+  /** Current usage of the pool. */
   get stats(): PoolStats {
     const { running } = this.#client;
     const max = this.#options.max ?? defaultMax;
     return { inUse: Math.min(running, max), max, waiting: Math.max(running - max, 0) };
   }
 
-  /** @internal Whether a transaction-pooling proxy stands between, so that nothing may rely on a session. */
+  /** @internal Whether a transaction-pooling proxy is used, so that nothing may rely on a session. */
   get isProxied(): boolean {
     return isProxied(this.#options, this.#url);
   }
@@ -92,8 +92,8 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   }
 
   /**
-   * @internal Connections that were opened before `moment` (of `performance.now()`) get no new queries: one of them
-   * is silent. What runs on them may go on.
+   * @internal Call it when a connection is silent: connections opened before `moment` (of `performance.now()`) get no
+   * new queries. Running queries continue.
    */
   renew(moment: number): void {
     this.#client.renew(moment);
@@ -109,11 +109,11 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   }
 }
 
-/** A proxy refuses the setting: there, a function that writes has to be called in a transaction or by `primary`. */
+/** A proxy refuses the setting: behind one, call functions that write in a transaction or through `primary`. */
 function readerClient(options: DatabasePoolOptions, url: DatabaseUrl): Client | undefined {
   if (isProxied(options, url)) return undefined;
   const parameters = new Map([...url.parameters, ['default_transaction_read_only', 'on']]);
-  // No host offers to write to a session of this kind.
+  // With this setting every session is read-only, so no host would match `read-write`.
   const target = url.target === 'read-write' ? 'primary' : url.target;
   return new Client(new Connector(options, { ...url, target, parameters }));
 }
@@ -135,7 +135,7 @@ function replicaClients(options: DatabasePoolOptions, primary: DatabaseUrl): Cli
 }
 
 type Options = DatabasePoolOptions & {
-  /** Which database of the registry: gives URL, schema and types. Inferred from the name of the database in the URL. */
+  /** Registry key, which gives URL, schema and types. Default: inferred from the database name in the URL. */
   key?: DatabaseKey | undefined;
   /** @deprecated Use `key`. */
   database?: DatabaseKey | undefined;

@@ -1,4 +1,4 @@
-// Transactions: commit when the work resolves, roll back when it throws, repeat when two collide.
+// Transactions: commit when the work resolves, roll back when it throws, retry after a collision.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type postgres from 'postgres';
 import { type AnyDatabase, databaseOf, Transaction } from './driver/database.ts';
@@ -14,7 +14,7 @@ export interface TransactionOptions {
   /** Default: the server's, which is `read committed`. */
   isolation?: (typeof isolationLevels)[number];
   readOnly?: boolean;
-  /** How often the whole work is repeated after a serialization failure or a deadlock. Default 0. */
+  /** How often to repeat the whole work after a serialization failure or a deadlock. Default 0. */
   retries?: number;
 }
 

@@ -1,6 +1,6 @@
-// Array types of a database, which postgres.js must know to read and write arrays.
-// postgres.js asks for them on every new connection, in a query whose failure nobody catches: a
-// server that restarts in that moment ends the process. And it keeps its own array parser to itself.
+// Loads the array types of a database, which postgres.js needs to read and write arrays.
+// postgres.js loads them on every new connection, in a query whose failure is not caught: a server restart at that
+// moment crashes the process. It also does not export its array parser.
 import type postgres from 'postgres';
 import { encodeParameter } from './parameters.ts';
 
@@ -10,12 +10,12 @@ export interface ArrayType {
   delimiter: string;
 }
 
-// Asked of every database before anything else: nothing in it may depend on the search_path, not even an operator.
+// The first query on every database: it must not depend on the search_path, not even for an operator.
 export const arrayTypesSql = `SELECT typelem::pg_catalog.int8::pg_catalog.float8 AS element,
     oid::pg_catalog.int8::pg_catalog.float8 AS array, typdelim AS delimiter
   FROM pg_catalog.pg_type WHERE typcategory OPERATOR(pg_catalog.=) 'A' AND typelem OPERATOR(pg_catalog.<>) 0`;
 
-/** Teaches a client the types. A parser that the client has already, it keeps. */
+/** Registers the types in a client. Existing parsers are kept. */
 export function learnArrayTypes(sql: postgres.Sql, types: readonly ArrayType[]): void {
   const { parsers, serializers, shared } = sql.options as unknown as {
     parsers: Record<number, (text: string) => unknown>;
@@ -30,9 +30,9 @@ export function learnArrayTypes(sql: postgres.Sql, types: readonly ArrayType[]):
   }
 }
 
-/** `{1,NULL,"a \"b\""}`, nested, with or without bounds before it. */
+/** Parses `{1,NULL,"a \"b\""}`, also nested or with bounds before it. */
 export function parseArray(text: string, parse: (element: string) => unknown, delimiter: string): unknown[] {
-  // A backslash hides the next character; an element without quotes ends at a delimiter or a brace.
+  // A backslash escapes the next character; an element without quotes ends at a delimiter or a brace.
   const token = new RegExp(`"((?:[^"\\\\]|\\\\[^])*)"|[{}]|[^{}"${delimiter}]+`, 'g');
   token.lastIndex = text.indexOf('{') + 1;
   return readList();

@@ -12,7 +12,7 @@ const keepAliveSeconds = 15;
 
 type ClientOptions = postgres.Options<Record<string, postgres.PostgresType>>;
 
-/** Connections of a pool, where its options name no other number. */
+/** Connections of a pool without the option `max`. */
 export const defaultMax = 10;
 
 export interface DatabasePoolOptions extends DrizzleOptions {
@@ -22,30 +22,30 @@ export interface DatabasePoolOptions extends DrizzleOptions {
   max?: number;
   /** Shown in pg_stat_activity. Default: `application_name` of the URL, PGAPPNAME, else `atriz <database>`. */
   applicationName?: string;
-  /** Give up a connection attempt after this many milliseconds. Default 10,000. */
+  /** Abort a connection attempt after this many milliseconds. Default: `connect_timeout` of the URL, else 10,000. */
   connectTimeoutMs?: number;
   /** Close a connection that was idle this many milliseconds. Default 60,000; 0 keeps it open. */
   idleTimeoutMs?: number;
   /** Replace a connection after this many milliseconds. Default 30 to 60 minutes; 0 never. */
   maxLifetimeMs?: number;
-  /** Cancel a statement after this many milliseconds. Default 0: never. Not available behind a transaction-pooling proxy. */
+  /** Cancel a statement after this many milliseconds. Default 0: never. Not behind a transaction-pooling proxy. */
   statementTimeoutMs?: number;
   /**
-   * true: behind PgBouncer or another transaction-pooling proxy, without prepared statements. false: behind one that
-   * pools sessions. Where neither is said, a proxy is refused. Also `?pgbouncer=true` in the URL.
+   * true: the URL leads to PgBouncer or another transaction-pooling proxy; no prepared statements. false: the proxy
+   * pools sessions. Default: a proxy is refused. Also `?pgbouncer=true` in the URL.
    */
   pgbouncer?: boolean;
   /**
-   * URLs of streaming standbys of the same database. Reads outside of transactions go to them, except
-   * what must not be late: see `Pool.primary`. Each may hold `max` connections, and the primary as many again,
-   * on which a function that writes is found out.
+   * URLs of streaming standbys of the same database, for reads outside of transactions. For reads that must be current,
+   * use `Pool.primary`. Each standby may hold `max` connections. The primary may hold `max` more: read-only sessions,
+   * which detect functions that write.
    */
   replicas?: readonly string[];
   /** A replica this many milliseconds behind gets no reads. Default 10,000. */
   replicaMaxLagMs?: number;
-  /** Overrides what `sslmode` of the URL says. */
+  /** Overrides `sslmode` of the URL. */
   ssl?: boolean | ConnectionOptions;
-  /** @internal For the doctor: sessions begin as the server makes them for a client that asks for nothing. */
+  /** @internal For the doctor: sends no session settings, so that the defaults of the server apply. */
   hasServerDefaults?: boolean;
 }
 
@@ -59,32 +59,32 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
     ? 0
     : milliseconds('statementTimeoutMs', options.statementTimeoutMs ?? 0);
   const [first] = url.hosts;
-  // For messages only: sockets come from socket.ts, which chooses among several hosts. postgres.js
-  // takes lists for both, and only a list keeps an IPv6 address whole; its types lag.
+  // For messages only: socket.ts opens the sockets and chooses the host. postgres.js would split a string with an IPv6
+  // address at ":", so both are lists, which its types do not declare.
   const hosts = { host: [first?.host], port: [first?.port] };
   return {
     ...(hosts as unknown as { host: string; port: number }),
     database: url.database,
     ...(url.user !== undefined && { user: url.user }),
     ...(url.password !== undefined && { password: url.password }),
-    // socket.ts hands over sockets that are encrypted already.
+    // socket.ts encrypts the sockets.
     ssl: false,
-    // PGDEBUG would put the parameters of a query that fails, such as tokens, into logs.
+    // PGDEBUG would log the parameters of failed queries, such as tokens.
     debug: false,
     max: connections(options.max ?? defaultMax),
     connect_timeout: connectTimeoutMs(options, url) / 1000,
-    // A statement whose server vanished without a word fails after this and 10 seconds more.
+    // If the server host disappears, a statement fails after this time plus 10 seconds.
     keep_alive: keepAliveSeconds,
     ...(idleTimeoutMs > 0 && { idle_timeout: idleTimeoutMs / 1000 }),
     ...(options.maxLifetimeMs !== undefined && {
       max_lifetime: milliseconds('maxLifetimeMs', options.maxLifetimeMs) / 1000 || null,
     }),
     prepare: !pgbouncer,
-    // array-types.ts does it, where a failure is caught.
+    // array-types.ts loads them and catches failures.
     fetch_types: false,
     onnotice: () => undefined,
     types: {
-      // postgres.js parses strings as dates too, which cuts microseconds off: only Date needs help.
+      // postgres.js would also convert strings to dates, which drops microseconds: convert only Date.
       date: {
         to: 1184,
         from: [1082, 1114, 1184],
@@ -106,23 +106,23 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
   };
 }
 
-/** Most milliseconds until a host has accepted a connection, and again until it has accepted the login. */
+/** Milliseconds for connection, TLS and login together; 0 means no limit. */
 export const connectTimeoutMs = (options: DatabasePoolOptions, url: DatabaseUrl): number =>
   milliseconds(
     'connectTimeoutMs',
     options.connectTimeoutMs ?? Number(url.parameters.get('connect_timeout') ?? 10) * 1000,
   );
 
-/** @throws ConfigurationError: with none, every query would wait for ever. */
+/** @throws ConfigurationError, for example for 0, with which every query would wait forever. */
 function connections(max: number): number {
   if (Number.isInteger(max) && max >= 1 && max <= 10_000) return max;
   throw new ConfigurationError(`max is ${max}: use a number of connections from 1 to 10,000.`);
 }
 
-/** Node.js fires a longer timer at once. */
+/** In milliseconds. A longer Node.js timer fires immediately. */
 const longestTimer = 2 ** 31 - 1;
 
-/** A time longer than the longest timer becomes 0, which means never. @throws ConfigurationError for anything but a time. */
+/** A time above `longestTimer` becomes 0: never. @throws ConfigurationError for a negative number or NaN. */
 function milliseconds(option: keyof DatabasePoolOptions, given: number): number {
   if (given >= 0) return given > longestTimer ? 0 : given;
   throw new ConfigurationError(`${option} is ${given}: use a number of milliseconds, 0 or more.`);

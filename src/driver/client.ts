@@ -1,5 +1,5 @@
-// A postgres.js client that survives the loss of its connections: a lost connection of postgres.js 3.4 keeps parts of
-// its query, so that the next one gets the old error or is never sent. Its whole client is replaced then.
+// A postgres.js client that survives lost connections: it replaces the whole client.
+// A lost connection of postgres.js 3.4 keeps parts of its query: the next query gets the old error or is never sent.
 import { readFile } from 'node:fs/promises';
 import { Stream } from 'node:stream';
 import type postgres from 'postgres';
@@ -12,13 +12,13 @@ import { isRead, textOf } from './reads.ts';
 import type { Replicas } from './replicas.ts';
 import { hasNotRun, isUnsent, meansLoss } from './socket.ts';
 
-/** How often a query that was never sent moves on to the next client, each of which lost its connections. */
+/** Most attempts for a query or transaction that no server has run, each on a new client if needed. */
 const mostAttempts = 100;
 
-/** Where a query goes: a read perhaps to a replica; to this client's server; there, as a question of the pool itself. */
+/** Route of a query: reads may use replicas; this client's server only; the same for queries of the pool itself. */
 type Route = 'replicas' | 'primary' | 'own';
 
-/** A postgres.js client, without what it does on a connection that it does not watch. */
+/** A postgres.js client without the functions that use connections which this client does not watch. */
 export type Sql = postgres.Sql & Record<'listen' | 'subscribe', never>;
 
 export class Client {
@@ -56,29 +56,29 @@ export class Client {
     return this.#isClosed;
   }
 
-  /** Queries, transactions and reservations that were begun and are not over, waiting ones too. */
+  /** Queries, transactions and reservations that have begun and not ended, including waiting ones. */
   get running(): number {
     return [this.#current, ...this.#retired].reduce((sum, generation) => sum + generation.running, 0);
   }
 
-  /** An error of a connection as one of ours. */
+  /** Turns a connection error into a ConnectionError; returns other errors unchanged. */
   describe(error: unknown): unknown {
     return this.#connector.describe(error);
   }
 
-  /** From now on reads through `sql` go to replicas where they may. */
+  /** From now on, reads through `sql` may go to replicas. */
   readFrom(replicas: Replicas<Client>): void {
     this.#replicas = replicas;
   }
 
-  /** A question of our own to this server, which does not count as a write of the application. */
+  /** Runs a query of the pool itself on this server; it does not count as a write of the application. */
   async ask<Row extends object>(text: string): Promise<readonly Row[]> {
     return await this.#watch(this.#current.sql.unsafe<Row[]>(text), 'own');
   }
 
-  /** Waits up to `timeoutMs` for running queries, then closes every connection. Nothing begins after it. */
+  /** Waits up to `timeoutMs` for running queries, then closes every connection. No query starts afterwards. */
   async close(timeoutMs: number): Promise<void> {
-    // What was written before runs: a query reaches its connection some turns of the queue later.
+    // Queries issued before this call still run: they reach their connection some microtasks later.
     await new Promise((resolve) => setImmediate(resolve));
     this.#isClosed = true;
     this.#connector.close();
@@ -87,12 +87,12 @@ export class Client {
     this.#connector.abort();
   }
 
-  /** Lets new queries go to a new client, unless this one was made since `moment`. */
+  /** Sends new queries to a new client, unless the current one was created at or after `moment`. */
   renew(moment: number): void {
     if (this.#current.madeAt < moment) this.replace(this.#current);
   }
 
-  /** Lets a client finish what runs on its other connections, while new queries go to a new one. */
+  /** Sends new queries to a new client, while the old one finishes what runs on its other connections. */
   replace(generation: Generation, error?: Error): void {
     if (generation !== this.#current || this.#isClosed) return;
     this.#current = this.#connect();
@@ -102,7 +102,7 @@ export class Client {
 
   #connect(): Generation {
     const generation: Generation = new Generation(this.#connector.connect(), (error) => {
-      // More than the connections that are tried: the others wait for one, and would be tried in turns.
+      // Queries beyond `max` wait for a connection: fail them now, not one by one with each failed login.
       if (generation.running > generation.max) this.replace(generation, error);
     });
     return generation;
@@ -129,7 +129,7 @@ export class Client {
     });
   }
 
-  /** Every query outside of a transaction passes here, whichever way it was written. */
+  /** Every query outside of a transaction passes through here. */
   #watch<Result>(result: Result, route: Route, file?: string): Result {
     if (isQuery(result)) new PoolQuery(result as unknown as RunningQuery, this, route, file);
     return result;
@@ -184,8 +184,8 @@ export class Client {
 }
 
 /**
- * A query outside of a transaction: written → started → running on this client's server → over. It runs `apart` on a
- * replica, and a second time where no server has run it.
+ * A query outside of a transaction: written → started → running (on this client's server) → over. `apart`: a copy of it
+ * runs, on a replica, or again because no server has run it.
  */
 class PoolQuery extends QueryExecution {
   protected readonly database: string;
@@ -194,7 +194,6 @@ class PoolQuery extends QueryExecution {
   readonly #route: Route;
   readonly #file: string | undefined;
   #state: 'written' | 'started' | 'apart' | 'running' | 'over' = 'written';
-  /** Where it runs now. */
   #generation: Generation;
   #attempts = 0;
   #isWrite = false;
@@ -229,7 +228,7 @@ class PoolQuery extends QueryExecution {
     return this.#runApart(reader, (error) => {
       if (query.cancelled || wasCancelled(error)) return this.reject(error);
       if (!isOfStatement(error)) replicas.distrust(reader);
-      // A function that writes, which no text shows.
+      // The query calls a function that writes, which the text does not show.
       this.#isWrite = isRefusedWrite(error);
       this.#run();
     });
@@ -250,7 +249,7 @@ class PoolQuery extends QueryExecution {
       return this.reject(this.#client.describe(closedError()));
     this.#attempts += 1;
     this.#state = 'running';
-    // A connection with a COPY takes no other query, and postgres.js would send it one that then fails.
+    // A connection in COPY accepts no other query, but postgres.js would send one, which would fail.
     if (isCopy(query)) query.options.onexecute ??= () => false;
     this.#generation = this.#client.current.enter();
     return this.#generation.send(query);
@@ -262,14 +261,14 @@ class PoolQuery extends QueryExecution {
   };
 
   protected succeeded(value: unknown): void {
-    // A COPY has only begun when its stream is there.
+    // A COPY has only started when its stream is available.
     if (this.query.streaming && value instanceof Stream) value.once('close', () => this.#end());
     else this.#end();
     this.resolve(value);
   }
 
   protected failed(error: unknown): void {
-    // The connection that it has left.
+    // An error of a connection that the query does not use any more.
     if (this.#state === 'apart' && meansLoss(error)) return;
     const mayRunAgain = this.#state === 'running' && this.#attempts < mostAttempts;
     this.#end();
@@ -292,8 +291,8 @@ class PoolQuery extends QueryExecution {
 type Outcome = { readonly value: unknown } | { readonly error: unknown };
 
 /**
- * One run of a query as an object of its own: postgres.js keeps one whose connection was lost, and rejects it a second
- * time, when it may be running again elsewhere.
+ * One run of a query, as a separate object: postgres.js keeps a query whose connection was lost, and may reject it a
+ * second time while it already runs elsewhere.
  */
 class RunApart extends QueryExecution {
   protected readonly database: string;
@@ -331,7 +330,7 @@ class RunApart extends QueryExecution {
     const onEnd = this.#onEnd;
     if (!onEnd) return;
     this.#onEnd = undefined;
-    // For those who hear of each query.
+    // The query channel reads the sent text from the outer query.
     Object.assign(this.#outer, { string: this.query.string });
     this.#generation.leave();
     onEnd(outcome);
@@ -343,14 +342,14 @@ const closedError = () => Object.assign(new Error('The pool is closed.'), { code
 const isCopy = ({ streaming, strings }: RunningQuery): boolean =>
   streaming === true || /^\s*copy\b/i.test(strings[0] ?? '');
 
-/** A read whose rows nobody has seen when it fails. */
+/** Whether the caller gets the rows only at the end, so that a failed query can run again. */
 const isRepeatable = ({ cursorFn, forEachFn, streaming, onlyDescribe }: RunningQuery): boolean =>
   !(cursorFn || forEachFn || streaming || onlyDescribe);
 
-/** What only this statement met, not the next one. */
+/** Whether the error concerns only this statement, not the connection. */
 const isOfStatement = (error: unknown): boolean => (error as { severity?: string }).severity === 'ERROR';
 
-/** Cancelled by the user or by a timeout: it would take as long again. */
+/** Cancelled by the user or by a timeout: do not run it again, it would take as long. */
 const wasCancelled = (error: unknown): boolean => (error as { code?: string }).code === '57014';
 
 const isRefusedWrite = (error: unknown): boolean => (error as { code?: string }).code === '25006';

@@ -1,4 +1,4 @@
-// Says which database could not be reached, why, and what mends it.
+// Explains connection errors: which database, why, and how to fix it.
 import postgres from 'postgres';
 import { ConnectionError } from '../errors.ts';
 import { findSessionSetting } from './session-settings.ts';
@@ -31,13 +31,13 @@ const reasons: Readonly<Record<string, string>> = {
   '57P03': 'the server is starting up or shutting down. Try again in a moment',
 };
 
-/** Where a pool is connected to, for messages. Never holds a password. */
+/** Address of a pool, for messages. Never contains a password. */
 export interface Address {
   readonly database: string;
   readonly host: string;
 }
 
-/** Wraps what the driver reports of a connection; every other error passes unchanged. */
+/** Wraps connection errors of the driver in a ConnectionError; returns every other error unchanged. */
 export function describeConnectionError(error: unknown, { database, host }: Address): unknown {
   if (!(error instanceof Error) || error instanceof ConnectionError) return error;
   const { code } = error as Error & { code?: string };
@@ -49,11 +49,11 @@ export function describeConnectionError(error: unknown, { database, host }: Addr
   return new ConnectionError(message, { database, code, cause: error });
 }
 
-/** Codes of Node for what goes wrong with TLS and certificates. */
+/** Node error codes for TLS and certificates. */
 const isTls =
   /^(ERR_TLS_|ERR_SSL_|ERR_OSSL_|CERT_|CRL_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|INVALID_(CA|PURPOSE)|HOSTNAME_MISMATCH|PATH_LENGTH_EXCEEDED)/;
 
-/** Reasons that the error itself knows best. */
+/** Reasons that depend on the message of the error. */
 function reasonOf(error: Error, code: string): string | undefined {
   const { message } = error;
   if (code === 'REQUIRE_AUTH') {
@@ -73,7 +73,7 @@ function reasonOf(error: Error, code: string): string | undefined {
   return `the parameter ${parameter} of the URL is refused: ${message}. Remove or correct it`;
 }
 
-/** Whether only postgres.js or PostgreSQL can have thrown it, not any other use of the network. */
+/** Whether the error can only come from postgres.js or PostgreSQL, not from other network code. */
 export function isDriverError(error: unknown): boolean {
   const code = (error as { code?: unknown } | undefined)?.code;
   return (
@@ -88,20 +88,20 @@ function generalReason(error: Error, code: string): string {
   return reason || 'the server ended the session';
 }
 
-/** The server's own words, without the full stop that some of them end with. */
+/** Message, detail and hint of the server, without their final full stops. */
 function serverReason(error: Error): string | undefined {
   if (!(error instanceof postgres.PostgresError)) return undefined;
   const parts = [error.message, error.detail, error.hint].filter((part) => part !== undefined);
   return parts.map((part) => part.replace(/\.$/, '')).join('. ');
 }
 
-/** After FATAL or PANIC the server closes the connection. PgBouncer says its severity in the older field only. */
+/** After FATAL or PANIC the server closes the connection. PgBouncer sends only the localized severity. */
 function isFatal(error: Error): boolean {
   const { severity, severity_local: local } = error as Partial<postgres.PostgresError>;
   return ['FATAL', 'PANIC'].includes(severity ?? local ?? '');
 }
 
-/** The same SQLSTATEs occur in statements, where they do not end the session: a DROP DATABASE, for example. */
+/** A statement can fail with the same SQLSTATE without ending the session, for example DROP DATABASE. */
 function isOfConnection(error: Error, code: string): boolean {
   return isFatal(error) || (!(error instanceof postgres.PostgresError) && Object.hasOwn(reasons, code));
 }

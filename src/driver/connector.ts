@@ -1,4 +1,4 @@
-// From a URL to postgres.js clients whose sockets go to the right host.
+// Creates postgres.js clients for a URL, with sockets to the right host.
 import postgres from 'postgres';
 import { withoutTargetVariable } from '../config.ts';
 import { ConfigurationError } from '../errors.ts';
@@ -21,7 +21,7 @@ export class Connector {
   readonly #options: DatabasePoolOptions;
   readonly #url: DatabaseUrl;
   readonly #address: Address;
-  /** Undefined for a single host of any kind: there is nothing to choose. */
+  /** Undefined for a single host with target `any`: there is nothing to choose. */
   readonly #failover: Failover | undefined;
   readonly #pace = new Pace();
   readonly #asking = new Set<Sockets>();
@@ -33,11 +33,11 @@ export class Connector {
     this.#url = url;
     const host = url.hosts.map(({ host, port }) => `${host}:${port}`).join(',');
     this.#address = { database: url.database, host };
-    // A file that is missing is the caller's mistake: said here, not by the first query.
+    // Report a missing certificate file here, not in the first query.
     encryptionOf(options.ssl, url);
     const { hosts, target } = url;
     if (hosts.length === 1 && target === 'any') return;
-    // 0 means without limit, which a promotion that never comes is not waited for.
+    // 0 means no limit, but the search for a host must end.
     const timeoutMs = connectTimeoutMs(options, url) || 10_000;
     this.#failover = new Failover({ hosts, target, timeoutMs, probe: (at) => this.#probe(at) });
   }
@@ -61,12 +61,12 @@ export class Connector {
     return describeConnectionError(error, this.#address);
   }
 
-  /** Ends a search for the right host. */
+  /** Stops the search for the right host. */
   close(): void {
     this.#failover?.close();
   }
 
-  /** Ends what is asked on connections of its own, now and later. */
+  /** Aborts the queries on separate connections (`#ask`), current and future ones. */
   abort(): void {
     this.#isAborted = true;
     for (const sockets of this.#asking) sockets.abort();
@@ -80,13 +80,13 @@ export class Connector {
     const sockets = new Sockets({
       ...choice,
       timeoutMs: connectTimeoutMs(options, url),
-      // Read again for each connection: certificates are renewed while the process runs.
+      // Read for each connection, because certificates are renewed while the process runs.
       get encryption() {
         return encryptionOf(options.ssl, url);
       },
       requireAuth: url.parameters.get('require_auth'),
     });
-    // Its types want a socket and a boolean, its code takes functions.
+    // The types declare a socket and a boolean, but postgres.js accepts functions.
     const own = {
       socket: sockets.connect as unknown as () => import('node:net').Socket,
       connect_timeout: 0,
@@ -103,7 +103,7 @@ export class Connector {
     });
   }
 
-  /** Once for all connections; again after a failure. */
+  /** Loaded once for all connections; loaded again after a failure. */
   #arrayTypes(host: Host): Promise<readonly ArrayType[]> {
     this.#types ??= this.#ask(host, (sql, sockets) => this.#learn(sql, sockets)).catch((error: unknown) => {
       this.#types = undefined;
@@ -113,7 +113,7 @@ export class Connector {
   }
 
   async #learn(sql: postgres.Sql, sockets: Sockets): Promise<readonly ArrayType[]> {
-    // One after the other: where the first fails, the second would open another connection.
+    // Not in parallel: if the first query fails, the second would open another connection.
     const types = await sql.unsafe<ArrayType[]>(arrayTypesSql);
     const [settings] = await sql.unsafe<Record<string, string>[]>(sessionSettingsSql);
     if (this.#options.pgbouncer === undefined && !this.#url.parameters.has('pgbouncer')) {
@@ -123,7 +123,7 @@ export class Connector {
     return types;
   }
 
-  /** On a connection of its own: nothing of the pool's may depend on how it ends. */
+  /** Uses a separate connection, so that its failure does not affect the pool. */
   async #ask<Answer>(
     host: Host,
     question: (sql: postgres.Sql, sockets: Sockets) => Promise<Answer>,
@@ -142,10 +142,10 @@ export class Connector {
 }
 
 /**
- * Behind a proxy that shares sessions, statements that one of them prepared meet another, and some wait for ever.
- * @param named the process that answered the login.
- * @param asked the process that answers queries; 0 where the server is a single process, as PGlite is.
- * @throws ConfigurationError where that is another one.
+ * A proxy that shares sessions mixes up prepared statements, and some of them wait forever.
+ * @param named process id from the login.
+ * @param asked process id from a query; 0 if the server is a single process, such as PGlite.
+ * @throws ConfigurationError if they differ.
  */
 function requireNoProxy(named: number | undefined, asked: number, { database, host }: Address): void {
   if (named === undefined || asked === 0 || named === asked) return;

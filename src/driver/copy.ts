@@ -1,14 +1,14 @@
-// COPY … FROM STDIN inside of a transaction, with backpressure and with its errors.
+// COPY … FROM STDIN in a transaction, with backpressure and error reporting.
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import type { Transaction } from '../transaction.ts';
 import type { RunningQuery } from './query.ts';
 
 /**
- * Sends chunks to one COPY statement; the statement ends with the last one. Memory stays flat: the
- * next chunk is asked for when the server takes it.
- * @throws the server's error, after which the transaction is aborted as after any failed statement;
- * what `chunks` throws, after the server has undone the COPY.
+ * Sends chunks to one COPY statement, which ends after the last chunk. Memory use stays constant: the next chunk is
+ * requested when the stream accepts it.
+ * @throws the server's error, after which the transaction is aborted, as after any failed statement; or the error that
+ * `chunks` throws, after the server has undone the COPY.
  */
 export async function copyFrom(
   transaction: Transaction,
@@ -19,7 +19,7 @@ export async function copyFrom(
   const failure = watchFailure(query as unknown as RunningQuery);
   const stream = await query.writable();
   stream.on('error', () => undefined);
-  // A stream that breaks knows only that the connection did; the query then fails with what the server said.
+  // A broken stream reports only that the connection broke; `failure` has the server's error.
   const until = (event: string) => once(stream, event).catch(() => failure);
   try {
     for await (const chunk of chunks) {
@@ -32,8 +32,8 @@ export async function copyFrom(
   await Promise.race([until('finish'), failure]);
 }
 
-// postgres.js resolves the query when the COPY begins, and its stream says nothing of an error that
-// comes after the last chunk: only the query's own reject hears of it.
+// postgres.js resolves the query when the COPY begins. Its stream does not report an error that comes after the last
+// chunk: only the query's own reject receives it.
 function watchFailure(query: Pick<RunningQuery, 'reject'>): Promise<never> {
   const { reject } = query;
   const failure = new Promise<never>((_, fail) => {
@@ -46,7 +46,7 @@ function watchFailure(query: Pick<RunningQuery, 'reject'>): Promise<never> {
   return failure;
 }
 
-/** Makes the server undo the COPY, waits until it has, and throws what led to it. */
+/** Makes the server undo the COPY, waits until it is done, and throws the original error. */
 async function abort(stream: Writable, error: unknown, failure: Promise<never>): Promise<never> {
   stream.destroy(error instanceof Error ? error : new Error(String(error)));
   await failure.catch(() => undefined);

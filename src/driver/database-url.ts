@@ -19,17 +19,17 @@ export interface DatabaseUrl {
   readonly password: string | undefined;
   readonly database: string;
   readonly sslMode: SslMode | undefined;
-  /** `target_session_attrs`: which of the hosts is meant. Default `any`, the first that answers. */
+  /** `target_session_attrs`: which kind of host to use. Default `any`, the first that answers. */
   readonly target: TargetSessionAttributes;
-  /** Without these two, and without those that are ignored: see url-parameters.ts. */
+  /** The other parameters that are used, see url-parameters.ts. */
   readonly parameters: ReadonlyMap<string, string>;
 }
 
 const shape = 'postgresql://user:password@host:5432/database';
 
 /**
- * Replaces the password of a URL, and of any `password=` parameter, by asterisks. Rather too much than too
- * little: what stands here may be no URL, or one that was not encoded.
+ * Replaces the password of a URL, and of any `password=` parameter, with asterisks. Masks too much rather than too
+ * little: the text may not be a URL, or may not be encoded.
  */
 export function maskPassword(text: string): string {
   const [, scheme = '', rest = ''] = /^\s*((?:[a-z][a-z0-9+.-]*:\/\/)?)([\s\S]*)$/i.exec(text) ?? [];
@@ -39,7 +39,7 @@ export function maskPassword(text: string): string {
   );
 }
 
-/** The login ends at the last "@"; without one, what should be a port may be a password. */
+/** The login ends at the last "@". Without "@", text in the place of the port may be a password. */
 function maskLogin(text: string): string {
   const at = text.lastIndexOf('@');
   const colon = text.indexOf(':');
@@ -48,10 +48,10 @@ function maskLogin(text: string): string {
 }
 
 /**
- * Parses by hand because the WHATWG `URL` refuses several hosts with ports, which libpq and
- * postgres.js accept, and reports nothing about what is wrong.
- * @param origin what holds the text, for errors: an environment variable or an option.
- * @throws ConfigurationError naming `origin`, what it holds (password masked) and what it should be.
+ * Parses by hand because the WHATWG `URL` refuses several hosts with ports, which libpq and postgres.js accept, and
+ * does not say what is wrong.
+ * @param origin the environment variable or option that holds the text, for errors.
+ * @throws ConfigurationError naming `origin`, its value (password masked) and the expected form.
  */
 export function parseDatabaseUrl(text: string, origin: string): DatabaseUrl {
   const refused = (what: string) => new ConfigurationError(`${origin} is "${maskPassword(text)}", ${what}.`);
@@ -105,7 +105,7 @@ export function parseDatabaseUrl(text: string, origin: string): DatabaseUrl {
   };
 }
 
-/** As libpq: "+" does not mean a space, and no part may hold a zero byte, which ends a value in the startup packet. */
+/** As in libpq, "+" is not a space. A zero byte is invalid, because it ends a value in the startup packet. */
 function decodeOrNothing(part: string): string | undefined {
   try {
     const decoded = decodeURIComponent(part);
@@ -120,11 +120,11 @@ function readParameter(pair: string, decode: (part: string) => string): [string,
   return [decode(name), decode(value.join('='))];
 }
 
-/** What `require` and a stronger mode are for: the server's certificate, or at least a secret connection. */
+/** Whether the mode allows an unencrypted connection. */
 export const isWeak = (mode: SslMode | undefined): boolean =>
   mode === undefined || ['disable', 'allow', 'prefer'].includes(mode);
 
-/** Where no sslmode is given: what asks something of TLS asks for TLS. */
+/** The sslmode if none is given: each of these parameters makes sense only with TLS. */
 export const impliedSslModes: ReadonlyMap<string, SslMode> = new Map([
   ['sslrootcert', 'verify-full'],
   ['sslcrl', 'verify-full'],
@@ -140,7 +140,7 @@ function parseHost(part: string, wrong: (what: string) => Error, decode: (part: 
   const host = match?.groups?.host;
   if (!host) throw wrong('which names no host');
   const port = match.groups?.port ?? '5432';
-  // Not shown: where the host was forgotten, the password stands here.
+  // Do not show the port: if the host is missing, it may be the password.
   if (!isPort(port)) throw wrong('whose port is not a number from 1 to 65535');
   return { host: decode(host.replace(/^\[|\]$/g, '')), port: Number(port) };
 }
@@ -148,7 +148,7 @@ function parseHost(part: string, wrong: (what: string) => Error, decode: (part: 
 export const isPort = (text: string): boolean =>
   /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535;
 
-/** Writes the parts of a URL, each encoded as it must be. */
+/** Builds a URL and encodes each part. */
 export function formatDatabaseUrl(parts: {
   host: string;
   port: number;
@@ -160,13 +160,13 @@ export function formatDatabaseUrl(parts: {
   const login = [parts.user, ...(parts.password === undefined ? [] : [parts.password])]
     .map(encodeURIComponent)
     .join(':');
-  // A socket folder such as /var/run/postgresql stands percent-encoded where the host does.
+  // A socket folder such as /var/run/postgresql is percent-encoded in the place of the host.
   const host = parts.host.includes(':') ? `[${parts.host}]` : encodeURIComponent(parts.host);
   const ssl = parts.sslMode ? `?sslmode=${parts.sslMode}` : '';
   return `postgresql://${login}@${host}:${parts.port}/${encodeURIComponent(parts.database)}${ssl}`;
 }
 
-/** The same server, another database: how the maintenance database `postgres` is reached. */
+/** URL of another database on the same server, such as the maintenance database `postgres`. */
 export function withDatabase(url: string, database: string): string {
   return url.trim().replace(/^([a-z]+:\/\/[^/?#]*)(?:\/[^?#]*)?/i, `$1/${encodeURIComponent(database)}`);
 }

@@ -1,4 +1,4 @@
-// What runs queries: a pool or a transaction.
+// Runs queries: the common base of pools and transactions.
 import type { PgQueryResultHKT, PgTransaction } from 'drizzle-orm/pg-core';
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import type postgres from 'postgres';
@@ -13,21 +13,21 @@ export interface QueryResult<Row> {
   rowCount: number;
 }
 
-/** A pool or a transaction: the part that both have. */
+/** The common part of a pool and a transaction. */
 export abstract class Database<S extends Schema = Schema> {
   /** The postgres.js tag: server-side prepared statements, dates and JSON parsed. For hot paths. */
   abstract readonly sql: SqlTag;
   /** Name of the database, for messages. */
   abstract readonly name: string;
-  /** Its key in the registry, where the pool was made with one or the database has its registered name. */
+  /** Its registry key, if the pool was created with a key or the database has its registered name. */
   abstract readonly key: DatabaseKey | undefined;
-  /** The same database without its replicas: for reads that must not be late. */
+  /** The same database without its replicas, for reads that must be current. */
   abstract readonly primary: Database<S>;
   /** @internal */
   abstract readonly drizzleSchema: DrizzleSchema<S>;
   #orm: PostgresJsDatabase<S> | undefined;
 
-  /** Typed Drizzle on the same connections. Built at its first use: many transactions need none. */
+  /** Typed Drizzle on the same connections. Created on first use, because many transactions do not need it. */
   get orm(): PostgresJsDatabase<S> {
     this.#orm ??= createOrm(this.sql, this.drizzleSchema, this);
     return this.#orm;
@@ -67,7 +67,7 @@ export class Transaction<S extends Schema = Schema> extends Database<S> {
     this.drizzleSchema = drizzleSchema;
   }
 
-  /** Itself: transactions are the primary's. */
+  /** Itself: transactions always run on the primary. */
   get primary(): this {
     return this;
   }
@@ -76,10 +76,10 @@ export class Transaction<S extends Schema = Schema> extends Database<S> {
 /** The `tx` of `db.orm.transaction(async (tx) => …)`, whatever its schema. */
 type DrizzleTransaction = Pick<PgTransaction<PgQueryResultHKT>, 'rollback' | 'setTransaction'>;
 
-/** What functions of this package take first: a pool, a transaction of `withTransaction`, or one of `db.orm.transaction`. */
+/** First argument of this package's functions: a pool, or a transaction of `withTransaction` or of `orm`. */
 export type AnyDatabase<S extends Schema = Schema> = Database<S> | DrizzleTransaction;
 
-/** Of a Drizzle transaction, the transaction that it runs in; a pool or transaction is returned as it is. */
+/** Returns a pool or transaction unchanged; for a Drizzle transaction, the transaction in which it runs. */
 export function databaseOf<S extends Schema>(given: AnyDatabase<S>): Database<S> {
   if (given instanceof Database) return given;
   const client = transactionClients.get(given);

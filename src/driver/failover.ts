@@ -1,37 +1,36 @@
-// Several hosts in one URL: finds the one that is what target_session_attrs asks for.
-// postgres.js asks standbys of PostgreSQL 14 and later the wrong question, and when no host
-// answers it goes round without pause or end.
+// Several hosts in one URL: finds the host that matches target_session_attrs.
+// postgres.js sends standbys of PostgreSQL 14 and later the wrong query, and retries endlessly if no host answers.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TargetSessionAttributes } from './database-url.ts';
 import type { Host } from './socket.ts';
 
-/** What a server says of itself. */
+/** State that a server reports. */
 export interface HostState {
   standby: boolean;
   readOnly: boolean;
-  /** Counts promotions; 0 on a standby. */
+  /** Timeline id, which increases with each promotion; 0 on a standby. */
   timeline: number;
 }
 
 export interface FailoverOptions {
   readonly hosts: readonly Host[];
   readonly target: TargetSessionAttributes;
-  /** How long to wait for a promotion where a server answers, and none is the right one. */
+  /** Milliseconds to wait for a promotion if servers answer but none matches. */
   readonly timeoutMs: number;
   readonly probe: (host: Host) => Promise<HostState>;
 }
 
-// Like arrayTypesSql, it depends on no search_path.
+// Like arrayTypesSql, it must not depend on the search_path.
 export const hostStateSql = `SELECT pg_catalog.pg_is_in_recovery() AS standby,
   pg_catalog.current_setting('transaction_read_only')::boolean AS "readOnly",
   CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0 ELSE pg_catalog.concat('x',
     pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int END AS timeline`;
 
-/** Connections that open together share one answer, for this many milliseconds. */
+/** Connections that open within this many milliseconds share one result. */
 const validMs = 1_000;
 /**
- * How long the other hosts may take to show that they are the newer primary, in milliseconds; longer where the first
- * answer was slow, because the machine or the network is.
+ * Milliseconds to wait for the other hosts after the first match, because one may be a newer primary. If the first
+ * answer was slow, wait `rivalFactor` times as long as it took.
  */
 const rivalMs = 250;
 const rivalFactor = 4;
@@ -48,7 +47,7 @@ export class Failover {
     this.#options = options;
   }
 
-  /** @throws the first host's error where none answers, `TARGET_SESSION_ATTRS` where none is the right one. */
+  /** @throws the first host's error if none answers, a refused login, `TARGET_SESSION_ATTRS` if none matches. */
   pick(): Promise<Host> | Host {
     if (this.#found && performance.now() - this.#found.at < validMs) return this.#found.host;
     this.#search ??= this.#find().finally(() => {
@@ -57,7 +56,7 @@ export class Failover {
     return this.#search;
   }
 
-  /** The host that was found is gone: the next connection looks again. */
+  /** Call it when the found host fails: the next connection searches again. */
   forget(): void {
     this.#found = undefined;
   }
@@ -80,7 +79,7 @@ export class Failover {
     }
   }
 
-  /** Asks every host at the same time: one that is silent must not keep the others waiting. */
+  /** Asks all hosts in parallel, so that several silent hosts cost only one timeout. */
   async #round(): Promise<{ host: Host } | { answered: boolean; error: unknown }> {
     const { hosts, probe, target } = this.#options;
     const answers = new Map<Host, HostState | { error: unknown }>();
@@ -89,7 +88,7 @@ export class Failover {
       answers.set(host, await probe(host).catch((error: unknown) => ({ error })));
       if (!this.#fitting(answers, host)) throw new Error('does not fit');
     });
-    // `any` means the first that answers, in the order of the URL.
+    // These two need all answers: `any` means the first host in the order of the URL that answers.
     const ordered = target === 'any' || target === 'prefer-standby';
     const found = Promise.any(asked).then(
       () => sleep(Math.max(rivalMs, rivalFactor * (performance.now() - begun))),
@@ -124,7 +123,7 @@ export class Failover {
   #fitting(answers: ReadonlyMap<Host, HostState | { error: unknown }>, host: Host): boolean {
     const answer = answers.get(host);
     if (!answer || 'error' in answer) return false;
-    // A primary that comes back after another was promoted would take writes that nobody keeps.
+    // An old primary that returns after a failover would accept writes that are lost later.
     const isCurrent = answer.standby || answer.timeline >= this.#newestTimeline;
     switch (this.#options.target) {
       case 'any':
@@ -145,7 +144,7 @@ export class Failover {
 const noneFits = (target: TargetSessionAttributes) =>
   Object.assign(new Error(`No host of the URL is ${target}.`), { code: 'TARGET_SESSION_ATTRS' });
 
-/** 57P03 cannot_connect_now, 53300 too_many_connections: the server is there. */
+/** 57P03 cannot_connect_now, 53300 too_many_connections: the server runs, so ask again. */
 const isStarting = (error: unknown) => ['57P03', '53300'].includes((error as { code?: string }).code ?? '');
 
 /** A wrong password or database is wrong on every host. */

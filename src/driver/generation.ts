@@ -1,4 +1,4 @@
-// One postgres.js client and what runs on it. A pool has one at a time, and replaces it when a connection is lost.
+// One postgres.js client and its queries. A pool replaces its generation when a connection is lost.
 import type postgres from 'postgres';
 import type { Connected } from './connector.ts';
 import type { Begin } from './held-connection.ts';
@@ -19,7 +19,7 @@ export class Generation {
     this.sql = sql;
     this.sockets = sockets;
     sockets.onDown = onDown;
-    // A query that is never awaited never runs: this one only shows where queries go.
+    // This query is not awaited, so it never runs: it only gives access to the handler of the client.
     this.#handler = (sql.unsafe('') as unknown as RunningQuery).handler;
   }
 
@@ -41,7 +41,7 @@ export class Generation {
     return (this.sql.begin as unknown as Begin)(...args);
   };
 
-  /** postgres.js never hands out a new connection on which it has not asked for types first. */
+  /** reserve() of postgres.js hands out a new connection only with `fetch_types`: enable it during the call. */
   async reserve(): Promise<postgres.ReservedSql> {
     const options = this.sql.options as { fetch_types: boolean };
     this.#reserving += 1;
@@ -65,13 +65,16 @@ export class Generation {
     if (this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
-  /** Finishes what runs on its connections, and opens no other. What waits for one gets `error`; without it, it is unsent. */
+  /**
+   * Opens no more connections, and closes them when their queries have ended. Waiting queries get `error`, or without
+   * it an error for which `isUnsent` is true.
+   */
   async retire(error?: Error): Promise<void> {
     this.sockets.retire(error);
     await this.end();
   }
 
-  /** Closes the connections once nothing runs, or after `timeoutMs`, whatever still holds one then. */
+  /** Closes the connections when nothing runs any more, at the latest after `timeoutMs`. */
   async end(timeoutMs?: number): Promise<void> {
     this.#ended ??= this.#end();
     if (timeoutMs === undefined) return this.#ended;

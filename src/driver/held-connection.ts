@@ -1,7 +1,7 @@
-// Connections that a transaction or a reservation holds: they survive their loss, and are over when they say so.
-// postgres.js would send ROLLBACK to a socket that is gone, which ends the process, or let late statements of a lost
-// transaction run on the connection that took its place, each committed by itself. And it sends COMMIT behind
-// statements that nobody awaited: when one fails, the server answers with ROLLBACK, which it takes for success.
+// Connections held by a transaction or reservation: handles their loss and their end.
+// After a loss, postgres.js would send ROLLBACK to a closed socket, which crashes the process, or run later statements
+// on the connection that replaces it, each committed by itself. It also sends COMMIT behind statements that were not
+// awaited: if one fails, the server answers with ROLLBACK, which postgres.js takes for success.
 import { Writable } from 'node:stream';
 import type postgres from 'postgres';
 import { ConnectionError, TransactionRolledBackError } from '../errors.ts';
@@ -18,9 +18,9 @@ export interface Holder {
   readonly database: string;
   readonly closeCursor: unknown;
   readonly sockets: Pick<Sockets, 'afterEnding' | 'ending' | 'reasonOf'>;
-  /** An error of a connection as one of ours. */
+  /** Turns a connection error into a ConnectionError; returns other errors unchanged. */
   readonly describe: (error: unknown) => unknown;
-  /** Told at once when the connection is lost: nothing else may run on what postgres.js keeps of it. */
+  /** Called immediately when the connection is lost, so that no query uses what postgres.js keeps of it. */
   readonly onLoss: () => void;
 }
 
@@ -54,12 +54,12 @@ class HeldConnection {
     return this.state === 'lost';
   }
 
-  /** While another connection of the client is between its error and its close, nothing may begin or end. */
+  /** Waits while another connection of the client has failed but is not closed: nothing may begin or end then. */
   async waitForEndings(): Promise<void> {
     while (this.holder.sockets.ending && this.state === 'open') await this.holder.sockets.ending;
   }
 
-  /** Why a statement does not run any more. */
+  /** The error for a statement after the loss or end of the connection. */
   notRun(): Error {
     if (this.state !== 'lost') return new Error('Not run: the transaction has ended.');
     const cause = this.holder.describe(this.#cause);
@@ -73,8 +73,8 @@ class HeldConnection {
 }
 
 /**
- * `sql.begin` that rejects, once, when the connection is lost, and lets nothing run after its end.
- * @param onError hears what the transaction rejects with, before it is described.
+ * Wraps `sql.begin`: rejects once when the connection is lost, and runs nothing after its end.
+ * @param onError receives the error of the transaction before it is described.
  */
 export function guardBegin(begin: Begin, holder: Holder, onError: (error: unknown) => void): Begin {
   return async (...args) => {
@@ -92,7 +92,7 @@ export function guardBegin(begin: Begin, holder: Holder, onError: (error: unknow
       const reason = holder.sockets.reasonOf(error);
       if (meansLoss(reason)) connection.lose(reason);
       onError(reason);
-      // What the work threw of its own, a missing file for example, is not a failure of this database.
+      // An error that `work` itself throws, for example for a missing file, is not an error of this database.
       if (thrown && thrown.error === error && !isDriverError(error)) throw error;
       throw holder.describe(reason);
     } finally {
@@ -101,14 +101,14 @@ export function guardBegin(begin: Begin, holder: Holder, onError: (error: unknow
   };
 }
 
-/** A reserved connection on which nothing runs any more once it is lost or released. */
+/** Wraps a reserved connection: nothing runs on it after it is lost or released. */
 export async function guardReserved(
   sql: postgres.ReservedSql,
   holder: Holder,
   onRelease: () => void,
 ): Promise<postgres.ReservedSql> {
   const connection = new HeldConnection(holder, true);
-  // postgres.js tells only sql.begin() when the connection is lost between two statements; this is how.
+  // postgres.js reports a loss between two statements only through `onclose`, which it sets only in sql.begin().
   const onexecute = (inner: { onclose: unknown }) => {
     inner.onclose = (error: unknown) => connection.lose(holder.sockets.reasonOf(error));
     return true;
@@ -117,7 +117,7 @@ export async function guardReserved(
   const release = () => {
     if (connection.state === 'ended') return;
     onRelease();
-    // Do not release a lost connection: postgres.js would use it again, which ends the process.
+    // Do not release a lost connection: postgres.js would reuse it and crash the process.
     if (connection.state === 'open') sql.release();
     connection.state = 'ended';
   };
@@ -128,8 +128,8 @@ export async function guardReserved(
 }
 
 /**
- * Runs the work of a transaction or savepoint, and resolves when every statement of it has ended. After a loss it
- * never does: postgres.js rejects begin() by itself, and would answer with COMMIT or ROLLBACK.
+ * Runs the work of a transaction or savepoint, and resolves when all its statements have ended. Never settles after a
+ * loss: postgres.js rejects begin() itself, and would otherwise send COMMIT or ROLLBACK.
  */
 async function runScope(
   connection: HeldConnection,
@@ -142,7 +142,7 @@ async function runScope(
     const guarded = guard(sql, connection, scope);
     const result = scope.enter(guarded, () => work(guarded));
     const value = await (Array.isArray(result) ? Promise.all(result) : result);
-    // A statement that nobody awaited begins some microtasks after it was written.
+    // A statement that was not awaited starts some microtasks after it was created.
     await new Promise<void>((resolve) => process.nextTick(resolve));
     const known = scope.failure;
     const { sockets } = connection.holder;
@@ -250,7 +250,10 @@ class HeldQuery extends QueryExecution {
   }
 }
 
-/** A COPY has only begun when it has a stream: it resolves or rejects once more when that was ended or destroyed. */
+/**
+ * A COPY FROM has only started when its stream is available: its query settles again after the stream was ended or
+ * destroyed, so `begin` must run before that.
+ */
 function onFinish(stream: Writable, begin: () => void): void {
   const { end, destroy } = stream;
   const once = () => {

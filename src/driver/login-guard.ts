@@ -1,8 +1,8 @@
-// require_auth: which ways to log in the client accepts, so that a false server gets no password.
-// postgres.js answers whatever the server asks for, a password in clear text too.
+// require_auth: limits the authentication methods, so that a fake server does not get the password.
+// postgres.js answers every request of a server, even for a password in clear text.
 import type { Socket } from 'node:net';
 
-/** What a server may ask for, by the number in its message. */
+/** Authentication methods by the code in the server's message. */
 const methods: Readonly<Record<number, string>> = {
   3: 'password',
   5: 'md5',
@@ -14,14 +14,14 @@ const methods: Readonly<Record<number, string>> = {
 const granted = 0;
 const scramIsProven = 12;
 
-/** Destroys the socket in the moment in which the server asks for something else, before anything is answered. */
+/** Destroys the socket when the server requests another method, before postgres.js answers. */
 export function guardLogin(socket: Socket, requireAuth: string): void {
   const names = requireAuth.split(',').map((name) => name.replace('!', ''));
   const isAllowed = (method: string) => names.includes(method) !== requireAuth.startsWith('!');
   let received = Buffer.alloc(0);
   let asked = 'none';
   let isProven = false;
-  // Nothing comes before the startup packet, with which postgres.js adds its listener behind this one.
+  // The server sends nothing before the startup packet. postgres.js adds its listener at that time, after this one.
   socket.on('data', read);
 
   function read(chunk: Buffer): void {

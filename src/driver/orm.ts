@@ -1,4 +1,4 @@
-// Typed Drizzle over a postgres.js client that stays as it was.
+// Typed Drizzle on a postgres.js client, without changing that client.
 import {
   Column,
   createTableRelationsHelpers,
@@ -28,7 +28,7 @@ type NoCustomTypes = postgres.Sql extends postgres.Sql<infer Types> ? Types : ne
 export interface DrizzleOptions {
   /** Receives every query of `orm` with its parameters; `true` prints them. */
   logger?: boolean | Logger;
-  /** How the names of columns follow from the keys of a table that names none. */
+  /** How to derive a column name from its key, for columns without an explicit name. */
   casing?: 'snake_case' | 'camelCase';
 }
 
@@ -55,12 +55,12 @@ export function relationalSchema<S extends Schema>(
   };
 }
 
-/** Of each Drizzle transaction: the transaction of postgres.js that it runs in, and the database it was begun on. */
+/** For each Drizzle transaction: its postgres.js transaction, and the database on which it began. */
 export const transactionClients = new WeakMap<object, { sql: postgres.TransactionSql; database: object }>();
 
 /**
- * drizzle(client) would replace the client's parsers, and a Date in a tagged query would then throw. Drizzle encodes
- * to text itself, so it gets a façade that passes its strings through as they are and leaves the client alone.
+ * drizzle(client) would replace the parsers of the client, and then a Date in a tagged query would throw. Drizzle
+ * encodes values to text itself, so it gets a façade that sends its strings unchanged and does not modify the client.
  */
 export function createOrm<S extends Schema>(
   sql: SqlTag,
@@ -76,7 +76,7 @@ type AnyTransaction = PostgresJsTransaction<Schema, TablesRelationalConfig>;
 type Fields = NonNullable<Parameters<AnySession['prepareQuery']>[1]>;
 type Context = DrizzleSchema<Schema> & { database: object };
 
-/** Tells the façade of each query which fields its rows become, in transactions too. */
+/** Gives the façade of each query the fields of its rows, also in transactions. */
 class Session extends PostgresJsSession<postgres.Sql, Schema, TablesRelationalConfig> {
   readonly #sql: SqlTag;
   readonly #context: Context;
@@ -90,7 +90,7 @@ class Session extends PostgresJsSession<postgres.Sql, Schema, TablesRelationalCo
 
   override prepareQuery: AnySession['prepareQuery'] = (query, fields, ...rest) => {
     const { client } = this;
-    // Drizzle's prepared query keeps the client that its session has at this moment.
+    // Drizzle's prepared query keeps the client that the session has when it is created.
     if (fields) this.client = drizzleFacade(this.#sql, fields) as postgres.Sql;
     try {
       return super.prepareQuery(query, fields, ...rest);
@@ -141,9 +141,9 @@ function drizzleFacade(sql: SqlTag, fields?: Fields): SqlTag {
   });
 }
 
-/** json, jsonb, date, timestamp and timestamptz, whose text a column of Drizzle reads by itself. */
+/** OIDs of json, jsonb, date, timestamp and timestamptz: Drizzle columns decode their text. */
 const readByColumns = new Set([114, 3802, 1082, 1114, 1184]);
-/** Their arrays. */
+/** OIDs of the arrays of these types. */
 const arraysReadByColumns = new Set([199, 3807, 1182, 1115, 1185]);
 
 interface ResultColumn {
@@ -152,8 +152,8 @@ interface ResultColumn {
 }
 
 /**
- * What a column decodes it gets as text: postgres.js would cut microseconds off, and a JSON string that it
- * has parsed would be parsed once more. Expressions without a column are read as everywhere else.
+ * Columns that decode values get them as text: postgres.js would drop microseconds, and a JSON string would be parsed
+ * twice. Expressions without a column use the parsers of postgres.js.
  */
 function readRows(
   rows: readonly (readonly (Uint8Array | null)[])[] & { columns?: unknown },
@@ -176,6 +176,6 @@ const asText = (text: string): string => text;
 function decodesText(field: Fields[number]['field'] | undefined): boolean {
   const expression = is(field, SQL.Aliased) ? field.sql : field;
   const decoder = is(expression, SQL) ? (expression as unknown as { decoder: unknown }).decoder : expression;
-  // A custom type is written for what postgres.js hands over.
+  // A custom type expects the value that postgres.js has parsed.
   return is(decoder, Column) && !is(decoder, PgCustomColumn);
 }

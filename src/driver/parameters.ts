@@ -4,11 +4,9 @@
 export const unknownType = 705;
 
 /**
- * Encodes a value as text for PostgreSQL. `undefined` becomes NULL, dates ISO 8601 in UTC, objects
- * JSON, arrays array literals, bytes hexadecimal.
- *
- * Not postgres.js's own: it encodes by the type that the server describes: a string for a jsonb
- * column would be quoted twice, and an array of booleans or dates is sent as a single value.
+ * Encodes a value as text for PostgreSQL. `undefined` becomes NULL, dates ISO 8601 in UTC, objects JSON, arrays array
+ * literals, bytes hexadecimal. postgres.js would encode by the type that the server describes: it would quote a string
+ * for jsonb twice, and send an array of booleans or dates as a single value.
  */
 export function encodeParameter(value: unknown): string | null {
   if (value === null || value === undefined) return null;

@@ -1,9 +1,9 @@
-// One query of postgres.js from its start to its end, whichever way its rows are read.
+// One postgres.js query from start to end, for every way of reading its rows.
 import { Readable, Stream } from 'node:stream';
 import { publishQuery } from './query-channel.ts';
 import { textOf } from './reads.ts';
 
-/** The parts of a postgres.js query that its own code calls. Undocumented, hence the pinned version. */
+/** Undocumented parts of a postgres.js query, which is why its version is pinned. */
 export interface RunningQuery {
   strings: readonly string[];
   args: readonly unknown[];
@@ -28,8 +28,8 @@ type CursorWork = (rows: unknown) => unknown;
 export const isQuery = (result: unknown): boolean => result instanceof Promise && 'handler' in result;
 
 /**
- * Takes the place of what postgres.js calls when a query starts and ends. What differs between a pool, a replica and
- * a transaction is in the subclasses.
+ * Replaces the functions that postgres.js calls when a query starts and ends. The subclasses contain the differences
+ * between a pool, a replica and a transaction.
  */
 export abstract class QueryExecution {
   protected readonly query: RunningQuery;
@@ -39,7 +39,7 @@ export abstract class QueryExecution {
   #failure: { readonly error: unknown } | undefined;
   #isReported = false;
 
-  /** @param mostReruns how often the query may run again when a change of the schema made its statement stale. */
+  /** @param mostReruns how often the query may run again after a schema change made its prepared statement stale. */
   constructor(query: RunningQuery, mostReruns: number) {
     this.query = query;
     const { cursor } = query;
@@ -59,16 +59,16 @@ export abstract class QueryExecution {
     this.#catchStale(mostReruns);
   }
 
-  /** Name of the database, for those who hear of each query. */
+  /** Name of the database, for the query channel. */
   protected abstract readonly database: string;
-  /** What tells postgres.js to close a cursor early. */
+  /** Value that tells postgres.js to close a cursor early. */
   protected abstract readonly closeCursor: unknown;
-  /** The caller awaits the query: sends it, or refuses to. */
+  /** Called when the caller awaits the query: sends or rejects it. */
   protected abstract start(): unknown;
-  /** Has rows, or the stream of a COPY; of a COPY FROM once more at its end. */
+  /** Receives the rows or the stream of a COPY. Called a second time when a COPY FROM ends. */
   protected abstract succeeded(value: unknown): void;
   protected abstract failed(error: unknown): void;
-  /** Sends the query a second time. Undefined where a failure ends the transaction. */
+  /** Sends the query again. Undefined in a transaction, which the failure has aborted. */
   protected abstract readonly rerun: (() => unknown) | undefined;
 
   protected resolve(value: unknown): void {
@@ -100,10 +100,7 @@ export abstract class QueryExecution {
     }));
   }
 
-  /**
-   * After a failure it never returns: postgres.js would take it for the end of the rows, and send the next step to a
-   * connection that is lost, which ends the process.
-   */
+  /** Never settles after a failure: postgres.js would send the next step to a lost connection and crash. */
   async #cursorStep(work: CursorWork, batch: unknown): Promise<unknown> {
     try {
       return await work(batch);
@@ -113,9 +110,8 @@ export abstract class QueryExecution {
   }
 
   /**
-   * postgres.js sends a query with a stale statement again behind others that are under way, takes their answers for
-   * its own, so that all of them wait for ever, and encodes the parameters a second time. It notes the error in
-   * `retried` right before it does so.
+   * postgres.js resends a query with a stale statement behind others in the pipeline, mixes up their answers so that
+   * all of them hang, and encodes the parameters a second time. It sets `retried` right before that.
    */
   #catchStale(mostReruns: number): void {
     const { query } = this;
@@ -126,7 +122,7 @@ export abstract class QueryExecution {
       get: () => (reruns >= mostReruns ? stale : undefined),
       set: (error) => {
         const { cancelled } = query;
-        // A query that is cancelled it does not send.
+        // postgres.js does not send a cancelled query.
         query.cancelled = true;
         const { rerun } = this;
         if (!rerun) return query.reject(error);
@@ -143,8 +139,8 @@ export abstract class QueryExecution {
 }
 
 /**
- * The rows of a cursor in steps, each asked for when the one before it was taken. Not postgres.js's own iterator, which
- * puts other callbacks into the query with each step.
+ * Reads a cursor in steps, each requested after the previous one was consumed. Not the iterator of postgres.js, which
+ * replaces the callbacks of the query at each step.
  */
 function iterate(query: RunningQuery, rows: number | undefined, close: unknown): AsyncIterator<unknown> {
   let take: (step: IteratorResult<unknown>) => void = () => undefined;
@@ -174,8 +170,8 @@ function iterate(query: RunningQuery, rows: number | undefined, close: unknown):
 }
 
 /**
- * Lets the connection go on once the stream of a COPY TO is closed, at its end or before: postgres.js stops reading
- * while the stream is full, and leaves it at that when nobody asks for more.
+ * Resumes the connection when the stream of a COPY TO closes, even early: postgres.js stops reading while the stream is
+ * full, and does not resume if nobody reads the stream.
  */
 function readOn(stream: Readable): void {
   stream.once('close', () => {

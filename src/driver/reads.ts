@@ -1,15 +1,15 @@
-// Whether a statement only reads, judged by its text: in doubt it does not.
+// Decides by the text of a statement whether it only reads. If in doubt, it does not.
 
 const begins = /^[\s(]*(?:select|values|table|with)\b/i;
 /**
- * Words that a read may not hold anywhere, in a string or a comment either: what writes, locks or belongs
- * to one server. `for` stands for FOR UPDATE; PostgreSQL's own pg_ functions act on the server that runs them.
+ * Words that must not occur in a read, even in a string or comment: they write, lock or depend on one server. `for`
+ * covers FOR UPDATE; the pg_ functions of PostgreSQL act on the server that runs them.
  */
 const forbidden =
   /\b(?:insert|update|delete|merge|into|for|lock|call|notify|nextval|setval|currval|lastval|set_config|current_setting|(?:dblink|lo|txid)_\w+|dblink|pg_\w+(?="?\s*\())\b/i;
 const several = /;\s*\S/;
 
-/** @param text one statement, its parameters left out. */
+/** @param text one statement, without parameter values. */
 export const isRead = (text: string): boolean =>
   begins.test(text) && !forbidden.test(text) && !several.test(text);
 
@@ -18,7 +18,7 @@ interface QueryParts {
   args: readonly unknown[];
 }
 
-/** The text of a postgres.js query with its fragments and identifiers in place, each parameter a `$`. */
+/** The text of a postgres.js query with its fragments and identifiers inserted, and `$` for each parameter. */
 export function textOf({ strings, args }: QueryParts): string {
   return strings
     .map((part, index) => part + (index < strings.length - 1 ? textOfArgument(args[index]) : ''))
@@ -28,7 +28,7 @@ export function textOf({ strings, args }: QueryParts): string {
 function textOfArgument(argument: unknown): string {
   if (Array.isArray(argument)) return argument.map(textOfArgument).join(' ');
   if (argument === null || typeof argument !== 'object') return '$';
-  // A fragment is a query in itself; an identifier holds its text as `value`.
+  // A fragment is itself a query; an identifier has its text in `value`.
   if ('strings' in argument && 'args' in argument) return textOf(argument as QueryParts);
   const isParameter = 'type' in argument;
   return 'value' in argument && typeof argument.value === 'string' && !isParameter ? argument.value : '$';

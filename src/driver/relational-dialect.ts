@@ -1,6 +1,6 @@
-// Relational queries of Drizzle whose columns read the same at every depth.
-// What hangs on a row arrives as JSON, in which numbers lose places and digits, and timestamps their form.
-// Columns whose text says more than that are selected as text: their decoders read it.
+// Relational queries of Drizzle whose columns have the same values at every nesting depth.
+// Nested rows arrive as JSON, where numbers lose precision and timestamps change their format. So these columns are
+// selected as text, which their decoders read.
 import { type Column, is, type SQL, sql } from 'drizzle-orm';
 import {
   PgArray,
@@ -49,7 +49,7 @@ export class RelationalDialect extends PgDialect {
         }),
       },
     });
-    // Drizzle drops the decoder of an extra.
+    // Drizzle drops the decoder of an extra, so set the column again.
     const own = new Map(columns);
     const selection = built.selection.map((item) => ({
       ...item,
@@ -59,7 +59,7 @@ export class RelationalDialect extends PgDialect {
   }
 }
 
-/** Drizzle's rule: those that are true, or where none is, all but those that are named. */
+/** Drizzle's rule: the columns set to true; if none is, all except those set to false. `{}` selects none. */
 function selectedColumns(
   all: Readonly<Record<string, Column>>,
   chosen: Readonly<Record<string, boolean | undefined>> | undefined,
@@ -72,7 +72,7 @@ function selectedColumns(
   return columns.filter((column) => !named.includes(column));
 }
 
-// Another name than the column's: an unqualified ORDER BY would sort by the text.
+// Not the column's name: an unqualified ORDER BY would sort by the text.
 const selectAsText = (column: PgColumn): SQL.Aliased => {
   const type = typeAsText(column);
   return type ? sql`${column}::${sql.raw(type)}`.as(`${column.name}::text`) : sql`${column}`.as(column.name);

@@ -1,15 +1,15 @@
-// Read replicas: which of them may answer a read now, and which reads none of them may.
-/** What a pool knows of the primary's log at one moment. */
+// Read replicas: chooses the server of each read.
+/** WAL position of the primary at one moment. */
 interface Sample {
-  /** Bytes. */
+  /** In bytes. */
   readonly position: number;
-  /** Writes of this pool that had ended before. */
+  /** Number of writes of this pool that had ended before the sample. */
   readonly writes: number;
-  /** performance.now(), when it was asked for. */
+  /** performance.now() when the sample was requested. */
   readonly at: number;
 }
 
-/** One server: the part of its client that is asked here. */
+/** The part of a server's client that is used here. */
 interface Server {
   ask<Row extends object>(text: string): Promise<readonly Row[]>;
   close(timeoutMs: number): Promise<void>;
@@ -17,7 +17,7 @@ interface Server {
 
 interface Clients<Client> {
   readonly primary: Client;
-  /** To the primary too, whose transactions only read: a function that writes fails there, and is known by that. */
+  /** Read-only sessions on the primary, which detect a function that writes: it fails there. */
   readonly reader: Client | undefined;
   readonly replicas: readonly Client[];
 }
@@ -26,28 +26,28 @@ interface Replica<Client> {
   readonly client: Client;
   /** The newest sample that it has replayed. */
   seen: Sample | undefined;
-  /** When the look that still waits for its answer began. */
+  /** Start of the check that has not been answered yet. */
   askedAt: number | undefined;
 }
 
-// Behind a page's header with nothing after it the log's position is one that no record ends at: replay
-// would not reach it before the next write.
+// After a page header without data, the WAL position is not the end of a record, and replay would not reach it before
+// the next write. So subtract the header.
 const positionSql = `SELECT (position - CASE WHEN position % 8192 = 24 THEN 24
     WHEN position % pg_size_bytes(current_setting('wal_segment_size')) = 40 THEN 40 ELSE 0 END)::float8 AS position
   FROM (SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') AS position) AS log`;
 const replayedSql = `SELECT pg_is_in_recovery() AS standby,
   coalesce(pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'), 0)::float8 AS replayed`;
 
-/** Milliseconds between two looks: while a write of this pool may be missing there, and else. */
+/** Milliseconds between checks: `eagerMs` while a replica may lack a write of this pool, otherwise `calmMs`. */
 const eagerMs = 50;
 const calmMs = 1_000;
-/** A replica that says nothing for this long is passed over, in milliseconds. */
+/** A replica that does not answer for this many milliseconds gets no reads. */
 const silentMs = 2_000;
 const mostSamples = 256;
 
 /**
- * Looks only when there are reads, and never makes one wait: until a look has shown that a replica may
- * answer, reads go to the primary. So no timer keeps the process alive.
+ * Checks the servers only when there are reads, so no timer keeps the process alive. A read never waits for a check:
+ * reads go to the primary until a check has shown that a replica is up to date.
  */
 export class Replicas<Client extends Server> {
   readonly #primary: Client;
@@ -69,8 +69,8 @@ export class Replicas<Client extends Server> {
   }
 
   /**
-   * Where a read goes: to the fit replicas in turns, else to the primary (undefined: no client of its own for reads).
-   * @param mayBeLate false: to the primary.
+   * Chooses a fit replica in turn, otherwise the read-only client of the primary (undefined: there is none).
+   * @param mayBeLate false: never a replica.
    */
   choose(mayBeLate: boolean): Client | undefined {
     if (!mayBeLate) return this.#reader;
@@ -83,12 +83,12 @@ export class Replicas<Client extends Server> {
     return fit[this.#next]?.client;
   }
 
-  /** A statement that may have written has ended, however it did: reads after it must see it. */
+  /** Call it when a statement that may have written has ended, even with an error: later reads must see its changes. */
   wrote(): void {
     this.#writes += 1;
   }
 
-  /** A read failed there: nothing goes to it until it has answered again. */
+  /** Call it when a read failed on this server: it gets no reads until it has answered a check. */
   distrust(client: Client): void {
     for (const replica of this.#replicas) if (replica.client === client) replica.seen = undefined;
   }
@@ -115,7 +115,7 @@ export class Replicas<Client extends Server> {
       this.#samples = [...this.#samples, { ...sample, position: row?.position ?? 0 }].slice(-mostSamples);
       for (const replica of this.#replicas) if (replica.askedAt === undefined) void this.#ask(replica);
     } catch {
-      // The primary is unreachable, which its own queries report. What is known of the replicas only gets older.
+      // The primary is unreachable, which its own queries report. Without new samples, replicas soon count as late.
     } finally {
       this.#isSampling = false;
     }
@@ -125,7 +125,7 @@ export class Replicas<Client extends Server> {
     replica.askedAt = performance.now();
     try {
       const [row] = await replica.client.ask<{ standby: boolean; replayed: number }>(replayedSql);
-      // Promoted, it is no longer a copy of this primary.
+      // A promoted replica is not a copy of this primary any more.
       replica.seen = row?.standby
         ? this.#samples.findLast(({ position }) => position <= row.replayed)
         : undefined;

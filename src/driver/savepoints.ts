@@ -1,22 +1,22 @@
-// Savepoints of one transaction take turns: a ROLLBACK TO undoes everything since its SAVEPOINT, by every caller.
+// Runs the savepoints of a transaction one at a time: ROLLBACK TO undoes all work since its SAVEPOINT, by any caller.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type postgres from 'postgres';
 import { TransactionRolledBackError } from '../errors.ts';
 
-/** What was begun in a transaction or savepoint. */
+/** State of a transaction or savepoint. */
 export interface Scope {
   readonly outer: Scope | undefined;
-  /** Statements and savepoints that are not over. */
+  /** Statements and savepoints that have not ended. */
   readonly running: Set<Promise<unknown>>;
-  /** The first statement that failed, caught or not: the server commits nothing of the scope. */
+  /** Error of the first failed statement, even if it was caught: the server commits nothing of the scope. */
   failure?: { readonly error: unknown };
-  /** The savepoint in it that is not over. */
+  /** The open savepoint directly inside this scope. */
   open: Scope | undefined;
-  /** Ends when the newest savepoint in it does; undefined when there is none. */
+  /** Settles when the newest savepoint inside this scope ends; undefined if there is none. */
   turn: Promise<unknown> | undefined;
   /** Whether an outer scope ran a statement while this savepoint was open. */
   isCrossed: boolean;
-  /** Runs the work of a savepoint so that what it calls on an outer scope is known to come from it. */
+  /** Runs `work` so that its calls on an outer scope can be traced back to this scope. */
   enter<Result>(sql: postgres.TransactionSql, work: () => Result): Result;
 }
 
@@ -36,14 +36,14 @@ export function scopeOf(outer?: Scope): Scope {
   return scope;
 }
 
-/** Opens a savepoint once the one that is open in the same scope is over. */
+/** Opens a savepoint after the open one in the same scope has ended. */
 export function openSavepoint(
   scope: Scope,
   args: readonly unknown[],
   open: (inner: Scope) => Promise<unknown>,
 ): Promise<unknown> {
   const from = inside.getStore();
-  // Waiting for the savepoint that asks would never end: one that is opened in its work belongs into it.
+  // The call comes from inside an open savepoint of `scope`. Waiting for it would deadlock, so nest the new one in it.
   if (from && from.scope !== scope && isOpenIn(scope, from.scope)) {
     return (from.sql.savepoint as unknown as Open)(...(args as never[]));
   }
@@ -69,7 +69,7 @@ export function openSavepoint(
   return track(scope, savepoint);
 }
 
-/** Notes that a statement of `scope` runs now: inside of every savepoint that is open in it. */
+/** Records that a statement of `scope` runs now, and so runs inside every savepoint that is open in it. */
 export function wasCrossed(scope: Scope): void {
   for (let inner = scope.open; inner; inner = inner.open) inner.isCrossed = true;
 }

@@ -1,12 +1,12 @@
-// What a server says on a connection, read beside postgres.js: that a login is over, and why a session ended.
+// Reads server messages in parallel with postgres.js: the end of the login, and why a session ended.
 import postgres from 'postgres';
 
 export interface ServerMessages {
-  /** The process that the server, or a proxy in front of it, names at the login. */
+  /** Process id that the server, or a proxy in front of it, sends at login. */
   onProcess: (pid: number) => void;
   /** The first ReadyForQuery: the login has succeeded. */
   onLogin: () => void;
-  /** FATAL or PANIC, after which the server closes the connection; at its end also what a crash announced. */
+  /** FATAL or PANIC, before the server closes the connection; at its end, the warning that announced a crash. */
   onEnd: (error: Error) => void;
 }
 
@@ -31,19 +31,19 @@ const fields: Readonly<Record<string, string>> = {
   R: 'routine',
 };
 
-/** ErrorResponse, BackendKeyData, NoticeResponse, ReadyForQuery: only these are read, the others skipped. */
+/** ErrorResponse, BackendKeyData, NoticeResponse, ReadyForQuery: all other messages are skipped. */
 const read = new Set([...'EKNZ'].map((type) => type.charCodeAt(0)));
 const headerLength = 5;
 
 /**
- * Takes the bytes of a connection as they come.
- * postgres.js forgets the FATAL that ends a session under a query, and says CONNECTION_CLOSED.
+ * Parses the bytes of a connection as they arrive. If FATAL ends a session during a query, postgres.js drops it and
+ * reports only CONNECTION_CLOSED.
  */
 export class MessageReader {
   readonly #on: ServerMessages;
-  /** Of the message that has begun, when it is one to be read; else only its header. */
+  /** Incomplete message or header at the end of the last chunk. */
   #held = Buffer.alloc(0);
-  /** Bytes of a message still to come that nobody reads. */
+  /** Bytes to skip in the next chunk: the rest of a message that is not read. */
   #skip = 0;
   #isLoggedIn = false;
   #announced: Error | undefined;
@@ -72,7 +72,7 @@ export class MessageReader {
     this.#held = at < bytes.length ? Buffer.from(bytes.subarray(at)) : Buffer.alloc(0);
   }
 
-  /** The server closed the connection: before a crash it says why in a warning. */
+  /** Call it when the server closes the connection. Before a crash the server sends the reason as a warning. */
   end(): void {
     if (this.#announced) this.#on.onEnd(this.#announced);
   }
@@ -94,7 +94,7 @@ export class MessageReader {
       }
       case 'N': {
         const notice = readError(body);
-        // The session ends with it, whatever its severity is called.
+        // 57P0x ends the session, even if its severity is only WARNING.
         if (notice.code?.startsWith('57P0')) {
           this.#announced = postgresError({ ...notice, severity: 'FATAL' });
         }
@@ -109,11 +109,11 @@ function readError(body: Buffer): Record<string, string> {
     const name = fields[field.charAt(0)];
     if (name) error[name] = field.slice(1);
   }
-  // PgBouncer leaves the untranslated one out.
+  // PgBouncer sends only the localized severity.
   error.severity ??= error.severity_local ?? '';
   return error;
 }
 
-/** Its type wants a message, its code takes the fields. */
+/** The type declares a string, but the implementation takes the fields. */
 const postgresError = (error: Record<string, string>): Error =>
   new postgres.PostgresError(error as unknown as string);

@@ -1,4 +1,4 @@
-// What this package assumes of a session: settings that change which values are read and written.
+// Session settings that this package requires, because they change how values are read and written.
 
 import { ConfigurationError } from '../errors.ts';
 import { quoteIdentifier } from '../sql/identifiers.ts';
@@ -6,7 +6,7 @@ import { quoteIdentifier } from '../sql/identifiers.ts';
 interface SessionSetting {
   readonly name: string;
   readonly value: string;
-  /** Whether another spelling or value means the same here. */
+  /** Whether another value is equivalent here. */
   readonly accepts: (value: string) => boolean;
 }
 
@@ -18,7 +18,7 @@ const setting = (name: string, value: string, same?: RegExp): SessionSetting => 
 
 const isUtc = /^(Etc\/)?(UTC|UCT|GMT|GMT[+-]?0|Universal|Zulu|Greenwich)$/i;
 
-// PostgreSQL's own defaults, except for UTC. What an application may choose for itself is not here: lc_monetary,
+// PostgreSQL's defaults, except for UTC. Settings that an application may choose are not included: lc_monetary,
 // default_text_search_config, search_path.
 const settings: readonly SessionSetting[] = [
   setting('TimeZone', 'UTC', isUtc),
@@ -35,13 +35,13 @@ const settings: readonly SessionSetting[] = [
   setting('quote_all_identifiers', 'off'),
 ];
 
-/** PgBouncer keeps these for each client, in every version, and refuses the others at the login. */
+/** Every version of PgBouncer tracks these for each client. It refuses the others at login. */
 const keptByProxies: ReadonlySet<string> = new Set(['TimeZone', 'DateStyle', 'standard_conforming_strings']);
 
 export const findSessionSetting = (name: string): SessionSetting | undefined =>
   settings.find((known) => known.name.toLowerCase() === name.toLowerCase());
 
-/** For the startup packet, where they win over what the server, the database and the role set. */
+/** For the startup packet, which overrides the settings of the server, the database and the role. */
 export const sessionSettings = (isProxied: boolean): Record<string, string> =>
   Object.fromEntries(
     settings
@@ -49,16 +49,16 @@ export const sessionSettings = (isProxied: boolean): Record<string, string> =>
       .map(({ name, value }) => [name, value]),
   );
 
-// Like arrayTypesSql, it depends on no search_path.
+// Like arrayTypesSql, it must not depend on the search_path.
 export const sessionSettingsSql = `SELECT session_user::pg_catalog.text AS role,
   pg_catalog.pg_backend_pid()::pg_catalog.text AS pid, ${settings
     .map(({ name }) => `pg_catalog.current_setting('${name}') AS "${name}"`)
     .join(', ')}`;
 
 /**
- * Behind a proxy the server's own settings are what a session gets.
+ * Checks the settings of a session: behind a proxy, the server's own settings apply.
  * @param found the row of `sessionSettingsSql`.
- * @throws ConfigurationError with the statement that mends it: no value is read or written wrongly.
+ * @throws ConfigurationError with the statement that fixes them.
  */
 export function requireSessionSettings(found: Readonly<Record<string, string>>, database: string): void {
   const wrong = settings.filter(({ name, accepts }) => !accepts(found[name] ?? ''));

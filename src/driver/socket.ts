@@ -1,4 +1,4 @@
-// The sockets of a client's connections: opened to the right host, given up in time, all closed with the client.
+// Sockets of a client: opened to the right host, with a timeout, and all closed with the client.
 import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseUrl } from './database-url.ts';
@@ -9,33 +9,33 @@ import { type Encryption, encrypt } from './tls.ts';
 export type Host = DatabaseUrl['hosts'][number];
 
 export interface SocketOptions {
-  /** Most milliseconds until a host has accepted the login, TLS included; 0 is without limit. */
+  /** Milliseconds for connection, TLS and login together; 0 means no limit. */
   readonly timeoutMs: number;
-  /** Undefined: without TLS. Never over a socket of the file system, as for libpq. */
+  /** Undefined: no TLS. Unix sockets never use TLS, as in libpq. */
   readonly encryption?: Encryption | undefined;
-  /** `require_auth`: the ways to log in that the client accepts. */
+  /** `require_auth`: authentication methods that the client accepts. */
   readonly requireAuth?: string | undefined;
-  /** Which host the next connection goes to; told when one did not accept. */
+  /** `pick` chooses the host of the next connection; `onRefused` is called if it did not accept the login. */
   readonly pick: () => Promise<Host> | Host;
   readonly onRefused?: (host: Host) => void;
-  /** What must be known of the host before anybody logs in: asked on a connection with a limit of its own. */
+  /** Runs before a login, on a separate connection with its own timeout. */
   readonly prepare?: (host: Host) => Promise<void>;
-  /** Paces attempts that fail. */
+  /** Delays attempts after failures. */
   readonly pace?: Pace;
 }
 
 /** How long postgres.js may take to send Terminate on a connection, in milliseconds. */
 const goodbyeMs = 1_000;
 
-/** How long after a failed write the server's last words may take, in milliseconds. They are there already. */
+/** Milliseconds after a failed write to read the server's last message, which has usually arrived already. */
 const lastWordsMs = 200;
 
-/** Errors by which a connection ended, of the server or of the network; not those of a login. */
+/** Errors of the server or network that ended a connection after its login. */
 const losses = new WeakSet<object>();
 
 const neverConnected = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENOENT'];
 
-/** Whether a connection is lost by this error. Network errors have no SQLSTATE; a login that fails loses nothing. */
+/** Whether the error means a lost connection. A network error has no severity; a failed login is not a loss. */
 export function meansLoss(error: unknown): boolean {
   if (typeof error !== 'object' || error === null) return false;
   if (losses.has(error)) return true;
@@ -45,20 +45,20 @@ export function meansLoss(error: unknown): boolean {
   return /^(CONNECTION_|E[A-Z]+$)/.test(code);
 }
 
-/** Marks a query that waited for a connection which its client did not open any more: it was never sent. */
+/** Whether the query was never sent, because its client opened no more connections. */
 export const isUnsent = (error: unknown): boolean =>
   (error as { code?: unknown }).code === 'CONNECTION_RETIRED';
 
-/** Whether no server ran the query: it was unsent, or met a session that the server had just ended for being idle. */
+/** Whether no server ran the query: it was not sent, or the server had just ended the idle session (57P05). */
 export const hasNotRun = (error: unknown): boolean =>
   isUnsent(error) || (error as { code?: unknown }).code === '57P05';
 
-/** Lets attempts that fail wait for longer and longer, over all clients of a pool. */
+/** Increases the delay after each failed attempt, across all clients of a pool. */
 export class Pace {
   #failures = 0;
   #failedAt = 0;
 
-  /** @returns milliseconds. */
+  /** @returns the milliseconds that it waited. */
   async wait(mostMs: number): Promise<number> {
     const pauseMs = this.#failures === 0 ? 0 : Math.min(3 ** this.#failures * 10, mostMs);
     const leftMs = Math.max(this.#failedAt + pauseMs - performance.now(), 0);
@@ -77,20 +77,19 @@ export class Pace {
 }
 
 /**
- * Not postgres.js's own: it offers no `noDelay`, without which the end of each COPY waits 40 ms for a
- * delayed acknowledgement, leaves sockets open that a silent server never closes, and connects again without
- * pause or end where a server hangs up during the login. It takes sockets of ours, though.
+ * Replaces the sockets of postgres.js, which do not set TCP_NODELAY (each COPY would end 40 ms late), stay open if a
+ * silent server never closes them, and reconnect without pause or end if a server hangs up during the login.
  */
 export class Sockets {
   readonly #options: SocketOptions;
   readonly #open = new Set<Socket>();
-  /** Why no connection is opened any more. */
+  /** The error for new connections, once no more are opened. */
   #refusal: Error | undefined;
   #live = 0;
   #closing: Error | undefined;
   #ending: Promise<unknown> | undefined;
   #pid: number | undefined;
-  /** Called when a login failed while no connection is open: what waits for one would wait for ever. */
+  /** Called when a login failed while no connection is open: queries that wait for one would wait forever. */
   onDown: (error: Error) => void = () => undefined;
 
   constructor(options: SocketOptions) {
@@ -98,25 +97,25 @@ export class Sockets {
   }
 
   /**
-   * While a connection has failed and is not closed yet: resolves when none is. postgres.js would send to it, get no
-   * answer, and never send anything on the connection that takes its place.
+   * Defined while a connection has failed but is not closed; resolves when all are closed. postgres.js would send to
+   * such a connection, get no answer, and never send anything on its replacement.
    */
   get ending(): Promise<unknown> | undefined {
     return this.#ending;
   }
 
-  /** Sends a query, though not to a connection that has failed. */
+  /** Sends a query after all failed connections are closed. */
   afterEnding(query: { readonly cancelled: unknown }, send: () => unknown): unknown {
     if (!this.#ending) return send();
     return this.#ending.then(() => (query.cancelled ? undefined : this.afterEnding(query, send)));
   }
 
-  /** The process that the newest connection's server named at the login. */
+  /** Process id from the login of the newest connection. */
   get pid(): number | undefined {
     return this.#pid;
   }
 
-  /** Never rejects, which would cost postgres.js a connection for good: the socket fails instead. */
+  /** Never rejects, because postgres.js would lose a connection for good: the socket fails instead. */
   readonly connect = async (): Promise<Socket> => {
     if (this.#refusal) return failedSocket(this.#refusal);
     try {
@@ -127,9 +126,7 @@ export class Sockets {
     }
   };
 
-  /**
-   * Opens no connection any more. What waits for one gets `error`; without it, an error that `isUnsent`.
-   */
+  /** Opens no more connections. Waiting queries get `error`, or without it an error for which `isUnsent` is true. */
   retire(error?: Error): void {
     this.#refusal ??= error ?? networkError('CONNECTION_RETIRED', 'Not sent.');
   }
@@ -138,7 +135,7 @@ export class Sockets {
     return this.#refusal !== undefined;
   }
 
-  /** While connections close: what the server said about the end of the one that `error` is about. */
+  /** The server's reason for a CONNECTION_CLOSED error while the connection closes; otherwise `error`. */
   reasonOf(error: unknown): unknown {
     const isClosed = (error as { code?: unknown } | undefined)?.code === 'CONNECTION_CLOSED';
     return (isClosed && this.#closing) || error;
@@ -150,7 +147,7 @@ export class Sockets {
     setTimeout(() => this.abort(), goodbyeMs).unref();
   }
 
-  /** Closes them at once, without a Terminate message. */
+  /** Closes the sockets immediately, without a Terminate message. */
   abort(): void {
     this.#refusal = closedError();
     for (const socket of this.#open) socket.destroy(this.#refusal);
@@ -174,7 +171,7 @@ export class Sockets {
         socket = this.#track(await limit.for(encrypt(socket, host.host, encryption)));
       }
       if (this.#refusal) throw this.#refusal;
-      // What postgres.js sets on its own, for its messages.
+      // postgres.js sets these on its own sockets, for its messages.
       Object.assign(socket, host);
       if (requireAuth) guardLogin(socket, requireAuth);
       return this.#watch(socket, limit, host);
@@ -188,13 +185,13 @@ export class Sockets {
 
   readonly #track = <S extends Socket>(socket: S): S => {
     this.#open.add(socket);
-    // Code that waits for the socket gets the error too. An error event without a listener would end the process.
+    // Other code handles the error: this only prevents a crash, because error events need a listener.
     socket.on('error', () => undefined);
     socket.once('close', () => this.#open.delete(socket));
     return socket;
   };
 
-  /** Its listeners come before those of postgres.js, which then hears of the end what the server said. */
+  /** Adds its listeners before those of postgres.js, so that postgres.js gets the server's reason for the end. */
   #watch(socket: Socket, limit: Limit, host: Host): Socket {
     let isCancel = false;
     let isClosed = false;
@@ -243,7 +240,7 @@ export class Sockets {
         if (this.#closing === reason) this.#closing = undefined;
       });
     });
-    // To a cancel request no server answers.
+    // Servers do not answer a cancel request.
     onFirstWrite(socket, (bytes) => {
       isCancel = bytes.length === 16 && bytes.readInt32BE(4) === cancelRequest;
     });
@@ -251,7 +248,7 @@ export class Sockets {
   }
 
   #awaitEnd(socket: Socket): void {
-    // A turn later everybody who used it has heard: a transaction that still looked open would send COMMIT.
+    // One event loop turn later all users of the connection know: an uninformed transaction would send COMMIT.
     const closed = new Promise((resolve) => socket.once('close', () => setImmediate(resolve)));
     const ending: Promise<unknown> = Promise.all([this.#ending, closed]).then(() => {
       if (this.#ending === ending) this.#ending = undefined;
@@ -268,7 +265,7 @@ export class Sockets {
 
 const cancelRequest = 80_877_102;
 
-/** A host that is a folder means a Unix socket, on which libpq uses no SSL either. */
+/** A host that is a folder means a Unix socket, on which libpq does not use TLS either. */
 const isLocal = ({ host }: Host): boolean => host.startsWith('/');
 
 function open(socket: Socket, { host, port }: Host): Promise<void> {
@@ -282,8 +279,8 @@ function open(socket: Socket, { host, port }: Host): Promise<void> {
 }
 
 /**
- * A write fails first when the server has closed the connection, though it said why. A socket whose write has
- * failed reads nothing any more: so the failure is held back until that was read.
+ * After the server has closed a connection, a write fails before the server's last message is read, and then the socket
+ * reads no more. So delay the write error until the message is read.
  */
 function hearLastWords(socket: Socket): void {
   type Done = (error?: Error | null) => void;
@@ -313,7 +310,7 @@ function onFirstWrite(socket: Socket, look: (bytes: Buffer) => void): void {
   };
 }
 
-/** The time that a connection may take. */
+/** Timeout of one connection attempt. */
 class Limit {
   readonly #late: Promise<never>;
   readonly #timer: NodeJS.Timeout | undefined;
@@ -325,7 +322,7 @@ class Limit {
     });
     this.#late.catch(() => undefined);
     const late = () => reject(networkError('CONNECT_TIMEOUT', `${host}:${port} does not accept.`));
-    // Beyond what a timer holds it would fire at once.
+    // A longer timer would fire immediately.
     if (timeoutMs > 0 && timeoutMs < 2 ** 31) this.#timer = setTimeout(late, timeoutMs);
   }
 
@@ -342,8 +339,8 @@ class Limit {
   }
 }
 
-// Two turns later the listeners of postgres.js are there and its first message is in the cork: one that
-// it could not send would keep its connection from ever sending again.
+// Fails two event loop turns later: by then postgres.js has added its listeners and written its first message to the
+// corked socket. If that write failed, its connection would never send again.
 function failedSocket(error: Error): Socket {
   const socket = new Socket();
   socket.cork();

@@ -1,7 +1,7 @@
-// Work that takes as long as it needs, in a database whose owner set timeouts for its applications.
+// Disables timeouts for long work, in databases whose owner set timeouts for applications.
 import type { Transaction } from '../transaction.ts';
 
-/** PostgreSQL's timeouts that end work that is slow. 15 and 16 lack transaction_timeout. */
+/** Settings that abort slow work. PostgreSQL 15 and 16 do not have transaction_timeout. */
 export const endingTimeouts: readonly string[] = [
   'statement_timeout',
   'transaction_timeout',
@@ -9,7 +9,7 @@ export const endingTimeouts: readonly string[] = [
   'idle_session_timeout',
 ];
 
-/** Until the transaction ends. */
+/** Disables the timeouts until the transaction ends. */
 export async function liftTimeouts(transaction: Transaction): Promise<void> {
   await transaction.query(
     "SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name = ANY ($1)",

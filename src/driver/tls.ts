@@ -1,6 +1,6 @@
-// TLS with a server, as sslmode of libpq means it.
-// postgres.js checks a certificate against "localhost" where the host is an IP address, waits for ever
-// where the server closes instead of answering, and goes on where it got more than the one byte of the answer.
+// TLS to a server, with the meaning of libpq's sslmode.
+// postgres.js checks a certificate against "localhost" if the host is an IP address, waits forever if the server closes
+// the connection instead of answering, and accepts an answer that is longer than one byte.
 import { readFileSync } from 'node:fs';
 import { isIP, type Socket } from 'node:net';
 import * as tls from 'node:tls';
@@ -8,17 +8,17 @@ import { ConfigurationError } from '../errors.ts';
 import { type DatabaseUrl, impliedSslMode, isWeak } from './database-url.ts';
 
 export interface Encryption {
-  /** Otherwise a server that offers no TLS is talked to without. */
+  /** If false, a server that offers no TLS is used without encryption. */
   readonly isRequired: boolean;
-  /** Without asking first, as PostgreSQL 17 and newer can. */
+  /** TLS without an SSLRequest first: PostgreSQL 17 and newer. */
   readonly isDirect: boolean;
-  /** Whether the certificate must be the host's. */
+  /** Whether the certificate must match the host. */
   readonly namesHost: boolean;
   readonly sendsName: boolean;
   readonly options: tls.ConnectionOptions;
 }
 
-/** `undefined` means without TLS. @throws ConfigurationError for a file that cannot be used. */
+/** `undefined` means no TLS. @throws ConfigurationError for an unusable file or contradictory parameters. */
 export function encryptionOf(
   ssl: boolean | tls.ConnectionOptions | undefined,
   { sslMode, parameters }: DatabaseUrl,
@@ -80,7 +80,7 @@ function readFiles(parameters: ReadonlyMap<string, string>, verifies: boolean): 
   }
 }
 
-/** libpq's default for the lowest; Node may be told to allow less. */
+/** The default minimum is libpq's, because Node may be configured to allow older versions. */
 function versions(parameters: ReadonlyMap<string, string>): tls.SecureContextOptions {
   const most = parameters.get('ssl_max_protocol_version');
   const least = parameters.get('ssl_min_protocol_version') || 'TLSv1.2';
@@ -97,7 +97,7 @@ function versions(parameters: ReadonlyMap<string, string>): tls.SecureContextOpt
 
 const sslRequest = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
 
-/** @returns the encrypted socket, or the same one where the server offers no TLS and none is required. */
+/** @returns the encrypted socket, or the same socket if the server offers no TLS and none is required. */
 export async function encrypt(socket: Socket, host: string, encryption: Encryption): Promise<Socket> {
   const { isDirect, isRequired, namesHost, sendsName, options } = encryption;
   if (!isDirect && !(await offersTls(socket))) {
@@ -113,7 +113,7 @@ export async function encrypt(socket: Socket, host: string, encryption: Encrypti
     socket,
   });
   return new Promise((resolve, reject) => {
-    // Kept: what comes after the first would end the process.
+    // Keep this listener: a later error without a listener would crash the process.
     secured.on('error', reject);
     secured.once('secureConnect', () => {
       resolve(secured);
@@ -132,7 +132,7 @@ function offersTls(socket: Socket): Promise<boolean> {
     const closed = () => end(() => reject(closedEarly()));
     const answered = (answer: Buffer) => {
       const [first] = answer;
-      // More than the one byte came from somebody in between, who wants it taken for encrypted.
+      // More than one byte comes from a man in the middle, to be read as if it were encrypted (CVE-2021-23222).
       if (answer.length === 1 && (first === 0x53 || first === 0x4e)) end(() => resolve(first === 0x53));
       else failed(Object.assign(new Error('No answer of PostgreSQL.'), { code: 'ECONNRESET' }));
     };
@@ -141,7 +141,7 @@ function offersTls(socket: Socket): Promise<boolean> {
   });
 }
 
-/** As libpq: an IP address may also be given as a DNS name, and without alternative names in the common name. */
+/** As in libpq, an IP address also matches a DNS alternative name, or the common name if no IP name exists. */
 function checkHost(host: string, certificate: tls.PeerCertificate): Error | undefined {
   const problem = tls.checkServerIdentity(host, certificate);
   if (!problem || isIP(host) === 0) return problem;

@@ -1,12 +1,12 @@
-// The parameters of a URL: which are honoured, which are harmless and ignored, and which are refused and why.
-// What would make a connection safer, or lead it elsewhere than the URL shows, is never ignored.
+// URL parameters: which are honoured, which are ignored as harmless, and which are refused and why.
+// A parameter that would make a connection safer, or would change its destination, is never ignored.
 import { findSessionSetting } from './session-settings.ts';
 
 interface Rule {
   readonly isHonoured: boolean;
-  /** Other values are refused. Default: every value may stand there. */
+  /** Other values are refused. Default: every value is accepted. */
   readonly accepts?: RegExp;
-  /** Completes "its parameter x …". */
+  /** The rest of a sentence that starts with the name of the parameter. */
   readonly refusal?: string;
 }
 
@@ -88,12 +88,12 @@ const rules: Readonly<Record<string, Rule>> = {
     ],
   ),
   client_encoding: ignored(/^(utf-?8|unicode|auto)$/i, 'can be UTF8 only'),
-  // Prisma's.
+  // Parameters of Prisma.
   schema: ignored(/^public$/, "is Prisma's: use options=-c%20search_path%3D…"),
   sslaccept: ignored(/^accept_invalid_certs$/, "is Prisma's: use sslmode=verify-full"),
   sslidentity: refused("is Prisma's: use sslcert and sslkey"),
 
-  // How libpq and others treat their own connections; nothing gets less safe without it.
+  // Tuning parameters of libpq and other clients: ignoring them does not reduce security.
   ...allWith(ignored(), 'keepalives', 'keepalives_idle', 'keepalives_interval', 'keepalives_count'),
   ...allWith(ignored(), 'tcp_user_timeout', 'load_balance_hosts', 'sslcompression', 'sslkeylogfile'),
   ...allWith(ignored(), 'krbsrvname', 'gsslib', 'gssdelegation', 'max_protocol_version'),
@@ -108,7 +108,7 @@ const rules: Readonly<Record<string, Rule>> = {
   ...allWith(ignored(), 'prepare', 'max', 'idle_timeout', 'max_lifetime', 'pool_max_conns', 'pool_min_conns'),
 };
 
-/** Where libpq finds a parameter that a URL leaves out, as far as it is not about where to connect. */
+/** libpq's environment variables for parameters that the URL omits, except those that say where to connect. */
 export const libpqVariables = {
   channel_binding: 'PGCHANNELBINDING',
   connect_timeout: 'PGCONNECT_TIMEOUT',
@@ -128,14 +128,14 @@ export const libpqVariables = {
   sslsni: 'PGSSLSNI',
 } as const;
 
-/** Why a parameter is refused, as a sentence that begins with its name; undefined where it is not. */
+/** Why a parameter is refused, as a sentence that starts with its name; undefined if it is accepted. */
 export function refusalOf(name: string, value: string): string | undefined {
   const fixed = findSessionSetting(name);
   if (fixed && !fixed.accepts(value)) {
     return `${name} is refused: sessions of this package always have ${fixed.name} ${fixed.value}`;
   }
   const rule = ruleOf(name.toLowerCase());
-  // Not shown: a password that holds a "?" may stand here.
+  // Do not show the name: it may be part of a password that contains "?".
   if (!rule)
     return /^[a-z_][\w$]*(\.[a-z_][\w$]*)*$/i.test(name) ? undefined : 'parameters hold a wrong name';
   if (name !== name.toLowerCase()) return `${name} has to be in lower case`;
@@ -143,10 +143,10 @@ export function refusalOf(name: string, value: string): string | undefined {
   return `${name} ${rule.accepts === nothing ? '' : `"${value}" `}${rule.refusal}`;
 }
 
-/** Parameters of which something becomes of the connection: honoured ones, and settings of the server. */
+/** Whether a parameter is used: honoured, or a server setting that this package does not fix. */
 export const isUsed = (name: string): boolean => ruleOf(name)?.isHonoured ?? !findSessionSetting(name);
 
-/** What is in no list is a setting of the server, such as `work_mem`: it says so itself where it is not. */
+/** An unlisted parameter counts as a server setting, such as `work_mem`: the server itself rejects unknown ones. */
 export const isServerSetting = (name: string): boolean => name === 'options' || ruleOf(name) === undefined;
 
 const ruleOf = (name: string): Rule | undefined => (Object.hasOwn(rules, name) ? rules[name] : undefined);

@@ -1,10 +1,10 @@
-// What drizzle-kit's table says was applied.
+// Reads the applied migrations from drizzle-kit's table.
 import { sqlState } from '../errors.ts';
 import type { Database } from '../pool.ts';
 import { migrationsTable } from './journal.ts';
 import type { AppliedRow } from './state.ts';
 
-/** One round trip. Empty where nothing was ever applied. Do not call it in a transaction: the missing table would abort it. */
+/** One round trip. Empty if nothing was applied. Do not call it in a transaction: a missing table would abort it. */
 export async function readApplied(db: Database): Promise<AppliedRow[]> {
   try {
     const { rows } = await db.primary.query<{ hash: string; created_at: string }>(

@@ -1,4 +1,4 @@
-// Runs one file of SQL, up or down: whole in a transaction, or statement by statement where it says so.
+// Runs one SQL file, up or down: in one transaction, or statement by statement with `-- transaction: none`.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MigrationError, sqlState } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
@@ -12,13 +12,13 @@ import { describeSqlError } from './sql-error.ts';
 import { runAlone, runInside } from './statement.ts';
 
 export interface TimeoutOptions extends SessionTimeouts {
-  /** How often a migration that could not get a lock is tried again. Default 5. */
+  /** How often to retry a migration that could not get a lock. Default 5. */
   lockRetries?: number | undefined;
-  /** Called before each of these attempts, with the session that blocks where one was seen. */
+  /** Called before each retry, with the blocking session if one was found. */
   onBlocked?: ((blocker: string | undefined, attempt: number) => void) | undefined;
 }
 
-/** A file that is being run: where, which, and what must be written together with its last statement. */
+/** One run of a file. `record` saves the result in the file's transaction, or after its last statement. */
 interface Run {
   readonly session: Database;
   readonly file: SqlFile;
@@ -27,8 +27,8 @@ interface Run {
 }
 
 /**
- * @param pool where the blocking session is looked up, while `session` is the one that is blocked.
- * @param record what must be written together with the last statement.
+ * @param pool finds the blocking session while `session` is blocked.
+ * @param record saves the result, in the file's transaction or after its last statement.
  */
 export async function applyFile(
   { pool, session }: { pool: Pool; session: Database },
@@ -57,7 +57,7 @@ export async function applyFile(
   }
 }
 
-/** @param cause says what was left behind, which differs inside and outside of a transaction. */
+/** @param cause its message says what was left behind, which differs with and without a transaction. */
 function blocked(cause: unknown, { key, tag }: Subject, blocker: string | undefined, attempts: number) {
   const who = blocker ?? 'a session that was not seen (the role may lack pg_read_all_stats)';
   return new MigrationError(
@@ -68,7 +68,7 @@ function blocked(cause: unknown, { key, tag }: Subject, blocker: string | undefi
   );
 }
 
-/** For the rest of the transaction: the file may have changed the role to one that may not write the record. */
+/** Resets the role until the end of the transaction: the file may have set one that may not write the record. */
 async function asOurselves(session: Database, record: () => Promise<void>): Promise<void> {
   await session.query('SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE NONE');
   await record();
@@ -88,7 +88,7 @@ async function applyWhole(run: Run): Promise<void> {
     });
   } catch (error) {
     if (error instanceof MigrationError) throw error;
-    // COMMIT itself: a deferred constraint or trigger, or a connection that broke before its answer.
+    // COMMIT itself failed: a deferred constraint or trigger, or a connection that was lost before the answer.
     const { message } = error as Error;
     throw new MigrationError(
       `Migration ${subject.tag} of ${subject.key} failed at its COMMIT: ${message}\n  at ${file.path}`,
@@ -124,8 +124,8 @@ async function applyByStatement(run: Run): Promise<void> {
   });
 }
 
-// Most statements can share a transaction with their progress, and then a crash cannot come between
-// the two. Only what PostgreSQL refuses there runs bare, marked as started before.
+// Most statements run in one transaction with their progress, so a crash cannot separate the two. Only those that
+// PostgreSQL refuses there run outside, and are marked as started before.
 async function runStatement(run: Run, index: number, statement: Statement): Promise<void> {
   const { session, file, subject } = run;
   let refused: unknown;
@@ -143,7 +143,7 @@ async function runStatement(run: Run, index: number, statement: Statement): Prom
   }
   await noteProgress(run, index, true);
   await runAlone(session, statement.text).catch((error: unknown) => {
-    // 42601 syntax_error: several statements, of which the server said before which one cannot be there.
+    // 42601 syntax_error: there are several statements. The first error names the one that a transaction refuses.
     throw sqlState(error) === '42601' ? refused : error;
   });
   await noteProgress(run, index + 1, false);
@@ -154,7 +154,7 @@ const noteProgress = ({ session, file, subject }: Run, done: number, started: bo
     asOurselves(session, () => saveProgress(session, file, subject, done, started)),
   );
 
-/** What mends a statement that failed. Also forgets its start where it left nothing for the next run to judge. */
+/** Advice to fix a failed statement. Also clears its `started` mark if it left no invalid index. */
 async function advise(
   run: Run,
   index: number,
@@ -166,11 +166,11 @@ async function advise(
     return 'One statement between two "--> statement-breakpoint" can run outside of a transaction.';
   try {
     const advice = await invalidIndexAdvice(session, text);
-    // The server answered, so the statement has ended: an index of that name is not of its making.
+    // The server answered, so the statement has ended: an index of that name is not from this statement.
     if (advice === undefined) await noteProgress(run, index, false);
     return advice;
   } catch {
-    // The connection is gone: what the statement did is judged by the next run.
+    // The connection is lost: the next run checks what the statement did.
     return undefined;
   }
 }

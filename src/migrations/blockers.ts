@@ -1,4 +1,4 @@
-// Watches, from another connection, which session keeps a migration from its lock.
+// Finds, on another connection, the session that blocks the lock of a migration.
 import type { Database, Pool } from '../pool.ts';
 import { describeSession, type SessionFacts } from './session.ts';
 
@@ -8,7 +8,7 @@ export interface BlockerWatch {
   stop(): void;
 }
 
-/** Looks a few times per lock timeout. Most migrations are over before the first look. */
+/** Checks a few times per lock timeout. Most migrations end before the first check. */
 export async function watchBlockers(
   pool: Pool,
   session: Database,
@@ -24,7 +24,7 @@ export async function watchBlockers(
     try {
       last = (await findBlocker(pool, pid)) ?? last;
     } catch {
-      // A look that fails tells nothing about the migration, whose own error is the one to report.
+      // Ignore a failed check: the error of the migration itself is reported.
     } finally {
       looking = false;
     }

@@ -1,6 +1,6 @@
-// Where the first command of a text begins.
+// Finds where the first command of a text begins.
 
-/** Past blank space, semicolons and comments. The length of the text where it holds no command. */
+/** Offset after white space, semicolons and comments; the length of the text if it has no command. */
 export function firstCommand(text: string): number {
   const skipped = /[ \t\n\r\f\v;]+|--[^\n\r]*|(\/\*)/y;
   for (;;) {

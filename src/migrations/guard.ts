@@ -1,4 +1,4 @@
-// The boot guard of applications: refuses to start on a database that is not migrated.
+// Startup check of applications: refuses a database that is not migrated.
 import type { DatabaseKey } from '../databases.ts';
 import { OutOfStepError, ValidationError } from '../errors.ts';
 import type { Database } from '../pool.ts';
@@ -6,7 +6,7 @@ import { readApplied } from './applied.ts';
 import { readFolder } from './journal.ts';
 import { compareMigrations, type MigrationState } from './state.ts';
 
-/** The database is not as the files say. */
+/** The database does not match the migration files. */
 export class NotMigratedError extends OutOfStepError {
   override readonly name = 'NotMigratedError';
   override readonly code = 'NOT_MIGRATED';
@@ -37,10 +37,9 @@ export class NotMigratedError extends OutOfStepError {
 }
 
 /**
- * For the start of an application: resolves when every migration of this package is applied as it
- * stands. One round trip. Migrations that the database has and this package does not know are fine:
- * they come from a newer version, while an older one is still being replaced.
- * @param key only where the pool was not made with `{ database }` and the database has a name of its own.
+ * For the start of an application: resolves if every migration of this package is applied unchanged. One round trip.
+ * Migrations that this package does not have are accepted: during a deployment they come from a newer version.
+ * @param key needed only if the pool has no key.
  * @throws NotMigratedError listing what is pending or edited.
  */
 export async function assertMigrated(db: Database, key = db.key): Promise<void> {

@@ -1,10 +1,10 @@
-// Who applied or took back what, when, from where and how long it took: a table that drizzle-kit never sees.
+// History of migrations: who applied or took back what, when, from where, and how long it took.
 import { hostname, userInfo } from 'node:os';
 import type { DatabaseKey } from '../databases.ts';
 import type { Database } from '../pool.ts';
 
 const historyTable = '"drizzle"."migration_history"';
-/** Where a migration outside of a transaction stopped. Empty unless one did. */
+/** Progress of migrations without a transaction that stopped. Usually empty. */
 export const progressTable = '"drizzle"."migration_progress"';
 
 export const createHistoryTables = [
@@ -30,13 +30,13 @@ export const createHistoryTables = [
     started boolean NOT NULL,
     PRIMARY KEY (tag, action)
   )`,
-  // Earlier versions kept PostgreSQL's own words, which quote values of rows. The second line is the place.
+  // Earlier versions stored PostgreSQL's message, which quotes row values. Keep only the second line, the position.
   `UPDATE ${historyTable} SET error = btrim(split_part(error, E'\\n', 2)) WHERE error LIKE 'Migration % failed %'`,
 ];
 
 export type MigrationAction = 'up' | 'down' | 'mark' | 'repair';
 
-/** What is done to which migration of which database. */
+/** An action on one migration of one database. */
 export interface Subject {
   readonly key: DatabaseKey;
   readonly tag: string;
@@ -59,7 +59,7 @@ export interface HistoryEntry {
 
 type NewEntry = Pick<HistoryEntry, 'tag' | 'action' | 'hash' | 'startedAt' | 'result'> & { error?: string };
 
-/** Writes an entry in the caller's transaction, so that it stays or goes with what it tells. */
+/** Writes an entry in the caller's transaction, so that it is committed or rolled back with the change. */
 export async function recordHistory(db: Database, entry: NewEntry): Promise<void> {
   const { tag, action, hash, startedAt, result, error } = entry;
   await db.query(
@@ -88,12 +88,12 @@ function operatingSystemUser(): string {
   }
 }
 
-/** Forgets where a migration stopped: it is applied or taken back as a whole now. */
+/** Deletes the progress of a migration, when it is completely applied or taken back. */
 export async function clearProgress(db: Database, tag: string): Promise<void> {
   await db.query(`DELETE FROM ${progressTable} WHERE tag = $1`, [tag]);
 }
 
-/** Newest first. Empty where our runner never ran. */
+/** Newest first. Empty if this package never ran a migration. */
 export async function readHistory(db: Database): Promise<HistoryEntry[]> {
   const { rows } = await db.primary.query<{ exists: boolean }>(
     'SELECT pg_catalog.to_regclass($1) IS NOT NULL AS exists',

@@ -1,4 +1,4 @@
-// CREATE INDEX CONCURRENTLY that was interrupted leaves an invalid index, which looks like one and serves nobody.
+// Handles the invalid index that an interrupted CREATE INDEX CONCURRENTLY leaves, which no query uses.
 import type { Database } from '../pool.ts';
 import { firstCommand } from './first-command.ts';
 
@@ -8,7 +8,7 @@ const concurrently = new RegExp(
   'i',
 );
 
-/** The index that a statement creates concurrently, quoted and with its table's schema, if it does. */
+/** The index that a statement creates concurrently: quoted, with the schema of its table if the statement has one. */
 function createdIndex(statement: string): string | undefined {
   const match = concurrently.exec(statement.slice(firstCommand(statement)));
   const quote = (name: string) => (name.startsWith('"') ? name : `"${name.toLowerCase()}"`);
@@ -25,8 +25,8 @@ async function validity(session: Database, index: string): Promise<boolean | und
 }
 
 /**
- * What became of an index whose statement was started and never reported its end. An invalid one is
- * dropped, so that the statement can run again.
+ * State of an index whose statement started without a recorded end. Drops an invalid index, so that the next run can
+ * create it.
  */
 export async function interruptedIndex(session: Database, statement: string): Promise<'complete' | 'absent'> {
   const index = createdIndex(statement);
@@ -36,7 +36,7 @@ export async function interruptedIndex(session: Database, statement: string): Pr
   return valid === true ? 'complete' : 'absent';
 }
 
-/** Names the invalid index that a failed statement left, and its mend. */
+/** Names the invalid index that a failed statement left, and how to remove it. */
 export async function invalidIndexAdvice(session: Database, statement: string): Promise<string | undefined> {
   const index = createdIndex(statement);
   if (!index || (await validity(session, index)) !== false) return undefined;

@@ -7,10 +7,10 @@ import { MigrationError } from '../errors.ts';
 import { firstCommand } from './first-command.ts';
 import { packageRoot } from './package-root.ts';
 
-/** The table in which drizzle-kit records what it applied, and we do too. */
+/** drizzle-kit's table of applied migrations, which this package also uses. */
 export const migrationsTable = '"drizzle"."__drizzle_migrations"';
 
-/** Exactly what drizzle-orm's migrator runs, so that either may come first. */
+/** The same statements as drizzle-orm's migrator, so that either can run first. */
 export const createMigrationsTable = [
   'CREATE SCHEMA IF NOT EXISTS "drizzle"',
   `CREATE TABLE IF NOT EXISTS ${migrationsTable} (id SERIAL PRIMARY KEY, hash text NOT NULL, created_at bigint)`,
@@ -18,13 +18,13 @@ export const createMigrationsTable = [
 
 const breakpoint = '--> statement-breakpoint';
 
-/** Stands in a down that a person must finish: `db:check` and the runner refuse it. */
+/** Marks a down file that a person must complete: `db:check` and the runner refuse it. */
 export const unfinishedMark = '-- write by hand:';
 
 /** One statement of a migration, or several that drizzle-kit would send together. */
 export interface Statement {
   readonly text: string;
-  /** Where it begins in the file, in characters. */
+  /** Start in the file, in UTF-16 code units. */
   readonly offset: number;
 }
 
@@ -48,10 +48,10 @@ export interface Migration extends SqlFile {
   readonly sameText: readonly string[];
 }
 
-/** What a folder holds, sound or not. */
+/** Content of a migrations folder, valid or not. */
 export interface MigrationsFolder {
   readonly migrations: readonly Migration[];
-  /** Sentences that name a file: missing, double, unreadable, unknown to the journal. */
+  /** Sentences about files that are missing, duplicate, unreadable or not in the journal. */
   readonly problems: readonly string[];
 }
 
@@ -69,7 +69,7 @@ export function readMigrations(key: DatabaseKey, folder = migrationsFolder(key))
   return migrations;
 }
 
-/** Reads a folder without judging it. */
+/** Reads a folder and reports errors in `problems` instead of throwing them. */
 export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): MigrationsFolder {
   const journalPath = join(folder, 'meta', '_journal.json');
   if (!existsSync(journalPath)) {
@@ -98,12 +98,12 @@ export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): Mi
   return { migrations, problems };
 }
 
-/** The text of a file that can be a migration, or what is wrong with it. */
+/** The text of a migration file, or the problem with it. */
 function readSql(path: string): string | { problem: string } {
   try {
     const bytes = readFileSync(path);
     const sql = bytes.toString('utf8');
-    // What is not UTF-8 would be applied as something else than the file's text.
+    // Invalid UTF-8 would be decoded to another text than the file's.
     if (!Buffer.from(sql, 'utf8').equals(bytes))
       return { problem: `${path} is not UTF-8: save it with that encoding.` };
     if (sql.startsWith('\uFEFF'))
@@ -116,7 +116,7 @@ function readSql(path: string): string | { problem: string } {
   }
 }
 
-/** The file that takes a migration back, undefined where there is none, or what is wrong with it. */
+/** The down file of a migration, undefined if there is none, or the problem with it. */
 export function readDown(migration: Migration): SqlFile | { problem: string } | undefined {
   const path = downPath(migration);
   if (!existsSync(path)) return undefined;
@@ -124,7 +124,7 @@ export function readDown(migration: Migration): SqlFile | { problem: string } | 
   return typeof sql === 'string' ? splitSql(path, sql) : sql;
 }
 
-/** Whether a file holds nothing but blank space and comments, as breakpoints are. */
+/** Whether a file has no command: only white space, semicolons and comments, such as breakpoints. */
 export const isEmpty = ({ sql }: Pick<SqlFile, 'sql'>): boolean => firstCommand(sql) === sql.length;
 
 export const downPath = ({ path }: Pick<Migration, 'path'>): string => path.replace(/\.sql$/, '.down.sql');
@@ -146,7 +146,7 @@ function readJournal(path: string): JournalEntry[] | string {
   }
 }
 
-// Two branches that both generated number 0007 leave two of them after the merge.
+// If two branches both generate number 0007, both files remain after the merge.
 function doubles(entries: readonly JournalEntry[], journalPath: string): string[] {
   const repeated = (read: (entry: JournalEntry) => string | number) =>
     entries.filter((entry, index) => entries.findIndex((other) => read(other) === read(entry)) < index);

@@ -1,4 +1,4 @@
-// Where this package stands: its migrations are found from here, run from source or from dist/.
+// Finds the root folder of this package, which has the migrations, from source or from dist/.
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,5 +11,5 @@ function findRoot(folder: string): string {
   return findRoot(parent);
 }
 
-/** Looked up when first needed: importing this package reads no file. */
+/** Searched at each call: importing this package reads no file. */
 export const packageRoot = (): string => findRoot(dirname(fileURLToPath(import.meta.url)));

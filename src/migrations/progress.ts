@@ -1,4 +1,4 @@
-// Remembers how far a migration outside of a transaction came.
+// Stores the progress of a migration that runs without a transaction.
 import { createHash } from 'node:crypto';
 import { OutOfStepError } from '../errors.ts';
 import type { Database } from '../pool.ts';
@@ -6,13 +6,13 @@ import { progressTable, type Subject } from './history.ts';
 import type { SqlFile } from './journal.ts';
 
 export interface Progress {
-  /** Statements that are done. */
+  /** Number of completed statements. */
   readonly done: number;
-  /** Whether the next one was begun, and its end is not known. */
+  /** Whether the next statement was started and its end is unknown. */
   readonly started: boolean;
 }
 
-/** @throws OutOfStepError when a statement that ran already says something else now. */
+/** @throws OutOfStepError if a statement that already ran was edited. */
 export async function readProgress(
   session: Database,
   file: SqlFile,

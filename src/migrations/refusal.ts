@@ -1,10 +1,10 @@
-// Why a plan does not run, as a sentence with its mend.
+// Error messages for refused plans, with the fix.
 import type { DatabaseKey } from '../databases.ts';
 import { OutOfStepError, ValidationError } from '../errors.ts';
 import type { Migration } from './journal.ts';
 import type { Plan, Refusal } from './state.ts';
 
-/** The migrations of a plan. @throws OutOfStepError or ValidationError when it was refused. */
+/** The migrations of a plan. @throws OutOfStepError or ValidationError if it was refused. */
 export function orRefuse(plan: Plan, key: DatabaseKey): readonly Migration[] {
   if ('refused' in plan) throw refusalError(plan.refused, key);
   return plan.run;

@@ -1,4 +1,4 @@
-// Applies migrations and takes them back, under a lock, in drizzle-kit's own table.
+// Applies migrations and takes them back, under a lock, and records them in drizzle-kit's table.
 import { type DatabaseKey, definitionOf } from '../databases.ts';
 import { MigrationError, OutOfStepError, ValidationError } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
@@ -31,7 +31,7 @@ import { compareMigrations, type MigrationState, planDown, planUp } from './stat
 interface CommonOptions extends LockOptions, TimeoutOptions {
   /** Another folder than the package's own. */
   folder?: string | undefined;
-  /** Called after each migration, with what it took in milliseconds. */
+  /** Called after each migration, with its duration in milliseconds. */
   onDone?: ((migration: Migration, milliseconds: number) => void) | undefined;
 }
 
@@ -49,16 +49,16 @@ export interface RollbackOptions extends CommonOptions {
   count?: number | undefined;
   /** Tag of the migration that stays the latest applied. */
   to?: string | undefined;
-  /** Tags that a person agreed to, newest first: others are not taken back. */
+  /** Tags that a person confirmed, newest first: any other set is refused. */
   expected?: readonly string[] | undefined;
 }
 
 /**
- * Applies what is pending, in order. Several processes may call it at once: they take turns.
+ * Applies pending migrations in order. If several processes call it at once, they run one after the other.
  * @returns the migrations that this call applied.
  * @throws OutOfStepError when files were edited or are out of order: nothing runs.
- * @throws MigrationError naming file, line and PostgreSQL's message. The failed migration leaves
- * nothing of itself, or resumes where it stopped with `-- transaction: none`; the earlier ones stay.
+ * @throws MigrationError naming file, line and PostgreSQL's message. The failed migration leaves nothing behind; with
+ * `-- transaction: none`, the next run resumes where it stopped. Earlier migrations stay applied.
  */
 export async function migrate(
   db: Pool,
@@ -71,7 +71,7 @@ export async function migrate(
     if (empty.length > 0) throw refusalError({ kind: 'empty', tags: tagsOf(empty) }, key);
     return run;
   };
-  // Nothing to do needs no lock; what a running migrator has not committed counts as pending.
+  // No lock is needed if nothing is pending; uncommitted work of another process counts as pending.
   const due = plan(await getMigrationStatus(db, key, options.folder));
   if (due.length === 0 || options.dryRun) return due;
   if (definitionOf(key).extensions.includes('timescaledb')) await requireTimescale(db);
@@ -86,7 +86,7 @@ export async function migrate(
  * Takes back the latest applied migrations, newest first, from their `.down.sql`.
  * @returns the migrations that were taken back.
  * @throws MigrationError before anything runs when a file is missing or marked `-- irreversible: reason`.
- * @throws OutOfStepError when they are not the `expected` ones any more.
+ * @throws OutOfStepError if they differ from `expected`.
  */
 export async function rollback(
   db: Pool,
@@ -101,8 +101,8 @@ export async function rollback(
 }
 
 /**
- * Takes the latest migration back and applies it again, that one and no other, under one lock.
- * @throws OutOfStepError before anything runs when it could not be applied again.
+ * Takes only the latest migration back and applies it again, under one lock.
+ * @throws OutOfStepError before anything runs if it could not be applied again.
  */
 export async function redo(
   db: Pool,
@@ -127,7 +127,7 @@ export interface RollbackStep {
   readonly down: SqlFile;
 }
 
-/** What a rollback would run, checked whole before any of it runs. */
+/** The steps of a rollback, all checked before the first one runs. */
 export function planRollback(
   state: MigrationState,
   key: DatabaseKey,
@@ -168,7 +168,7 @@ function requireDown(migration: Migration, key: DatabaseKey): SqlFile {
   return down;
 }
 
-/** What is applied, pending and wrong. Changes nothing, not even the table of migrations. */
+/** Applied and pending migrations, and problems. Read-only: does not even create the migrations table. */
 export async function getMigrationStatus(
   db: Database,
   key: DatabaseKey,
@@ -224,7 +224,7 @@ interface Where {
   readonly session: Database;
 }
 
-/** Runs `work` alone, with the state of the record as it is then. */
+/** Runs `work` under the lock, with the migration state that was read under the lock. */
 const underLock = <Result>(
   pool: Pool,
   key: DatabaseKey,
@@ -272,7 +272,7 @@ async function execute(
     await applyFile(where, file, subject, recordAll, options);
   } catch (error) {
     const failed = { ...entry, result: 'failed', error: withoutValues(error, file) } as const;
-    // The history tells of failures too; where the connection itself is gone, it cannot.
+    // Record failures too. This is not possible if the connection is lost.
     await resetSession(session)
       .then(() => recordHistory(session, failed))
       .catch(() => undefined);

@@ -1,29 +1,29 @@
-// The session of a migration run: a connection of its own, and the lock that makes it the only one.
+// The session of a migration run: a separate connection that holds the migration lock.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { endingTimeouts } from '../driver/timeouts.ts';
 import { ConfigurationError, MigrationError } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
 
-// Any fixed number: it only has to differ from what other programs lock in the same database.
+// Any fixed number that other programs do not use for advisory locks in the same database.
 const lockId = '7218340911';
 
 export interface LockOptions {
   /** How long to wait for another migrator, in milliseconds. Default 60,000. */
   waitMs?: number | undefined;
-  /** Called once when somebody else holds the lock. */
+  /** Called once if another session holds the lock. */
   onWait?: ((holder: string) => void) | undefined;
 }
 
-/** Another migrator held the lock longer than we were willing to wait. */
+/** Another migrator held the lock for longer than `waitMs`. */
 export class MigrationLockError extends MigrationError {
   override readonly name = 'MigrationLockError';
   override readonly code = 'MIGRATION_LOCKED';
 }
 
 /**
- * Runs `work` on a connection of its own that holds the lock of the database.
- * @throws ConfigurationError behind a transaction-pooling proxy, where a session lock means nothing.
- * @throws MigrationLockError naming who holds the lock.
+ * Runs `work` on a separate connection that holds the migration lock of the database.
+ * @throws ConfigurationError behind a transaction-pooling proxy, where a session lock protects nothing.
+ * @throws MigrationLockError naming the session that holds the lock.
  */
 export async function withMigrationSession<Result>(
   pool: Pool,
@@ -81,7 +81,7 @@ async function describeHolder(session: Database): Promise<string> {
      FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE ${holdsLock}`,
     [lockId],
   );
-  // It may have finished between the two queries.
+  // The holder may have ended between the two queries.
   return rows[0] ? describeSession(rows[0]) : 'a session that ended just now';
 }
 
@@ -101,7 +101,7 @@ export function describeSession({ pid, application, address, since, state }: Ses
   return `pid ${pid} (${application || 'no application name'}${from}${when})`;
 }
 
-// coalesce: the single backend of the embedded tracking server has no pid in pg_locks, and is 0 to itself.
+// coalesce: on the embedded tracking server, pg_locks has no pid and pg_backend_pid() is 0.
 const mine = 'coalesce(l.pid, 0) = pg_backend_pid()';
 
 /** @throws MigrationError when the lock is gone: a proxy swapped the connection, or it was lost and opened again. */
@@ -117,15 +117,15 @@ export async function assertLocked(session: Database): Promise<void> {
 }
 
 export interface SessionTimeouts {
-  /** How long one statement waits for a lock, in milliseconds. Default 5,000; 0 waits for ever. */
+  /** How long one statement waits for a lock, in milliseconds. Default 5,000; 0 waits forever. */
   lockTimeoutMs?: number | undefined;
-  /** How long one statement may take, in milliseconds. Default 0: as long as it needs. */
+  /** How long one statement may take, in milliseconds. Default 0: no limit. */
   statementTimeoutMs?: number | undefined;
 }
 
 /**
- * Takes back what the SQL of a file may have left in the session, and sets the timeouts for the next one, in milliseconds.
- * Not DISCARD ALL: that drops the lock. The database may have timeouts of its own, for applications.
+ * Resets what a file may have left in the session, and sets the timeouts for the next file, in milliseconds. Not with
+ * DISCARD ALL, which releases the lock. Timeouts that the database sets for applications are disabled.
  */
 export async function prepareSession(
   session: Database,
@@ -146,8 +146,8 @@ export async function resetSession(session: Database): Promise<void> {
 }
 
 /**
- * Runs `work` between BEGIN and COMMIT of the one connection that a migration session is. Not
- * `withTransaction`: `work` and what it calls go on using the session itself.
+ * Runs `work` between BEGIN and COMMIT on the single connection of a migration session. Not `withTransaction`, because
+ * `work` continues to use the session itself.
  */
 export async function inTransaction(session: Database, work: () => Promise<void>): Promise<void> {
   await session.query('BEGIN');

@@ -7,12 +7,12 @@ import { asSent, isRefusedInside } from './statement.ts';
 
 interface PostgresErrorFields {
   code: string;
-  /** Only the server's own errors have one. */
+  /** Only errors of the server have it. */
   severity?: string;
   message: string;
-  /** Characters from the start of the statement, from 1. */
+  /** Character position in the statement, from 1. */
   position?: string;
-  /** The same in `internal_query`, where the statement ran inside of another. */
+  /** Character position in `internal_query`, if the statement ran inside another. */
   internal_position?: string;
   internal_query?: string;
   constraint_name?: string;
@@ -22,7 +22,7 @@ interface PostgresErrorFields {
   hint?: string;
 }
 
-/** @param afterwards what is left behind, as the end of the first sentence. */
+/** @param subject its `afterwards` says what is left behind, as the end of the first sentence. */
 export function describeSqlError(
   error: unknown,
   file: SqlFile,
@@ -52,11 +52,11 @@ export function describeSqlError(
   });
 }
 
-/** What the history may keep of a failure: no words of PostgreSQL that may quote values of rows. */
+/** The failure as the history stores it: without PostgreSQL messages that may quote row values. */
 export function withoutValues(error: unknown, file: Pick<SqlFile, 'path' | 'sql'>): string {
   const { message, line, cause } = error as MigrationError;
   const server = (cause ?? error) as PostgresErrorFields;
-  // Our own words, such as those about a lost lock.
+  // An error of this package, such as a lost lock.
   if (server.severity === undefined) return message;
   const names = [
     server.constraint_name && `constraint ${server.constraint_name}`,
@@ -67,7 +67,7 @@ export function withoutValues(error: unknown, file: Pick<SqlFile, 'path' | 'sql'
   return [place, ...names, isAboutText(server, file.sql) && server.message].filter(Boolean).join(', ');
 }
 
-// Class 42, syntax error or access rule violation, at a place in the file: a word of the file itself.
+// Class 42 (syntax error or access rule violation) at a position in the file: the message quotes only the file.
 const isAboutText = ({ code, position, internal_query: query }: PostgresErrorFields, sql: string) =>
   code.startsWith('42') && (position !== undefined || (query !== undefined && sql.includes(query.slice(1))));
 
@@ -75,12 +75,12 @@ const refusedInside =
   'BEGIN, COMMIT, ROLLBACK and SAVEPOINT have no place in a migration, which is one transaction already ' +
   '(or none, with "-- transaction: none" in its first line), nor has COPY with STDIN or STDOUT: use INSERT';
 
-/** Where in a statement's text the error is, in code units. */
+/** Offset of the error in the text of a statement, in UTF-16 code units. */
 function placeOf(error: unknown, text: string): number {
   const { position, internal_position, internal_query } = error as PostgresErrorFields;
   if (position) return codeUnits(text, Number(position) - 1);
   if (internal_position && internal_query) {
-    // The text itself, or the body of a function that it creates, unless that stands there twice.
+    // `internal_query` is the text itself, or the body of a function in it. If it occurs twice, the place is unknown.
     const sent = asSent(text);
     const place = sent.indexOf(internal_query);
     if (place >= 0 && place === sent.lastIndexOf(internal_query)) {
@@ -91,7 +91,7 @@ function placeOf(error: unknown, text: string): number {
   return firstCommand(text);
 }
 
-/** PostgreSQL counts characters, JavaScript UTF-16 code units. */
+/** PostgreSQL counts characters, JavaScript counts UTF-16 code units. */
 function codeUnits(text: string, characters: number): number {
   let units = 0;
   let left = characters;
@@ -103,7 +103,7 @@ function codeUnits(text: string, characters: number): number {
   return units;
 }
 
-// PostgreSQL quotes the whole of a comment without an end. A migration in one long line is as long.
+// PostgreSQL quotes an unterminated comment completely, which may be very long.
 const shorten = (text: string) => (text.length > 500 ? `${text.slice(0, 500)}…` : text);
 
 function excerpt(text: string, column: number): { text: string; before: string } {

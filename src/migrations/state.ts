@@ -1,4 +1,4 @@
-// Compares a migrations folder with what a database recorded, and plans. Pure: no file, no query.
+// Compares a migrations folder with the database's record, and plans. Pure: reads no file, sends no query.
 import type { Migration } from './journal.ts';
 
 /** A row of drizzle-kit's table. */
@@ -12,15 +12,15 @@ export interface MigrationState {
   /** All files in the journal's order. */
   readonly files: readonly Migration[];
   readonly applied: readonly Migration[];
-  /** Not applied, in order. Holds those out of order too. */
+  /** Not applied, in the journal's order. Includes `outOfOrder`. */
   readonly pending: readonly Migration[];
-  /** Applied, but the file says something else now. Other line endings do not count as an edit. */
+  /** Applied, but the file was changed afterwards. Other line endings do not count as an edit. */
   readonly edited: readonly { readonly migration: Migration; readonly recordedHash: string }[];
-  /** Pending, but older than the latest applied: drizzle-kit would skip them for good. */
+  /** Pending, but older than the latest applied: drizzle-kit would never apply them. */
   readonly outOfOrder: readonly Migration[];
-  /** Applied, but no file belongs to them. */
+  /** Recorded as applied, but there is no file. */
   readonly orphaned: readonly AppliedRow[];
-  /** What is wrong with the folder itself. */
+  /** Problems of the folder itself. */
   readonly problems: readonly string[];
 }
 
@@ -33,7 +33,7 @@ export function compareMigrations(
 ): MigrationState {
   const rowsByTime = new Map(rows.map((row) => [row.createdAt, row]));
   const times = new Set(files.map(({ when }) => when));
-  // The journal's order, as drizzle-kit applies them: `when` may fall in it after a merge.
+  // In the journal's order, as drizzle-kit applies them: after a merge, `when` may be out of order.
   const applied = files.filter(({ when }) => rowsByTime.has(when));
   const pending = files.filter(({ when }) => !rowsByTime.has(when));
   const latest = rows.reduce(
@@ -67,8 +67,7 @@ export type Refusal =
 export type Plan = { readonly run: readonly Migration[] } | { readonly refused: Refusal };
 
 /**
- * What `up` would apply. Either everything that is due, or nothing and the reason: it never passes
- * over a migration in silence.
+ * Plans `up`: either everything that is due, or nothing and the reason. Never skips a migration silently.
  * @param to tag of the last migration to apply.
  */
 export function planUp(
@@ -90,8 +89,8 @@ export function planUp(
 }
 
 /**
- * What `down` would take back, newest first.
- * @param to tag of the migration that stays the latest applied; else the last `count` are taken back.
+ * Plans `down`, newest first.
+ * @param to tag of the migration that stays the latest applied; without it, the last `count` are taken back.
  */
 export function planDown(
   state: MigrationState,
@@ -102,7 +101,7 @@ export function planDown(
   if (to !== undefined && place < 0) return { refused: { kind: 'unknown-target', tags: [to] } };
   const taken = to === undefined ? state.applied.slice(-count) : state.applied.slice(place + 1);
   const run = count > 0 ? [...taken].reverse() : [];
-  // A newer version of this package stands on them, and this checkout cannot take it back first.
+  // Newer migrations without a file here depend on them, and this checkout cannot take those back first.
   const newer = state.orphaned.some((row) => run.some(({ when }) => row.createdAt > when));
   return newer ? { refused: { kind: 'orphaned', tags: run.map(({ tag }) => tag) } } : { run };
 }

@@ -1,17 +1,17 @@
-// How a statement of a file reaches the server: inside of the open transaction, or alone outside of any.
+// Sends a statement of a file to the server: inside the open transaction, or alone without a transaction.
 import type postgres from 'postgres';
 import { sqlState } from '../errors.ts';
 import type { Database } from '../pool.ts';
 
-/** The text as PL/pgSQL executes it. Without the semicolon it would refuse SELECT … INTO. */
+/** The text as PL/pgSQL executes it. Without the leading semicolon it would refuse SELECT … INTO. */
 export const asSent = (text: string): string => `;${text}`;
 
 /**
- * Runs a statement, or several, in the open transaction, which they cannot end: in PL/pgSQL the server refuses BEGIN,
- * COMMIT, ROLLBACK, SAVEPOINT and COPY with the client, however they are written.
+ * Runs one or more statements in the open transaction, which they cannot end: PL/pgSQL refuses BEGIN, COMMIT, ROLLBACK,
+ * SAVEPOINT, and COPY with STDIN or STDOUT, in any spelling.
  */
 export async function runInside(session: Database, text: string): Promise<void> {
-  // No quote, dollar or backslash is left, so that the text cannot end the literal or the block.
+  // Escape quotes, dollars and backslashes, so that the text cannot end the literal or the block.
   const literal = asSent(text).replace(
     /['$\\]/g,
     (character) => `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`,
@@ -24,6 +24,6 @@ export async function runAlone(session: Database, text: string): Promise<void> {
   await session.sql.unsafe(text, [], { simple: false } as postgres.UnsafeQueryOptions);
 }
 
-/** Whether `runInside` was refused because of what the statement is. */
+/** Whether `runInside` failed because PL/pgSQL refuses this kind of statement. */
 export const isRefusedInside = (error: unknown): boolean =>
   sqlState(error) === '0A000' && (error as { routine?: string }).routine === 'exec_stmt_dynexecute';

@@ -1,10 +1,10 @@
-// Transactions in which unqualified names are PostgreSQL's own: the owner of a database may create others.
+// Transactions in which unqualified names mean pg_catalog: a database owner may create objects of the same name.
 import type { Pool } from '../pool.ts';
 import { type Transaction, type TransactionOptions, withTransaction } from '../transaction.ts';
 
 /**
- * For statements of a superuser, who must not run functions or operators of a database's owner. Qualify the names
- * of objects in other schemas, those of extensions included.
+ * For statements of a superuser, who must not run functions or operators of a database owner. Qualify the names of
+ * objects in other schemas, including those of extensions.
  */
 export function withCatalogPath<Result>(
   db: Pool,

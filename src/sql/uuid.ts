@@ -1,11 +1,11 @@
-// Uuids in their usual form, with hyphens: PostgreSQL would also take others.
+// Validates UUIDs in the usual form with hyphens; PostgreSQL would also accept others.
 import { ValidationError } from '../errors.ts';
 
 const uuid = /^[\da-fA-F]{8}-[\da-fA-F]{4}-[\da-fA-F]{4}-[\da-fA-F]{4}-[\da-fA-F]{12}$/;
 
 export const isUuid = (value: unknown): value is string => typeof value === 'string' && uuid.test(value);
 
-/** @returns it in lower case. @throws ValidationError */
+/** @returns the UUID in lower case. @throws ValidationError */
 export function requireUuid(value: unknown, name: string): string {
   if (isUuid(value)) return value.toLowerCase();
   const shown = typeof value === 'string' ? JSON.stringify(value.slice(0, 60)) : `of type ${typeof value}`;
