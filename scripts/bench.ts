@@ -1,4 +1,4 @@
-// npm run bench -- <name>: times against a peer in the same run. Ratios count, absolute times do not.
+// npm run bench -- <name>: measures against a peer in the same run. Compare ratios, not absolute times.
 import { Command } from 'commander';
 import { benchAuth } from './bench/auth.ts';
 import { benchBackup } from './bench/backup.ts';

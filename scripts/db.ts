@@ -3,7 +3,7 @@
 import { runProgram } from './cli/arguments.ts';
 import { buildProgram } from './cli/program.ts';
 
-// A reader that stops reading, such as head, is not a failure and must not stop the work.
+// A closed pipe, as after "| head", is not an error and must not stop the command.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });

@@ -51,7 +51,7 @@ try {
 
 function stopSignal(): Promise<void> {
   return new Promise((done) => {
-    // A second Ctrl-C must not cut the clean stop short, so the handlers stay.
+    // Keep the handlers: a second Ctrl-C must not interrupt the clean shutdown.
     onSignal(() => done());
   });
 }

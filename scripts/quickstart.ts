@@ -1,4 +1,4 @@
-// npm run quickstart: from an empty machine to answered queries, in a temporary folder.
+// npm run quickstart: starts a cluster in a temporary folder, fills it and queries it.
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -37,7 +37,7 @@ interface QuickstartOptions {
   days: number;
 }
 
-/** Points of one vehicle on one day: two shifts of 500 points, 30 seconds apart. */
+/** Points per shift, 30 seconds apart. A vehicle drives two shifts a day. */
 const pointsPerShift = 500;
 const hour = 3_600_000;
 
@@ -97,7 +97,7 @@ async function runCommand(command: string, urls: readonly ClusterUrl[]): Promise
   heading(`npm run db:${command}`);
   const settings = Object.fromEntries(urls.map(({ key, url }) => [definitionOf(key).urlVariable, url]));
   const root = packageRoot();
-  // Not the synchronous kind: this process serves the tracking database meanwhile.
+  // Asynchronous, because this process serves the tracking database at the same time.
   const { stdout } = await promisify(execFile)(
     process.execPath,
     ['--import', 'tsx', join(root, 'scripts', 'db.ts'), command],
@@ -184,7 +184,7 @@ async function runJobs(tracking: Pool): Promise<void> {
   const { rows } = await tracking.query<{ from: Date; to: Date }>(
     `SELECT time_bucket('1 hour', min(time)) AS from, time_bucket('1 hour', now()) AS to FROM location_events`,
   );
-  // The policy reaches back seven days; what was driven before is refreshed once.
+  // The policies cover only the last 28 days: refresh all points once.
   if (rows[0]) await refreshContinuousAggregate(tracking, 'location_hourly', rows[0]);
   await runPolicies(tracking, ['refresh_continuous_aggregate', 'compression', 'retention']);
   const after = await size();

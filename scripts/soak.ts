@@ -1,4 +1,4 @@
-// npm run soak: runs the suite many times, and tells which tests failed how often. A flake is a fault.
+// npm run soak: runs the suite many times and counts how often each test failed.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ interface Run {
   readonly failed: string[];
   readonly skipped: number;
   readonly seconds: number;
-  /** Of vitest itself: 0 also says that it ended in time. */
+  /** Exit code of vitest; 0 also means that it ended in time. */
   readonly exitCode: number | null;
 }
 
@@ -70,7 +70,7 @@ async function runSuite(number: number, args: readonly string[]): Promise<Run> {
   };
 }
 
-/** A file that fails before its first test has no test to name. */
+/** If a file fails before its first test, there is no test to name: report the file. */
 function failuresOf({ name, message, assertionResults }: Report['testResults'][number]): string[] {
   const path = name.slice(packageRoot().length + 1);
   const tests = assertionResults.filter(({ status }) => status === 'failed');

@@ -1,4 +1,4 @@
-// Makes a database what the matrix says, in one transaction. What the connected role may not do is left and named.
+// Applies the access matrix to a database in one transaction. Reports changes that the connected role may not make.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AtrizDatabaseError, sqlState } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
@@ -11,15 +11,15 @@ import { type DatabaseAccess, matrixRoles } from './matrix.ts';
 import { passwordStatement } from './passwords.ts';
 import { verifies } from './verifier.ts';
 
-/** A change was not possible for another reason than a missing right. */
+/** A change failed for a reason other than a missing privilege. */
 class AccessError extends AtrizDatabaseError {
   override readonly name = 'AccessError';
 }
 
 export interface ApplyOptions {
-  /** The password that a role should have; undefined leaves its password alone. */
+  /** The password that a role should have; undefined leaves its password unchanged. */
   passwordOf?: (role: string) => string | undefined;
-  /** Makes a password for a role that has none and that `passwordOf` knows none for. */
+  /** Generates a password for a role that has none and for which `passwordOf` returns undefined. */
   generatePassword?: (role: string) => string;
   /** The differences to mend; default: all. */
   only?: (difference: AccessDifference) => boolean;
@@ -53,7 +53,7 @@ export async function applyAccess(
   }
 }
 
-/** What `applyAccess` would change, except passwords. Reads only. */
+/** The changes that `applyAccess` would make, except passwords. Read-only. */
 export function planAccess(db: Pool, matrix: DatabaseAccess): Promise<AccessDifference[]> {
   const plan = async (transaction: Transaction) => {
     const due = compareAccess(matrix, await readAccess(transaction, matrix));
@@ -64,15 +64,15 @@ export function planAccess(db: Pool, matrix: DatabaseAccess): Promise<AccessDiff
   return withCatalogPath(db, plan, { readOnly: true });
 }
 
-// Roles are the server's: two databases may be worked on at once. XX000 is "tuple concurrently updated",
-// 42710 and 23505 a role that the other one was faster to create.
+// Roles belong to the server, so runs on two databases can collide. XX000 is "tuple concurrently updated";
+// 42710 and 23505 mean that the other run created the role first.
 const isCollision = (error: unknown) =>
   ['40001', '40P01', 'XX000', '42710', '23505'].includes(sqlState(error) ?? '');
 
 async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: ApplyOptions): Promise<Applied> {
   const { only = () => true } = options;
   const read = async () => compareAccess(matrix, await readAccess(db, matrix)).filter(only);
-  // By their SQL: what a second round tries again is one change.
+  // Keyed by SQL: a statement repeated in a later round counts as one change.
   const changes = new Map<string, AccessDifference>();
   const refused = new Map<string, AccessDifference>();
   const run = async (due: readonly AccessDifference[]) => {
@@ -85,7 +85,7 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
   const untried = async (stage: AccessDifference['stage']) =>
     (await read()).filter((due) => due.stage === stage && !refused.has(due.mend));
   for (const stage of stages) {
-    // Again: revoking a privilege on a table takes those on its columns along.
+    // Several rounds: revoking a privilege on a table also revokes it on the columns.
     for (let round = 0; round < 3 && (await run(await untried(stage))) > 0; round += 1);
     if (stage === 'role') {
       if ([...refused.values()].some(({ mend }) => mend.startsWith('CREATE ROLE'))) break;
@@ -94,12 +94,12 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
       }
     }
   }
-  // GRANT and REVOKE without the right to do so only warn.
+  // Without sufficient privileges, GRANT and REVOKE only warn: compare again.
   for (const left of await read()) {
     changes.delete(left.mend);
     refused.set(left.mend, left);
   }
-  // Where nobody is a superuser, as on managed servers, what an extension opened stays open: passwords are set.
+  // On managed servers without superuser, grants of extensions cannot be revoked; set the passwords anyway.
   const isAccessApplied = [...refused.values()].every(({ ofExtension }) => ofExtension);
   const passwords = isAccessApplied ? await wantedPasswords(db, matrix, options) : [];
   const set: string[] = [];
@@ -115,7 +115,7 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
   return { changes: [...changes.values()], refused: [...refused.values()], passwords: set };
 }
 
-/** Runs a statement, which messages call `name`. @returns false where the connected role may not. */
+/** Runs a statement; errors call it `name`. @returns false if the connected role lacks the privilege. */
 async function attempt(db: Transaction, statement: string, name = statement): Promise<boolean> {
   try {
     await withTransaction(db, (savepoint) => savepoint.query(statement));
@@ -132,7 +132,7 @@ async function attempt(db: Transaction, statement: string, name = statement): Pr
   }
 }
 
-/** Without superuser, transferring ownership requires membership in the role; CREATEROLE only allows granting it to oneself. */
+/** Without superuser, transferring ownership requires membership; CREATEROLE only allows granting it to oneself. */
 async function missingMemberships(
   db: Transaction,
   { owner }: DatabaseAccess,
@@ -172,7 +172,7 @@ async function wantedPasswords(
   });
 }
 
-/** What the server stores; undefined where only a superuser may look. */
+/** The stored password verifiers; undefined if the connected role may not read pg_authid. */
 async function readVerifiers(
   db: Transaction,
   roles: readonly string[],

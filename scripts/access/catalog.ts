@@ -1,4 +1,4 @@
-// Reads who may do what from the live catalog: owners, grants, default privileges, roles, memberships.
+// Reads the state of access from the live catalog: owners, grants, default privileges, roles, memberships.
 import {
   chunkSchema,
   foreignJobsQuery,
@@ -31,7 +31,7 @@ import {
 } from './outside.ts';
 import { policiesQuery, viewsQuery } from './row-policies.ts';
 
-// Extensions' objects are theirs to grant; TimescaleDB's schemas are looked at apart.
+// Without objects of extensions: the extensions grant them. extension.ts reads those of TimescaleDB.
 const notOfExtension = (catalog: string, oid: string) =>
   `NOT EXISTS (SELECT 1 FROM pg_depend e WHERE e.classid = '${catalog}'::regclass AND e.objid = ${oid} AND e.deptype = 'e')`;
 const ownSchemas = `
@@ -41,7 +41,7 @@ const ownSchemas = `
 const ownRelations = `
   SELECT c.*, s.nspname FROM pg_class c JOIN schemas s ON s.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND ${notOfExtension('pg_class', 'c.oid')}`;
-// The constructors of a range type are PostgreSQL's: no dump holds what was granted on them or set for them.
+// PostgreSQL creates the constructors of a range type; pg_dump omits grants on them and their settings.
 const isConstructor = `EXISTS (SELECT FROM pg_depend i WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid
   AND i.refclassid = 'pg_type'::regclass AND i.deptype = 'i')`;
 const ownRoutines = `
@@ -50,7 +50,7 @@ const ownRoutines = `
   FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace WHERE ${notOfExtension('pg_proc', 'p.oid')}`;
 const own = `WITH schemas AS (${ownSchemas}), relations AS (${ownRelations}), routines AS (${ownRoutines})`;
 
-/** Everything that the matrix speaks of, as it is. Reads only, in a transaction of `withCatalogPath`. */
+/** The current state of everything that the matrix covers. Read-only; requires a transaction of `withCatalogPath`. */
 export async function readAccess(db: Transaction, matrix: DatabaseAccess): Promise<LiveAccess> {
   const roles = matrixRoles(matrix);
   const [database = ''] = await names(db, 'SELECT current_database() AS name');
@@ -104,11 +104,11 @@ async function rows<Row extends object>(
 const names = async (db: Transaction, text: string) =>
   (await rows<{ name: string }>(db, text)).map(({ name }) => name);
 
-// A sequence of a column follows its table, and refuses an owner of its own.
+// A sequence owned by a column always has the owner of its table: ALTER SEQUENCE … OWNER TO fails.
 const ownsItself = ({ relkind, options }: LiveRelation) =>
   relkind !== 'S' || !options.includes('of a column');
 
-// Chunks inherit the grants of their hypertable: who reads every table reads them too.
+// Chunks copy the grants of their hypertable, so roles that read every table also read its chunks.
 const readersOf = ({ access }: DatabaseAccess) =>
   access.filter(({ everyTable }) => everyTable?.includes('SELECT')).map(({ role }) => role);
 
@@ -137,7 +137,7 @@ const routinesQuery = `${own}
         OR prolang IN (SELECT oid FROM pg_language WHERE lanname IN ('internal', 'c'))) AS settled
   FROM routines ORDER BY target`;
 
-// Exactly what it set. A procedure with a setting cannot COMMIT; of a constructor the setting is in no dump.
+// Only what earlier versions of `apply` set. A procedure with SET cannot COMMIT; pg_dump omits constructors.
 const brokenPathsQuery = `${own}
   SELECT target AS name FROM routines
   WHERE proconfig = ARRAY[format('search_path=pg_catalog, %I, pg_temp', nspname)]
@@ -153,7 +153,7 @@ const objectsQuery = `${own}
   ORDER BY 1, 4`;
 
 const grantee = `CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(g.grantee) END`;
-/** The same privilege may come from several grantors. */
+/** Grouped, because several grantors may grant the same privilege. */
 const exploded = (acl: string, owner: string) => `LATERAL (
   SELECT ${grantee}::text AS grantee, g.privilege_type AS privilege, bool_or(g.is_grantable) AS grantable
   FROM aclexplode(${acl}) AS g WHERE g.grantee <> ${owner} GROUP BY 1, 2) AS g`;
@@ -178,7 +178,7 @@ const chunkGrantsQuery = `
     ${exploded('a.attacl', 'c.relowner')}
   WHERE n.nspname = '${chunkSchema}' AND ${notOfExtension('pg_class', 'c.oid')}`;
 
-// Grants by initdb and by extensions are in pg_init_privs or are the default; these are the later ones.
+// Only later grants: those of initdb and of extensions are in pg_init_privs or are the default.
 const systemGrantsQuery = `
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", o.target, o.column, g.*
   FROM (
@@ -195,8 +195,8 @@ const systemGrantsQuery = `
     SELECT 1 FROM (SELECT ${grantee} AS name, g.privilege_type FROM aclexplode(coalesce(i.initprivs, o.initial)) AS g) AS b
     WHERE b.name = g.grantee AND b.privilege_type = g.privilege)`;
 
-// Without an entry of its own, what the owner makes has PostgreSQL's defaults: PUBLIC may execute functions.
-// With an entry of another role's, those same defaults are listed in it and are nobody's grant.
+// Without an entry for the owner, PostgreSQL's default applies: PUBLIC may execute new functions.
+// Entries of other roles repeat that default, so it is not reported for them.
 const defaultsQuery = `
   SELECT o.rolname AS "defaultPrivilegesOf", coalesce(n.nspname, '') AS "inSchema",
     CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'
@@ -218,7 +218,7 @@ const rolesQuery = `
     CASE WHEN rolvaliduntil < 'infinity' THEN 'VALID UNTIL ''infinity''' END], NULL) AS "wrongAttributes"
   FROM pg_roles WHERE rolname = ANY ($1::text[])`;
 
-// A role with CREATEROLE could grant itself access anyway, and needs the rights of the owner to apply the matrix.
+// Ignore members with CREATEROLE: they could grant themselves access and need the owner's rights to apply the matrix.
 const membershipsQuery = `
   SELECT r.rolname AS role, m.rolname AS member, g.rolname AS grantor
   FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member

@@ -11,7 +11,7 @@ import { type DatabaseAccess, matrixRoles, relationName } from './matrix.ts';
 import { compareForeign, noteAccess } from './outside.ts';
 import { compareFilters, compareRowPolicies } from './row-policies.ts';
 
-/** In this order: nobody owns before there is a role, and a change of owner rewrites the grants. */
+/** Order of changes: the owner role must exist first, and changing the owner rewrites the grants. */
 export const stages = ['role', 'owner', 'grant'] as const;
 
 export interface AccessDifference {
@@ -20,24 +20,24 @@ export interface AccessDifference {
   readonly what: string;
   /** SQL that mends it. */
   readonly mend: string;
-  /** Who loses something by that: a role, or PUBLIC. */
+  /** The role that loses a privilege by the change, or PUBLIC. */
   readonly loser?: string;
-  /** It is about objects of an extension. */
+  /** The change concerns objects of an extension. */
   readonly ofExtension?: boolean;
 }
 
 export interface AccessReport {
   readonly differences: readonly AccessDifference[];
-  /** What the matrix does not decide. */
+  /** Findings that the matrix does not decide. */
   readonly notes: readonly string[];
 }
 
-/** Where a database differs from the matrix, none when it does not. Reads only. */
+/** The differences between a database and the matrix; empty if there are none. Read-only. */
 export async function checkAccess(db: Pool, matrix: DatabaseAccess): Promise<readonly AccessDifference[]> {
   return (await examineAccess(db, matrix)).differences;
 }
 
-/** The same, with what a person should know of beside it. */
+/** Like `checkAccess`, with notes for the operator. */
 export function examineAccess(db: Pool, matrix: DatabaseAccess): Promise<AccessReport> {
   const examine = async (transaction: Transaction) => {
     const live = await readAccess(transaction, matrix);
@@ -106,7 +106,7 @@ function compareOwners({ owner }: DatabaseAccess, live: LiveAccess): Change[] {
     });
 }
 
-// PostgreSQL's own way for the schema public: the owner of the database is a member.
+// PostgreSQL's default for the schema public: the database owner is an implicit member of pg_database_owner.
 const ownedByDatabaseOwner = ({ kind, name, owner }: LiveAccess['objects'][number]) =>
   kind === 'schema' && name === 'public' && owner === 'pg_database_owner';
 
@@ -160,7 +160,7 @@ function compareRowSecurity({ rowSecurity }: DatabaseAccess, live: LiveAccess): 
     });
 }
 
-/** A view that a rule names has to be a security barrier, and to check the rows that go in. */
+/** A view in a rule must be a security barrier and, if the rule allows INSERT, check the inserted rows. */
 function compareViews({ access }: DatabaseAccess, live: LiveAccess): Change[] {
   const rules = new Map(
     access.flatMap(({ relations = [] }) =>
@@ -185,13 +185,13 @@ function compareViews({ access }: DatabaseAccess, live: LiveAccess): Change[] {
   });
 }
 
-/** With its owner's rights, a routine must not run what its caller put before that owner's objects. */
+/** A SECURITY DEFINER routine has its owner's rights: names must not depend on the search_path of the caller. */
 function comparePaths({ routines, brokenPaths }: LiveAccess): Change[] {
   const open = routines.filter(({ ownersRights, settled }) => ownersRights && !settled);
   return [
     ...open.map(({ schema, target }) => ({
       what: `${target} runs with the rights of its owner and the search_path of its caller`,
-      // pg_temp last: a caller's temporary table must not stand before ours.
+      // pg_temp last: a temporary table of the caller must not shadow ours.
       mend: `ALTER ${target} SET search_path = pg_catalog, ${quoteIdentifier(schema)}, pg_temp`,
     })),
     ...brokenPaths.map((target) => ({
@@ -205,7 +205,7 @@ function compareJobs({ jobs, objects }: LiveAccess): Change[] {
   const owner = objects.find(({ kind }) => kind === 'database')?.owner ?? '';
   return jobs.map(({ id, owner: current, table, tell }) => ({
     what: `TimescaleDB's job ${id} runs as ${current} instead of ${owner}`,
-    // ALTER TABLE … OWNER TO leaves the jobs behind, and alter_job cannot move them; it tells the scheduler.
+    // ALTER TABLE … OWNER TO and alter_job do not change the owner of a job; alter_job notifies the scheduler.
     mend: `UPDATE ${table} SET owner = '${quoteIdentifier(owner).replaceAll("'", "''")}'::regrole WHERE id = ${id}; SELECT ${tell}`,
   }));
 }

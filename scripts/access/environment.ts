@@ -1,4 +1,4 @@
-// The access matrix with the settings of the environment: for the command access, and for create and migrate.
+// The access matrix with role prefix and passwords from the environment, for the commands access, create and migrate.
 
 import { rolePassword, rolePrefix } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
@@ -12,29 +12,29 @@ import { accessMatrix, type DatabaseAccess, matrixRoles } from './matrix.ts';
 
 export const matrixOf = (key: DatabaseKey): DatabaseAccess => accessMatrix(key, rolePrefix());
 
-/** Applies the matrix, with the passwords that the environment holds. */
+/** Applies the matrix and sets the passwords from the environment. */
 export const applyMatrix = (pool: Pool, key: DatabaseKey, options: ApplyOptions = {}): Promise<Applied> =>
   applyAccess(pool, matrixOf(key), { passwordOf: (role) => rolePassword(role), ...options });
 
 /**
- * After migrations: what they made gets its owner and its grants. Nobody outside of the matrix loses what a
- * person gave it; that is for "access apply", which says so.
+ * Run after migrations: gives new objects their owner and grants. Privileges granted by hand to roles outside
+ * the matrix stay: only "access apply" revokes them, and reports it.
  */
 export function applyToNewObjects(pool: Pool, key: DatabaseKey): Promise<Applied> {
   const matrix = matrixOf(key);
   const only = ({ stage, mend, loser, ofExtension }: AccessDifference) => {
     if (stage === 'role') return mend.startsWith('CREATE ROLE');
-    // Passwords go with it.
+    // Dropping the mapping would lose its password.
     if (mend.startsWith('DROP USER MAPPING')) return false;
-    // PostgreSQL itself lets PUBLIC execute what a superuser's migration makes, an extension more than that.
+    // PUBLIC may execute functions that a superuser's migration creates; extensions grant PUBLIC even more.
     if (loser === 'PUBLIC') return ofExtension || mend.startsWith('REVOKE EXECUTE ON ROUTINE');
     return loser === undefined || matrixRoles(matrix).includes(loser);
   };
-  // No passwords: who migrates as the owner may not set those of the others.
+  // No passwords: the owner, which may run migrations, may not set those of other roles.
   return applyAccess(pool, matrix, { only });
 }
 
-/** Whether the matrix was applied to the database: then, its owner role owns the database. */
+/** Whether the matrix was applied: its owner role then owns the database. */
 export function isAccessApplied(db: Pool, key: DatabaseKey): Promise<boolean> {
   const read = async (transaction: Transaction) => {
     const { rows } = await transaction.query<{ owner: string }>(
@@ -46,8 +46,8 @@ export function isAccessApplied(db: Pool, key: DatabaseKey): Promise<boolean> {
 }
 
 /**
- * Whether the matrix judges the grants: it was applied, or one of its roles owns or may do something in here
- * although the database itself belongs to somebody else, as after pg_restore --no-owner.
+ * Whether the grants are checked against the matrix: it was applied, or one of its roles owns something or has
+ * a grant here although another role owns the database, as after pg_restore --no-owner.
  */
 export async function isCheckedByMatrix(db: Pool, key: DatabaseKey): Promise<boolean> {
   if (await isAccessApplied(db, key)) return true;
@@ -60,11 +60,11 @@ export async function isCheckedByMatrix(db: Pool, key: DatabaseKey): Promise<boo
   return (await withCatalogPath(db, read, { readOnly: true })).rowCount > 0;
 }
 
-/** For a database that exists and that the matrix was not applied to. */
+/** Message for an existing database to which the matrix was not applied. */
 export const accessNotApplied = (key: DatabaseKey): string =>
   `${definitionOf(key).database}: roles and grants were never applied: npm run db:access -- apply ${key}`;
 
-/** A sentence about what was left undone, undefined when nothing was. */
+/** A sentence about the refused changes; undefined if there are none. */
 export function describeRefused(key: DatabaseKey, { refused }: Applied): string | undefined {
   const [first] = refused;
   if (!first) return undefined;
@@ -78,6 +78,6 @@ export function describeRefused(key: DatabaseKey, { refused }: Applied): string 
   );
 }
 
-/** For people: what is about many objects of an extension names the first ones. */
+/** Shortens a statement for messages: one for many objects of an extension is very long. */
 export const shortened = (statement: string): string =>
   statement.length <= 400 ? statement : `${statement.slice(0, 200)} …`;

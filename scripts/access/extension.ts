@@ -1,4 +1,4 @@
-// TimescaleDB's own functions, tables and views. It grants them to PUBLIC, and few of them check further privileges.
+// Grants on TimescaleDB's own objects: it grants them to PUBLIC, and few of its functions check privileges.
 import { informationSchema, isOfTimescale } from '../../src/timescale/catalog.ts';
 import type { ExtensionObject, Grant } from './live-access.ts';
 import { type Access, extensionFunctions } from './matrix.ts';
@@ -21,14 +21,14 @@ const objects = `
 
 export const extensionObjectsQuery = `SELECT kind, name, target, bundle, informs FROM (${objects}) AS o ORDER BY target`;
 
-/** What PUBLIC and the roles in $1 may do with them. */
+/** Grants on these objects to the grantees in $1. */
 export const extensionGrantsQuery = (exploded: (acl: string, owner: string) => string) => `
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", o.target, '' AS "column", g.*, o.bundle
   FROM (${objects}) AS o, ${exploded('o.acl', 'o.owner')} WHERE g.grantee = ANY ($1::text[]) ORDER BY o.target`;
 
 /**
- * PUBLIC may call what the matrix names, the owner everything. The catalog shows the row counts of all applications:
- * only the owner may read it, and roles that may read every table may read its views.
+ * PUBLIC may execute `extensionFunctions`, the owner all others. The catalog shows row counts of all applications:
+ * only the owner may read it, and roles that read every table may read the information views.
  */
 export function extensionGrants(
   rules: readonly Access[],

@@ -1,4 +1,4 @@
-// From the rules of the matrix to single grants on the objects that a database has.
+// Expands the rules of the matrix to grants on the objects of a database, and compares them with the live grants.
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { extensionGrants } from './extension.ts';
 import type { Grant, LiveAccess, LiveRelation } from './live-access.ts';
@@ -10,7 +10,7 @@ import {
   type TablePrivilege,
 } from './matrix.ts';
 
-/** Every grant that the matrix wants, and none that it does not. */
+/** Every grant that the matrix requires; all others are forbidden. */
 export function wantedGrants(matrix: DatabaseAccess, live: LiveAccess): Grant[] {
   const existing = new Set(live.roles.map(({ name }) => name));
   const rules = matrix.access.filter(({ role }) => existing.has(role));
@@ -90,8 +90,8 @@ function routineGrants({ role, functions }: Access, live: LiveAccess): Grant[] {
 }
 
 /**
- * What tables of later migrations get when the owner makes them. Where the schema names secrets, nobody
- * without them gets anything before `apply` has seen which columns a new table has.
+ * Default privileges on objects of later migrations. If the schema has secret columns, roles without `secrets`
+ * get none on tables: `apply` grants the columns of each new table.
  */
 function defaultGrants(rule: Access, { owner, secrets }: DatabaseAccess): Grant[] {
   const on = (target: string, privileges: readonly string[]) =>
@@ -111,13 +111,13 @@ function defaultGrants(rule: Access, { owner, secrets }: DatabaseAccess): Grant[
 export interface GrantChange {
   readonly what: string;
   readonly mend: string;
-  /** Who loses something by that: a role, or PUBLIC. */
+  /** The role that loses a privilege by the change, or PUBLIC. */
   readonly loser?: string;
-  /** It is about objects of an extension. */
+  /** The change concerns objects of an extension. */
   readonly ofExtension?: boolean;
 }
 
-/** Both directions: what is missing is granted, what is more is revoked. One change for a role and a target. */
+/** Grants what is missing and revokes what is extra, with one change per role and target. */
 export function compareGrants(
   wanted: readonly Grant[],
   found: readonly Grant[],
@@ -127,7 +127,7 @@ export function compareGrants(
     JSON.stringify([defaultPrivilegesOf, inSchema, target, column, grantee, privilege]);
   const wantedKeys = new Set(wanted.map(key));
   const foundKeys = new Set(found.map(key));
-  // An owner that is about to own a thing needs no grant on it, and a revoke would hit its own rights.
+  // Skip grants to the owner: a revoke after the change of owner would remove its own privileges.
   const extra = found.filter((live) => !wantedKeys.has(key(live)) && live.grantee !== owner);
   const passedOn = found.filter((live) => live.grantable && wantedKeys.has(key(live)));
   const missing = wanted.filter((rule) => !foundKeys.has(key(rule)));
@@ -142,7 +142,7 @@ export function compareGrants(
 
 interface GrantGroup {
   readonly first: Grant;
-  /** What follows ON: one target, or those of a bundle. */
+  /** The targets after ON: one, or those of a bundle. */
   readonly targets: readonly string[];
   /** `SELECT ("id", "email"), INSERT`. */
   readonly privileges: string;
@@ -207,7 +207,7 @@ function describe(
   };
 }
 
-/** In words, where a bundle has many, and as one statement takes them: `ROUTINE a(int), b(int)`. */
+/** `named`: for a message, a count for a bundle; `listed`: for the statement, `ROUTINE a(int), b(int)`. */
 function nameTargets(targets: readonly string[], bundle = ''): { named: string; listed: string } {
   const [first = '', ...others] = targets;
   const keyword = `${first.split(' ', 1)[0]} `;

@@ -1,12 +1,12 @@
-// The shapes of what a live database grants, as catalog.ts reads them.
+// Types of the state of access that catalog.ts reads from a live database.
 
-/** A privilege that somebody other than the owner has. */
+/** A privilege of a role other than the owner. */
 export interface Grant {
-  /** For default privileges, the role whose later objects are meant; else empty. */
+  /** For default privileges, the role that creates the objects; else empty. */
   readonly defaultPrivilegesOf: string;
-  /** The schema that those are limited to, or empty. */
+  /** For default privileges, the schema that they are limited to; else empty. */
   readonly inSchema: string;
-  /** What follows ON: `TABLE public.users`. */
+  /** SQL after ON: `TABLE public.users`. */
   readonly target: string;
   /** Empty for the whole target. */
   readonly column: string;
@@ -14,7 +14,7 @@ export interface Grant {
   readonly grantee: string;
   readonly privilege: string;
   readonly grantable: boolean;
-  /** Where one statement and one message are for many targets: what those are, in the plural. */
+  /** For targets that share one statement and one message: their description, in the plural. */
   readonly bundle?: string;
 }
 
@@ -22,7 +22,7 @@ export interface OwnedObject {
   readonly kind: 'database' | 'schema' | 'relation' | 'routine' | 'type';
   readonly schema: string;
   readonly name: string;
-  /** What follows ALTER: `TABLE public.users`. */
+  /** SQL after ALTER: `TABLE public.users`. */
   readonly target: string;
   readonly owner: string;
 }
@@ -31,7 +31,7 @@ export interface LiveRelation extends OwnedObject {
   readonly kind: 'relation';
   /** PostgreSQL's relkind: r table, v view, S sequence, … */
   readonly relkind: string;
-  /** What follows ON in GRANT. */
+  /** SQL after ON in GRANT. */
   readonly grantTarget: string;
   readonly columns: readonly string[];
   readonly rowSecurity: boolean;
@@ -40,17 +40,17 @@ export interface LiveRelation extends OwnedObject {
 
 export interface LiveRoutine extends OwnedObject {
   readonly kind: 'routine';
-  /** Of a range type: PostgreSQL made it with the type. */
+  /** Constructor of a range type: PostgreSQL created it with the type. */
   readonly constructs: boolean;
   /** SECURITY DEFINER. */
   readonly ownersRights: boolean;
-  /** What its names mean was settled: by a search_path of its own, or when it was made. */
+  /** The caller's search_path does not affect it: it sets its own, or its names were resolved at creation. */
   readonly settled: boolean;
 }
 
 export interface LiveRole {
   readonly name: string;
-  /** Attributes as ALTER ROLE names them, where they are not as they should be. */
+  /** Attributes to change, as ALTER ROLE names them. */
   readonly wrongAttributes: readonly string[];
 }
 
@@ -63,7 +63,7 @@ export interface Membership {
 export interface LiveSetting {
   /** Empty for all roles. */
   readonly role: string;
-  /** In this database only; else in all of them. */
+  /** Set in this database only; else in all of them. */
   readonly here: boolean;
   readonly name: string;
   readonly value: string;
@@ -73,7 +73,7 @@ interface LiveJob {
   readonly id: number;
   readonly owner: string;
   readonly table: string;
-  /** Calls the extension's alter_job, which changes nothing and tells the scheduler. */
+  /** Calls the extension's alter_job without changes, to notify the scheduler. */
   readonly tell: string;
 }
 
@@ -82,33 +82,33 @@ export interface LiveAccess {
   readonly objects: readonly OwnedObject[];
   readonly relations: readonly LiveRelation[];
   readonly routines: readonly LiveRoutine[];
-  /** Of earlier versions of `apply`: routines whose search_path it fixed although that breaks them. */
+  /** Routines broken by a search_path that earlier versions of `apply` set. */
   readonly brokenPaths: readonly string[];
   readonly grants: readonly Grant[];
   readonly roles: readonly LiveRole[];
   readonly memberships: readonly Membership[];
-  /** Settings that decide what their names and statements mean. */
+  /** Settings that change how statements run: search_path, role, row_security, default_transaction_read_only. */
   readonly settings: readonly LiveSetting[];
   readonly policies: readonly LivePolicy[];
-  /** Views outside of the schema public. */
+  /** Views in the schemas of relations that the matrix names. */
   readonly views: readonly LiveView[];
   /** TimescaleDB's jobs on our relations whose owner is not that of the relation. */
   readonly jobs: readonly LiveJob[];
   readonly extensionObjects: readonly ExtensionObject[];
   readonly foreignServers: readonly ForeignServer[];
-  /** Databases beside this one that PUBLIC may connect to. */
+  /** Other databases that PUBLIC may connect to. */
   readonly reachable: readonly string[];
-  /** Functions by which PUBLIC may make large objects. */
+  /** Functions with which PUBLIC may create large objects. */
   readonly largeObjects: readonly string[];
 }
 
 export interface ExtensionObject {
   readonly kind: 'ROUTINE' | 'TABLE' | 'SEQUENCE';
   readonly name: string;
-  /** What follows ON in GRANT: `ROUTINE public.add_job(…)`. */
+  /** SQL after ON in GRANT: `ROUTINE public.add_job(…)`. */
   readonly target: string;
   readonly bundle: string;
-  /** A view for everybody who reads all tables, or a function that such a view calls as the role that reads. */
+  /** A view for roles that read every table, or a function that such a view calls with the reader's rights. */
   readonly informs: boolean;
 }
 
@@ -116,7 +116,7 @@ export interface ForeignServer {
   readonly name: string;
   readonly wrapper: string;
   readonly owner: string;
-  /** Roles, or PUBLIC, that the server has a user mapping for. */
+  /** Roles, or PUBLIC, with a user mapping for the server. */
   readonly mappings: readonly string[];
 }
 

@@ -1,4 +1,4 @@
-// THE matrix: which role may do what in which database. apply, check and show all read it.
+// The access matrix: which role may do what in which database. apply, check and show all read it.
 import { getTableName } from 'drizzle-orm';
 import { getTableConfig, type PgColumn, PgTable } from 'drizzle-orm/pg-core';
 import * as core from '../../schema/core.ts';
@@ -11,20 +11,20 @@ export type RelationPrivilege = TablePrivilege | readonly [TablePrivilege, ...co
 /** A table of the schema public, or `schema.name`. */
 type Relation = PgTable | string;
 
-/** What a role may do in one database, beside connecting to it. What is not here is forbidden. */
+/** Privileges of a role in one database, in addition to CONNECT. Everything else is forbidden. */
 export interface Access {
   readonly role: string;
   /** Text of the cell in `db:access show`. */
   readonly may: string;
-  /** On every table and view of the schema public, those of later migrations too. */
+  /** On every table and view of the schema public, including those of later migrations. */
   readonly everyTable?: readonly TablePrivilege[];
-  /** For single relations, instead of the above. */
+  /** For single relations, instead of `everyTable`. */
   readonly relations?: readonly (readonly [Relation, readonly RelationPrivilege[]])[];
   /** Reads the secret columns of the schema as well. */
   readonly secrets?: boolean;
   /** May execute the functions of the schema public. */
   readonly functions?: boolean;
-  /** What a session of the role in this database begins with. */
+  /** Default settings of the role's sessions in this database. */
   readonly settings?: Readonly<Record<string, string>>;
 }
 
@@ -65,7 +65,7 @@ const shared: Partial<Record<DatabaseKey, readonly Access[]>> = {
       may: 'verifies and issues: reads and writes, secrets too',
       everyTable: write,
       relations: [
-        // People are erased by the owner, in all databases at once.
+        // No DELETE: the owner erases users, in all databases at once.
         [core.users, ['SELECT', 'INSERT', 'UPDATE']],
         [core.roles, read],
         [core.userMetadata, read],
@@ -82,15 +82,15 @@ const shared: Partial<Record<DatabaseKey, readonly Access[]>> = {
       [`${key}.location_hourly`, read],
       [locationWriters, write],
     ],
-    // First its own views; public for the tables of writers and for TimescaleDB's functions.
+    // Its own views first; public for location_writers and TimescaleDB's functions.
     settings: { search_path: `${key}, public` },
   })),
 };
 
 /**
- * What everybody may call of TimescaleDB, by name: what queries say, and what its plans and the view of a
- * real-time aggregate call as the role that reads. They compute from their arguments, and cagg_watermark tells
- * up to when hours are stored. All others are the owner's.
+ * Names of the TimescaleDB functions that PUBLIC may execute: those for queries, and those that plans and
+ * real-time aggregates call with the reader's rights. They only compute from their arguments; cagg_watermark
+ * returns the end of the stored hours. Only the owner may execute all others.
  */
 export const extensionFunctions: ReadonlySet<string> = new Set([
   ...['time_bucket', 'time_bucket_ng', 'time_bucket_gapfill', 'locf', 'interpolate'],
@@ -101,7 +101,7 @@ export const extensionFunctions: ReadonlySet<string> = new Set([
   ...['bloom1_contains', 'bloom1_contains_any', 'bloom1_contains_any_hashes', 'bloom1_hash'],
 ]);
 
-/** The rules of one database, with the names that the roles have on its server. */
+/** The rules of one database, with the prefixed names of its roles. */
 export function accessMatrix(key: DatabaseKey, rolePrefix = ''): DatabaseAccess {
   const { application, database, schema } = definitionOf(key);
   const own = { role: applicationRole(key), may: 'reads and writes', everyTable: write, functions: true };

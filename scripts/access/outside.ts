@@ -1,4 +1,4 @@
-// What lies beside the objects of our schemas: other databases, foreign servers, large objects, the server's own grants.
+// Access outside of our schemas: other databases, foreign servers, large objects, the server's own grants.
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { LiveAccess } from './live-access.ts';
 import { type DatabaseAccess, matrixRoles } from './matrix.ts';
@@ -13,7 +13,7 @@ export const foreignGrantsQuery = (exploded: Exploded) => `
   UNION ALL ${grantOn(`format('FOREIGN DATA WRAPPER %I', fdwname)`)}
   FROM pg_foreign_data_wrapper, ${exploded('fdwacl', 'fdwowner')}`;
 
-/** Of the whole server, and therefore only those of PUBLIC and of the roles in $1. */
+/** Server-wide grants, therefore only those of the grantees in $1. */
 export const serverGrantsQuery = (exploded: Exploded) => `
   SELECT * FROM (
     ${grantOn(`'PARAMETER ' || (SELECT string_agg(quote_ident(part), '.') FROM unnest(string_to_array(parname, '.')) AS part)`)}
@@ -46,7 +46,7 @@ interface Change {
   readonly loser?: string;
 }
 
-/** A mapping lets its role in elsewhere, by a password that it does not know: the matrix gives nobody one. */
+/** A user mapping logs its role in to another server with a stored password: only the owner may have one. */
 export function compareForeign(matrix: DatabaseAccess, { foreignServers }: LiveAccess): Change[] {
   const { owner } = matrix;
   const others = new Set(['PUBLIC', ...matrixRoles(matrix)].filter((role) => role !== owner));
@@ -72,8 +72,8 @@ export function compareForeign(matrix: DatabaseAccess, { foreignServers }: LiveA
 }
 
 /**
- * What a person should know of and decide: nothing of it is altered, and `check` exits 0 with it. Rights on other
- * databases are not this one's to take, and those on functions of PostgreSQL's would be in every dump.
+ * Notes for the operator: nothing is changed, and `check` exits with 0. Privileges on other databases are not part
+ * of this matrix, and a REVOKE on PostgreSQL's own functions would be in every dump.
  */
 export function noteAccess({ routines, foreignServers, largeObjects, reachable }: LiveAccess): string[] {
   const named = reachable.slice(0, 3);

@@ -1,4 +1,4 @@
-// Passwords of roles: made, set as a verifier, never sent.
+// Generates and sets passwords of roles. The server gets a SCRAM verifier, never the password.
 import { randomBytes } from 'node:crypto';
 import type { Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
@@ -9,23 +9,23 @@ import { formatVerifier, verifierOf } from './verifier.ts';
 /** 192 bits, in characters that need no escape in a URL. */
 export const generatePassword = (): string => randomBytes(24).toString('base64url');
 
-/** The server, and its log, see the verifier only. */
+/** The server and its log see only the verifier. */
 export const passwordStatement = (role: string, password: string): string =>
   `ALTER ROLE ${quoteIdentifier(role)} PASSWORD '${formatVerifier(verifierOf(password))}'`;
 
-/** A session that logged in with the old password and goes on. */
+/** A session that stays open after the password of its role was changed. */
 export interface OldSession {
   readonly pid: number;
   readonly database: string;
   readonly application: string;
   readonly address: string | null;
-  /** Null where the role may not read the statistics of other sessions. */
+  /** Null if the role may not read the statistics of other sessions. */
   readonly since: Date | null;
 }
 
 /**
- * Names the server of a connection: databases of one server share their roles.
- * @returns undefined where the role does not exist.
+ * Identifies the server of a connection: databases of one server share their roles.
+ * @returns undefined if the role does not exist.
  */
 export function serverOf(db: Pool, role: string): Promise<string | undefined> {
   const read = async (transaction: Transaction) => {
@@ -39,7 +39,7 @@ export function serverOf(db: Pool, role: string): Promise<string | undefined> {
   return withCatalogPath(db, read, { readOnly: true });
 }
 
-/** Gives a role a new password on one server. Sessions that are open stay open. */
+/** Sets a new password of a role on one server. Open sessions stay open. */
 export async function rotatePassword(db: Pool, role: string, password: string): Promise<void> {
   await db.query(passwordStatement(role, password));
 }

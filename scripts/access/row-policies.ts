@@ -1,4 +1,4 @@
-// The walls inside of a table: row policies and the filters of the application's views, as the migrations made them.
+// Checks row-level access: row policies and the filters of the applications' views, as the migrations create them.
 import { locationSources } from '../../schema/tracking.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { LiveAccess, LivePolicy } from './live-access.ts';
@@ -15,7 +15,7 @@ export const viewsQuery = `
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind = 'v' AND n.nspname = ANY ($1::text[]) ORDER BY 1`;
 
-// The policy of the schema; PostgreSQL prints what its migration says in its own words.
+// The policies of the schema; `definition` is how PostgreSQL prints `clauses`.
 const policies = [
   {
     table: 'location_writers',
@@ -51,7 +51,7 @@ export function compareRowPolicies({ rowSecurity }: DatabaseAccess, live: LiveAc
   return [...extra, ...different];
 }
 
-/** Columns as they are, of the points or hours of one application: nothing computed, joined or added. */
+/** Each view must select plain columns of one application's points or hours: nothing computed, joined or added. */
 export function compareFilters(live: LiveAccess): Change[] {
   return live.views.flatMap(({ name, definition }) => {
     const [source = '', relation = ''] = name.split('.');
@@ -60,7 +60,7 @@ export function compareFilters(live: LiveAccess): Change[] {
     if (!view || !locationSources.some((known) => known === source)) return [];
     if (!points && relation !== 'location_hourly') return [];
     const order = points ? ' ORDER BY device_id, "time" DESC' : '';
-    // Before PostgreSQL 16 each column has the name of its table.
+    // Before PostgreSQL 16, pg_get_viewdef prefixes each column with its table.
     const [columns = '', rest] = definition
       .replace(/\s+/g, ' ')
       .trim()

@@ -1,7 +1,7 @@
 // SCRAM-SHA-256 verifiers: what PostgreSQL stores instead of a password, computed here so that no password is sent.
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto';
 
-// Written by hand: drivers know the client's side of SCRAM, none makes or reads the stored form.
+// Implemented here: drivers have the client side of SCRAM, but not the stored form.
 export interface Verifier {
   iterations: number;
   salt: Buffer;
@@ -9,7 +9,7 @@ export interface Verifier {
   serverKey: Buffer;
 }
 
-/** PostgreSQL's own count of iterations and length of salt. */
+/** Defaults: PostgreSQL's iteration count and salt length. */
 export function verifierOf(password: string, salt: Buffer = randomBytes(16), iterations = 4096): Verifier {
   const salted = pbkdf2Sync(password.normalize('NFKC'), salt, iterations, 32, 'sha256');
   const clientKey = hmac(salted, 'Client Key');
@@ -29,13 +29,13 @@ export function parseVerifier(stored: string): Verifier | undefined {
   };
 }
 
-/** The form that ALTER ROLE … PASSWORD stores as it is. */
+/** The form that ALTER ROLE … PASSWORD stores unchanged. */
 export function formatVerifier({ iterations, salt, storedKey, serverKey }: Verifier): string {
   const base64 = (bytes: Buffer) => bytes.toString('base64');
   return `SCRAM-SHA-256$${iterations}:${base64(salt)}$${base64(storedKey)}:${base64(serverKey)}`;
 }
 
-/** Whether what is stored belongs to the password. */
+/** Whether the stored verifier matches the password. */
 export function verifies(stored: string | null, password: string): boolean {
   const verifier = parseVerifier(stored ?? '');
   if (!verifier) return false;

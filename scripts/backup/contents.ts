@@ -1,4 +1,4 @@
-// What a database holds, in a form in which a backup and what was restored from it can be compared.
+// Reads the contents of a database, in a form that allows comparing a backup with its restored database.
 
 import type { DatabaseKey } from '../../src/databases.ts';
 import { readApplied } from '../../src/migrations/applied.ts';
@@ -12,50 +12,50 @@ import { type DatabaseProperties, readProperties } from './properties.ts';
 export interface Contents {
   readonly server: { readonly version: string; readonly major: number };
   readonly extensions: readonly { readonly name: string; readonly version: string }[];
-  /** `tag` is null where no file of this checkout belongs to it. */
+  /** `tag` is null if this checkout has no file for the migration. */
   readonly migrations: readonly {
     readonly tag: string | null;
     readonly hash: string;
     readonly createdAt: number;
   }[];
   readonly tables: readonly TableContents[];
-  /** Of each hypertable and continuous aggregate. */
+  /** Chunks of each hypertable and continuous aggregate. */
   readonly chunks: readonly {
     readonly name: string;
     readonly chunks: number;
     readonly compressed: number;
   }[];
-  /** Roles that own something here or were granted something. */
+  /** Roles that own objects or have grants or settings in this database. */
   readonly roles: readonly string[];
   readonly properties: DatabaseProperties;
-  /** Lines of `readCatalog`, and one for each relation's grants. */
+  /** Lines of `readCatalog`, but with one line for the grants of each relation. */
   readonly catalog: readonly string[];
 }
 
 interface TableContents {
-  /** `schema.table`; a continuous aggregate stands here too. */
+  /** `schema.table`, also for a continuous aggregate. */
   readonly name: string;
   readonly rows: number;
-  /** Sum of the hashes of all rows: the same for the same rows in any order. */
+  /** Sum of the hashes of all rows, independent of their order. */
   readonly checksum: string;
 }
 
 export interface Table {
   readonly schema: string;
   readonly name: string;
-  /** Its rows are in other tables: chunks. */
+  /** Its rows are in chunks. */
   readonly chunked: boolean;
 }
 
-/** Hashed as they are, four times as fast as their text. An enum's hash, say, is that of a number that a restore changes. */
+/** Types hashed by value, four times as fast as by text. A restore changes, for example, the hash of an enum value. */
 const hashable = [
   ...['bool', 'bpchar', 'bytea', 'date', 'float4', 'float8', 'inet', 'int2', 'int4', 'int8', 'jsonb'],
   ...['numeric', 'text', 'timestamp', 'timestamptz', 'uuid', 'varchar'],
 ];
 
-/** Text of rows must not depend on the server's or the user's settings. In a transaction of `withCatalogPath`. */
+/** Makes the text of rows independent of settings. Requires a transaction of `withCatalogPath`. */
 export async function fixSession(transaction: Transaction): Promise<void> {
-  // Not one server worker more than pg_dump itself takes: applications are at work.
+  // No parallel workers: applications use the server at the same time.
   await transaction.query(
     `SELECT set_config(name, value, true) FROM (VALUES ('DateStyle', 'ISO'),
        ('IntervalStyle', 'postgres'), ('extra_float_digits', '1'), ('bytea_output', 'hex'), ('lc_monetary', 'C'),
@@ -97,7 +97,7 @@ export async function readServer(db: Transaction): Promise<Contents['server']> {
   return rows[0] as Contents['server'];
 }
 
-/** Tables whose rows are dumped one by one. An extension's own tables are its business. */
+/** Tables, hypertables and continuous aggregates, without those of extensions. */
 export async function readTables(db: Transaction): Promise<Table[]> {
   const { rows } = await db.query<{ schema: string; name: string }>(
     `SELECT n.nspname AS schema, c.relname AS name
@@ -123,7 +123,7 @@ async function readChunked(db: Transaction): Promise<Table[]> {
 
 async function readTable(db: Transaction, { schema, name, chunked }: Table): Promise<TableContents> {
   const relation = `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
-  // Not ::text, which would run the owner's CAST of a type of its own; the text is the same.
+  // Not ::text: for a user-defined type it could run a user-defined cast. concat() returns the same text.
   const columns = await db.query<{ value: string }>(
     `SELECT CASE WHEN atttypid = ANY ($2::regtype[]) THEN format('t.%I', attname)
        ELSE format('CASE WHEN num_nulls(t.%1$I) = 0 THEN concat(t.%1$I) END', attname) END AS value
@@ -131,7 +131,7 @@ async function readTable(db: Transaction, { schema, name, chunked }: Table): Pro
     [relation, hashable],
   );
   const row = `ROW(${columns.rows.map(({ value }) => value).join(', ')})`;
-  // ONLY, because inherited rows are counted where they stand.
+  // ONLY: inherited rows are counted in their own table.
   const { rows } = await db.query<{ rows: string; checksum: string }>(
     `SELECT count(*) AS rows, coalesce(sum(hash_record_extended(${row}, 0)), 0) AS checksum
      FROM ${chunked ? '' : 'ONLY '}${relation} AS t`,
@@ -169,7 +169,7 @@ async function readChunks(db: Transaction): Promise<Contents['chunks']> {
   return rows;
 }
 
-// pg_shdepend holds every owner and grantee but the bootstrap superuser, who is pinned.
+// pg_shdepend lists all owners and grantees except the bootstrap superuser, which is pinned.
 async function readRoles(db: Transaction): Promise<string[]> {
   const { rows } = await db.query<{ name: string }>(
     `SELECT r.rolname::text AS name FROM pg_roles r WHERE r.rolname !~ '^pg_' AND r.oid IN (
@@ -184,7 +184,7 @@ async function readRoles(db: Transaction): Promise<string[]> {
   return rows.map(({ name }) => name);
 }
 
-// A grant that says no more than the default is not dumped, and a broken index is rebuilt.
+// pg_dump omits grants that equal the default, and pg_restore rebuilds invalid indexes.
 async function readLines(db: Transaction): Promise<string[]> {
   const lines = (await catalogLines(db))
     .filter((line) => !line.startsWith('grant '))

@@ -1,10 +1,10 @@
-// What belongs to a database but is not in its dump: owner, locale, settings, grants, comment.
+// Properties of a database that are not in its dump: owner, locale, settings, grants, comment.
 
 import type { Database, Pool } from '../../src/pool.ts';
 import { quoteIdentifier, quoteRelation } from '../../src/sql/identifiers.ts';
 import { withTransaction } from '../../src/transaction.ts';
 
-/** pg_dump has these for `pg_restore --create` only, which knows no other name than the old one. */
+/** pg_restore restores these only with --create, which cannot use another database name. */
 export interface DatabaseProperties {
   readonly owner: string;
   readonly encoding: string;
@@ -12,7 +12,7 @@ export interface DatabaseProperties {
   readonly localeProvider: string;
   readonly collate: string;
   readonly ctype: string;
-  /** Of the icu or builtin provider. */
+  /** For the icu or builtin provider. */
   readonly locale: string | null;
   readonly icuRules: string | null;
   /** -1: no limit. */
@@ -24,14 +24,14 @@ export interface DatabaseProperties {
     readonly name: string;
     readonly value: string;
   }[];
-  /** null: never granted or revoked, which means PostgreSQL's defaults. An empty grantee is PUBLIC. */
+  /** null: never changed, so PostgreSQL's defaults apply. An empty grantee is PUBLIC. */
   readonly grants:
     | readonly { readonly grantee: string; readonly privilege: string; readonly grantable: boolean }[]
     | null;
 }
 
 export async function readProperties(db: Database): Promise<DatabaseProperties> {
-  // The locale's column has another name in 15 and 16 than later: as JSON, both can be asked for.
+  // The locale column is daticulocale before PostgreSQL 17 and datlocale later: to_jsonb allows asking for both.
   const { rows } = await db.query<{ properties: DatabaseProperties }>(
     `SELECT jsonb_build_object(
        'owner', pg_get_userbyid(d.datdba),
@@ -56,7 +56,7 @@ export async function readProperties(db: Database): Promise<DatabaseProperties> 
   return (rows[0] as { properties: DatabaseProperties }).properties;
 }
 
-/** CREATE DATABASE from template0: what the server's template1 may hold would collide with the dump. */
+/** CREATE DATABASE from template0: objects in the server's template1 could collide with the dump. */
 export function createStatement(name: string, properties: DatabaseProperties): string {
   const { encoding, localeProvider, collate, ctype, locale, icuRules } = properties;
   return [
@@ -69,7 +69,7 @@ export function createStatement(name: string, properties: DatabaseProperties): s
     .join(' ');
 }
 
-/** Gives the database that `pool` is connected to what `properties` say; owner and grants only `withRoles`. */
+/** Applies `properties` to the database of `pool`; owner, grants and settings of roles only `withRoles`. */
 export async function applyProperties(
   pool: Pool,
   properties: DatabaseProperties,
@@ -95,7 +95,7 @@ export async function applyProperties(
   await pool.query(`ALTER DATABASE ${name} OWNER TO ${quoteIdentifier(properties.owner)}`);
 }
 
-/** Their values are lists of quoted names: as one literal they would become one odd name. */
+/** Settings that are lists of quoted names: as one literal, the list would become a single name. */
 const lists = [
   'search_path',
   'temp_tablespaces',

@@ -1,4 +1,4 @@
-// Authentication: time of refused logins side by side, delay of the event loop, tokens per second.
+// Benchmark of authentication: time of refused logins, delay of the event loop, tokens per second.
 import { createHash } from 'node:crypto';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import bcrypt from 'bcryptjs';
@@ -32,8 +32,8 @@ export async function benchAuth(rounds: number, cost: number): Promise<void> {
 }
 
 /**
- * Each kind in every round, back and forth, so that whatever else the machine does falls on all alike.
- * The processor's time, in all threads, does not count what other processes take.
+ * Tries each kind in every round, in alternating order, so that other load affects all kinds equally.
+ * The CPU time of all threads does not include other processes.
  */
 async function benchRefusals(core: Pool, rounds: number, cost: number): Promise<void> {
   const current = await hashPassword(password, cost);
@@ -96,7 +96,7 @@ async function benchEventLoop(cost: number): Promise<void> {
   for (const [name, work] of Object.entries(hashes)) {
     for (const count of [1, atOnce]) {
       const delay = monitorEventLoopDelay({ resolution: 1 });
-      // A timer that was late before must not be counted.
+      // Do not count a timer that was already late.
       await new Promise((resolve) => setTimeout(resolve, 20));
       delay.enable();
       const time = await timed(() => work(count));

@@ -1,4 +1,4 @@
-// Backing up the databases without extensions: our command line, against bare pg_dump one after another.
+// Benchmark of backups of databases without extensions: our command line against sequential pg_dump.
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -73,7 +73,7 @@ export async function benchBackup(rounds: number, rows: number): Promise<void> {
   );
 }
 
-/** @returns its size in bytes. */
+/** @returns the size of the database in bytes. */
 async function fill({ key, url }: Scratch, rows: number): Promise<number> {
   await using pool = createDatabasePool({ connectionString: url });
   await migrate(pool, key);

@@ -13,7 +13,7 @@ import { scratchName } from './scratch.ts';
 
 const hour = 3_600_000;
 
-/** Lets vehicles drive 8 hours a day, a point every 30 seconds, in a scratch database of the tracking server. */
+/** Simulates vehicles, 8 hours a day, a point every 30 seconds, in a scratch database of the tracking server. */
 export async function benchCapacity(vehicles: number, days: number): Promise<void> {
   await withScratchDatabase('tracking', scratchName('capacity'), async (pool) => {
     await migrate(pool, 'tracking');

@@ -1,4 +1,4 @@
-// A bar chart as SVG, for reports. Fifteen lines; a charting library would be more.
+// A bar chart as SVG, for reports; too simple to need a charting library.
 
 export function barChart(title: string, bars: readonly { label: string; value: number }[]): string {
   const [width, left, row] = [760, 260, 26];

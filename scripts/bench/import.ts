@@ -1,4 +1,4 @@
-// Memory while importing: CSV that is made on the way, so that nothing but the import can grow.
+// Memory during an import. The CSV is generated as a stream, so that only the import can use more memory.
 import type { Pool } from '../../src/pool.ts';
 import { locationColumns } from '../../src/tracking/columns.ts';
 import { importLocations } from '../../src/tracking/index.ts';

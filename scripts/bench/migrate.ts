@@ -1,4 +1,4 @@
-// Migrating every database of the server: our command line once, against drizzle-kit once for each database.
+// Benchmark of migrating all databases: our command line once, against drizzle-kit once per database.
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -70,7 +70,7 @@ async function possibleKeys(): Promise<DatabaseKey[]> {
   return possible;
 }
 
-/** The embedded server opens a database at the first connection, which is not what is measured. */
+/** The embedded server opens a database at the first connection, which is not to be measured. */
 async function open(scratch: readonly Scratch[]): Promise<void> {
   for (const { url } of scratch) {
     await using pool = createDatabasePool({ connectionString: url });

@@ -1,4 +1,4 @@
-// References: how long findOrphans takes for many people, in how much memory.
+// Benchmark of references: time and memory of findOrphans for many people.
 import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { findOrphans } from '../../src/references/index.ts';
@@ -7,7 +7,7 @@ import { withScratchDatabase } from '../cli/pools.ts';
 import { scratchName } from './scratch.ts';
 import { median, timed } from './timing.ts';
 
-/** People in core and in pshop alike; every thousandth is in pshop only. */
+/** Creates the same people in core and pshop; every thousandth is only in pshop. */
 export async function benchReferences(people: number, rounds: number): Promise<void> {
   await withScratch('core', (core) =>
     withScratch('pshop', async (pshop) => {
@@ -27,7 +27,7 @@ export async function benchReferences(people: number, rounds: number): Promise<v
   );
 }
 
-// As random as real ids are, and the same in both databases.
+// Random like real ids, and the same in both databases.
 const id = 'md5(n::text)::uuid';
 
 async function benchScan(core: Pool, pshop: Pool, rounds: number): Promise<void> {

@@ -1,9 +1,9 @@
-// The rows of the benches: a fleet that drives, in the order in which a server receives its points.
+// Rows for the benchmarks: points of a simulated fleet, in the order in which a server receives them.
 import { createHash } from 'node:crypto';
 import type { LocationInput } from '../../src/tracking/index.ts';
 import { drive } from '../simulation/fleet.ts';
 
-/** The same id for the same number, as long as the code stands. */
+/** Always the same id for the same kind and number. */
 export function benchUuid(kind: string, number: number): string {
   const hash = createHash('sha256').update(`${kind} ${number}`).digest('hex');
   return `${hash.slice(0, 8)}-${hash.slice(8, 12)}-4${hash.slice(13, 16)}-8${hash.slice(17, 20)}-${hash.slice(20, 32)}`;

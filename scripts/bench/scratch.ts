@@ -1,4 +1,4 @@
-// Databases that a bench fills and leaves nothing of.
+// Scratch databases for the benchmarks.
 import { randomBytes } from 'node:crypto';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { withScratchDatabase } from '../cli/pools.ts';
@@ -8,10 +8,10 @@ export interface Scratch {
   readonly url: string;
 }
 
-/** A name that tells what was measured, should a bench be killed. */
+/** The name tells which benchmark left the database, if it was killed. */
 export const scratchName = (what: string): string => `atriz_bench_${what}_${randomBytes(4).toString('hex')}`;
 
-/** Runs `work` with a new database for each key; all are dropped afterwards whatever happens. */
+/** Runs `work` with a new database for each key; always drops them afterwards. */
 export async function withScratchDatabases<Result>(
   keys: readonly DatabaseKey[],
   work: (scratch: readonly Scratch[]) => Promise<Result>,

@@ -1,6 +1,6 @@
-// How the benches measure: wall time, and the median of several runs.
+// Measurements of the benchmarks: wall time, and the median of several runs.
 
-/** Milliseconds. */
+/** Wall time of `work` in milliseconds. */
 export async function timed(work: () => Promise<unknown>): Promise<number> {
   const start = performance.now();
   await work();
@@ -17,7 +17,7 @@ export interface Measure {
   /** Rows per second, or milliseconds. */
   value: number;
   unit: 'rows/s' | 'ms';
-  /** Against the peer that `against` names: above 1 is better. */
+  /** Relative to the peer in `against`; above 1 is better. */
   ratio: number;
   against: string;
 }

@@ -1,4 +1,4 @@
-// Reads of the guide: the library, the same SQL in bare postgres.js, the same through Drizzle.
+// Benchmark of the guide's reads: the library, the same SQL in bare postgres.js, and the same through Drizzle.
 import { and, desc, sql as drizzleSql, eq, gt } from 'drizzle-orm';
 import type * as tracking from '../../schema/tracking.ts';
 import { locationEvents } from '../../schema/tracking.ts';
@@ -25,7 +25,7 @@ export async function benchReads(db: Pool<typeof tracking>, rounds: number): Pro
   return [...recent, ...latest, ...tenfold];
 }
 
-/** `devices` devices, a point every `seconds` for 30 days, plus one of the last hour. */
+/** `devices` devices, a point every `seconds` for 30 days. */
 async function fillFleet(db: Pool, seconds: number): Promise<void> {
   const ids = Array.from({ length: devices }, (_, number) => benchUuid('device', number));
   for (let start = 0; start < ids.length; start += 100) {
@@ -95,7 +95,7 @@ const row = (what: string, value: number, peer: number, against: string): Measur
   against,
 });
 
-/** Median times in milliseconds; the ways take turns. */
+/** Median times in milliseconds; the ways alternate. */
 async function compare<Name extends string>(
   rounds: number,
   ways: Readonly<Record<Name, () => PromiseLike<unknown>>>,

@@ -1,4 +1,4 @@
-// The same points, written in every way that an application has.
+// Benchmark of writes: the same points in every way that an application can write them.
 import { execFileSync } from 'node:child_process';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ import { type Measure, median } from './timing.ts';
 
 interface Way {
   what: string;
-  /** How many of the rows it gets: slow ways would take minutes for all. */
+  /** Number of rows to write; slow ways would take minutes for all of them. */
   rows: number;
   write: (events: readonly LocationInput[]) => Promise<unknown>;
 }
@@ -42,7 +42,7 @@ export async function benchWrites(
   const speeds = new Map<string, number[]>(ways.map(({ what }) => [what, []]));
   using bar = startBar('{bar} {what}', rounds * ways.length, { what: '' });
   for (let round = 0; round < rounds; round += 1) {
-    // Each round begins elsewhere, so that no way always follows the same one.
+    // Each round starts with another way, so that none always runs first.
     for (const way of [...ways.slice(round), ...ways.slice(0, round)]) {
       bar.update({ what: way.what });
       await db.query('TRUNCATE location_events');
@@ -107,7 +107,7 @@ function waysToWrite(db: Pool<typeof tracking>, url: string, csv: string, all: n
   return hasPsql() ? [...ways, psql] : ways;
 }
 
-/** As a service has it: every device waits for its own point before it sends the next one. */
+/** Like a service: every device waits until its point is written before it sends the next one. */
 async function writeAwaited(db: Pool, events: readonly LocationInput[]): Promise<void> {
   const devices = new Map<string, LocationInput[]>();
   for (const event of events) {

@@ -57,7 +57,7 @@ export async function benchTracking({ url, rows, rounds, out = '.' }: TrackingBe
   }
 }
 
-/** With TimescaleDB where the server has it, else the same tables and indexes without chunks. */
+/** Creates the tables, without hypertables if the server lacks TimescaleDB. @returns a description of the server. */
 export async function prepareTracking(db: Pool): Promise<string> {
   const { rows } = await db.query<{ version: string; timescaledb: boolean }>(
     `SELECT current_setting('server_version') AS version,

@@ -4,7 +4,7 @@ import type { Database, Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import { definitionQueries } from '../../src/timescale/catalog.ts';
 
-// Objects of extensions and of TimescaleDB's internal schemas are theirs to change, not ours.
+// Without objects of extensions and of TimescaleDB's internal schemas: our migrations do not manage them.
 const ownRelations = `
   SELECT c.oid, c.relkind, c.relname, format('%I.%I', n.nspname, c.relname) AS name
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -20,8 +20,8 @@ const ownSchemas = `
 const ownedByExtension = (catalog: string, oid: string) =>
   `EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = '${catalog}'::regclass AND d.objid = ${oid} AND d.deptype = 'e')`;
 
-// One line for each grantee, so that a difference names who may do what. A missing list means the
-// default one. Owners differ between servers, so they are all called OWNER.
+// One line per grantee, so that a difference names the role. A null ACL means the default privileges.
+// Owners differ between servers, so all of them are called OWNER.
 const grantsOf = (object: string, acl: string, owner: string, from: string) => `
   SELECT g.grantee || ' on ' || g.object AS name, string_agg(g.privilege, ', ' ORDER BY g.privilege) AS definition
   FROM (
@@ -117,7 +117,7 @@ const grantQueries = {
 export const readCatalog = (db: Pool): Promise<string[]> =>
   withCatalogPath(db, catalogLines, { isolation: 'repeatable read', readOnly: true });
 
-/** The same in the caller's session: names in definitions are qualified as its search_path wants it. */
+/** Like `readCatalog`, but in the caller's session: its search_path decides which names are qualified. */
 export async function catalogLines(db: Database): Promise<string[]> {
   const lines = [...(await readAll(db, queries)), ...(await readGrants(db))];
   if (lines.some((line) => line.startsWith('extension timescaledb:'))) {

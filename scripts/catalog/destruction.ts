@@ -1,4 +1,4 @@
-// What taking migrations back would destroy, found out by doing it in a transaction and rolling back.
+// Finds what rolling back migrations would destroy, by doing it in a transaction that is then rolled back.
 
 import type { DatabaseKey } from '../../src/databases.ts';
 import type { RollbackStep } from '../../src/migrations/runner.ts';
@@ -14,7 +14,7 @@ export async function findDestruction(
   key: DatabaseKey,
   steps: readonly RollbackStep[],
 ): Promise<string[]> {
-  // Outside of a transaction nothing can be tried, nor what comes after: what the texts name must do.
+  // Steps outside of a transaction, and all later ones, cannot be tried: search their SQL for DROP statements.
   const tried = steps.findIndex(({ down }) => !down.inTransaction);
   const [first, rest] = tried < 0 ? [steps, []] : [steps.slice(0, tried), steps.slice(tried)];
   const lost = [...(await tryOut(session, key, first)), ...rest.flatMap(({ down }) => namedDrops(down.sql))];
@@ -47,11 +47,11 @@ async function tryOut(
   }
 }
 
-/** Kinds of relations that hold rows, or keep hours whose raw points are gone. */
+/** Relations and columns that hold data. Views count: a continuous aggregate keeps hours whose raw points are gone. */
 const holdings = /^(?:relation (\S+): (table|view|materialized view)|column ([^\s:]+))/;
 
 async function readHoldings(session: Database): Promise<string[]> {
-  // On the database's own search_path, as the migrations that are tried between two looks.
+  // Uses the search_path of the database, like the migrations that run between the two reads.
   const lines = await catalogLines(session);
   return lines.flatMap((line) => {
     const [, relation, kind, column] = holdings.exec(line) ?? [];

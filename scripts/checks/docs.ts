@@ -1,4 +1,4 @@
-// Fails when a generated page of docs/ no longer says what the schema and the command line say.
+// Fails if a generated page of docs/ does not match the schema and the command line.
 import { generatePages, stalePages } from '../docs/pages.ts';
 
 const stale = stalePages(await generatePages());

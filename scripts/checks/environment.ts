@@ -1,4 +1,4 @@
-// Fails when env.example does not name every variable that the settings read, or names another one.
+// Fails if env.example lacks a variable that src/config.ts reads, or shows one that it does not read.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { databaseKeys, databases } from '../../src/databases.ts';

@@ -1,4 +1,4 @@
-// Fails when README.md or docs/ names a script or a file that does not exist, or shows TypeScript that does not compile.
+// Fails if README.md or docs/ names a script or file that does not exist, or shows TypeScript that does not compile.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -40,13 +40,13 @@ function missingFiles({ path: page, text }: Page): string[] {
   const inline = [...text.matchAll(/`((?:schema|src|scripts|drizzle|test)\/[\w./-]*)`/g)].map(
     ([, path]) => path ?? '',
   );
-  // NNNN stands for a number that the reader's own migration gets.
+  // NNNN is a placeholder for the number of a migration.
   const paths = [...links, ...inline].filter((path) => !path.includes('NNNN'));
   const missing = paths.filter((path) => !existsSync(join(root, path)));
   return [...new Set(missing)].map((path) => `${path} does not exist.`);
 }
 
-/** Each block of TypeScript is a module that sees the sources as the package. */
+/** Compiles each block of TypeScript as a module that imports the sources as the package. */
 function typeErrors(): string[] {
   const folder = join(root, 'node_modules', '.cache', 'readme');
   rmSync(folder, { recursive: true, force: true });

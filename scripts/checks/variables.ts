@@ -1,11 +1,11 @@
-// Which environment variables the sources read, and which of them env.example shows.
+// Finds the environment variables that the sources read and those that env.example shows.
 
 /**
- * The variables of src/config.ts, by its text: `env.NAME`, and quoted names in lists that end in `Variables`.
- * A name that is put together at run time gives the part that is written down, such as `…_PASSWORD`.
+ * Finds variables in the text of src/config.ts: `env.NAME`, and quoted names in lists that end in `Variables`.
+ * For a name built at run time, `endings` has the literal suffix, such as `_PASSWORD`.
  */
 export function readVariables(source: string): { names: ReadonlySet<string>; endings: readonly string[] } {
-  // "env.NAME =" is written, not read.
+  // "env.NAME =" is an assignment, not a read.
   const members = [...source.matchAll(/\benv\.([A-Z][A-Z0-9_]*)\b(?!\s*=[^=])/g)];
   const lists = [...source.matchAll(/Variables = \[([^\]]*)\]/g)];
   const listed = lists.flatMap(([, list]) => [...(list ?? '').matchAll(/'([A-Z][A-Z0-9_]*)'/g)]);
@@ -17,10 +17,10 @@ export function readVariables(source: string): { names: ReadonlySet<string>; end
 export const shownVariables = (example: string): ReadonlySet<string> =>
   new Set([...example.matchAll(/^(?:# ?)?([A-Z][A-Z0-9_]*)=/gm)].map(([, name]) => name ?? ''));
 
-/** The operating system's: nobody sets them in an env file. */
+/** Variables of the operating system, which nobody sets in an env file. */
 const foreign = new Set(['PATH', 'HOME', 'TZ']);
 
-/** Sentences about what env.example lacks, and about what nobody reads. */
+/** Sentences about variables that env.example lacks, and about those that nothing reads. */
 export function environmentProblems(
   example: string,
   source: string,

@@ -1,9 +1,9 @@
-// docs/commands.md: every command with its arguments and options, from the command line itself.
+// docs/commands.md: every command with its arguments and options, generated from the command line.
 import type { Argument, Command, Option } from 'commander';
 import { exitCodes } from '../cli/program.ts';
 import { markdownTable } from './markdown.ts';
 
-/** @param scripts of package.json, by which most commands are run. */
+/** @param scripts of package.json, which run most commands. */
 export function commandsPage(program: Command, scripts: Readonly<Record<string, string>>): string {
   return [
     '# Commands',
@@ -24,7 +24,7 @@ function sections(
 ): string[] {
   const path = [...parents, command.name()];
   const nested = command.commands.flatMap((child) => sections(child, path, scripts));
-  // A command that only gathers others is run through one of them.
+  // A command group cannot be run itself.
   const own = command.commands.length > 0 ? [] : [`\`\`\`sh\n${usage(command, path, scripts)}\n\`\`\``];
   const rows = [
     ...command.registeredArguments.map((argument) => [`\`${argumentName(argument)}\``, argument.description]),
@@ -42,7 +42,7 @@ function sections(
 }
 
 function usage(command: Command, path: readonly string[], scripts: Readonly<Record<string, string>>): string {
-  // The shortest: migrate rather than db:migrate.
+  // Prefer the shortest script: migrate over db:migrate.
   const names = Object.keys(scripts).sort((one, other) => one.length - other.length);
   const script =
     names.find((name) => scripts[name] === `tsx scripts/db.ts ${path.join(' ')}`) ??

@@ -1,4 +1,4 @@
-// The comments of tables and columns, which are in the migrations: Drizzle's schema objects hold none.
+// Reads the comments of tables and columns from the migrations: Drizzle's schema objects have none.
 import { loadModule, parseSync } from 'libpg-query';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
@@ -6,7 +6,7 @@ import { readMigrations } from '../../src/migrations/index.ts';
 /** `users` or `users.email` → its comment. */
 export type Comments = ReadonlyMap<string, string>;
 
-/** What the migrations of a database leave behind: a later COMMENT replaces or removes an earlier one. */
+/** The comments after all migrations of a database: a later COMMENT replaces or removes an earlier one. */
 export const readComments = (key: DatabaseKey): Promise<Comments> =>
   commentsIn(readMigrations(key).map(({ sql }) => sql));
 

@@ -1,11 +1,11 @@
-// An ER diagram in Mermaid, which GitHub draws.
+// An ER diagram in Mermaid, which GitHub renders.
 import { databases } from '../../src/databases.ts';
 import type { ColumnFacts, RelationFacts } from './relations.ts';
 
 const people = `"${databases.core.database}.users"`;
 
-// By hand, because the kept library for Drizzle's schema objects, drizzle-dbml-generator, writes DBML: GitHub does
-// not draw it, and it knows no relation across databases.
+// Not by drizzle-dbml-generator, the maintained library for Drizzle's schema objects: it writes DBML, which GitHub
+// does not render, and it does not support relations across databases.
 
 /** Solid lines are foreign keys; dashed ones span databases, where no foreign key can. */
 export function entityDiagram(relations: readonly RelationFacts[]): string {
@@ -22,7 +22,7 @@ function attribute({ name, type, primaryKey, unique, reference }: ColumnFacts): 
   return [mermaidType(type), name, keys.join(', ')].filter(Boolean).join(' ');
 }
 
-// Mermaid knows no blank and no comma in a type: the tables below the diagram have it in full.
+// Mermaid allows no spaces or commas in a type; the tables below the diagram show it in full.
 const mermaidType = (type: string): string => type.replace(/\(.*\)/, '').replaceAll(/[^\w[\]]+/g, '_');
 
 function relationships({ name, columns }: RelationFacts): string[] {

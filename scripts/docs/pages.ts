@@ -1,4 +1,4 @@
-// The generated pages: which they are, what they should say, which of them are stale.
+// Generates and writes the pages of docs/, and finds those that are stale.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../src/migrations/package-root.ts';
@@ -7,7 +7,7 @@ import { commandsPage } from './commands-page.ts';
 import { schemaPage } from './schema-page.ts';
 
 export interface Page {
-  /** Below the root of the package. */
+  /** Relative to the root of the package. */
   readonly path: string;
   readonly text: string;
 }
@@ -24,7 +24,7 @@ export async function generatePages(): Promise<readonly Page[]> {
   ].map(({ path, text }) => ({ path, text: `${mark}\n\n${text}\n` }));
 }
 
-/** Paths of the pages that are missing or say something else. Line endings do not count. */
+/** Paths of the pages that are missing or differ. Line endings do not count. */
 export const stalePages = (pages: readonly Page[], root = packageRoot()): string[] =>
   pages
     .filter(({ path, text }) => {

@@ -1,4 +1,4 @@
-// What a page about a schema tells of its tables and views, read from Drizzle's schema objects.
+// Reads the tables and views of a schema page from Drizzle's schema objects.
 import { type Column, getTableColumns, is } from 'drizzle-orm';
 import { getTableConfig, getViewConfig, isPgEnum, PgTable, PgView } from 'drizzle-orm/pg-core';
 import { isCoreUserId } from '../../schema/columns.ts';
@@ -15,10 +15,10 @@ export interface ColumnFacts {
   readonly type: string;
   readonly notNull: boolean;
   readonly primaryKey: boolean;
-  /** Alone: a column that is unique together with others is not. */
+  /** By itself, not only together with other columns. */
   readonly unique: boolean;
   readonly reference?: { readonly table: string; readonly column: string; readonly onDelete: string };
-  /** Names a person of atriz_core from another database. */
+  /** Refers to a user in atriz_core from another database. */
   readonly coreUser: boolean;
 }
 
@@ -58,7 +58,7 @@ function readTable(table: PgTable): RelationFacts {
   );
   const lists = [
     ...uniqueConstraints.map(({ columns }) => columns.map((column) => column.name)),
-    // A partial index says nothing about the other rows.
+    // A partial unique index does not cover all rows.
     ...indexes
       .filter(({ config }) => config.unique && !config.where)
       .map(({ config }) => config.columns.map((column) => ('name' in column ? (column.name ?? '') : ''))),

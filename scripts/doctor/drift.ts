@@ -1,4 +1,4 @@
-// Findings about drift: the live catalog against a scratch database that only the migrations have touched.
+// Findings about drift: the live catalog against a scratch database that only the migrations changed.
 import { randomBytes } from 'node:crypto';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { sqlState, TimescaleMissingError } from '../../src/errors.ts';
@@ -16,9 +16,9 @@ export const driftChecks: readonly Check[] = [
   { name: 'drift', looksAt: 'what was changed by hand, past the migrations', run: findDrift },
 ];
 
-// Kinds that another check judges, with a mend of its own: policies are compared with their declaration.
+// Kinds that another check reports with its own mend: policies are compared with their declaration.
 const judgedElsewhere: ReadonlySet<string> = new Set(['policy', 'compression']);
-// Of a database that the access matrix arranges, its check judges the grants.
+// If the access matrix was applied, the access check reports grants instead.
 const judgedByAccess: ReadonlySet<string> = new Set([...judgedElsewhere, 'grant']);
 
 async function findDrift(db: Pool, key: DatabaseKey): Promise<Found[]> {
@@ -51,7 +51,7 @@ export async function roleOf(db: Pool): Promise<string> {
   return rows[0]?.role ?? '';
 }
 
-/** The scratch database gets what is applied here, so that pending migrations do not count as drift. */
+/** Why drift cannot be checked. Pending migrations do not matter: the scratch database gets only the applied ones. */
 function obstacleOf({ edited, orphaned, outOfOrder, problems }: MigrationState): string | undefined {
   if (problems.length > 0) return 'the folder of migrations is not sound';
   if (edited.length > 0) return 'an applied migration was edited since';
@@ -69,7 +69,7 @@ async function catalogOfMigrations(key: DatabaseKey, { applied }: MigrationState
   });
 }
 
-/** Relations of which the check of policies says already what was changed. */
+/** Relations whose differences the check of policies already reports. */
 async function relationsOfPolicies(db: Pool, key: DatabaseKey): Promise<ReadonlySet<string>> {
   if (!definitionOf(key).extensions.includes('timescaledb')) return new Set();
   try {
@@ -83,7 +83,7 @@ async function relationsOfPolicies(db: Pool, key: DatabaseKey): Promise<Readonly
 
 const isOfTimescale = (kind: string) => ['hypertable', 'aggregate', 'relation'].includes(kind);
 
-/** What differs, without what only follows from something that is named already. */
+/** The differences between two catalogs, without those that another difference causes. */
 function compareCatalogs(wanted: readonly string[], found: readonly string[]): Difference[] {
   const [before, now] = [byObject(wanted), byObject(found)];
   const differences = [...new Set([...before.keys(), ...now.keys()])]
@@ -108,7 +108,7 @@ function byObject(lines: readonly string[]): Map<string, string> {
       return [line.slice(0, colon), line.slice(colon + 2)] as const;
     }),
   );
-  // PostgreSQL writes its own default privileges down only beside others, and the owner's with them.
+  // PostgreSQL lists its built-in defaults and the owner's privileges only beside other default privileges.
   for (const [kind, privilege] of builtInDefaults) {
     const isWritten = [...objects.keys()].some((name) => name.endsWith(` by default on ${kind}`));
     if (!isWritten && privilege) objects.set(`grant PUBLIC by default on ${kind}`, privilege);
@@ -117,7 +117,7 @@ function byObject(lines: readonly string[]): Map<string, string> {
   return objects;
 }
 
-/** What everybody may do with new objects of a kind, unless a default privilege for all schemas says otherwise. */
+/** Privileges of PUBLIC on new objects of a kind, unless default privileges for all schemas were altered. */
 const builtInDefaults = [
   ['TABLES', undefined],
   ['SEQUENCES', undefined],
@@ -126,7 +126,7 @@ const builtInDefaults = [
   ['SCHEMAS', undefined],
 ] as const;
 
-/** A table comes and goes with its columns, an index with its constraint, a grant with its object. */
+/** Whether `effect` follows from `cause`: columns follow their table, an index its constraint, a grant its object. */
 function causes(cause: Difference, effect: Difference): boolean {
   if (cause === effect || (cause.wanted === undefined) === (cause.found === undefined)) return false;
   const definition = effect.wanted ?? effect.found ?? '';
@@ -149,7 +149,7 @@ function causes(cause: Difference, effect: Difference): boolean {
     case 'function':
       return effect.kind === 'grant' && effect.name.endsWith(` on ROUTINE ${cause.name}`);
     case 'schema':
-      // Bare in its own line, quoted where it needs that in the names of what is in it.
+      // Unquoted in the line of the schema, but quoted if necessary in the names of its objects.
       return [cause.name, quoteIdentifier(cause.name)].some(
         (schema) => effect.name.startsWith(`${schema}.`) || effect.name.endsWith(` on SCHEMA ${schema}`),
       );
@@ -168,7 +168,7 @@ function describe({ kind, name, wanted, found }: Difference): string {
   return `${object} is ${oneLine(found) || 'empty'}; the migrations say ${oneLine(wanted) || 'nothing'}`;
 }
 
-/** A body of a function would fill the screen; --json has it whole in the mend. */
+/** The body of a function would fill the screen; the mend in --json contains it in full. */
 function oneLine(text: string): string {
   const line = text.replace(/\s+/g, ' ').trim();
   return line.length > 160 ? `${line.slice(0, 157)}…` : line;
@@ -179,13 +179,13 @@ export interface Difference {
   /** First word of a line of `readCatalog`: `column`, `index`, `grant` … */
   readonly kind: string;
   readonly name: string;
-  /** As the migrations make it; undefined where they know no such object. */
+  /** Definition by the migrations; undefined if they do not create the object. */
   readonly wanted: string | undefined;
-  /** As it is in the live database; undefined where it is gone. */
+  /** Definition in the live database; undefined if the object does not exist. */
   readonly found: string | undefined;
 }
 
-/** A mend and a note: SQL where the object can be made from its definition, else the way into a migration. */
+/** A mend and a note: SQL if it can be derived from the definitions, else the command that creates a migration. */
 export function mendDrift(difference: Difference, key: DatabaseKey): [mend: string, note?: string] {
   const { kind, wanted, found } = difference;
   const keep = `npm run migrate:create -- ${key} <name>`;
@@ -232,7 +232,7 @@ function dropOf({ kind, name, found = '' }: Difference): string | undefined {
       return `DROP EVENT TRIGGER ${name}`;
     case 'extension':
     case 'schema':
-      // The catalog has these names bare, such as uuid-ossp.
+      // The catalog lines have these names unquoted, such as uuid-ossp.
       return `DROP ${kind.toUpperCase()} ${quoteIdentifier(name)}`;
     case 'index':
     case 'type':
@@ -271,7 +271,7 @@ function createOf({ kind, name, wanted = '' }: Difference): string | undefined {
   }
 }
 
-/** The catalog has the comment in the same line: without it the object would still differ. */
+/** The comment is part of the catalog line: without it, the object would still differ. */
 const withComment = (statement: string | undefined, object: string, comment = ''): string | undefined =>
   statement && comment
     ? `${statement}; COMMENT ON ${object} IS '${comment.replaceAll("'", "''")}'`
@@ -327,13 +327,13 @@ function alterColumn(name: string, wanted: Column, found: Column): string {
   return `ALTER TABLE ${parent(name)} ${changes.filter(Boolean).join(', ')}`;
 }
 
-/** The definition and, after it, the comment. */
+/** Splits a catalog line of a function into its definition and comment. */
 function functionOf(line: string): { statement?: string | undefined; comment: string } {
   const [, statement, comment = ''] = /^([\s\S]*\$function\$)\s*([\s\S]*)$/.exec(line) ?? [];
   return { statement, comment };
 }
 
-/** After the statement stands how the trigger is enabled: O as usual, D not, R and A on replicas. */
+/** Splits a catalog line of a trigger. tgenabled is O for enabled, D for disabled, R for replica, A for always. */
 function triggerOf(line: string): { statement?: string | undefined; state: string; comment: string } {
   const [, statement, state = 'O', comment = ''] = /^(.*?\)) ([ODRA])(?: (.*))?$/s.exec(line) ?? [];
   return { statement, state, comment };
@@ -354,7 +354,7 @@ function alterTrigger(difference: Difference): string {
   return [dropOf(difference), createOf(difference)].join('; ');
 }
 
-/** `reporting on TABLE public.users`: SELECT, UPDATE. A column's privileges are granted on its table. */
+/** Mends a grant such as `reporting on TABLE public.users`. Privileges on a column are granted on its table. */
 function mendGrant({ name, wanted, found }: Difference): [mend: string, note?: string] {
   const [, grantee = '', kind = '', object = ''] = /^(.*) on ([A-Z]+)(?: (.*))?$/s.exec(name) ?? [];
   const list = (text: string | undefined) => (text ? text.split(', ') : []);

@@ -1,4 +1,4 @@
-// What a check of the doctor is, and what it reports.
+// Types and helpers for the checks of the doctor and their findings.
 
 import type { DatabaseKey } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
@@ -9,33 +9,33 @@ import type { Thresholds } from './thresholds.ts';
 export interface Finding {
   /** Name of the check that found it. */
   readonly check: string;
-  /** An error is wrong now, and the command ends with 3; a warning goes wrong in time, or costs something. */
+  /** An error is wrong now (exit code 3); a warning becomes a problem later or has a cost. */
   readonly severity: 'error' | 'warning';
-  /** A sentence: what is wrong, where, and why it matters where that is not plain. */
+  /** A sentence: what is wrong, where, and why it matters if that is not obvious. */
   readonly reason: string;
   /** A command, or SQL to be run in the database. */
   readonly mend: string;
-  /** What else to know before or after it. */
+  /** Additional information about the mend. */
   readonly note?: string;
 }
 
 export interface Check {
   readonly name: string;
-  /** One line for people: what it looks at. */
+  /** One line for users: what it checks. */
   readonly looksAt: string;
-  /** Asks about the server: asked once for each server, of its first database. */
+  /** Checks the server: runs once per server, on its first database. */
   readonly ofServer?: boolean;
-  /** Reads only. A missing right or a timeout becomes a warning: one check must not hide the others. */
+  /** Read-only. A missing privilege or a timeout becomes a warning, so that the other checks still run. */
   run(db: Pool, key: DatabaseKey, thresholds: Thresholds): Promise<Found[]>;
 }
 
-/** What a check asks of the catalog: without a word of what the owner of the database put before it. */
+/** Runs a check with a safe search_path, so that objects in the database cannot shadow those of pg_catalog. */
 export const onCatalogPath =
   (look: (db: Transaction, key: DatabaseKey, thresholds: Thresholds) => Promise<Found[]>): Check['run'] =>
   (db, key, thresholds) =>
     withCatalogPath(db, (transaction) => look(transaction, key, thresholds), { readOnly: true });
 
-/** A finding before the check's name is put to it. */
+/** A finding without the name of its check. */
 export type Found = Omit<Finding, 'check'>;
 
 export const error = (reason: string, mend: string, note?: string): Found => ({

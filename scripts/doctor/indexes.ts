@@ -1,4 +1,4 @@
-// Findings about indexes: missing under foreign keys, double, unused, invalid.
+// Findings about indexes: missing under foreign keys, duplicate, unused, invalid.
 import type { DatabaseKey } from '../../src/databases.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { Transaction } from '../../src/transaction.ts';
@@ -19,7 +19,7 @@ export const indexChecks: readonly Check[] = [
 
 const inMigration = 'in a migration that begins with "-- transaction: none", or it is drift';
 
-// Chunks of TimescaleDB have the indexes of their hypertable.
+// Without chunks of TimescaleDB, which have the indexes of their hypertable.
 const ownTables = `
   SELECT c.oid, n.nspname, c.relname, c.reltuples FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^(pg_|_timescaledb|timescaledb_|toolkit_)'`;
@@ -88,7 +88,7 @@ async function findDuplicates(db: Transaction): Promise<Found[]> {
   );
 }
 
-/** An index behind a constraint or a foreign key is needed even where nothing reads it. */
+/** An index of a constraint or a foreign key is needed even if nothing reads it. */
 async function findUnused(db: Transaction, _key: DatabaseKey, { unusedIndex }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<{
     schema: string;

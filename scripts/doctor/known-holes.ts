@@ -2,7 +2,7 @@
 
 export interface KnownHole {
   readonly extension: string;
-  /** The first version without it. */
+  /** The first version without the hole. */
   readonly closedIn: string;
   readonly id: string;
   /** What an attacker can do, as a clause. */
@@ -10,7 +10,7 @@ export interface KnownHole {
   readonly source: string;
 }
 
-/** From the advisories, and from the change log of TimescaleDB, which names the version that closes each. */
+/** From the advisories and TimescaleDB's change log, which names the version that closes each hole. */
 export const knownHoles: readonly KnownHole[] = [
   {
     extension: 'timescaledb',
@@ -28,5 +28,5 @@ export const knownHoles: readonly KnownHole[] = [
   },
 ];
 
-/** TimescaleDB's last minor version for a major version of PostgreSQL that newer ones do not run on. */
+/** By major version of PostgreSQL: the last minor version of TimescaleDB that runs on it. */
 export const lastTimescale: Readonly<Record<number, string>> = { 15: '2.28' };

@@ -1,10 +1,10 @@
-// Findings about migrations: what is recorded in the database against the files of this checkout.
+// Findings about migrations: those recorded in the database against the files of this checkout.
 import type { DatabaseKey } from '../../src/databases.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { type Check, error, type Found, warning } from './finding.ts';
 
-/** Pending migrations are separate: they must not keep a deployment back. */
+/** A separate check: pending migrations must not block a deployment. */
 export const pendingCheck = 'pending-migrations';
 
 export const migrationChecks: readonly Check[] = [

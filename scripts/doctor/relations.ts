@@ -1,4 +1,4 @@
-// Whether a table is there: a database that is not migrated yet has none, which the check of migrations says.
+// Whether a table exists. It does not before the first migration, which the check of migrations reports.
 import type { Transaction } from '../../src/transaction.ts';
 
 export async function hasRelation(db: Transaction, name: string): Promise<boolean> {

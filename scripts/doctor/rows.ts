@@ -1,4 +1,4 @@
-// Findings about rows: dead ones, tokens that are over, people whom core does not know.
+// Findings about rows: dead rows, expired tokens, references to users that do not exist in core.
 import { isOver } from '../../src/auth/purge.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { NotMigratedError } from '../../src/migrations/index.ts';
@@ -35,7 +35,7 @@ async function findBloat(db: Transaction, _key: DatabaseKey, { bloat }: Threshol
   );
 }
 
-/** Counts what purge-tokens deletes. */
+/** Counts the tokens that purge-tokens would delete. */
 async function findExpiredTokens(
   db: Transaction,
   key: DatabaseKey,
@@ -74,7 +74,7 @@ async function findStrangers(db: Pool, key: DatabaseKey): Promise<Found[]> {
         ),
       );
   } catch (failure) {
-    // Said by the checks of migrations already, for core or for this database.
+    // The checks of migrations already report this, for core or for this database.
     if (failure instanceof NotMigratedError) return [];
     throw failure;
   }

@@ -1,4 +1,4 @@
-// Runs the checks over databases, one after the other: a doctor should not be a load.
+// Runs the checks on the databases one after the other, to limit the load.
 import { databaseUrl } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
@@ -19,7 +19,7 @@ export interface DoctorReport {
   readonly findings: readonly Finding[];
 }
 
-/** Examines these databases, in the registry's order. Reads only, except for a scratch database that the check of drift uses. */
+/** Examines these databases in order. Read-only, except for the scratch database of the drift check. */
 export async function runDoctor(keys: readonly DatabaseKey[]): Promise<DoctorReport[]> {
   const payload = { database: '', check: '' };
   using bar = startBar('{bar} {database} | {check}', keys.length * checks.length, payload, {
@@ -74,7 +74,7 @@ async function runCheck(check: Check, pool: Pool, key: DatabaseKey): Promise<Fin
     const found = await check.run(pool, key, defaultThresholds);
     return found.map((finding) => ({ check: check.name, ...finding }));
   } catch (failure) {
-    // A mistake in a query of ours must not pass for a finding.
+    // An error in our own query must not appear as a finding.
     if (!(failure instanceof AtrizDatabaseError) && !toleratedStates.has(sqlState(failure) ?? ''))
       throw failure;
     return [await notChecked(check, pool, key, failure as Error)];

@@ -43,7 +43,7 @@ export const serverChecks: readonly Check[] = [
   { name: 'wraparound', looksAt: 'the age of transaction ids', run: onCatalogPath(findWraparound) },
 ];
 
-/** This package's sessions ask for UTC. psql, a report or another driver takes what the server gives. */
+/** Sessions of this package set UTC. psql, a report or another driver uses the default of the server. */
 async function findTimeZone(db: Pool, key: DatabaseKey): Promise<Found[]> {
   const found = (await findForeignSettings(key)).filter(({ name }) => name === 'TimeZone');
   return found.map(({ value, mend }) =>
@@ -54,7 +54,7 @@ async function findTimeZone(db: Pool, key: DatabaseKey): Promise<Found[]> {
   );
 }
 
-/** This package's sessions ask for these as well, but a transaction-pooling proxy passes few of them on. */
+/** Sessions of this package set these too, but a transaction-pooling proxy passes on only a few of them. */
 async function findSettings(db: Pool, key: DatabaseKey): Promise<Found[]> {
   const found = (await findForeignSettings(key)).filter(({ name }) => name !== 'TimeZone');
   return found.map(({ name, value, mend }) =>
@@ -65,7 +65,7 @@ async function findSettings(db: Pool, key: DatabaseKey): Promise<Found[]> {
   );
 }
 
-/** What a client gets that asks for nothing, where it is not what this package asks for. */
+/** Settings for which a client without its own value gets another value than this package sets. */
 async function findForeignSettings(key: DatabaseKey) {
   await using asking = createDatabasePool({
     connectionString: databaseUrl(key).url,
@@ -126,7 +126,7 @@ async function findExtensions(
   return [...missing, ...old];
 }
 
-/** The embedded cluster, whose TimescaleDB has no workers, cannot be updated and listens on loopback only. */
+/** Skips the embedded cluster, whose TimescaleDB has no workers: it cannot be updated and listens on loopback only. */
 async function findKnownHoles(
   db: Transaction,
   _key: DatabaseKey,
@@ -185,7 +185,7 @@ async function findConnections(
   ];
 }
 
-/** A role without pg_read_all_stats sees no others' transactions, so that there is nothing to report. */
+/** Without pg_read_all_stats, a role cannot see the transactions of others: they are not reported. */
 async function findTransactions(
   db: Transaction,
   _key: DatabaseKey,
@@ -222,7 +222,7 @@ async function findWraparound(
   _key: DatabaseKey,
   { wraparound }: Thresholds,
 ): Promise<Found[]> {
-  // 2147483647 is the age of ids that never age, as on a server that was built frozen.
+  // 2147483647 is the age of permanent ids, which never age.
   const { rows } = await db.query<{ age: number }>(
     `SELECT greatest(age(datfrozenxid), mxid_age(datminmxid)) AS age FROM pg_database
      WHERE datname = current_database() AND age(datfrozenxid) < 2147483647 AND mxid_age(datminmxid) < 2147483647`,

@@ -1,4 +1,4 @@
-// From where on the doctor speaks up: numbers with their reasons, read by the checks.
+// The thresholds of the doctor's checks, with their reasons.
 import { oldestTimescale } from '../../src/timescale/timescale.ts';
 import { type KnownHole, knownHoles } from './known-holes.ts';
 
@@ -9,18 +9,18 @@ const megabyte = 1024 ** 2;
 
 /** Times are in seconds, sizes in bytes, shares from 0 to 1. */
 export const defaultThresholds = {
-  /** The oldest that the migrations and field tests ran on; older ones lack what the runner relies on. */
+  /** The oldest version that was tested; older ones lack features that the migration runner needs. */
   oldestExtension: { timescaledb: oldestTimescale } as Readonly<Record<string, string>>,
   /** Published security holes, by extension and the version that closes them. */
   knownHoles: knownHoles as readonly KnownHole[],
   connections: {
-    /** A pool of ten more, or a deploy that runs old and new side by side, still fits below. */
+    /** Leaves room for another pool of ten, or for a deployment that runs old and new instances together. */
     warnAt: 0.8,
-    /** The next burst is refused. */
+    /** The next peak would be refused. */
     errorAt: 0.95,
   },
   transactions: {
-    /** VACUUM can remove nothing that died since; a dump of the largest database takes less. */
+    /** VACUUM cannot remove rows that died since the transaction began; a dump of the largest database takes less. */
     activeFor: hour,
     /** An application that waits for something else, or forgot its COMMIT. */
     idleFor: 10 * minute,
@@ -28,22 +28,22 @@ export const defaultThresholds = {
     preparedFor: hour,
   },
   wraparound: {
-    /** autovacuum_freeze_max_age is 200 million: five times that means that autovacuum does not get through. */
+    /** Five times autovacuum_freeze_max_age, which is 200 million: autovacuum does not keep up. */
     warnAt: 1_000_000_000,
     /** vacuum_failsafe_age of PostgreSQL 14 and newer; the server stops writing at 2.1 billion. */
     errorAt: 1_600_000_000,
   },
   bloat: {
-    /** autovacuum_vacuum_scale_factor is 0.2: twice that is what autovacuum should have removed long ago. */
+    /** Twice autovacuum_vacuum_scale_factor, which is 0.2: autovacuum should have run long ago. */
     deadShare: 0.4,
-    /** Below, even a scan of nothing but dead rows takes milliseconds. */
+    /** Below this, even a scan of only dead rows takes milliseconds. */
     deadRows: 10_000,
   },
   unusedIndex: {
     /** On smaller tables the planner is right not to use an index. */
     rows: 100_000,
     bytes: 10 * megabyte,
-    /** A month end must have been seen. */
+    /** The statistics must include the end of a month. */
     statisticsFor: 30 * day,
   },
   tokens: {
@@ -55,11 +55,11 @@ export const defaultThresholds = {
     overdueBy: 2 * hour,
   },
   aggregate: {
-    /** The policy refreshes all but the last hour: a day without means that it does not run. */
+    /** The policy refreshes all but the last hour: a day behind means that it does not run. */
     behindBy: day,
   },
   backups: {
-    /** A daily one may start late and take long. */
+    /** A daily backup may start late and take long. */
     day: 36 * hour,
     week: 9 * day,
   },
@@ -68,7 +68,7 @@ export const defaultThresholds = {
     uncompressedFor: 2 * day,
     /** Smaller chunks are mostly empty pages. */
     ratioFrom: 50 * megabyte,
-    /** Telemetry was measured at 12 to 18. Below 3 the segments are too small to be worth it. */
+    /** Telemetry reached 12 to 18. Below 3, the segments are too small for compression. */
     ratio: 3,
   },
 };

@@ -77,7 +77,7 @@ async function findPolicies(db: Pool, key: DatabaseKey): Promise<Found[]> {
 
 const { refresh, lateRefresh } = trackingPolicies.location_hourly;
 
-/** No statement alters a policy in all versions: it is removed and added; the two refresh policies are replaced together. */
+/** No statement alters a policy in all versions: remove and add it. The two refresh policies are replaced together. */
 function mendPolicy({ relation, setting, declared }: PolicyDifference): string {
   const again = (policy: string, options: string) =>
     `SELECT remove_${policy}_policy('${relation}', if_exists => true); SELECT add_${policy}_policy('${relation}', ${options})`;
@@ -123,13 +123,13 @@ interface Job {
 }
 
 /**
- * What to do about a failed job. Only its next run by the scheduler clears the record: CALL run_job may succeed where
- * the scheduler cannot run any job.
+ * The mend of a failed job. Only the next run by the scheduler clears the failure: CALL run_job may succeed
+ * although the scheduler cannot run any job.
  */
 function mendJob(id: number, failure: string): [mend: string, note: string] {
   const again = `SELECT alter_job(${id}, next_start => now())`;
   if (/failed to start/.test(failure)) return [again, 'once the server has slots for it: see workers'];
-  // PostgreSQL 15.20 with TimescaleDB up to 2.28, its last for that version: each job of the scheduler ends so.
+  // PostgreSQL 15.20 with TimescaleDB up to 2.28, its last version there: every scheduled job fails with this error.
   if (/cannot drop portal/.test(failure)) {
     return [
       'upgrade to PostgreSQL 16 or newer with TimescaleDB 2.29.2 or newer: docs/operating.md, Upgrade',
@@ -208,7 +208,7 @@ async function findMissingWorkers(db: Transaction): Promise<Found[]> {
   ];
 }
 
-/** Whether there are locations that the refresh policy should have summarised. */
+/** Reports locations that the refresh policy should have aggregated. */
 async function findStaleAggregate(
   db: Transaction,
   _schema: string,

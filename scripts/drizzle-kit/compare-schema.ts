@@ -1,4 +1,4 @@
-// Asks drizzle-kit whether schema/ and drizzle/ say the same.
+// Checks with drizzle-kit whether schema/ and drizzle/ match.
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { migrationsFolder, readFolder } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { kitArguments, kitEnvironment, needsTerminal, renameQuestion, withoutStack } from './process.ts';
 
-/** Sentences for each difference, none when they are in step. */
+/** A sentence for each difference between schema and migrations. */
 export async function compareWithSchema(key: DatabaseKey): Promise<string[]> {
   return (await Promise.all([pendingChanges(key), kitCheck(key)])).flat();
 }
@@ -17,7 +17,7 @@ export async function compareWithSchema(key: DatabaseKey): Promise<string[]> {
 async function pendingChanges(key: DatabaseKey): Promise<string[]> {
   const last = readFolder(key).migrations.at(-1);
   if (!last) return [];
-  // A development dependency: the installed package has no schema to compare with.
+  // Imported here, because an installed package lacks drizzle-kit, a development dependency.
   const { generateDrizzleJson, generateMigration } = await import('drizzle-kit/api');
   const snapshot = join(migrationsFolder(key), 'meta', `${last.tag.split('_', 1)[0]}_snapshot.json`);
   const ahead = `the schema is ahead of its migrations, run "npm run db:generate -- ${key} --name …"`;

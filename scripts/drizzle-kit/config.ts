@@ -1,4 +1,4 @@
-// What drizzle-kit needs to know about each database, taken from the registry.
+// The configuration of drizzle-kit for each database, from the registry.
 
 import { isIP } from 'node:net';
 import { type Config, defineConfig } from 'drizzle-kit';
@@ -8,7 +8,7 @@ import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { isServerSetting } from '../../src/driver/url-parameters.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 
-// drizzle-kit reads the configuration for these too, which must work without any server.
+// drizzle-kit also reads the configuration for these commands, which must work without a server.
 const offlineCommands = ['generate', 'check', 'up', 'export', 'drop'];
 
 /** The drizzle-kit configuration of one database. */
@@ -25,7 +25,7 @@ export function kitConfig(key: DatabaseKey): Config {
   });
 }
 
-/** Only this package uses it; drizzle-kit works without it. */
+/** URL parameters for this package only; drizzle-kit works without them. */
 const dispensable = [
   'application_name',
   'fallback_application_name',
@@ -35,15 +35,15 @@ const dispensable = [
 ];
 
 /**
- * The URL for drizzle-kit, which connects by itself: without what its driver would hand to the server.
- * @throws ConfigurationError where that driver would not keep what the URL asks for.
+ * The URL for drizzle-kit, which connects with its own driver, without parameters that it would pass to the server.
+ * @throws ConfigurationError if that driver would ignore a part of the URL.
  */
 export function kitUrl(key: DatabaseKey): string {
   const { url, origin } = databaseUrl(key);
   const { hosts, sslMode, target, parameters } = withLibpqVariables(parseDatabaseUrl(url, origin));
   const rest = [...parameters].filter(([name, value]) => !dispensable.includes(name) && value !== 'system');
   const lost = rest.filter(([name]) => !isServerSetting(name)).map(([name]) => name);
-  // It compares the certificate of an IP address with "localhost".
+  // drizzle-kit compares the certificate of an IP address with "localhost".
   if (sslMode === 'verify-full' && hosts.some(({ host }) => isIP(host) > 0))
     lost.push('an IP address with sslmode=verify-full');
   if (lost.length > 0) {
@@ -61,7 +61,7 @@ export function kitUrl(key: DatabaseKey): string {
   return kept.length === 0 ? `${place}` : `${place}?${kept.join('&')}`;
 }
 
-/** drizzle-kit prints a stack trace for whatever a configuration throws; a user's mistake needs one sentence. */
+/** Exits with one sentence for a user's mistake: drizzle-kit would print a stack trace. */
 export function orExit<Value>(read: () => Value): Value {
   try {
     return read();

@@ -1,4 +1,4 @@
-// Derives the file that takes a generated migration back, where that is mechanical.
+// Derives the down file of a generated migration, for statements that can be reversed mechanically.
 import { firstCommand } from '../../src/migrations/first-command.ts';
 import { unfinishedMark } from '../../src/migrations/journal.ts';
 
@@ -8,11 +8,11 @@ const qualified = `((?:${name}\\.)?${name})`;
 
 interface Rule {
   readonly pattern: RegExp;
-  /** The statement that undoes one that matches; groups are those of `pattern`. */
+  /** The statement that undoes a match; `groups` are those of `pattern`. */
   readonly undo: (groups: readonly string[]) => string;
 }
 
-// The shapes that drizzle-kit writes. Groups inside of `qualified` count: 1 is the whole, 2 and 3 its parts.
+// The statements that drizzle-kit generates. `qualified` has three groups: the whole name and its two parts.
 const rules: readonly Rule[] = [
   {
     pattern: new RegExp(`^CREATE TABLE (?:IF NOT EXISTS )?${qualified}`, 'i'),

@@ -1,4 +1,4 @@
-// How drizzle-kit is started for one database.
+// Arguments, environment and output of drizzle-kit for one database.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { childEnvironment } from '../../src/config.ts';
@@ -19,14 +19,14 @@ export function kitArguments(key: DatabaseKey, command: string, extra: readonly 
   return [entry, command, '--config', config, ...extra];
 }
 
-/** The environment for drizzle-kit: `APP` says which application's database is meant. */
+/** The environment for drizzle-kit: `APP` selects the database. */
 export const kitEnvironment = (key: DatabaseKey): NodeJS.ProcessEnv => childEnvironment({ APP: key });
 
-/** Whether drizzle-kit, whose output or error this is, wanted to ask somebody. */
+/** Whether drizzle-kit stopped because it needed an answer from a terminal. */
 export const needsTerminal = (output: string): boolean =>
   output.includes('Interactive prompts require a TTY');
 
 export const renameQuestion = 'drizzle-kit has to ask whether something is new or was renamed';
 
-/** What drizzle-kit says, without where in its own code it says so. */
+/** The output of drizzle-kit without its stack trace. */
 export const withoutStack = (output: string): string => output.replace(/^ +at .*\n?/gm, '').trim();

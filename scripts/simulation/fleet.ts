@@ -1,4 +1,4 @@
-// Simulates vehicles on a grid of streets: plausible turns, speeds and sensors, the same for a seed.
+// Simulates vehicles on a grid of streets: plausible turns, speeds and sensors, reproducible by a seed.
 import type { LocationInput } from '../../src/tracking/index.ts';
 
 export interface Trip {
@@ -9,7 +9,7 @@ export interface Trip {
   to: Date;
   /** Seconds between two locations. Default 30. */
   interval?: number;
-  /** The same seed drives the same way. */
+  /** The same seed gives the same trip. */
   seed: number;
 }
 
@@ -69,7 +69,7 @@ export function* drive({
   }
 }
 
-// Mostly straight on; back towards the centre at the edge of the city.
+// Mostly straight on; turns around at the edge of the city.
 function turn(heading: number, east: number, north: number, random: () => number): number {
   const edge = reach * block;
   if (Math.abs(east) >= edge && Math.sign(east) === Math.sign(Math.sin((heading * Math.PI) / 180)))
@@ -83,8 +83,8 @@ function turn(heading: number, east: number, north: number, random: () => number
 
 const round = (value: number, digits: number) => Number(value.toFixed(digits));
 
-// A linear congruential generator with the constants of Numerical Recipes: Math.random takes no
-// seed, and roads need no better randomness than this.
+// A linear congruential generator with the constants of Numerical Recipes: Math.random takes no seed, and
+// better random numbers are not needed here.
 function randomNumbers(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

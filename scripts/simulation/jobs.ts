@@ -13,7 +13,7 @@ export async function runPolicies(pool: Pool, policies: readonly Policy[]): Prom
       [`policy_${policy}`],
     );
     for (const { job_id } of rows) {
-      // Without a parameter: a job commits, which CALL allows only in the simple protocol on every server.
+      // No parameter: jobs commit, which CALL allows on every server only in the simple query protocol.
       await pool.query(`CALL run_job(${Number(job_id)})`);
       ran += 1;
     }

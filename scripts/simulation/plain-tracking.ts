@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { readMigrations } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 
-/** Creates the tables in an empty database, by the migrations that need no TimescaleDB. */
+/** Creates the tables in an empty database, with the migrations that do not need TimescaleDB. */
 export async function createPlainTracking(pool: Pool): Promise<void> {
   for (const { path } of readMigrations('tracking')) {
     const sql = readFileSync(path, 'utf8');
@@ -12,7 +12,7 @@ export async function createPlainTracking(pool: Pool): Promise<void> {
     if (withoutAggregate) await pool.query(sql);
     else if (aggregate) await pool.query(aggregate);
   }
-  // What create_hypertable adds by itself.
+  // create_hypertable would create this index.
   await pool.query('CREATE INDEX "location_events_time_idx" ON "location_events" ("time" DESC)');
 }
 

@@ -1,15 +1,14 @@
-// From a parsed URL to the environment of pg_dump and pg_restore. Their arguments hold no secret.
+// Converts a parsed URL to the environment of pg_dump and pg_restore, so that their arguments hold no secret.
 import { type Environment, withLibpqVariables } from '../../../src/config.ts';
 import type { DatabaseUrl } from '../../../src/driver/database-url.ts';
 import { libpqVariables } from '../../../src/driver/url-parameters.ts';
 
-/** Parameters of a URL that libpq reads from the environment as well. Others are the server's: pg_dump sets its own. */
+/** URL parameters that libpq also reads from the environment. Server settings are omitted: pg_dump sets its own. */
 const variables = { ...libpqVariables, application_name: 'PGAPPNAME', options: 'PGOPTIONS' } as const;
 
 /**
- * `undefined` takes a variable away: the URL alone says where, and what the operator's shell has set
- * for another server must not lead pg_dump there. User, password and what is asked of TLS come from the
- * environment where the URL leaves them out, as for our own connections.
+ * `undefined` removes a variable: settings of the operator's shell for another server must not affect pg_dump.
+ * If the URL omits user, password or TLS settings, they come from the environment, as for our own connections.
  */
 export function libpqEnvironment(url: DatabaseUrl): Environment {
   const named = Object.entries(variables).flatMap(([parameter, variable]) => {

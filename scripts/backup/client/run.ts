@@ -1,4 +1,4 @@
-// Runs one of PostgreSQL's client programs and says in its own words why it failed.
+// Runs one of PostgreSQL's client programs and reports errors with its own messages.
 import { spawn } from 'node:child_process';
 import { basename } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -9,16 +9,16 @@ export interface ProgramOptions {
   environment?: Environment;
   signal?: AbortSignal | undefined;
   onStart?: ((pid: number) => Promise<void>) | undefined;
-  /** Each line that the program says on stderr. */
+  /** Called with each line of stderr. */
   onLine?: ((line: string) => void) | undefined;
 }
 
-/** More lines than a failed statement takes; the last ones say what went wrong. */
+/** Enough for a failed statement; the last lines contain the error. */
 const linesKept = 12;
 
 /**
- * @returns what it printed.
- * @throws BackupError with the last lines of its stderr; when `signal` aborts, after the program has ended.
+ * @returns the stdout of the program.
+ * @throws BackupError with the last lines of stderr, or the reason of an aborted `signal`, after the program ended.
  */
 export async function runClientProgram(
   program: string,
@@ -58,7 +58,7 @@ export async function runClientProgram(
   }
 }
 
-// With --verbose it tells every step; from its first error on, it tells why it ended.
+// Skips the steps that --verbose prints before the first error.
 function complaint(lines: readonly string[]): string {
   const first = lines.findIndex((line) => /\b(error|fatal):/i.test(line));
   return lines.slice(first < 0 ? -3 : first).join('\n') || 'it said nothing.';

@@ -14,7 +14,7 @@ export interface ClientPrograms {
   readonly major: number;
 }
 
-/** Where packages put one folder per version. Debian's own /usr/bin holds only a wrapper around these. */
+/** Folders with one subfolder per version. Debian's /usr/bin holds only a wrapper for these. */
 const versionedFolders = [
   { parent: '/usr/lib/postgresql', rest: 'bin' },
   { parent: '/usr', rest: 'bin', prefix: 'pgsql-' },
@@ -24,7 +24,7 @@ const versionedFolders = [
   { parent: 'C:\\Program Files\\PostgreSQL', rest: 'bin' },
 ];
 
-/** Every installation that PG_BIN names, else those on the PATH and in the usual places. */
+/** The installations in PG_BIN if it is set, else those on the PATH and in the usual places. */
 export async function installedPrograms(): Promise<ClientPrograms[]> {
   const { folders, only } = programFolders();
   const places = only ? folders : [...folders, ...versionedFolders.flatMap(subfolders)];
@@ -33,9 +33,8 @@ export async function installedPrograms(): Promise<ClientPrograms[]> {
 }
 
 /**
- * The oldest pg_dump that is not older than the server: its archive can be read in the most places.
- * From 17 on the archive sets transaction_timeout, which older servers refuse, so a pg_dump 17 makes
- * no backup that a server 16 could take back.
+ * The oldest pg_dump that is not older than the server: most versions of pg_restore can read its archive.
+ * pg_dump 17 and newer set transaction_timeout in the archive, which servers before 17 reject.
  */
 export function choosePgDump(
   installed: readonly ClientPrograms[],
@@ -44,7 +43,7 @@ export function choosePgDump(
   return oldest(installed.filter(({ major }) => major >= serverMajor && isRestorable(major, serverMajor)));
 }
 
-/** The oldest pg_restore that reads what this pg_dump wrote, and that speaks to this server. */
+/** The oldest pg_restore that reads the archive of this pg_dump and works with this server. */
 export function choosePgRestore(
   installed: readonly ClientPrograms[],
   dumpMajor: number,
@@ -95,14 +94,14 @@ function subfolders({ parent, rest, prefix = '' }: (typeof versionedFolders)[num
 async function readVersion(folder: string): Promise<ClientPrograms | undefined> {
   const program = join(folder, 'pg_dump');
   const isThere = [program, `${program}.exe`].some((path) => existsSync(path));
-  // Debian's wrapper chooses a version by itself, and not always the same one.
+  // Debian's wrapper chooses a version itself, and not always the same one.
   if (!isThere || basename(realpathSync(program)) === 'pg_wrapper') return undefined;
   try {
     const { stdout } = await promisify(execFile)(program, ['--version']);
     const [, version = '', major = ''] = /\(PostgreSQL\) ((\d+)[.\w]*)/.exec(stdout) ?? [];
     return version === '' ? undefined : { folder, version, major: Number(major) };
   } catch {
-    // Built for another machine, or broken: as if it were not there.
+    // Broken, or built for another machine: treat as not installed.
     return undefined;
   }
 }

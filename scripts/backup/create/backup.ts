@@ -1,4 +1,4 @@
-// One run: dumps several databases at once into one folder, which becomes a backup when all of them are whole.
+// One backup run: dumps several databases in parallel into one folder, which becomes a backup if all succeed.
 
 import type { DatabaseKey } from '../../../src/databases.ts';
 import { withCatalogPath } from '../../../src/sql/catalog-path.ts';
@@ -11,14 +11,14 @@ import { type DumpOptions, directUrl, dumpDatabase } from './dump.ts';
 import { type RunFolder, startRun } from './run-folder.ts';
 
 export interface BackupOptions extends Omit<DumpOptions, 'installed' | 'holds'> {
-  /** Folder of backups. */
+  /** Folder that holds the backups. */
   readonly to: string;
-  /** Databases at once. */
+  /** Number of databases dumped in parallel. */
   readonly jobs: number;
   readonly holds: (key: DatabaseKey) => DatabaseBackup['holds'];
 }
 
-/** All of them or none: a failure leaves nothing that looks like a backup. */
+/** Backs up all databases or none: a failure removes the folder. */
 export async function makeBackup(keys: readonly DatabaseKey[], options: BackupOptions): Promise<Backup> {
   for (const key of keys) directUrl(key);
   const folder = await startRun(options.to);
@@ -31,7 +31,7 @@ export async function makeBackup(keys: readonly DatabaseKey[], options: BackupOp
   }
 }
 
-/** The dumps and their manifest, in a folder that is not a backup yet. */
+/** Writes the dumps into a folder that is not a backup yet. @returns their manifest. */
 export async function dumpAll(
   keys: readonly DatabaseKey[],
   folder: RunFolder,
@@ -46,7 +46,7 @@ export async function dumpAll(
       signal,
       progress,
     });
-    // Hashed while the next database is dumped already.
+    // Hash while the next database is being dumped.
     const hashes = Promise.all([
       describeFile(folder.path, files.dump),
       describeFile(folder.path, files.catalog),
@@ -64,7 +64,7 @@ export async function dumpAll(
   return { format: 'atriz-backup-1', startedAt, finishedAt: new Date().toISOString(), databases };
 }
 
-/** A run ends when its largest database does, so that one begins first. */
+/** The largest database takes the longest, so it starts first. */
 async function largestFirst(keys: readonly DatabaseKey[]): Promise<DatabaseKey[]> {
   const sizes = await Promise.all(
     keys.map((key) =>

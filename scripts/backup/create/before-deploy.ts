@@ -1,4 +1,4 @@
-// The backup that a deployment makes before it migrates.
+// The backup before a deployment migrates.
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { type DatabaseKey, definitionOf } from '../../../src/databases.ts';
@@ -7,7 +7,7 @@ import { defaultFolder } from '../../commands/backup.ts';
 import { interruptible } from '../interruptible.ts';
 import { makeBackup } from './backup.ts';
 
-/** Backs the critical ones of these databases up, whole or not at all, and says in a sentence where to. */
+/** Backs up the critical databases of `keys`, all or none. @returns a sentence that names the folder. */
 export async function backupBefore(keys: readonly DatabaseKey[]): Promise<string> {
   const critical = keys.filter((key) => definitionOf(key).backup.critical);
   const others = keys.filter((key) => !critical.includes(key));

@@ -1,4 +1,4 @@
-// Dumps one database, and reads what it holds in the very snapshot that pg_dump sees.
+// Dumps one database and reads its contents in the same snapshot as pg_dump.
 
 import { chmod, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -30,16 +30,16 @@ export interface DumpOptions {
   readonly progress: Progress;
 }
 
-/** How long pg_dump waits for a lock that, say, a migration holds. It would block others as long. */
+/** How long pg_dump waits for a lock, such as that of a migration. Meanwhile, it can block others. */
 const lockWaitMs = 300_000;
 
-/** What is known of a database when pg_dump has ended. Its files are read once more, for their hashes. */
+/** A finished dump. Its files must still be hashed. */
 export interface Dumped {
   readonly entry: Omit<DatabaseBackup, 'dump' | 'catalog'>;
   readonly files: { readonly dump: string; readonly catalog: string };
 }
 
-/** @throws BackupError, ConnectionError or ConfigurationError; the folder is the caller's to remove. */
+/** @throws BackupError, ConnectionError or ConfigurationError; the caller must remove the folder. */
 export async function dumpDatabase(
   key: DatabaseKey,
   folder: RunFolder,
@@ -88,7 +88,7 @@ export function directUrl(key: DatabaseKey): string {
       `${origin} has an sslpassword, which no environment variable passes to pg_dump: name a key without a passphrase.`,
     );
   }
-  // pg_dump and the snapshot need sessions of their own.
+  // pg_dump and the exported snapshot need sessions, not pooled transactions.
   if (isProxied({}, parsed)) {
     throw new ConfigurationError(
       `${origin} leads through a transaction-pooling proxy (pgbouncer=true): backups and restores need the server's own URL.`,
@@ -126,7 +126,7 @@ async function dumpSnapshot(
   const cancel = () => void cancelQueries(url, pid, running);
   signal.addEventListener('abort', cancel);
   try {
-    // pg_dump reads the same snapshot, which lives as long as this transaction.
+    // pg_dump reads the exported snapshot, which is valid until this transaction ends.
     const reading = readContents(transaction, key, withRows, signal);
     const dumping = runPgDump(programs, args, options);
     reading.catch(fail);
@@ -141,7 +141,7 @@ async function dumpSnapshot(
   }
 }
 
-// When pg_dump has failed, our own session may be in the middle of a long count, or wait for a lock.
+// When pg_dump fails, our own session may still run a long count or wait for a lock: cancel it.
 async function cancelQueries(url: string, pid: number, running: { over: boolean }): Promise<void> {
   const pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 1 });
   try {
@@ -150,20 +150,20 @@ async function cancelQueries(url: string, pid: number, running: { over: boolean 
       await sleep(100);
     }
   } catch {
-    // A server that takes no connections is ending the session by itself.
+    // A server that refuses connections is ending the session itself.
   } finally {
     await pool.close();
   }
 }
 
-/** The record of migrations belongs to the structure: without it they would be applied again. */
+/** The migrations table belongs to the structure: without its rows, migrations would be applied again. */
 const isRecord = ({ schema }: Table) => schema === 'drizzle';
 
 function withoutRows(tables: readonly Table[]): string[] {
   const own = tables
     .filter((table) => !isRecord(table))
     .map(({ schema, name }) => `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`);
-  // TimescaleDB's catalog is dumped, or hypertables would come back as plain tables; its chunks stay empty.
+  // Rows of TimescaleDB's catalog are dumped, else hypertables would be restored as plain tables. Chunks stay empty.
   const chunks = chunkPatterns;
   return [...own, ...chunks].map((pattern) => `--exclude-table-data=${pattern}`);
 }
@@ -196,7 +196,7 @@ async function runPgDump(
   }
 }
 
-// The embedded tracking server takes its clients in turns: pg_dump would wait for us, and we for it.
+// The embedded tracking server serves one session at a time: pg_dump and our transaction would wait for each other.
 async function refuseSingleSession(transaction: Transaction): Promise<void> {
   const { rows } = await transaction.query<{ version: string }>('SELECT version()');
   if (!/emscripten|emcc|wasm/i.test(rows[0]?.version ?? '')) return;

@@ -1,4 +1,4 @@
-// The folder of one run: written under a name with a dot, renamed when complete. What a killed run left is removed.
+// The folder of one backup run: renamed when complete. The next run removes folders of killed runs.
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
@@ -13,18 +13,18 @@ const prefix = '.incomplete-';
 const removedPrefix = '.removed-';
 const ownerName = 'run.json';
 
-/** A run whose owner we cannot ask about is given up a day after its last write. */
+/** A run on another host counts as killed a day after its last write. */
 const foreignAgeMs = 24 * 3600 * 1000;
 
 const processMark = v.object({
   pid: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
-  /** Differs between two processes that were given the same pid. */
+  /** Differs between two processes that had the same pid. */
   mark: v.nullable(v.string()),
 });
 const runOwner = v.object({
   ...processMark.entries,
   host: v.string(),
-  /** pg_dump's, which outlives an owner that is killed. */
+  /** The pg_dump processes, which keep running if the owner is killed. */
   children: v.array(processMark),
 });
 type Process = v.InferOutput<typeof processMark>;
@@ -32,25 +32,25 @@ type Owner = v.InferOutput<typeof runOwner>;
 
 export interface RunFolder {
   readonly path: string;
-  /** Remembers a program of this run, so that a later one can end it. */
+  /** Records a child process, so that a later run can end it. */
   addChild(pid: number): Promise<void>;
-  /** Writes the manifest and makes all of it a backup, durably. @returns the backup's folder. */
+  /** Writes the manifest and turns the folder into a backup, durably. @returns the folder of the backup. */
   complete(manifest: Manifest): Promise<string>;
-  /** Removes what is not complete; does nothing afterwards. */
+  /** Removes an incomplete folder; does nothing after `complete`. */
   discard(): Promise<void>;
 }
 
-/** Starts a run in `parent`, which is made where it is missing. */
+/** Starts a run in `parent`, which is created if missing. */
 export async function startRun(parent: string): Promise<RunFolder> {
   const existed = existsSync(parent);
   await mkdir(parent, { recursive: true, mode: 0o700 });
   await removeLeftovers(parent);
   const owner: Owner = { ...(await describeProcess(process.pid)), host: hostname(), children: [] };
   const path = join(parent, `${prefix}${process.pid}-${randomBytes(4).toString('hex')}`);
-  // Dumps hold password hashes: nobody else may look into them.
+  // Dumps contain password hashes: nobody else may read them.
   await mkdir(path, { mode: 0o700 });
   let remembered = Promise.resolve();
-  // Renamed into place, so that a kill never leaves half of it; one after another, as dumps start at once.
+  // Renamed into place, so that a kill leaves no partial file; one at a time, because dumps start in parallel.
   const remember = () => {
     remembered = remembered.then(async () => {
       await writeFile(join(path, `${ownerName}.new`), JSON.stringify(owner));
@@ -82,10 +82,10 @@ export async function startRun(parent: string): Promise<RunFolder> {
   };
 }
 
-/** Whether a folder's name says that its run never finished. */
+/** Whether the name of a folder marks an unfinished run. */
 export const isIncomplete = (name: string): boolean => name.startsWith(prefix);
 
-/** Removes a complete backup so that no half of it is ever listed. What a kill leaves, the next run removes. */
+/** Removes a backup. It is renamed first, so that a partial one is never listed; the next run removes leftovers. */
 export async function removeComplete(folder: string): Promise<void> {
   const aside = join(dirname(folder), `${removedPrefix}${basename(folder)}`);
   await rename(folder, aside);
@@ -95,7 +95,7 @@ export async function removeComplete(folder: string): Promise<void> {
 async function removeLeftovers(parent: string): Promise<void> {
   for (const name of await readdir(parent)) {
     const path = join(parent, name);
-    // Whether its removal is under way or was killed, all of it goes.
+    // Safe even if another process is still removing it.
     if (name.startsWith(removedPrefix)) await rm(path, { recursive: true, force: true, maxRetries: 3 });
     if (!isIncomplete(name)) continue;
     const owner = await readOwner(path);
@@ -109,7 +109,7 @@ async function removeLeftovers(parent: string): Promise<void> {
 
 async function isLeftOver(path: string, owner: Owner | undefined): Promise<boolean> {
   if (owner?.host === hostname()) return !(await isRunning(owner));
-  // Of another host on a shared disk, or killed in the instant before it said whose it is.
+  // A run on another host with a shared disk, or one killed before it wrote its owner file.
   return Date.now() - (await lastChange(path)) > (owner ? foreignAgeMs : 60_000);
 }
 
@@ -128,7 +128,7 @@ async function readOwner(path: string): Promise<Owner | undefined> {
   try {
     return v.parse(runOwner, JSON.parse(await readFile(join(path, ownerName), 'utf8')));
   } catch {
-    // Not written yet, half written, by another version, or a run that was about to be renamed.
+    // Missing, incomplete, written by another version, or already renamed.
     return undefined;
   }
 }
@@ -155,7 +155,7 @@ export async function writeDurably(path: string, text: string): Promise<void> {
 }
 
 async function syncFolder(path: string): Promise<void> {
-  // Windows opens no folders; its file system keeps the order by itself.
+  // Windows cannot open folders, and its file system keeps the order itself.
   if (process.platform === 'win32') return;
   const folder = await open(path, 'r');
   try {

@@ -1,4 +1,4 @@
-// The backups in a folder: which are complete, whether their files are what the manifest says, which may go.
+// The backups in a folder: which are complete, and whether their files match the manifest.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
@@ -29,7 +29,7 @@ export interface DamagedBackup {
 
 const namePattern = /^\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}Z$/;
 
-/** Those of `parent`, newest first. A folder that is not a backup is skipped. */
+/** The backups in `parent`, newest first. Folders with other names are skipped. */
 export async function listBackups(parent: string): Promise<{ backups: Backup[]; damaged: DamagedBackup[] }> {
   const names = await readdir(parent).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
@@ -55,8 +55,8 @@ export async function listBackups(parent: string): Promise<{ backups: Backup[]; 
 }
 
 /**
- * @param from a backup's folder, or `latest`: the newest of `parent` that holds all that are named; where none
- * are, the newest with every critical one, because a deployment or a Sunday's run backs up some of them only.
+ * @param from the folder of a backup, or `latest`: the newest one in `parent` that holds all named databases.
+ * Without names, the newest one with all critical databases, because some runs back up only a few; else the newest.
  */
 export async function findBackup(from: string, parent: string, names: readonly string[]): Promise<Backup> {
   if (from !== 'latest') return readBackup(resolve(from));
@@ -106,7 +106,7 @@ async function checkSize(folder: string, { name, bytes }: BackupFile): Promise<v
   }
 }
 
-/** @throws BackupError unless the files of this database are, byte for byte, those that were written. */
+/** @throws BackupError if a file of this database differs from the manifest in size or SHA-256. */
 export async function checkFiles(folder: string, database: DatabaseBackup): Promise<void> {
   for (const file of filesOf(database)) {
     await checkSize(folder, file);

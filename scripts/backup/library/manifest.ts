@@ -1,4 +1,4 @@
-// manifest.json of a backup: what it holds, and by which it is checked.
+// manifest.json of a backup: its contents, and the data to verify it.
 import * as v from 'valibot';
 import { isDatabaseKey } from '../../../src/databases.ts';
 import { BackupError } from '../errors.ts';
@@ -15,7 +15,7 @@ const time = v.pipe(
   v.check((value) => !Number.isNaN(Date.parse(value)), 'it should be a time'),
 );
 
-/** A file of the backup, beside the manifest. */
+/** A file of the backup, in the folder of the manifest. */
 const file = v.object({
   name: pattern(/^[\w-]+(\.[\w-]+)+$/, 'the name of a file in the same folder'),
   bytes: count,
@@ -46,11 +46,11 @@ const properties = v.object({
 });
 
 const databaseBackup = v.object({
-  /** Key of the registry; a database that a newer version added stays unknown to an older one. */
+  /** Key in the registry; unknown if a newer version added the database. */
   key: pattern(/^\w+$/, 'the key of a database'),
   /** Name of the database on its server. */
   database: text,
-  /** `structure`: everything but rows, of which only the record of migrations is there. */
+  /** `structure`: no rows except those of the migrations table. */
   holds: v.picklist(['everything', 'structure']),
   /** Version of the pg_dump that wrote it. */
   pgDump: version,
@@ -85,8 +85,8 @@ export const rowsOf = ({ tables }: Pick<DatabaseBackup, 'tables'>): number =>
   tables.reduce((sum, { rows }) => sum + rows, 0);
 
 /**
- * A backup may come from a disk that fails or from somebody else: its names become paths and identifiers.
- * @throws BackupError naming `origin` and the first thing that is wrong.
+ * A backup may be damaged or come from somebody else, and its names become paths and identifiers.
+ * @throws BackupError naming `origin` and the first problem.
  */
 export function parseManifest(text: string, origin: string): Manifest {
   const { output, issues, success } = v.safeParse(manifest, parseJson(text, origin), { abortEarly: true });
@@ -109,5 +109,5 @@ function parseJson(text: string, origin: string): unknown {
   }
 }
 
-/** Entries of databases that this version knows. */
+/** Whether this version knows the database of an entry. */
 export const isKnown = ({ key }: DatabaseBackup): boolean => isDatabaseKey(key);

@@ -1,16 +1,16 @@
-// Which backups --keep-daily and --keep-weekly let go. Pure: no file is touched.
+// Selects the backups that --keep-daily and --keep-weekly do not keep. Pure: no file is touched.
 import type { Backup } from './backups.ts';
 
 export interface Retention {
-  /** Of so many days that have a backup, the newest one. */
+  /** Number of days with backups for which the newest backup is kept. */
   readonly daily: number;
   /** The same for weeks, which begin on Monday, UTC. */
   readonly weekly: number;
 }
 
 /**
- * Counted for each database, because a daily backup without tracking must not push out the weekly one
- * that holds it, nor one without rows one with them. The newest of each is always kept.
+ * Counted separately for each database and for backups with and without rows: a daily backup without tracking
+ * must not replace the weekly one with it. The newest of each is always kept.
  */
 export function outdated<B extends Pick<Backup, 'manifest'>>(
   backups: readonly B[],

@@ -1,4 +1,4 @@
-// What differs between a backup and what was restored from it. Pure.
+// Compares a backup with the database restored from it. Pure.
 import { isDeepStrictEqual } from 'node:util';
 import { plural } from '../../cli/output.ts';
 import type { Contents } from '../contents.ts';
@@ -7,7 +7,7 @@ import type { DatabaseProperties } from '../properties.ts';
 
 type Comparable = Pick<Contents, 'migrations' | 'tables' | 'chunks' | 'extensions'>;
 
-/** Sentences; none when tables, rows, checksums, migrations and chunks are the same. */
+/** One sentence for each difference in tables, rows, checksums, migrations, chunks and extensions. */
 export function compareContents(
   backup: Comparable & Pick<DatabaseBackup, 'holds'>,
   found: Comparable,
@@ -23,7 +23,7 @@ export function compareContents(
       ? []
       : [`table ${name} has the right number of rows, and other contents`];
   });
-  // Without rows, only the record of migrations was counted.
+  // A backup without rows lists only the migrations table.
   const extra = [...restored.keys()].filter((name) => !wanted.has(name) && backup.holds === 'everything');
   return [
     ...tables,
@@ -39,7 +39,7 @@ const chunkLine = ({ name, chunks, compressed }: Contents['chunks'][number]) =>
   `${name}: ${chunks}, ${compressed} compressed`;
 const nameOf = ({ name }: Contents['extensions'][number]) => name;
 
-/** Owner, locale, settings and grants of the database itself. */
+/** Compares owner, locale, settings and grants of the database itself. */
 export function compareProperties(wanted: DatabaseProperties, found: DatabaseProperties): string[] {
   return (Object.keys(wanted) as (keyof DatabaseProperties)[])
     .filter((name) => !isDeepStrictEqual(wanted[name], found[name]))
@@ -49,7 +49,7 @@ export function compareProperties(wanted: DatabaseProperties, found: DatabasePro
     );
 }
 
-/** Each line that only one side has. */
+/** One sentence for each line that only one side has. */
 export function differs(what: string, wanted: readonly string[], found: readonly string[]): string[] {
   const [inWanted, inFound] = [new Set(wanted), new Set(found)];
   return [

@@ -1,4 +1,4 @@
-// A new database beside the real one, into which a backup is restored. What a killed restore left is dropped.
+// Creates a separate database to restore a backup into. Leftovers of killed restores are dropped.
 import { randomBytes } from 'node:crypto';
 import { databaseUrl } from '../../../src/config.ts';
 import type { DatabaseKey } from '../../../src/databases.ts';
@@ -9,17 +9,17 @@ import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
 import { catalogOnly, withSettings } from '../../cli/pools.ts';
 import { createStatement, type DatabaseProperties, quoteLiteral } from '../properties.ts';
 
-/** A setting that it has until it takes the real one's place. */
+/** Database setting that marks an unfinished restore; the swap removes it. */
 export const unfinishedRestore = 'atriz.unfinished_restore';
 
 export interface NewDatabase {
   readonly name: string;
   readonly url: string;
-  /** Drops it and ends its sessions. */
+  /** Drops the database and ends its sessions. */
   drop(): Promise<void>;
 }
 
-/** A connection to the server's maintenance database that stays, because it holds locks. */
+/** A connection to the server's maintenance database that is kept open, because it holds locks. */
 export function openMaintenance(key: DatabaseKey): Pool {
   return createDatabasePool({
     connectionString: withSettings(withDatabase(databaseUrl(key).url, 'postgres'), catalogOnly),
@@ -31,8 +31,8 @@ export function openMaintenance(key: DatabaseKey): Pool {
 }
 
 /**
- * Creates `<name>_restore_<random>`. `maintenance` holds a lock on its name from before it exists, by
- * which others know that it is alive.
+ * Creates `<name>_restore_<random>`. Before that, `maintenance` locks the name, so that other restores do not
+ * drop the database as a leftover.
  */
 export async function createNewDatabase(
   key: DatabaseKey,
@@ -47,7 +47,7 @@ export async function createNewDatabase(
   try {
     await maintenance.query(createStatement(beside, properties));
   } catch (error) {
-    // The locale of another operating system. Indexes are rebuilt, so only the order of texts may differ.
+    // The server lacks the locale, such as one of another operating system. Only the sort order of texts may differ.
     if (!['22023', '42704', '42809'].includes(sqlState(error) ?? '')) throw error;
     await maintenance.query(
       `CREATE DATABASE ${quoteIdentifier(beside)} TEMPLATE template0 ENCODING ${quoteLiteral(properties.encoding)}`,
@@ -66,18 +66,18 @@ export async function createNewDatabase(
   };
 }
 
-/** A name with its end, cut in the middle where PostgreSQL's 63 bytes would cut the end. */
+/** `name` with `suffix`; shortens `name` so that PostgreSQL's limit of 63 bytes does not cut the suffix. */
 export function shortenName(name: string, suffix: string): string {
   let head = name;
   while (Buffer.byteLength(head + suffix) > 63) head = [...head].slice(0, -1).join('');
   return head + suffix;
 }
 
-/** What a database is called that a restore has replaced and kept. */
+/** Name of a database that a restore replaced and kept. */
 export const keptName = (name: string, moment: Date): string =>
   shortenName(name, `_before_${moment.toISOString().replace(/[-:]|\.\d+Z/g, '')}`);
 
-/** Databases that restores of this one have kept, or left when they were killed, by name. */
+/** Databases that restores of `name` have kept, or left behind when killed, by name. */
 export async function readKeptDatabases(db: Database, name: string): Promise<string[]> {
   const { rows } = await db.primary.query<{ name: string }>(
     `SELECT datname AS name FROM pg_catalog.pg_database

@@ -1,4 +1,4 @@
-// Restores a dump into an empty database and proves that all of it arrived.
+// Restores a dump into an empty database and reads its contents for the comparison.
 
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ export interface FillOptions {
   readonly signal: AbortSignal;
 }
 
-/** Runs pg_restore, between what TimescaleDB asks for where it is enabled, then applies the database's properties. */
+/** Runs pg_restore, with TimescaleDB's steps before and after if it is enabled, then applies the properties. */
 export async function fillDatabase(
   url: string,
   folder: string,
@@ -42,13 +42,13 @@ export async function fillDatabase(
   await runPgRestore(url, folder, backup, options, timescale !== undefined);
   if (timescale) await inSession(url, finishTimescale);
   await inSession(url, async (pool) => {
-    // A dump has no statistics: without them the first queries would be planned blindly.
+    // A dump has no statistics for the planner.
     await pool.query('ANALYZE');
     await applyProperties(pool, backup.properties, options);
   });
 }
 
-/** What the database holds now, read as a backup reads it. */
+/** Reads the contents of the restored database in the same way as a backup. */
 export async function readRestored(
   url: string,
   key: DatabaseKey,
@@ -68,8 +68,8 @@ export async function readRestored(
   );
 }
 
-// Jobs would refresh, compress and drop what is still to be compared. Their scheduler waits for the end
-// of the transaction that starts it, and is stopped before; the code that keeps the database starts it.
+// Jobs would refresh, compress and drop data before the comparison. The scheduler starts at the end of this
+// transaction, so it is stopped before that; `startJobs` starts it when the database is kept.
 async function finishTimescale(pool: Pool): Promise<void> {
   await withTransaction(pool, async (transaction) => {
     await transaction.query('SELECT public.timescaledb_post_restore()');
@@ -88,11 +88,11 @@ async function runPgRestore(
   await runClientProgram(
     join(programs.folder, 'pg_restore'),
     [
-      // A conninfo, because a bare name that holds "=" would be read as one.
+      // A conninfo string: a bare name that contains "=" would be parsed as one.
       `--dbname=dbname='${target.database.replace(/['\\]/g, '\\$&')}'`,
       '--exit-on-error',
       '--no-password',
-      // Several jobs do not restore TimescaleDB's catalog correctly, says its documentation.
+      // According to TimescaleDB's documentation, parallel jobs do not restore its catalog correctly.
       `--jobs=${serial ? 1 : jobs || availableParallelism()}`,
       ...(withRoles ? [] : ['--no-owner', '--no-privileges']),
       join(folder, backup.dump.name),
@@ -101,14 +101,14 @@ async function runPgRestore(
   );
 }
 
-/** TimescaleDB's jobs run again. Call it when the restored database is kept. */
+/** Starts TimescaleDB's jobs again. Call it when the restored database is kept. */
 export async function startJobs(url: string, { extensions }: DatabaseBackup): Promise<void> {
   if (!extensions.some(({ name }) => name === 'timescaledb')) return;
   await inSession(url, (pool) => pool.query(startWorkers));
 }
 
 export async function inSession<Result>(url: string, work: (pool: Pool) => Promise<Result>): Promise<Result> {
-  // What was restored may hold functions that stand before PostgreSQL's own.
+  // Restored functions could shadow PostgreSQL's own.
   const connectionString = withSettings(url, catalogOnly);
   await using pool = createDatabasePool({ connectionString, applicationName: 'atriz-db', max: 1 });
   return await work(pool);

@@ -1,4 +1,4 @@
-// Whether a backup can be restored on a server: said before anything is touched.
+// Checks whether a backup can be restored on a server, before anything is changed.
 import { join } from 'node:path';
 import type { Pool } from '../../../src/pool.ts';
 import { runClientProgram } from '../client/run.ts';
@@ -17,7 +17,7 @@ export interface RestorableOptions {
  * Checks hashes, the archive, versions, extensions and roles.
  * @param maintenance a pool on the target's server.
  * @returns the programs to restore with.
- * @throws BackupError saying what does not fit, and what mends it.
+ * @throws BackupError naming the problem and how to fix it.
  */
 export async function requireRestorable(
   folder: string,
@@ -82,7 +82,7 @@ export function refuseExtensions(
         `${backup.key} needs the extension ${name}, which the server does not offer: install it.`,
       );
     }
-    // Others are created in the server's version; TimescaleDB's own tables are dumped, and fit theirs only.
+    // Other extensions use the server's version. TimescaleDB's catalog is dumped and needs exactly its own version.
     if (name !== 'timescaledb' || versions.includes(version)) continue;
     const offered = [...new Set(versions)].sort().join(', ');
     throw new BackupError(
@@ -92,7 +92,7 @@ export function refuseExtensions(
   }
 }
 
-// The archive says of itself whose dump it is, so that a manifest cannot pass off one database as another.
+// The archive names its database, so that a manifest cannot present it as another one.
 async function checkArchive(
   folder: string,
   { key, database, dump }: DatabaseBackup,

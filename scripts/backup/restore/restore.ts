@@ -1,4 +1,4 @@
-// Restores one database of a backup beside the real one: whole, or dropped again.
+// Restores one database of a backup into a separate database, which is dropped on failure.
 import type { DatabaseKey } from '../../../src/databases.ts';
 import { AtrizDatabaseError } from '../../../src/errors.ts';
 import type { Pool } from '../../../src/pool.ts';
@@ -23,15 +23,15 @@ export interface RestoreOptions {
 
 export interface Restored {
   readonly beside: NewDatabase;
-  /** What it holds now. */
+  /** Contents of the restored database. */
   readonly contents: Contents;
   readonly restoreSeconds: number;
   readonly compareSeconds: number;
 }
 
 /**
- * @param name of the real database, which gives the new one its name.
- * @throws BackupError with the words of pg_restore; the new database is dropped then.
+ * @param name the name of the real database, from which that of the new one is derived.
+ * @throws BackupError with the messages of pg_restore, after dropping the new database.
  */
 export async function restoreDatabase(
   key: DatabaseKey,

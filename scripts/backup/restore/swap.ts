@@ -1,4 +1,4 @@
-// Puts the restored database in the place of the old one, in one transaction.
+// Replaces the old database with the restored one, in one transaction.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sqlState } from '../../../src/errors.ts';
 import type { Pool } from '../../../src/pool.ts';
@@ -8,7 +8,7 @@ import { BackupError } from '../errors.ts';
 import { unfinishedRestore } from './new-database.ts';
 
 export interface SwapOptions {
-  /** Ends the sessions of others. */
+  /** Ends the sessions of other clients. */
   readonly force: boolean;
 }
 
@@ -17,7 +17,7 @@ const client = "backend_type IN ('client backend', 'walsender')";
 /** More would flood a terminal. */
 const sessionsShown = 10;
 
-/** @throws BackupError listing who is connected, unless they may be ended. */
+/** @throws BackupError listing the connected sessions, unless `force`. */
 export async function refuseSessions(maintenance: Pool, name: string, { force }: SwapOptions): Promise<void> {
   if (force) return;
   const { rows } = await maintenance.query<{ session: string }>(
@@ -36,8 +36,8 @@ export async function refuseSessions(maintenance: Pool, name: string, { force }:
 }
 
 /**
- * Renames `name` to `keptAs` where it exists, and `beside` to `name`: both or neither. PostgreSQL
- * locks the old database first, so that no session can begin while those that are there go.
+ * Renames `name` to `keptAs` if that is given, and `beside` to `name`: both or neither. RENAME locks the old
+ * database, so that no new session can start while the existing ones end.
  */
 export async function swapDatabases(
   maintenance: Pool,
@@ -54,7 +54,7 @@ export async function swapDatabases(
   }).finally(() => {
     swapped = true;
   });
-  // RENAME waits 5 seconds for other sessions. The server's own, such as TimescaleDB's scheduler, always give way.
+  // RENAME waits 5 seconds for other sessions. Those of the server, such as TimescaleDB's scheduler, are always ended.
   await using other = maintenance.dedicated();
   const ending = (async () => {
     while (!swapped) {
@@ -68,7 +68,7 @@ export async function swapDatabases(
   })();
   const [renamed, ended] = await Promise.allSettled([renaming, ending]);
   if (renamed.status === 'fulfilled') return;
-  // 55006 object_in_use: somebody came after the last look.
+  // 55006 object_in_use: a client connected after the last check.
   if (sqlState(renamed.reason) === '55006') await refuseSessions(maintenance, name, { force });
   throw ended.status === 'rejected' ? ended.reason : renamed.reason;
 }
