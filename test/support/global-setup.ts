@@ -34,14 +34,21 @@ export default async function setup(project: TestProject): Promise<() => Promise
       url: definitionOf(key).extensions.length > 0 ? server.tracking : server.plain,
     }));
   const made = templates.map(({ key, name, url }) => createTemplate(key, name, url, server));
+  const dropTemplates = () =>
+    Promise.all(
+      templates.map(({ name, url }) => query(url, `DROP DATABASE IF EXISTS "${name}" WITH (FORCE)`)),
+    );
   try {
     await Promise.all([compiled, ...made]);
   } catch (error) {
+    await Promise.allSettled(made);
+    // A server that fails here must not hide why the setup failed.
+    await dropTemplates().catch(() => undefined);
     await stop();
     throw error;
   }
   return async () => {
-    await Promise.all(templates.map(({ name, url }) => query(url, `DROP DATABASE "${name}" WITH (FORCE)`)));
+    await dropTemplates();
     const left = await Promise.all([leftOver(server.plain, run), leftOver(server.tracking, run)]);
     await stop();
     const names = [...new Set(left.flat())];

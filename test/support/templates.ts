@@ -5,6 +5,7 @@ import { withDatabase } from '../../src/driver/database-url.ts';
 import { sqlState } from '../../src/errors.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { stopWorkers } from '../../src/timescale/catalog.ts';
 import type { TestServer } from './server.ts';
 
 /** What is in template1 of a server, such as TimescaleDB in the official image, is not in databases of tests. */
@@ -40,6 +41,10 @@ async function switchOffPolicies(pool: Pool): Promise<void> {
   await pool.query(
     'SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL',
   );
+  // A job that began before alter_job is cancelled by it: no clone must inherit that failure.
+  await pool.query(stopWorkers);
+  await pool.query('DELETE FROM _timescaledb_internal.bgw_job_stat');
+  await pool.query('DELETE FROM _timescaledb_internal.bgw_job_stat_history');
 }
 
 /** Another clone of the same template does not get in the way, a worker that ends there at this moment does. */
