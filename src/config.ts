@@ -32,6 +32,8 @@ const clusterFile = v.object({
   servers: v.object({ plain: v.string(), timescaledb: v.string() }),
 });
 
+const clusterPath = '.atriz/cluster.json';
+
 const serverVariables = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD'] as const;
 
 /**
@@ -129,13 +131,13 @@ function operatingSystemUser(): string {
 }
 
 function fromEmbedded(key: DatabaseKey): ResolvedUrl | undefined {
-  const file = resolve('.atriz', 'cluster.json');
+  const file = resolve(clusterPath);
   if (!existsSync(file)) return undefined;
   const cluster = readCluster(file);
   if (!isAlive(cluster.pid)) return undefined;
   const { database, extensions } = definitionOf(key);
   const server = extensions.includes('timescaledb') ? cluster.servers.timescaledb : cluster.servers.plain;
-  return { url: `${server}/${database}`, origin: '.atriz/cluster.json' };
+  return { url: `${server}/${database}`, origin: clusterPath };
 }
 
 function readCluster(file: string): v.InferOutput<typeof clusterFile> {
@@ -181,9 +183,20 @@ export function selectDatabases(names: readonly string[]): DatabaseKey[] {
   return names.length === 0 ? databaseKeys : databaseKeys.filter((key) => names.includes(key));
 }
 
-/** Reads `.env` of the current folder into the environment, without replacing variables. For command lines only. */
+const namesFromFile = new Set<string>();
+
+/** Reads `.env` of the current folder into the environment; variables that are set already win. For command lines only. */
 export function loadEnvironmentFile(): void {
-  dotenv.config({ quiet: true });
+  const before = new Set(Object.keys(process.env));
+  const { parsed = {} } = dotenv.config({ quiet: true });
+  namesFromFile.clear();
+  for (const name of Object.keys(parsed)) if (!before.has(name)) namesFromFile.add(name);
+}
+
+/** Where the variables of a ResolvedUrl's `origin` were set: in .env, in the environment, or by the embedded cluster. */
+export function sourceOf(origin: string): string {
+  if (origin === clusterPath) return 'the embedded cluster in .atriz/';
+  return origin.split(', ').some((name) => namesFromFile.has(name)) ? '.env' : 'the environment';
 }
 
 /**

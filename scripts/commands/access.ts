@@ -17,6 +17,7 @@ import {
 } from '../access/passwords.ts';
 import { plural, printJson, printTable } from '../cli/output.ts';
 import { catalogOnly, withPool, withPools } from '../cli/pools.ts';
+import { saysWhere } from '../cli/where.ts';
 
 interface Options {
   json?: boolean;
@@ -26,15 +27,13 @@ export function registerAccess(program: Command): void {
   const command = program
     .command('access')
     .description('roles and grants: apply the matrix, check it, show it, rotate a password');
-  command
-    .command('apply')
+  saysWhere(command.command('apply'))
     .description('make roles, owners and grants what the matrix says; prints the passwords that it makes')
     .argument('[database...]', 'which; default: all')
     .option('--dry-run', 'print the SQL, run none of it')
     .option('--json', 'print JSON')
     .action(apply);
-  command
-    .command('check')
+  saysWhere(command.command('check'))
     .description('compare the matrix with the live databases; exit 3 on any difference')
     .argument('[database...]', 'which; default: all')
     .option('--json', 'print JSON')
@@ -45,8 +44,7 @@ export function registerAccess(program: Command): void {
     .argument('[database...]', 'which; default: all')
     .option('--json', 'print JSON')
     .action(show);
-  command
-    .command('rotate')
+  saysWhere(command.command('rotate'))
     .description('give a role a new password, and list the sessions that began with the old one')
     .argument('<role>', 'a role of the matrix')
     .option('--json', 'print JSON')

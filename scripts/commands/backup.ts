@@ -14,6 +14,7 @@ import { outdated } from '../backup/library/retention.ts';
 import { countingNumber } from '../cli/arguments.ts';
 import { formatBytes, formatCount, plural, printJson, printTable } from '../cli/output.ts';
 import { showProgress } from '../cli/progress.ts';
+import { saysWhere } from '../cli/where.ts';
 
 interface BackupCommandOptions {
   to: string;
@@ -29,8 +30,7 @@ interface BackupCommandOptions {
 export const defaultFolder = 'backups';
 
 export function registerBackup(program: Command): void {
-  program
-    .command('backup')
+  saysWhere(program.command('backup'))
     .description('dump databases into one folder with a manifest; the critical ones unless others are named')
     .argument('[database...]', 'which; default: core and the applications')
     .option('--to <folder>', 'where the folders of backups are', defaultFolder)

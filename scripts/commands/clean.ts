@@ -5,29 +5,29 @@ import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
-import { confirmDestruction, printJson, refuseProduction } from '../cli/output.ts';
+import { printJson, refuseProduction } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
-import { databaseName } from './create.ts';
+import { confirmLoss, saysWhere } from '../cli/where.ts';
 
 export function registerClean(program: Command): void {
-  program
-    .command('clean')
+  saysWhere(program.command('clean'))
     .description('empty all tables and reset their sequences (development only)')
     .argument('[database...]', 'which; default: all')
     .option('--yes', 'do not ask')
+    .option('--host <name>', 'with --yes: the server, where it is not this machine')
     .option('--json', 'print JSON')
-    .action(async (names: string[], { yes, json }: { yes?: boolean; json?: boolean }) => {
+    .action(async (names: string[], options: { yes?: boolean; host?: string; json?: boolean }) => {
       refuseProduction('clean');
       const keys = selectDatabases(names);
-      await confirmDestruction(`All rows of ${keys.map(databaseName).join(', ')} will be deleted.`, yes);
+      await confirmLoss(keys, 'will lose all rows', options);
       const results = [];
       for (const key of keys) {
         const tables = await cleanDatabase(key);
         results.push({ key, tables });
-        if (!json)
+        if (!options.json)
           console.log(`${key.padEnd(8)}  emptied ${tables.join(', ') || 'nothing: it has no tables'}`);
       }
-      if (json) printJson(results);
+      if (options.json) printJson(results);
     });
 }
 

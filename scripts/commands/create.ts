@@ -18,10 +18,10 @@ import {
 } from '../access/environment.ts';
 import { printJson } from '../cli/output.ts';
 import { catalogOnly, pristine, withMaintenance, withPool } from '../cli/pools.ts';
+import { saysWhere } from '../cli/where.ts';
 
 export function registerCreate(program: Command): void {
-  program
-    .command('create')
+  saysWhere(program.command('create'))
     .description('create the databases that do not exist yet')
     .argument('[database...]', 'which; default: all')
     .option('--no-access', "make no roles, and leave PostgreSQL's own grants")

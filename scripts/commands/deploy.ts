@@ -7,6 +7,7 @@ import { getMigrationStatus } from '../../src/migrations/index.ts';
 import { backupBefore } from '../backup/create/before-deploy.ts';
 import { plural, printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
+import { saysWhere } from '../cli/where.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { pendingCheck } from '../doctor/migrations.ts';
 import { backupCheck } from '../doctor/operations.ts';
@@ -52,8 +53,7 @@ const steps: readonly Step[] = [
 ];
 
 export function registerDeploy(program: Command): void {
-  program
-    .command('deploy')
+  saysWhere(program.command('deploy'))
     .description('examine, back up, migrate in order, examine again; stops at the first thing that is wrong')
     .argument('[database...]', 'which; default: all')
     .option('--dry-run', 'examine, and show what would be applied; changes nothing')

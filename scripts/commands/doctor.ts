@@ -2,13 +2,13 @@
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { printJson } from '../cli/output.ts';
+import { saysWhere } from '../cli/where.ts';
 import { checks } from '../doctor/checks.ts';
 import { asJson, printReports } from '../doctor/report.ts';
 import { hasErrors, runDoctor } from '../doctor/run.ts';
 
 export function registerDoctor(program: Command): void {
-  program
-    .command('doctor')
+  saysWhere(program.command('doctor'))
     .description('look for what is wrong or will be, with a reason and a mend; exit 3 on errors')
     .argument('[database...]', 'which; default: all')
     .option('--json', 'print JSON')

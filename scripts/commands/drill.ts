@@ -18,6 +18,7 @@ import { requireRestorable } from '../backup/restore/requirements.ts';
 import { type Restored, restoreDatabase } from '../backup/restore/restore.ts';
 import { formatBytes, formatCount, printJson, printTable } from '../cli/output.ts';
 import { type Progress, showProgress } from '../cli/progress.ts';
+import { saysWhere } from '../cli/where.ts';
 import { defaultFolder, selectForBackup } from './backup.ts';
 import { databaseName } from './create.ts';
 
@@ -41,8 +42,7 @@ interface Outcome {
 }
 
 export function registerDrill(program: Command): void {
-  program
-    .command('drill')
+  saysWhere(program.command('drill'))
     .description('prove backups: dump, restore beside, compare, drop; exit 3 when something differs')
     .argument('[database...]', 'which; default: core and the applications, or all that --from holds')
     .option('--from <backup>', 'a backup that exists, or "latest": compare with what its manifest says')

@@ -11,6 +11,7 @@ import { wholeNumber } from '../cli/arguments.ts';
 import { confirmDestruction, formatCount, plural, printJson, printTable } from '../cli/output.ts';
 import { withPools } from '../cli/pools.ts';
 import { startBar } from '../cli/progress.ts';
+import { saysWhere } from '../cli/where.ts';
 
 interface EraseUserOptions {
   yes?: boolean;
@@ -20,8 +21,7 @@ interface EraseUserOptions {
 }
 
 export function registerEraseUser(program: Command): void {
-  program
-    .command('erase-user')
+  saysWhere(program.command('erase-user'))
     .description('delete or anonymise a person in all databases; run again after a crash, it finishes')
     .argument('<user>', 'user id, or e-mail address')
     .option('--yes', 'do not ask')

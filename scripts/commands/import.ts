@@ -27,6 +27,7 @@ import { checkLimits, locationLimits } from '../../src/tracking/validate.ts';
 import { formatCount, plural, printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { startBar } from '../cli/progress.ts';
+import { saysWhere } from '../cli/where.ts';
 
 interface ImportOptions {
   app?: string;
@@ -54,8 +55,7 @@ const rejectsKept = 1_000;
 const rejectsShown = 20;
 
 export function registerImport(program: Command): void {
-  program
-    .command('import')
+  saysWhere(program.command('import'), ['tracking'])
     .description('load GPS locations from a CSV (with a header) or NDJSON file into location_events')
     .argument('<file>', 'columns of location_events by name; all good rows are loaded, or none')
     .option('--app <name>', `app_source where the file has none: ${locationSources.join(', ')}`, (text) => {

@@ -6,6 +6,7 @@ import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { type MigrateOptions, migrate } from '../../src/migrations/index.ts';
 import { printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
+import { saysWhere } from '../cli/where.ts';
 import { reapplyAccess } from './create.ts';
 import { registerMigrateDown } from './migrate-down.ts';
 import { addRunOptions, libraryOptions, type RunOptions } from './migrate-options.ts';
@@ -19,8 +20,7 @@ interface UpOptions extends RunOptions {
 }
 
 export function registerMigrate(program: Command): void {
-  const command = program
-    .command('migrate')
+  const command = saysWhere(program.command('migrate'))
     .description('apply migrations, take them back, see what is pending')
     .addHelpText('after', '\nWithout a command it is "up", whose options "migrate up --help" lists.');
   addRunOptions(command.command('up', { isDefault: true }))

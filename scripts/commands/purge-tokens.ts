@@ -6,10 +6,10 @@ import type { Pool } from '../../src/pool.ts';
 import { formatCount, plural, printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { startBar } from '../cli/progress.ts';
+import { saysWhere } from '../cli/where.ts';
 
 export function registerPurgeTokens(program: Command): void {
-  program
-    .command('purge-tokens')
+  saysWhere(program.command('purge-tokens'), ['core'])
     .description('delete expired tokens and counters of failed logins from atriz_core; safe at any time')
     .option('--json', 'print JSON')
     .action(async ({ json }: { json?: boolean }) => {

@@ -7,6 +7,7 @@ import { wholeNumber } from '../cli/arguments.ts';
 import { formatCount, plural, printJson, printTable } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { startBar } from '../cli/progress.ts';
+import { saysWhere } from '../cli/where.ts';
 
 interface ReferencesOptions {
   samples: number;
@@ -14,8 +15,7 @@ interface ReferencesOptions {
 }
 
 export function registerReferences(program: Command): void {
-  program
-    .command('references')
+  saysWhere(program.command('references'))
     .description('find rows whose user does not exist in atriz_core; exit 3 if there are any')
     .argument('[database...]', 'which; default: all')
     .option('--samples <count>', 'how many of them to show for each column', wholeNumber, 5)

@@ -23,6 +23,7 @@ import { refuseSessions, swapDatabases } from '../backup/restore/swap.ts';
 import { wholeNumber } from '../cli/arguments.ts';
 import { confirmDestruction, plural, printJson } from '../cli/output.ts';
 import { type Progress, showProgress } from '../cli/progress.ts';
+import { saysWhere } from '../cli/where.ts';
 import { defaultFolder } from './backup.ts';
 import { databaseName } from './create.ts';
 
@@ -38,8 +39,7 @@ interface RestoreCommandOptions {
 }
 
 export function registerRestore(program: Command): void {
-  program
-    .command('restore')
+  saysWhere(program.command('restore'))
     .description('restore a backup into new databases, then swap them with the old ones')
     .argument('<from>', 'the folder of a backup, or "latest": the newest with the databases')
     .argument('[database...]', 'which; default: all that the backup holds')

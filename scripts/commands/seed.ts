@@ -9,13 +9,13 @@ import { ConfigurationError } from '../../src/errors.ts';
 import type { SeedFunction } from '../../src/seed.ts';
 import { printJson, refuseProduction } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
+import { saysWhere } from '../cli/where.ts';
 
 // .js is what the build makes of them.
 const seedsFolder = join(dirname(fileURLToPath(import.meta.url)), '..', 'seeds');
 
 export function registerSeed(program: Command): void {
-  program
-    .command('seed')
+  saysWhere(program.command('seed'))
     .description('fill the databases with development rows; running it again changes nothing')
     .argument('[database...]', 'which; default: all')
     .option('--json', 'print JSON')

@@ -11,6 +11,7 @@ import { chunks, policyJobs, readTimescale, storedRelations } from '../../src/ti
 import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, formatCount, printJson, printTable } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
+import { saysWhere } from '../cli/where.ts';
 
 export interface StatusOptions {
   check?: boolean;
@@ -34,8 +35,7 @@ type Status = { key: DatabaseKey; url: string; origin: string } & (
 );
 
 export function registerStatus(program: Command): void {
-  program
-    .command('status')
+  saysWhere(program.command('status'))
     .description('show server, migrations, tables, chunks and policies; exit 1 if one cannot be reached')
     .argument('[database...]', 'which; default: all')
     .option('--check', 'exit 3 when anything is pending or wrong')

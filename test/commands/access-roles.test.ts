@@ -36,10 +36,10 @@ describe('passwords', () => {
     const environment = { ...server.environment, [variable]: 'another-password' };
     expect(await runCli(['access', 'apply', 'core'], environment)).toMatchObject({
       code: 0,
-      stdout: 'core      1 change\n',
+      stdout: expect.stringContaining('core      1 change\n'),
     });
     expect(verifies(await verifierOf(name), 'another-password')).toBe(true);
-    expect((await server.cli('access', 'apply', 'core')).stdout).toBe('core      1 change\n');
+    expect((await server.cli('access', 'apply', 'core')).stdout).toContain('core      1 change\n');
   });
 
   test('are generated where there is none, and printed once', async () => {
@@ -49,7 +49,9 @@ describe('passwords', () => {
     const { stdout } = await runCli(['access', 'apply', 'core'], environment);
     const password = /^PSHOP_APP_PASSWORD=([\w-]{32})$/m.exec(stdout)?.[1];
     expect(verifies(await verifierOf(name), password ?? '')).toBe(true);
-    expect((await runCli(['access', 'apply', 'core'], environment)).stdout).toBe('core      nothing to do\n');
+    expect((await runCli(['access', 'apply', 'core'], environment)).stdout).toContain(
+      'core      nothing to do\n',
+    );
   });
 
   test('are rotated: the new one is set, and the sessions that began with the old one are listed', async () => {

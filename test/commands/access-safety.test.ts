@@ -99,7 +99,8 @@ describe('passwords that were set are shown', () => {
       ...environment,
       PSHOP_DATABASE_URL: nowhere(),
     });
-    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(code).toBe(1);
+    expect(stdout).not.toContain('_PASSWORD=');
     expect(await verifierOf(name)).toBe(before);
   });
 
@@ -271,7 +272,7 @@ test('who has to join the owner role is told, by a dry run as well', async () =>
   expect((await runCli(['access', 'apply', 'pshop', '--dry-run'], asAdmin)).stdout).toContain(join);
   const applied = await runCli(['access', 'apply', 'pshop'], asAdmin);
   expect(applied).toMatchObject({ code: 0, stdout: expect.stringContaining(join) });
-  expect((await runCli(['access', 'apply', 'pshop'], asAdmin)).stdout).toBe('pshop     nothing to do\n');
+  expect((await runCli(['access', 'apply', 'pshop'], asAdmin)).stdout).toContain('pshop     nothing to do\n');
 });
 
 test('an error names the role whose password could not be set, and quotes no verifier', async () => {

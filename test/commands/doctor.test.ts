@@ -211,7 +211,7 @@ describe('drift', async () => {
         note: 'to keep it, write it into a migration: npm run migrate:create -- mextrack <name>',
       });
       const { stdout } = await runCli(['doctor', 'mextrack'], environment);
-      expect(stdout).toMatch(/^mextrack {2}\d+ findings\n {2}error {4}drift: column .*\n {11}ALTER TABLE /);
+      expect(stdout).toMatch(/^mextrack {2}\d+ findings\n {2}error {4}drift: column .*\n {11}ALTER TABLE /m);
       await applyMends(db, drift);
       expect(await doctor(environment, 'mextrack')).toMatchObject({ code: 0, findings: [] });
     } finally {

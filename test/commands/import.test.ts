@@ -46,7 +46,7 @@ describeWith(['timescaledb'], 'import', () => {
       '--shift-to-now',
     );
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(stdout).toMatch(/^500 locations loaded, from /);
+    expect(stdout).toMatch(/^Server \S+, from the environment\.\n\n500 locations loaded, from /);
     const points = await getRecentLocations(db, device);
     expect(points).toHaveLength(500);
     expect(points[0]).toMatchObject({
@@ -115,7 +115,7 @@ describeWith(['timescaledb'], 'import', () => {
     const options = ['--app', 'pshop', '--device', own, '--user', user, '--shift-to-now'];
     const { code, stdout, stderr } = await runCli(['import', path, ...options], environment);
     expect(code).toBe(1);
-    expect(stdout).toMatch(/^2 locations loaded/);
+    expect(stdout).toMatch(/^2 locations loaded/m);
     expect(stderr).toContain('line 2: time lies in the future');
     expect(stderr).toContain('line 4: latitude and longitude are 0');
     expect(stderr).toContain('Line 5, the last one, ends inside a number');

@@ -290,7 +290,6 @@ describeWith(['timescaledb'], 'erasing a person', () => {
     expect(JSON.parse(again.stdout)).toMatchObject({ userId, rows: 0, isDryRun: false });
     expect(await cli('erase-user', email, '--yes')).toMatchObject({
       code: 1,
-      stdout: '',
       stderr: `User ${email} does not exist in atriz_core.\n`,
     });
   });

@@ -1,0 +1,108 @@
+// Which servers a command works on: the line that it begins with, and the question before it destroys something.
+import { createInterface } from 'node:readline/promises';
+import type { Command } from 'commander';
+import { databaseUrl, selectDatabases, sourceOf } from '../../src/config.ts';
+import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
+import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
+import { ConfigurationError } from '../../src/errors.ts';
+import { confirmDestruction } from './output.ts';
+
+/**
+ * Makes `command` and its subcommands begin with a line that says where they work and why, unless they print JSON, or
+ * with --dry-run SQL.
+ * @param keys the databases of a command that takes none as arguments.
+ */
+export function saysWhere(command: Command, keys: readonly DatabaseKey[] = databaseKeys): Command {
+  return command.hook('preAction', (_, action) => {
+    const { json, offline, dryRun } = action.opts<{ json?: boolean; offline?: boolean; dryRun?: boolean }>();
+    const line = json || offline || dryRun ? '' : describeServers(keysOf(action) ?? keys);
+    if (line) console.log(`${line}\n`);
+  });
+}
+
+function keysOf(action: Command): DatabaseKey[] | undefined {
+  const index = action.registeredArguments.findIndex((argument) => argument.name() === 'database');
+  if (index === -1) return undefined;
+  const named: unknown = action.processedArgs[index] ?? [];
+  return selectDatabases([named].flat().map(String));
+}
+
+/** `Server localhost:5432, from .env.` Empty where no setting says: the command itself reports that. */
+export function describeServers(keys: readonly DatabaseKey[]): string {
+  const found = keys.flatMap((key) => {
+    try {
+      const { url, origin } = databaseUrl(key);
+      return [{ key, address: addressOf(url, origin), source: sourceOf(origin) }];
+    } catch (error) {
+      if (error instanceof ConfigurationError) return [];
+      throw error;
+    }
+  });
+  const addresses = [...new Set(found.map(({ address }) => address))];
+  if (addresses.length === 0) return '';
+  const sources = [...new Set(found.map(({ source }) => source))].join(' and ');
+  if (addresses.length === 1) return `Server ${addresses[0]}, from ${sources}.`;
+  const servers = addresses.map((address) => {
+    const names = found.filter((entry) => entry.address === address).map(({ key }) => key);
+    return `${names.join(', ')} on ${address}`;
+  });
+  return `Servers: ${servers.join('; ')}, from ${sources}.`;
+}
+
+function addressOf(url: string, origin: string): string {
+  const { hosts } = parseDatabaseUrl(url, origin);
+  return hosts.map(({ host, port }) => `${host.includes(':') ? `[${host}]` : host}:${port}`).join(',');
+}
+
+/**
+ * Asks before databases lose what they hold. On another machine than this one, a "y" is not enough: a person types the
+ * names of the databases, a script names the host.
+ * @param loss e.g. `will be dropped with all their rows`.
+ * @throws ConfigurationError when the answer is not a yes, or nobody can be asked.
+ */
+export async function confirmLoss(
+  keys: readonly DatabaseKey[],
+  loss: string,
+  { yes, host }: { yes?: boolean; host?: string },
+): Promise<void> {
+  const targets = keys.map((key) => {
+    const { url, origin } = databaseUrl(key);
+    const { database, hosts } = parseDatabaseUrl(url, origin);
+    return { database, address: addressOf(url, origin), hosts: hosts.map((entry) => entry.host) };
+  });
+  const names = targets.map(({ database }) => database);
+  const addresses = [...new Set(targets.map(({ address }) => address))].join(' and ');
+  const what = `${names.join(', ')} on ${addresses} ${loss}.`;
+  const hosts = [...new Set(targets.flatMap((target) => target.hosts))];
+  const named = host?.split(',');
+  const other = named?.find((name) => !hosts.includes(name));
+  if (other !== undefined) {
+    throw new ConfigurationError(`--host names ${other}, but ${what} Nothing was done.`);
+  }
+  const remote = hosts.filter((name) => !isLoopback(name));
+  if (remote.length === 0) return confirmDestruction(what, yes);
+  if (yes && remote.every((name) => named?.includes(name))) return;
+  if (yes || !process.stdin.isTTY) {
+    throw new ConfigurationError(
+      `${what} That is not this machine, so nothing was done: add --yes --host ${remote.join(',')} to go on.`,
+    );
+  }
+  const prompt = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    const answer = await prompt.question(
+      `${what} That is not this machine: type ${names.join(' ')} to go on. `,
+    );
+    if (
+      answer
+        .trim()
+        .split(/[\s,]+/)
+        .join() !== names.join()
+    )
+      throw new ConfigurationError('Nothing was done.');
+  } finally {
+    prompt.close();
+  }
+}
+
+const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '::1' || /^127(\.\d+){3}$/.test(host) || host.startsWith('/');
