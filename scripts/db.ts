@@ -2,10 +2,8 @@
 // The command line of @atriz/database: npm run db -- <command>, or atriz-db <command>.
 import { runProgram } from './cli/arguments.ts';
 import { buildProgram } from './cli/program.ts';
+import { onClosedOutput } from './cli/signals.ts';
 
-// A closed pipe, as after "| head", is not an error and must not stop the command.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-});
-
+// The command goes on: what it changes must not depend on who reads its output.
+onClosedOutput();
 await runProgram(buildProgram());

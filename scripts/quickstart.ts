@@ -23,7 +23,7 @@ import { refreshContinuousAggregate } from '../src/timescale/timescale.ts';
 import { commandLine } from './cli/arguments.ts';
 import { formatBytes, formatCount, printTable } from './cli/output.ts';
 import { startBar } from './cli/progress.ts';
-import { onSignal } from './cli/signals.ts';
+import { interruption } from './cli/signals.ts';
 import { startCluster } from './embedded/cluster.ts';
 import { EmbeddedClusterError } from './embedded/errors.ts';
 import { type ClusterUrl, clusterUrls, environmentLines } from './embedded/urls.ts';
@@ -49,8 +49,11 @@ const program = new Command('quickstart')
 
 useUtc();
 const started = performance.now();
+const interruptedBy = interruption();
 try {
   await quickstart(program.parse(commandLine()).opts<QuickstartOptions>());
+  // The work that was interrupted would keep the process.
+  if (interruptedBy.aborted) process.exit(1);
 } catch (error) {
   if (!(error instanceof EmbeddedClusterError || error instanceof AtrizDatabaseError)) throw error;
   console.error(error.message);
@@ -66,26 +69,38 @@ function wholeNumber(text: string): number {
 async function quickstart(options: QuickstartOptions): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'atriz-quickstart-'));
   heading('An embedded cluster: PostgreSQL for four databases, TimescaleDB in WASM for tracking');
-  const cluster = await startCluster({
+  const starting = startCluster({
     folder,
     durable: false,
     onProgress: (message) => console.log(`  ${message}`),
   });
+  const interrupted = new Promise<void>((done) => {
+    interruptedBy.addEventListener('abort', () => done());
+  });
   try {
-    const urls = clusterUrls(cluster);
-    for (const command of ['create', 'migrate', 'seed']) await runCommand(command, urls);
-    await using pools = openPools(urls);
-    await driveFleet(pools, options);
-    await runJobs(pools.tracking);
-    await runCommand('status', urls);
-    await showPositions(pools);
-    await showOneVehicle(pools.tracking);
-    heading(`Done in ${Math.round((performance.now() - started) / 1000)} s. What to type next`);
-    await sayGoodbye(options, urls);
+    // What the interruption leaves unfinished fails when the cluster stops, and nobody waits for it.
+    const work = starting.then((cluster) => run(clusterUrls(cluster), options));
+    work.catch(() => undefined);
+    await Promise.race([work, interrupted]);
   } finally {
-    await cluster.stop();
+    await starting.then(
+      (cluster) => cluster.stop(),
+      () => undefined,
+    );
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+async function run(urls: readonly ClusterUrl[], options: QuickstartOptions): Promise<void> {
+  await runCommand('prepare', urls);
+  await using pools = openPools(urls);
+  await driveFleet(pools, options);
+  await runJobs(pools.tracking);
+  await runCommand('status', urls);
+  await showPositions(pools);
+  await showOneVehicle(pools.tracking);
+  heading(`Done in ${Math.round((performance.now() - started) / 1000)} s. What to type next`);
+  await sayGoodbye(options, urls);
 }
 
 function heading(text: string): void {
@@ -97,11 +112,16 @@ async function runCommand(command: string, urls: readonly ClusterUrl[]): Promise
   heading(`npm run db:${command}`);
   const settings = Object.fromEntries(urls.map(({ key, url }) => [definitionOf(key).urlVariable, url]));
   const root = packageRoot();
+  const width = process.stdout.isTTY ? { COLUMNS: String(process.stdout.columns - 2) } : {};
   // Asynchronous, because this process serves the tracking database at the same time.
   const { stdout } = await promisify(execFile)(
     process.execPath,
     ['--import', 'tsx', join(root, 'scripts', 'db.ts'), command],
-    { cwd: root, env: childEnvironment({ ...settings, NODE_ENV: 'development' }) },
+    {
+      cwd: root,
+      env: childEnvironment({ ...settings, ...width, NODE_ENV: 'development' }),
+      signal: interruptedBy,
+    },
   ).catch(({ stdout, stderr }: { stdout: string; stderr: string }) => {
     throw new AtrizDatabaseError(`npm run db:${command} failed: ${stdout}${stderr}`.trim());
   });
@@ -231,28 +251,28 @@ async function showPositions({ tracking, mextrack }: Pools): Promise<void> {
 async function showOneVehicle(tracking: Pool): Promise<void> {
   const device = `0e000000-0000-4000-8000-${'1'.padStart(12, '0')}`;
   const points = await getRecentLocations(tracking, device, { hours: 24 });
+  heading(`Truck 1: ${formatCount(points.length)} points in the last 24 hours; average speed by hour, km/h`);
   const stats = await getHourlyStats(tracking, device, { days: 2 });
-  heading(`Truck 1: ${formatCount(points.length)} points in the last 24 hours; average speed per hour, km/h`);
-  const speeds = stats.map(({ avgSpeed }) => avgSpeed ?? 0).reverse();
-  if (speeds.length < 2) return;
-  const wide = speeds.flatMap((speed) => [speed, speed, speed]);
-  console.log(plot(wide, { height: 6, format: (value) => value.toFixed(0).padStart(8) }));
-  const [first, last] = [stats.at(-1), stats[0]];
-  const clock = (row: typeof first) => row?.hour.toISOString().slice(0, 13).replace('T', ' ') ?? '';
-  console.log(`          from ${clock(first)} h to ${clock(last)} h, UTC`);
+  const speeds = new Map(stats.map(({ hour, avgSpeed }) => [hour.getTime(), avgSpeed ?? 0]));
+  const now = Math.floor(Date.now() / hour);
+  // Hours without a point, when the truck stands, are zero.
+  const day = Array.from({ length: 24 }, (_, index) => (now - 23 + index) * hour);
+  const wide = day.flatMap((start) => Array<number>(2).fill(speeds.get(start) ?? 0));
+  console.log(plot(wide, { height: 6, format: (value) => value.toFixed(0).padStart(6) }));
+  const clock = (start: number) => new Date(start).toISOString().slice(11, 16);
+  const ticks = day.filter((_, index) => index % 6 === 0).map((start) => clock(start).padEnd(12));
+  console.log(`${' '.repeat(9)}${ticks.join('')}${clock((now + 1) * hour)} UTC`);
 }
 
 async function sayGoodbye({ keep }: QuickstartOptions, urls: readonly ClusterUrl[]): Promise<void> {
   if (!keep) {
     console.log('  npm run dev            the same cluster, to stay: data in .atriz/');
-    console.log('  npm run db:create      then db:migrate, db:seed and db:status, in a second terminal');
+    console.log('  npm run db:prepare     in a second terminal: create, migrate and seed; then db:status');
     console.log('  npm run db:studio      look inside, in a browser');
     console.log('  npm test               the whole suite');
     return;
   }
   console.log('  The cluster stays up until Ctrl-C. For an env file:\n');
   console.log(environmentLines(urls).join('\n'));
-  await new Promise<void>((done) => {
-    onSignal(() => done());
-  });
+  await new Promise(() => undefined);
 }

@@ -159,5 +159,5 @@ test('npm pack, install, compile in strict mode, run; and the command line comes
     { SHARED_DATABASE_URL: url },
     project,
   );
-  expect(seeded).toMatchObject({ code: 0, stdout: expect.stringContaining('002_users.js  done') });
+  expect(seeded).toMatchObject({ code: 0, stdout: expect.stringContaining('002_users.js  12 rows added') });
 });

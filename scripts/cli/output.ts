@@ -6,11 +6,66 @@ import { ConfigurationError } from '../../src/errors.ts';
 
 export const printJson = (value: unknown): void => console.log(JSON.stringify(value, null, 2));
 
-/** Prints rows under a head, without lines between them. */
-export function printTable(head: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
+type Cell = string | number;
+
+/** Prints rows under a head, as wide as COLUMNS or the terminal; a pipe gets one line for each row. */
+export function printTable(head: readonly string[], rows: readonly (readonly Cell[])[]): void {
+  const terminal = process.stdout.isTTY ? process.stdout.columns : Infinity;
+  console.log(formatTable(head, rows, Number(process.env.COLUMNS) || terminal));
+}
+
+/**
+ * A table without lines. Cells that are too wide for it wrap between words; where that would make rows of many lines,
+ * each row becomes a block with one line for each cell.
+ */
+export function formatTable(
+  head: readonly string[],
+  rows: readonly (readonly Cell[])[],
+  width: number,
+): string {
+  // The gap after the last column is not printed.
+  const room = width + gap;
+  const columns = head.map((title, index) => [title, ...rows.map((row) => String(row[index] ?? ''))]);
+  const needed = columns.map((cells) => widest(cells));
+  if (sum(needed) <= room) return layOut(rows, { head: [...head] });
+  const least = columns.map((cells) => widest(cells.flatMap((cell) => cell.split(' '))));
+  if (sum(least) <= room) {
+    const widths = [...needed];
+    while (sum(widths) > room) {
+      const spare = widths.map((own, index) => (own > (least[index] ?? own) ? own : 0));
+      widths[spare.indexOf(Math.max(...spare))] = Math.max(...spare) - 1;
+    }
+    const lines = Math.max(...needed.map((own, index) => own / (widths[index] ?? own)));
+    if (lines <= mostLines) return layOut(rows, { head: [...head], colWidths: widths, wordWrap: true });
+  }
+  const name = widest([...head]);
+  const value = Math.max(room - name, ...least);
+  const blocks = rows.map((row) =>
+    layOut(
+      head.flatMap((title, index) => (row[index] === '' ? [] : [[title, row[index] ?? '']])),
+      { colWidths: [name, value], wordWrap: true },
+    ),
+  );
+  return blocks.join('\n\n');
+}
+
+/** Of a row, before a table becomes blocks. */
+const mostLines = 3;
+const gap = 1;
+const widest = (cells: readonly string[]): number => Math.max(0, ...cells.map((cell) => cell.length)) + gap;
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
+
+function layOut(rows: readonly (readonly Cell[])[], options: Table.TableConstructorOptions): string {
+  const isPlain = !process.stdout.isTTY || Boolean(process.env.NO_COLOR);
   const table = new Table({
-    head: [...head],
-    style: { head: process.stdout.isTTY ? ['bold'] : [], border: [], compact: true, 'padding-left': 0 },
+    ...options,
+    style: {
+      head: isPlain ? [] : ['bold'],
+      border: [],
+      compact: true,
+      'padding-left': 0,
+      'padding-right': gap,
+    },
     chars: Object.fromEntries(
       ['top', 'bottom', 'left', 'right', 'mid', 'middle'].flatMap((side) =>
         ['', '-mid', '-left', '-right'].map((part) => [side + part, '']),
@@ -18,7 +73,7 @@ export function printTable(head: readonly string[], rows: readonly (readonly (st
     ),
   });
   table.push(...rows.map((row) => [...row]));
-  console.log(table.toString().replace(/ +$/gm, ''));
+  return table.toString().replace(/ +$/gm, '');
 }
 
 const units = ['B', 'kB', 'MB', 'GB', 'TB'];

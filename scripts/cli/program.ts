@@ -1,5 +1,9 @@
 // The commands of @atriz/database: db.ts runs them, docs/commands.md is generated from them.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Command } from 'commander';
+import * as v from 'valibot';
+import { packageRoot } from '../../src/migrations/package-root.ts';
 import { registerAccess } from '../commands/access.ts';
 import { registerBackup } from '../commands/backup.ts';
 import { registerCheck } from '../commands/check.ts';
@@ -12,6 +16,8 @@ import { registerEraseUser } from '../commands/erase-user.ts';
 import { registerGenerate } from '../commands/generate.ts';
 import { registerImport } from '../commands/import.ts';
 import { registerMigrate } from '../commands/migrate.ts';
+import { registerPrepare } from '../commands/prepare.ts';
+import { registerPsql } from '../commands/psql.ts';
 import { registerPurgeTokens } from '../commands/purge-tokens.ts';
 import { registerReferences } from '../commands/references.ts';
 import { registerReset } from '../commands/reset.ts';
@@ -27,10 +33,16 @@ export const exitCodes = [
   [3, 'out of step'],
 ] as const;
 
+const packageVersion = (): string => {
+  const file = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
+  return v.parse(v.object({ version: v.string() }), JSON.parse(file)).version;
+};
+
 /** The command line, which throws a CommanderError where it would end the process. */
 export function buildProgram(): Command {
   const program = new Command('atriz-db')
     .description('Creates, migrates and inspects the five Atriz databases.')
+    .version(packageVersion())
     .addHelpText(
       'after',
       `\nExit codes: ${exitCodes.map((pair) => pair.join(' ')).join(', ')}.\n` +
@@ -40,6 +52,7 @@ export function buildProgram(): Command {
     .exitOverride();
 
   for (const register of [
+    registerPrepare,
     registerCreate,
     registerMigrate,
     registerStatus,
@@ -59,6 +72,7 @@ export function buildProgram(): Command {
     registerCheck,
     registerGenerate,
     registerStudio,
+    registerPsql,
   ]) {
     register(program);
   }

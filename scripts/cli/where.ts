@@ -15,8 +15,9 @@ import { confirmDestruction } from './output.ts';
 export function saysWhere(command: Command, keys: readonly DatabaseKey[] = databaseKeys): Command {
   return command.hook('preAction', (_, action) => {
     const { json, offline, dryRun } = action.opts<{ json?: boolean; offline?: boolean; dryRun?: boolean }>();
-    const line = json || offline || dryRun ? '' : describeServers(keysOf(action) ?? keys);
-    if (line) console.log(`${line}\n`);
+    if (json || offline || dryRun) return;
+    const { text } = describeServers(keysOf(action) ?? keys);
+    if (text) console.log(`${text}\n`);
   });
 }
 
@@ -28,7 +29,7 @@ function keysOf(action: Command): DatabaseKey[] | undefined {
 }
 
 /** `Server localhost:5432, from .env.` Empty where no setting says: the command itself reports that. */
-export function describeServers(keys: readonly DatabaseKey[]): string {
+export function describeServers(keys: readonly DatabaseKey[]): { text: string; addresses: string[] } {
   const found = keys.flatMap((key) => {
     try {
       const { url, origin } = databaseUrl(key);
@@ -39,14 +40,14 @@ export function describeServers(keys: readonly DatabaseKey[]): string {
     }
   });
   const addresses = [...new Set(found.map(({ address }) => address))];
-  if (addresses.length === 0) return '';
+  if (addresses.length === 0) return { text: '', addresses };
   const sources = [...new Set(found.map(({ source }) => source))].join(' and ');
-  if (addresses.length === 1) return `Server ${addresses[0]}, from ${sources}.`;
+  if (addresses.length === 1) return { text: `Server ${addresses[0]}, from ${sources}.`, addresses };
   const servers = addresses.map((address) => {
     const names = found.filter((entry) => entry.address === address).map(({ key }) => key);
     return `${names.join(', ')} on ${address}`;
   });
-  return `Servers: ${servers.join('; ')}, from ${sources}.`;
+  return { text: `Servers: ${servers.join('; ')}, from ${sources}.`, addresses };
 }
 
 function addressOf(url: string, origin: string): string {

@@ -7,7 +7,7 @@ import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { SeedFunction } from '../../src/seed.ts';
-import { printJson, refuseProduction } from '../cli/output.ts';
+import { plural, printJson, refuseProduction } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { saysWhere } from '../cli/where.ts';
 
@@ -27,14 +27,21 @@ export function registerSeed(program: Command): void {
     });
 }
 
-/** Runs the seeds of one database. @returns their file names. */
-export async function seedDatabase(key: DatabaseKey, verbose: boolean): Promise<string[]> {
+export interface Seeded {
+  file: string;
+  /** Rows; null where the seed does not say. */
+  added: number | null;
+}
+
+/** Runs the seeds of one database. */
+export async function seedDatabase(key: DatabaseKey, verbose: boolean): Promise<Seeded[]> {
   const folder = join(seedsFolder, key);
   const files = existsSync(folder)
     ? readdirSync(folder)
         .filter((name) => /(?<!\.d)\.(ts|js)$/.test(name))
         .sort()
     : [];
+  const seeded: Seeded[] = [];
   await withPool(key, async (pool) => {
     for (const file of files) {
       const module = (await import(pathToFileURL(join(folder, file)).href)) as { default?: SeedFunction };
@@ -43,10 +50,16 @@ export async function seedDatabase(key: DatabaseKey, verbose: boolean): Promise<
           `${join(folder, file)} has no default export of type SeedFunction: add "export default seed".`,
         );
       }
-      await module.default(pool);
-      if (verbose) console.log(`${key.padEnd(8)}  ${file}  done`);
+      const added = (await module.default(pool)) ?? null;
+      seeded.push({ file, added });
+      if (verbose) console.log(`${key.padEnd(8)}  ${file}  ${describeAdded(added)}`);
     }
   });
   if (verbose && files.length === 0) console.log(`${key.padEnd(8)}  no seeds`);
-  return files;
+  return seeded;
+}
+
+function describeAdded(added: number | null): string {
+  if (added === null) return 'done';
+  return added === 0 ? 'nothing new' : `${plural(added, 'row')} added`;
 }

@@ -1,6 +1,7 @@
 // Runs TimescaleDB's policies, for servers without background workers and for demonstrations.
 import type { Pool } from '../../src/pool.ts';
 import { policyJobs } from '../../src/timescale/catalog.ts';
+import { runJob } from '../embedded/jobs.ts';
 
 export type Policy = 'compression' | 'refresh_continuous_aggregate' | 'retention';
 
@@ -13,8 +14,7 @@ export async function runPolicies(pool: Pool, policies: readonly Policy[]): Prom
       [`policy_${policy}`],
     );
     for (const { job_id } of rows) {
-      // No parameter: jobs commit, which CALL allows on every server only in the simple query protocol.
-      await pool.query(`CALL run_job(${Number(job_id)})`);
+      await runJob(pool, job_id);
       ran += 1;
     }
   }

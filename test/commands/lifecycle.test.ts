@@ -108,11 +108,18 @@ describe('from nothing to seeded databases and back', () => {
   });
 
   test('seed fills every database, and a second time changes nothing', async () => {
-    expect(await cli('seed', ...keys)).toMatchObject({ code: 0, stderr: '' });
+    expect(await cli('seed', ...keys)).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('core      002_users.js  12 rows added'),
+      stderr: '',
+    });
     const before = await Promise.all(keys.map(counts));
     expect(before[0]).toMatchObject({ users: 6, roles: 6, user_roles: 6 });
     for (const tables of before) expect(Math.max(...Object.values(tables))).toBeGreaterThan(0);
-    expect(await cli('seed', ...keys)).toMatchObject({ code: 0 });
+    const again = await cli('prepare', ...keys);
+    expect(again).toMatchObject({ code: 0, stderr: '' });
+    expect(again.stdout).toContain('core      002_users.js  nothing new');
+    expect(again.stdout).not.toContain('added');
     expect(await Promise.all(keys.map(counts))).toEqual(before);
   });
 
@@ -148,11 +155,14 @@ describe('from nothing to seeded databases and back', () => {
     expect(await counts('core')).not.toHaveProperty('leftover');
   });
 
-  test.each(['seed', 'clean', 'reset'])('%s refuses production', async (command) => {
-    const { code, stderr } = await runCli([command, '--yes'].slice(0, command === 'seed' ? 1 : 2), {
-      ...environment,
-      NODE_ENV: 'production',
-    });
+  test.each(['prepare', 'seed', 'clean', 'reset'])('%s refuses production', async (command) => {
+    const { code, stderr } = await runCli(
+      ['clean', 'reset'].includes(command) ? [command, '--yes'] : [command],
+      {
+        ...environment,
+        NODE_ENV: 'production',
+      },
+    );
     expect({ code, stderr }).toEqual({
       code: 2,
       stderr: `NODE_ENV is "production": ${command} is for development and was not run.\n`,

@@ -11,11 +11,12 @@ const roles = {
 };
 
 const seed: SeedFunction = async (pool) => {
-  await pool.query(
+  const { rowCount } = await pool.query(
     `INSERT INTO roles (name, description) SELECT key, value FROM jsonb_each_text($1::jsonb)
      ON CONFLICT (name) DO NOTHING`,
     [roles],
   );
+  return rowCount;
 };
 
 export default seed;

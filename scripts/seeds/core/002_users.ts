@@ -5,18 +5,21 @@ import { people } from '../people.ts';
 
 const seed: SeedFunction = async (pool) => {
   const passwordHash = await hashPassword('atriz-dev');
+  let added = 0;
   for (const [role, { id, email, name }] of Object.entries(people)) {
-    await pool.query(
+    const user = await pool.query(
       `INSERT INTO users (id, email, password_hash, name, email_verified) VALUES ($1, $2, $3, $4, true)
        ON CONFLICT (email) DO NOTHING`,
       [id, email, passwordHash, name],
     );
-    await pool.query(
+    const grant = await pool.query(
       `INSERT INTO user_roles (user_id, role_id) SELECT u.id, r.id FROM users u, roles r WHERE u.email = $1 AND r.name = $2
        ON CONFLICT (user_id, role_id) DO NOTHING`,
       [email, role],
     );
+    added += user.rowCount + grant.rowCount;
   }
+  return added;
 };
 
 export default seed;

@@ -8,7 +8,7 @@ const driverId = '0b000000-0000-4000-8000-000000000002';
 const assignmentId = '0b000000-0000-4000-8000-000000000003';
 
 const seed: SeedFunction = async ({ orm }) => {
-  await orm
+  const vehicle = await orm
     .insert(vehicles)
     .values({
       id: vehicleId,
@@ -21,14 +21,15 @@ const seed: SeedFunction = async ({ orm }) => {
       modelYear: 2024,
     })
     .onConflictDoNothing();
-  await orm
+  const driver = await orm
     .insert(drivers)
     .values({ id: driverId, userId: people.driver.id, fullName: people.driver.name, licenseNumber: 'B-0001' })
     .onConflictDoNothing();
-  await orm
+  const assignment = await orm
     .insert(vehicleAssignments)
     .values({ id: assignmentId, vehicleId, driverId })
     .onConflictDoNothing();
+  return vehicle.count + driver.count + assignment.count;
 };
 
 export default seed;

@@ -6,7 +6,7 @@ import { courierDevice, people } from '../people.ts';
 const id = (number: number) => `0c000000-0000-4000-8000-00000000000${number}`;
 
 const seed: SeedFunction = async ({ orm }) => {
-  await orm
+  const offered = await orm
     .insert(products)
     .values([
       {
@@ -20,7 +20,7 @@ const seed: SeedFunction = async ({ orm }) => {
       { id: id(2), userId: people.seller.id, sku: 'CUP-BLUE', name: 'Blue cup', price: '12.00', stock: 12 },
     ])
     .onConflictDoNothing();
-  await orm
+  const order = await orm
     .insert(orders)
     .values({
       id: id(3),
@@ -31,7 +31,7 @@ const seed: SeedFunction = async ({ orm }) => {
       total: '30.00',
     })
     .onConflictDoNothing();
-  await orm
+  const items = await orm
     .insert(orderItems)
     .values([
       { id: id(4), orderId: id(3), productId: id(1), quantity: 2, unitPrice: '7.50' },
@@ -39,7 +39,7 @@ const seed: SeedFunction = async ({ orm }) => {
     ])
     .onConflictDoNothing();
   const assignedAt = new Date();
-  await orm
+  const delivery = await orm
     .insert(deliveries)
     .values({
       id: id(6),
@@ -52,6 +52,7 @@ const seed: SeedFunction = async ({ orm }) => {
       pickedUpAt: assignedAt,
     })
     .onConflictDoNothing();
+  return offered.count + order.count + items.count + delivery.count;
 };
 
 export default seed;

@@ -12,10 +12,13 @@ const trips = [
 const seed: SeedFunction = async (pool) => {
   const to = new Date();
   const from = new Date(to.getTime() - 2 * 3_600_000);
+  let added = 0;
   for (const trip of trips) {
     const points = await getRecentLocations(pool, trip.deviceId, { limit: 1 });
-    if (points.length === 0) await recordLocations(pool, [...drive({ ...trip, from, to })]);
+    if (points.length > 0) continue;
+    added += (await recordLocations(pool, [...drive({ ...trip, from, to })])).written;
   }
+  return added;
 };
 
 export default seed;

@@ -1,0 +1,46 @@
+// psql: opens PostgreSQL's own terminal on a database.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { Argument, type Command } from 'commander';
+import { childEnvironment, databaseUrl } from '../../src/config.ts';
+import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
+import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
+import { AtrizDatabaseError } from '../../src/errors.ts';
+import { libpqEnvironment } from '../backup/client/environment.ts';
+import { installedPrograms } from '../backup/client/versions.ts';
+import { onSignal } from '../cli/signals.ts';
+
+export function registerPsql(program: Command): void {
+  program
+    .command('psql')
+    .description("open psql on a database; it needs PostgreSQL's client programs, which PG_BIN may name")
+    .addArgument(new Argument('<database>', 'which').choices(databaseKeys))
+    .argument('[arguments...]', 'for psql, such as -c "SELECT now()"')
+    .allowUnknownOption()
+    .action(openPsql);
+}
+
+/** Ends with the exit code of psql. */
+async function openPsql(key: DatabaseKey, args: readonly string[]): Promise<void> {
+  const { url, origin } = databaseUrl(key);
+  // psql works with older servers, so the newest one fits best.
+  const programs = (await installedPrograms()).toSorted((one, other) => other.major - one.major)[0];
+  if (!programs) {
+    throw new AtrizDatabaseError(
+      'There is no psql: install the client programs of PostgreSQL (Debian, Ubuntu: postgresql-client; ' +
+        'macOS: brew install libpq), or set PG_BIN to the folder that holds them.',
+    );
+  }
+  const child = spawn(join(programs.folder, 'psql'), args, {
+    // The password goes through the environment: arguments are seen by every user of the machine.
+    env: childEnvironment({ ...libpqEnvironment(parseDatabaseUrl(url, origin)), PGTZ: 'UTC' }),
+    stdio: 'inherit',
+  });
+  // Ctrl-C cancels a query of psql, which gets it from the terminal.
+  using _ = onSignal((signal) => {
+    if (signal !== 'SIGINT') child.kill(signal);
+  });
+  const [code] = (await once(child, 'exit')) as [number | null];
+  process.exitCode = code ?? 1;
+}
