@@ -2,23 +2,25 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import { type Command, InvalidArgumentError } from 'commander';
 import { databaseUrl, selectDatabases } from '../../src/config.ts';
 import { maskPassword } from '../../src/driver/database-url.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
-import { printTable } from '../cli/output.ts';
+import { printTable, refuseProduction } from '../cli/output.ts';
 import { onSignal } from '../cli/signals.ts';
+import { saysWhere } from '../cli/where.ts';
 import { kitArguments, kitEnvironment } from '../drizzle-kit/process.ts';
 
 /** drizzle-kit's own default. */
 const firstPort = 4983;
 
 export function registerStudio(program: Command): void {
-  program
-    .command('studio')
-    .description('open Drizzle Studio; each database gets a port of its own')
+  saysWhere(program.command('studio'))
+    .description('open Drizzle Studio, a page of the internet; each database gets a port of its own')
     .argument('[database...]', 'which; default: all')
     .option('--port <port>', 'the first port', parsePort, firstPort)
     .action((names: string[], { port }: { port: number }) => openStudios(names, port));
@@ -32,7 +34,11 @@ function parsePort(text: string): number {
   return port;
 }
 
+/** drizzle-kit is in the repository only, and so is this. */
+const originGuard = () => pathToFileURL(join(packageRoot(), 'scripts/drizzle-kit/studio-origin.js')).href;
+
 async function openStudios(names: readonly string[], port: number): Promise<void> {
+  refuseProduction('studio');
   const studios = selectDatabases(names).map((key, index) => ({
     key,
     port: port + index,
@@ -48,7 +54,7 @@ async function openStudios(names: readonly string[], port: number): Promise<void
       if (await answers(studio.port)) throw portProblem(studio.key, studio.port);
       const child = spawn(
         process.execPath,
-        kitArguments(studio.key, 'studio', ['--port', String(studio.port)]),
+        ['--import', originGuard(), ...kitArguments(studio.key, 'studio', ['--port', String(studio.port)])],
         { cwd: packageRoot(), env: kitEnvironment(studio.key), stdio: ['ignore', 'ignore', 'inherit'] },
       );
       children.push(child);
@@ -62,7 +68,10 @@ async function openStudios(names: readonly string[], port: number): Promise<void
         maskPassword(url),
       ]),
     );
-    console.log('\nCtrl-C closes them.');
+    console.log(
+      '\nThe page comes from local.drizzle.studio, so it needs the internet, and it reads and writes these databases ' +
+        'through this machine.\nOther pages get no answer. Ctrl-C closes them.',
+    );
     await Promise.race(children.map((child) => once(child, 'exit')));
   } finally {
     stop();
