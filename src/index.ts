@@ -1,7 +1,7 @@
 // The public surface of @atriz/database.
 
 export { type DatabaseDefinition, type DatabaseKey, databaseKeys, databases } from './databases.ts';
-export type { QueryMessage } from './driver/query-channel.ts';
+export type { NoticeMessage, QueryMessage } from './driver/channels.ts';
 export * from './errors.ts';
 export { checkHealth, type DatabaseHealth, type Health, type HealthOptions } from './health.ts';
 export {

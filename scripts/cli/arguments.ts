@@ -1,6 +1,8 @@
 // The arguments of a script, whichever package manager ran it, and how it ends.
+import { subscribe } from 'node:diagnostics_channel';
 import { type Command, CommanderError, InvalidArgumentError } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../../src/config.ts';
+import type { NoticeMessage } from '../../src/driver/channels.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 
 /** pnpm passes the `--` of `pnpm run x -- --option` on to the script, where npm takes it away. */
@@ -13,11 +15,18 @@ export const commandLine = (): string[] => {
 export async function runProgram(program: Command): Promise<void> {
   loadEnvironmentFile();
   useUtc();
+  if (process.stderr.isTTY) subscribe('@atriz/database:notice', printWait);
   try {
     await program.parseAsync(commandLine());
   } catch (error) {
     process.exitCode = report(error);
   }
+}
+
+/** The embedded server says so (55P03) while another session has the database. */
+function printWait(notice: unknown): void {
+  const { database, code, message, detail = '' } = notice as NoticeMessage;
+  if (code === '55P03') console.error(`${database}: ${message}. ${detail}`);
 }
 
 /** Prints what went wrong in a sentence and returns the exit code. */

@@ -25,8 +25,8 @@ export interface EmbeddedClusterOptions {
   ports?: { plain?: number; timescaledb?: number };
   /** false: no fsync in the plain server, for folders that are thrown away. Default true. */
   durable?: boolean;
-  /** How long a client of the timescaledb server waits for its turn, in milliseconds. Default 60,000. */
-  turnTimeout?: number;
+  /** How long a client of the timescaledb server waits for the backend, in milliseconds. Default 60,000. */
+  waitTimeout?: number;
   onProgress?: (message: string) => void;
   /** Lines of the servers' logs; appended to <folder>/postgres.log by default. */
   onLog?: (line: string) => void;
@@ -57,7 +57,7 @@ export async function startCluster(options: EmbeddedClusterOptions): Promise<Emb
         TimescaleServer.start({
           folder: join(folder, 'timescaledb'),
           port,
-          turnTimeout: options.turnTimeout ?? 60_000,
+          waitTimeout: options.waitTimeout ?? 60_000,
           idleTimeout: 60_000,
           onLog: (line) => onLog(`${new Date().toISOString()} timescaledb: ${line}`),
           onProgress,

@@ -1,8 +1,10 @@
 // From pool options and a parsed URL to the options of postgres.js.
+
 import type { ConnectionOptions } from 'node:tls';
 import type postgres from 'postgres';
 import { applicationName } from '../config.ts';
 import { ConfigurationError } from '../errors.ts';
+import { publishNotice } from './channels.ts';
 import type { DatabaseUrl } from './database-url.ts';
 import type { DrizzleOptions } from './orm.ts';
 import { sessionSettings } from './session-settings.ts';
@@ -82,7 +84,7 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
     prepare: !pgbouncer,
     // array-types.ts loads them and catches failures.
     fetch_types: false,
-    onnotice: () => undefined,
+    onnotice: (notice) => publishNotice(url.database, notice),
     types: {
       // postgres.js would also convert strings to dates, which drops microseconds: convert only Date.
       date: {

@@ -1,6 +1,6 @@
 // One postgres.js query from start to end, for every way of reading its rows.
 import { Readable, Stream } from 'node:stream';
-import { publishQuery } from './query-channel.ts';
+import { publishQuery } from './channels.ts';
 import { textOf } from './reads.ts';
 
 /** Undocumented parts of a postgres.js query, which is why its version is pinned. */

@@ -36,7 +36,7 @@ async function rawClient(): Promise<RawClient> {
 }
 
 beforeAll(async () => {
-  cluster = await temporaryCluster({ turnTimeout: 2_000 });
+  cluster = await temporaryCluster({ waitTimeout: 2_000 });
   await client()`SELECT 1`;
 });
 
@@ -46,7 +46,7 @@ afterAll(async () => {
   await cluster?.[Symbol.asyncDispose]();
 });
 
-group('turns', () => {
+group('the backend', () => {
   test('a pool of five answers concurrent queries, each with its own result', async () => {
     const pool = client({ max: 5 });
     const answers = await Promise.all(Array.from({ length: 60 }, (_, i) => pool`SELECT ${i}::int AS i`));
@@ -91,15 +91,26 @@ group('turns', () => {
     expect(await other`SELECT to_regclass('left_behind') AS found`).toEqual([{ found: null }]);
   });
 
-  test('who waits too long for its turn is told who holds it', async () => {
-    const [holder, waiter] = [client({ connection: { application_name: 'the holder' } }), client()];
+  test('a session that waits hears from whom, at first in a notice, then in an error', async () => {
+    const notices: postgres.Notice[] = [];
+    const [owner, waiter] = [
+      client({ connection: { application_name: 'the owner' } }),
+      client({ onnotice: (notice) => notices.push(notice) }),
+    ];
     await waiter`SELECT 1`;
-    await holder.begin(async (tx) => {
+    await owner.begin(async (tx) => {
       await tx`SELECT 1`;
       await expect(waiter`SELECT set_config('lock_timeout', '0', false)`).rejects.toMatchObject({
         code: '55P03',
-        detail: expect.stringContaining('the holder'),
+        detail: expect.stringContaining('the owner'),
       });
+      expect(notices).toMatchObject([
+        {
+          severity: 'NOTICE',
+          code: '55P03',
+          detail: expect.stringMatching(/^Session \d+ \(the owner\) has/),
+        },
+      ]);
     });
     expect(await waiter`SELECT 1 AS one`).toEqual([{ one: 1 }]);
   });

@@ -2,7 +2,7 @@
 // The lock functions are replaced by guarded ones that know which keys the other sessions hold.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { quoteLiteral } from './messages.ts';
-import type { AdvisoryKeys, Peer } from './peer.ts';
+import type { AdvisoryKeys, OtherSession } from './other-session.ts';
 import { PostgresError } from './postgres-error.ts';
 import type { SessionContext } from './session-context.ts';
 
@@ -34,9 +34,9 @@ export class AdvisoryLocks implements AdvisoryKeys {
   async awaitOthers(texts: string[]): Promise<void> {
     if (!texts.some((sql) => /pg_advisory_(?:xact_)?lock/i.test(sql))) return;
     const { server, settings } = this.#session;
-    const most = settings.lockTimeout > 0 ? settings.lockTimeout : server.options.turnTimeout;
+    const most = settings.lockTimeout > 0 ? settings.lockTimeout : server.options.waitTimeout;
     const deadline = Date.now() + most;
-    while (this.#others().some((other) => other.turn.advisory.any)) {
+    while (this.#others().some((other) => other.lease.advisory.any)) {
       if (this.#session.closed) return;
       if (Date.now() > deadline) throw new PostgresError('55P03', 'canceling statement due to lock timeout');
       await sleep(20);
@@ -46,7 +46,7 @@ export class AdvisoryLocks implements AdvisoryKeys {
   /** Creates the guarded functions, again each time, because the keys are written into them. */
   async guard(texts: string[]): Promise<void> {
     if (!texts.some((sql) => /pg_(?:try_)?advisory_(?:xact_)?lock/i.test(sql))) return;
-    const keys = this.#others().flatMap((other) => [...other.turn.advisory.keys]);
+    const keys = this.#others().flatMap((other) => [...other.lease.advisory.keys]);
     const taken = quoteLiteral(`{${keys.map((key) => key.split(':').slice(0, 3).join(':')).join(',')}}`);
     const functions: string[] = [];
     for (const [types, key] of signatures) {
@@ -95,7 +95,7 @@ export class AdvisoryLocks implements AdvisoryKeys {
     this.forget();
   }
 
-  #others(): Peer[] {
+  #others(): OtherSession[] {
     return [...this.#session.database.sessions].filter((other) => other !== this.#session);
   }
 }

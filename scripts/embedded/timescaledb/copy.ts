@@ -1,6 +1,6 @@
 // COPY … FROM STDIN: PGlite crashes on it for good, so it reads a device that holds what the client sent.
 import { isRecord } from '../files.ts';
-import type { Inbox } from './inbox.ts';
+import type { MessageQueue } from './message-queue.ts';
 import { type Fields, int16, message, quoteIdentifier, quoteLiteral, readText } from './messages.ts';
 import { type ParsedStatement, parseStatements } from './sql.ts';
 import { copyDevice } from './worker-messages.ts';
@@ -82,12 +82,12 @@ const mostCopyData = 1024 * 1024 * 1024;
 
 /** The client's CopyData messages up to CopyDone or CopyFail. undefined: the client went away. */
 export async function collectCopyData(
-  inbox: Inbox,
+  queue: MessageQueue,
 ): Promise<{ chunks: Buffer[] } | { failure: Fields } | undefined> {
   let chunks: Buffer[] = [];
   let size = 0;
   for (;;) {
-    const message = await inbox.next();
+    const message = await queue.next();
     if (!message) return undefined;
     const { type, bytes } = message;
     if (type === 'd') {

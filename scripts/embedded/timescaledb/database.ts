@@ -1,20 +1,21 @@
 // One database: its instance, opened when needed, and what its sessions share.
+
+import { BackendLock } from './backend-lock.ts';
 import type { DatabaseFolders } from './folders.ts';
 import { Instance } from './instance.ts';
 import { MessageReader, query, quoteLiteral, readFields, readRow } from './messages.ts';
-import type { Peer } from './peer.ts';
+import type { OtherSession } from './other-session.ts';
 import { PostgresError } from './postgres-error.ts';
 import type { SessionSettings } from './settings.ts';
-import { Turns } from './turns.ts';
 
 export class EmbeddedDatabase {
   name: string;
-  readonly sessions = new Set<Peer>();
-  readonly turns = new Turns<object>();
+  readonly sessions = new Set<OtherSession>();
+  readonly lock = new BackendLock<object>();
   /** Counts up whenever the backend may have lost prepared statements. */
   statementsEpoch = 0;
   /** Whose unnamed statement the backend has. */
-  unnamedOwner: Peer | undefined;
+  unnamedOwner: OtherSession | undefined;
   /** The pg_database rows are as old as this; `listed` of the server is the present age. */
   databasesListed = -1;
   /** Advisory locks as pg_locks shows them: one backend has them all, the sessions remember their own. */
@@ -41,7 +42,7 @@ export class EmbeddedDatabase {
     return this.#instance !== undefined;
   }
 
-  /** Opens the instance where there is none. The caller holds the turn. */
+  /** Opens the instance unless it is open. The caller owns the lock. */
   async open(): Promise<Instance> {
     this.#instance ??= this.#start();
     try {
@@ -52,7 +53,7 @@ export class EmbeddedDatabase {
     }
   }
 
-  /** The caller holds the turn. @throws InstanceCrashed */
+  /** The caller owns the lock. @throws InstanceCrashed */
   async run(messages: Buffer, onOutput: (bytes: Buffer) => void, copyData?: Uint8Array[]): Promise<void> {
     const instance = await this.open();
     this.lastUsed = Date.now();
@@ -111,7 +112,7 @@ export class EmbeddedDatabase {
     this.databasesListed = age;
   }
 
-  /** A clean shutdown; the caller holds the turn. */
+  /** A clean shutdown. The caller owns the lock. */
   async close(): Promise<void> {
     const instance = this.#instance;
     this.#instance = undefined;

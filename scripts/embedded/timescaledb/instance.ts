@@ -60,7 +60,7 @@ export class Instance {
     return instance;
   }
 
-  /** One at a time: the caller holds the database's turn. @throws InstanceCrashed */
+  /** One at a time: the caller owns the database's lock. @throws InstanceCrashed */
   exec(messages: Buffer, options: ExecOptions): Promise<void> {
     if (this.#crash) return Promise.reject(this.#crash);
     return new Promise((resolve, reject) => {

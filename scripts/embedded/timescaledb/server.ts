@@ -9,7 +9,7 @@ import { EmbeddedDatabase } from './database.ts';
 import type { DatabaseCommand } from './database-commands.ts';
 import { DatabaseFolders } from './folders.ts';
 import { errorResponse, type Fields } from './messages.ts';
-import type { Peer } from './peer.ts';
+import type { OtherSession } from './other-session.ts';
 import { PostgresError, shuttingDown } from './postgres-error.ts';
 import type { ClientSession } from './session.ts';
 import type { SessionContext } from './session-context.ts';
@@ -18,8 +18,8 @@ import { loadParser } from './sql.ts';
 export interface TimescaleServerOptions {
   folder: string;
   port: number;
-  /** How long a client waits for its turn before it gets an error, in milliseconds. */
-  turnTimeout: number;
+  /** How long a client waits for the backend before it gets an error, in milliseconds. */
+  waitTimeout: number;
   /** An instance without clients is closed after this long, in milliseconds: each takes some 300 MB. */
   idleTimeout: number;
   /** Lines of its log: sessions and instances that it ended, with the reason. */
@@ -167,7 +167,7 @@ export class TimescaleServer {
     const source = this.database(template);
     if (!source) throw new PostgresError('3D000', `template database "${template}" does not exist`);
     refuseWhileUsed(source, session, 'source ');
-    await this.#withTurn(source, session, async () => {
+    await this.#withLock(source, session, async () => {
       await source.close();
       await this.#folders.create(name, template);
     });
@@ -193,24 +193,28 @@ export class TimescaleServer {
     await this.#folders.drop(name);
   }
 
-  async #withTurn(database: EmbeddedDatabase, session: Peer, act: () => Promise<void>): Promise<void> {
-    const holds = database.turns.holder === session;
+  async #withLock(
+    database: EmbeddedDatabase,
+    session: OtherSession,
+    act: () => Promise<void>,
+  ): Promise<void> {
+    const holds = database.lock.owner === session;
     const who = holds ? session : {};
-    await database.turns.take(who, this.options.turnTimeout);
+    await database.lock.acquire(who, this.options.waitTimeout);
     try {
       await act();
     } finally {
-      if (!holds) database.turns.give(who);
+      if (!holds) database.lock.release(who);
     }
   }
 
   async #closeIdle(): Promise<void> {
     for (const database of this.#databases.values()) {
       const idle = Date.now() - database.lastUsed >= this.options.idleTimeout;
-      if (!idle || !database.isOpen || database.sessions.size > 0 || database.turns.holder) continue;
+      if (!idle || !database.isOpen || database.sessions.size > 0 || database.lock.owner) continue;
       const sweeper = {};
-      await database.turns.take(sweeper, 0);
-      await database.close().finally(() => database.turns.give(sweeper));
+      await database.lock.acquire(sweeper, 0);
+      await database.close().finally(() => database.lock.release(sweeper));
     }
   }
 
@@ -218,7 +222,7 @@ export class TimescaleServer {
   async #closeWithin(database: EmbeddedDatabase, milliseconds: number): Promise<void> {
     const stopper = {};
     try {
-      await database.turns.take(stopper, milliseconds);
+      await database.lock.acquire(stopper, milliseconds);
       await database.close();
     } catch {
       await database.end('the server stops');
@@ -226,7 +230,7 @@ export class TimescaleServer {
   }
 }
 
-function refuseWhileUsed(database: EmbeddedDatabase, session: Peer, role: 'source ' | ''): void {
+function refuseWhileUsed(database: EmbeddedDatabase, session: OtherSession, role: 'source ' | ''): void {
   const others = [...database.sessions].filter((other) => other !== session && !other.closed).length;
   if (others === 0) return;
   throw new PostgresError('55006', `${role}database "${database.name}" is being accessed by other users`, {

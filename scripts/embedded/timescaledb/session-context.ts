@@ -2,10 +2,10 @@
 import type { EmbeddedDatabase } from './database.ts';
 import type { DatabaseCommand } from './database-commands.ts';
 import type { Fields } from './messages.ts';
-import type { Peer } from './peer.ts';
+import type { OtherSession } from './other-session.ts';
 import type { SessionSettings } from './settings.ts';
 
-export interface SessionContext extends Peer {
+export interface SessionContext extends OtherSession {
   readonly database: EmbeddedDatabase;
   readonly server: SessionServer;
   /** What the startup packet set. */
@@ -14,7 +14,7 @@ export interface SessionContext extends Peer {
 
 /** What sessions ask of the server. */
 export interface SessionServer {
-  readonly options: { readonly turnTimeout: number };
+  readonly options: { readonly waitTimeout: number };
   /** @throws PostgresError */
   carryOut(command: DatabaseCommand, session: SessionContext): Promise<void>;
   listDatabasesIn(database: EmbeddedDatabase): Promise<void>;

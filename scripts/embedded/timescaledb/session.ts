@@ -1,11 +1,14 @@
-// One client's session: takes its messages batch by batch, waits for its turn, and runs them on the backend.
+// One client's session: takes its messages in batches, waits for the backend, and runs them there.
+
+import { BackendLease } from './backend-lease.ts';
+import { WaitCancelled } from './backend-lock.ts';
 import { BackendOutput, type OutputOptions } from './backend-output.ts';
 import { findCopyFromStdin } from './copy.ts';
 import type { EmbeddedDatabase } from './database.ts';
 import { type DatabaseCommand, findDatabaseCommand, soleDatabaseCommand } from './database-commands.ts';
-import { Inbox } from './inbox.ts';
+import { ClientGone, EmulatedCommands, insideTransaction } from './emulated-commands.ts';
 import { InstanceCrashed } from './instance.ts';
-import { ClientGone, Intercepted, insideTransaction } from './intercepted.ts';
+import { MessageQueue } from './message-queue.ts';
 import {
   commandComplete,
   errorResponse,
@@ -22,8 +25,6 @@ import type { SessionContext, SessionOptions, SessionServer } from './session-co
 import type { SessionSettings } from './settings.ts';
 import { traitsOf } from './sql.ts';
 import { type Outgoing, PreparedStatements } from './statements.ts';
-import { Turn } from './turn.ts';
-import { WaitCancelled } from './turns.ts';
 
 export class ClientSession implements SessionContext {
   readonly id: number;
@@ -36,12 +37,12 @@ export class ClientSession implements SessionContext {
   superuser = false;
   closed = false;
   /** What this session does to the backend beyond its transactions. */
-  readonly turn: Turn;
+  readonly lease: BackendLease;
   readonly #write: (bytes: Buffer) => void;
   readonly #hangUp: () => void;
-  readonly #inbox: Inbox;
+  readonly #queue: MessageQueue;
   readonly #output: BackendOutput;
-  readonly #intercepted: Intercepted;
+  readonly #emulated: EmulatedCommands;
   /** Messages went out since the last ReadyForQuery. */
   #inCycle = false;
   /** The server itself refused a batch: everything up to the next Sync is ignored. */
@@ -58,9 +59,9 @@ export class ClientSession implements SessionContext {
     this.settings = options.settings;
     this.#write = options.write;
     this.#hangUp = options.hangUp;
-    this.#inbox = new Inbox(options.onLoad);
+    this.#queue = new MessageQueue(options.onLoad);
     this.statements = new PreparedStatements(this, this.database);
-    this.turn = new Turn(this, this.statements);
+    this.lease = new BackendLease(this, this.statements);
     this.#output = new BackendOutput(
       {
         write: (bytes) => this.#write(bytes),
@@ -68,8 +69,8 @@ export class ClientSession implements SessionContext {
       },
       this.statements.prefix,
     );
-    this.#intercepted = new Intercepted({
-      inbox: this.#inbox,
+    this.#emulated = new EmulatedCommands({
+      queue: this.#queue,
       send: (outgoing, output, copyData) => this.#send(outgoing, output, copyData),
       write: (bytes) => this.#write(bytes),
       inTransaction: () => this.#output.status !== 'I',
@@ -78,14 +79,14 @@ export class ClientSession implements SessionContext {
   }
 
   receive(messages: Message[]): void {
-    this.#inbox.push(messages);
+    this.#queue.push(messages);
   }
 
   /** The socket is gone; `run` ends and cleans up behind the session. */
   close(): void {
     this.closed = true;
-    this.database.turns.cancel(this);
-    this.#inbox.close();
+    this.database.lock.cancel(this);
+    this.#queue.close();
   }
 
   /** Says why, and hangs up. */
@@ -108,14 +109,14 @@ export class ClientSession implements SessionContext {
 
   /** A running statement cannot be interrupted in WASM: the instance ends, and recovers from its log. */
   cancel(reason: string): void {
-    if (this.database.turns.cancel(this) || !this.#running) return;
+    if (this.database.lock.cancel(this) || !this.#running) return;
     this.#cancelled = reason;
     void this.database.end(reason);
   }
 
   async run(): Promise<void> {
     try {
-      const next = () => this.#inbox.nextBatch((batch) => this.statements.mayCopy(batch));
+      const next = () => this.#queue.nextBatch((batch) => this.statements.mayCopy(batch));
       for (let batch = await next(); batch; batch = await next()) await this.#process(batch);
     } catch (error) {
       if (!(error instanceof ClientGone)) {
@@ -123,7 +124,7 @@ export class ClientSession implements SessionContext {
       }
     } finally {
       this.close();
-      await this.turn.cleanUp(this.#output.status !== 'I' || this.#inCycle);
+      await this.lease.cleanUp(this.#output.status !== 'I' || this.#inCycle);
       // A Terminate message closes the session; the socket follows.
       this.#hangUp();
     }
@@ -131,11 +132,11 @@ export class ClientSession implements SessionContext {
 
   /** Before the session runs: asks the backend about a role. */
   async lookUpRole<Role>(sql: string, read: (rows: (string | null)[][]) => Role): Promise<Role> {
-    await this.database.turns.take(this, this.server.options.turnTimeout);
+    await this.database.lock.acquire(this, this.server.options.waitTimeout);
     try {
       return read(await this.database.askAsSuperuser(sql));
     } finally {
-      this.database.turns.give(this);
+      this.database.lock.release(this);
     }
   }
 
@@ -146,8 +147,8 @@ export class ClientSession implements SessionContext {
       if (command) await this.#runCommand(command);
       else {
         const isIdle = !this.#inCycle && this.#output.status !== 'E';
-        await this.turn.take(batch, isIdle);
-        if (isIdle && this.statements.mayCopy(batch)) await this.turn.allowFiles();
+        await this.lease.acquire(batch, isIdle);
+        if (isIdle && this.statements.mayCopy(batch)) await this.lease.allowFiles();
         await this.#execute(batch);
         if (this.#output.ready) await this.#settle();
       }
@@ -159,7 +160,7 @@ export class ClientSession implements SessionContext {
         this.terminate({ severity: 'FATAL', code: '08P01', message: error.message });
       } else throw error;
     }
-    if (this.#output.status === 'I' && !this.#inCycle) this.turn.give();
+    if (this.#output.status === 'I' && !this.#inCycle) this.lease.release();
   }
 
   async #execute(batch: Message[]): Promise<void> {
@@ -172,16 +173,16 @@ export class ClientSession implements SessionContext {
       else if (type === 'B') {
         const { outgoing, prepared } = this.statements.bind(bytes);
         pending.push(...outgoing);
-        if (prepared) this.turn.note(prepared.traits, bytes);
+        if (prepared) this.lease.note(prepared.traits, bytes);
       } else if (type === 'E') {
         const { outgoing, prepared } = this.statements.execute(bytes);
         if (!prepared?.copy && !prepared?.command) pending.push(outgoing);
         else {
           if (pending.length > 0) await this.#send([...pending.splice(0), { bytes: flush }]);
           if (!this.#output.skipping && prepared.copy)
-            await this.#intercepted.copyExtended(prepared.copy, outgoing);
+            await this.#emulated.copyExtended(prepared.copy, outgoing);
           else if (!this.#output.skipping && prepared.command) {
-            await this.#intercepted.commandExtended(prepared.command, outgoing);
+            await this.#emulated.commandExtended(prepared.command, outgoing);
           }
         }
       } else pending.push({ bytes });
@@ -198,19 +199,19 @@ export class ClientSession implements SessionContext {
       return;
     }
     this.statements.forget('unnamed');
-    this.turn.note(traitsOf(sql));
+    this.lease.note(traitsOf(sql));
     const copy = findCopyFromStdin(sql);
     const command = findDatabaseCommand(sql);
-    if (typeof copy === 'object') await this.#intercepted.copySimple(copy);
+    if (typeof copy === 'object') await this.#emulated.copySimple(copy);
     else if (copy !== undefined) {
       const problem =
         copy === 'unreadable'
           ? 'the embedded server cannot read this COPY statement'
           : 'COPY FROM STDIN must be sent by itself to the embedded server, not among other statements';
-      await this.#intercepted.raiseSimple({ severity: 'ERROR', code: '0A000', message: problem });
+      await this.#emulated.raiseSimple({ severity: 'ERROR', code: '0A000', message: problem });
     } else if (command) {
       const tag = 'tag' in command ? command.tag : command.severalStatements;
-      await this.#intercepted.raiseSimple(insideTransaction(tag));
+      await this.#emulated.raiseSimple(insideTransaction(tag));
     } else {
       const adapted = this.statements.adapt(sql);
       await this.#send([{ bytes: adapted === sql ? bytes : query(adapted) }]);
@@ -254,8 +255,8 @@ export class ClientSession implements SessionContext {
     const { status } = this.#output;
     this.statements.endCycle();
     this.#inCycle = false;
-    if (status !== 'E') await this.turn.disallowFiles();
-    if (status === 'I') for (const report of await this.turn.readBack()) this.#write(report);
+    if (status !== 'E') await this.lease.disallowFiles();
+    if (status === 'I') for (const report of await this.lease.readBack()) this.#write(report);
     this.#write(readyForQuery(status));
   }
 
@@ -279,7 +280,7 @@ export class ClientSession implements SessionContext {
     this.#output.status = 'I';
     this.#output.skipping = false;
     this.#inCycle = false;
-    this.turn.afterCrash(reason !== undefined);
+    this.lease.afterCrash(reason !== undefined);
     if (this.closed) return;
     if (reason === undefined) {
       this.terminate(crashed);
@@ -287,7 +288,7 @@ export class ClientSession implements SessionContext {
     }
     if (wasInTransaction) {
       // The client believes itself in a transaction: it gets an aborted one, as from any server.
-      await this.turn.take(batch);
+      await this.lease.acquire(batch);
       await this.database.ask('BEGIN');
       await this.database.ask(raiseSql('57014', reason)).catch(() => undefined);
       this.#output.status = 'E';

@@ -1,4 +1,4 @@
-// A session's settings on a backend that several sessions share: what must be set when it is its turn.
+// A session's settings on a backend that several sessions share: what to set when the session gets the backend.
 import { quoteIdentifier, quoteLiteral } from './messages.ts';
 
 // PGlite starts its backend with initdb's command line; these are a server's values. RESET goes back to them.
@@ -73,7 +73,7 @@ export class SessionSettings {
     for (const name of names) this.#customNames.add(name.toLowerCase());
   }
 
-  /** Equal fingerprints need no work between two sessions' turns. */
+  /** Two sessions with equal fingerprints need no settings applied between them. */
   get fingerprint(): string {
     const entries = [...this.#current].sort(([left], [right]) => (left < right ? -1 : 1));
     return JSON.stringify([this.user, this.#role, entries]);

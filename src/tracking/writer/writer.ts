@@ -8,7 +8,12 @@ import {
   locationLimits,
   type ZeroPositionOption,
 } from '../validate.ts';
-import { type BatchFacts, Lane, type LaneOptions, type RetryFacts } from './lane.ts';
+import {
+  type BatchFacts,
+  type RetryFacts,
+  WriterConnection,
+  type WriterConnectionOptions,
+} from './writer-connection.ts';
 
 export type { BatchFacts, RetryFacts };
 
@@ -104,7 +109,7 @@ const defaults = {
 };
 
 class PooledWriter implements LocationWriter {
-  readonly #lanes: Lane[];
+  readonly #connections: WriterConnection[];
   readonly #maxPending: number;
   readonly #allowed: ZeroPositionOption;
   readonly #onReject: LocationWriterOptions['onReject'];
@@ -118,7 +123,7 @@ class PooledWriter implements LocationWriter {
     this.#maxPending = checked.maxPending;
     this.#onReject = options.onReject;
     this.#allowed = { allowZeroPosition: options.allowZeroPosition ?? false };
-    const lane: LaneOptions = {
+    const connection: WriterConnectionOptions = {
       ...checked,
       onBatch: (batch) => {
         this.#counts.batches += 1;
@@ -138,7 +143,10 @@ class PooledWriter implements LocationWriter {
         this.#tell(() => options.onReject?.(location, error));
       },
     };
-    this.#lanes = Array.from({ length: checked.connections }, () => new Lane(db, lane));
+    this.#connections = Array.from(
+      { length: checked.connections },
+      () => new WriterConnection(db, connection),
+    );
   }
 
   get stats(): LocationWriterStats {
@@ -169,7 +177,7 @@ class PooledWriter implements LocationWriter {
       return this.#refuse(location, new LocationsRejectedError([{ index: 0, reason: checked }]));
     }
     this.#counts.accepted += 1;
-    return this.#handled(this.#laneOf(checked.deviceId).add(checked));
+    return this.#handled(this.#connectionOf(checked.deviceId).add(checked));
   }
 
   async ready(): Promise<void> {
@@ -179,7 +187,7 @@ class PooledWriter implements LocationWriter {
   }
 
   async flush(): Promise<void> {
-    await Promise.all(this.#lanes.map((lane) => lane.flush()));
+    await Promise.all(this.#connections.map((connection) => connection.flush()));
   }
 
   close({ timeoutMs = 30_000 } = {}): Promise<void> {
@@ -194,15 +202,17 @@ class PooledWriter implements LocationWriter {
       'The writer was closed before the server answered: the location may be stored or not.',
     );
     const deadline = setTimeout(() => {
-      for (const lane of this.#lanes) lane.giveUp(lost);
+      for (const connection of this.#connections) connection.giveUp(lost);
     }, timeoutMs);
     try {
       await this.flush();
-      await Promise.all(this.#lanes.map((lane) => lane.unregister()));
+      await Promise.all(this.#connections.map((connection) => connection.unregister()));
     } finally {
       clearTimeout(deadline);
     }
-    const count = this.#lanes.some((lane) => lane.gaveUp) ? this.#counts.failed - failedBefore : 0;
+    const count = this.#connections.some((connection) => connection.gaveUp)
+      ? this.#counts.failed - failedBefore
+      : 0;
     if (count > 0) {
       throw new LocationWriterClosedError(
         `${count} locations were not confirmed: no answer of the server in ${timeoutMs} ms.`,
@@ -236,9 +246,9 @@ class PooledWriter implements LocationWriter {
   }
 
   /** The same connection for all locations of a device keeps them in order. */
-  #laneOf(deviceId: string): Lane {
-    const index = Number.parseInt(deviceId.slice(-6), 16) % this.#lanes.length;
-    return this.#lanes[index] as Lane;
+  #connectionOf(deviceId: string): WriterConnection {
+    const index = Number.parseInt(deviceId.slice(-6), 16) % this.#connections.length;
+    return this.#connections[index] as WriterConnection;
   }
 
   #settled(): void {

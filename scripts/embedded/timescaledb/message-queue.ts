@@ -1,7 +1,7 @@
 // A client's messages in order, waited for one by one or in batches: what the backend gets in one go.
 import type { Message } from './messages.ts';
 
-export class Inbox {
+export class MessageQueue {
   #messages: Message[] = [];
   #closed = false;
   #wake: (() => void) | undefined;

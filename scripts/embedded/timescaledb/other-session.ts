@@ -2,13 +2,13 @@
 import type { Fields } from './messages.ts';
 import type { SessionSettings } from './settings.ts';
 
-export interface Peer {
+export interface OtherSession {
   readonly id: number;
   readonly closed: boolean;
   readonly superuser: boolean;
   readonly settings: SessionSettings;
   /** What it keeps on the backend beyond its transactions. */
-  readonly turn: {
+  readonly lease: {
     readonly usesTemporary: boolean;
     readonly advisory: AdvisoryKeys;
   };

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { type Pool, type QueryMessage, withTransaction } from '../../src/index.ts';
+import { type NoticeMessage, type Pool, type QueryMessage, withTransaction } from '../../src/index.ts';
 import { testPool } from '../support/database.ts';
 import { emptyFolder } from '../support/environment.ts';
 
@@ -89,4 +89,22 @@ test('cursors, files and COPY are one query each', async () => {
     'COPY (SELECT 1) TO STDOUT',
   ]);
   expect(await db.query('SELECT 1 AS n')).toMatchObject({ rows: [{ n: 1 }] });
+});
+
+test('notices of the server, with their database', async () => {
+  const notices: NoticeMessage[] = [];
+  const listen = (notice: unknown) => {
+    if ((notice as NoticeMessage).database === db.name) notices.push(notice as NoticeMessage);
+  };
+  subscribe('@atriz/database:notice', listen);
+  try {
+    await db.query(`DO $$ BEGIN RAISE WARNING 'beware' USING DETAIL = 'of this', ERRCODE = '01ABC'; END $$`);
+    await db.query('DROP TABLE IF EXISTS nowhere');
+  } finally {
+    unsubscribe('@atriz/database:notice', listen);
+  }
+  expect(notices).toEqual([
+    { database: db.name, severity: 'WARNING', code: '01ABC', message: 'beware', detail: 'of this' },
+    expect.objectContaining({ severity: 'NOTICE', message: 'table "nowhere" does not exist, skipping' }),
+  ]);
 });

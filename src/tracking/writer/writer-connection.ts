@@ -1,5 +1,5 @@
 // One connection of a location writer: a queue whose batches are written one after the other.
-import { setImmediate as turn } from 'node:timers/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { sqlState } from '../../errors.ts';
 import type { Pool } from '../../pool.ts';
 import { type LocationInput, locationColumns } from '../columns.ts';
@@ -21,7 +21,7 @@ export interface RetryFacts {
 }
 
 /** Its hooks never throw: the writer sees to that. */
-export interface LaneOptions {
+export interface WriterConnectionOptions {
   readonly batchSize: number;
   readonly maxWaitMs: number;
   readonly retryDelayMs: { readonly min: number; readonly max: number };
@@ -37,8 +37,8 @@ interface Entry {
   readonly reject: (error: unknown) => void;
 }
 
-export class Lane {
-  readonly #options: LaneOptions;
+export class WriterConnection {
+  readonly #options: WriterConnectionOptions;
   readonly #db: Pool;
   readonly #batches: NumberedBatches;
   #queue: Entry[] = [];
@@ -55,7 +55,7 @@ export class Lane {
   /** Ends the current wait, whatever it is for. */
   #wake: (() => void) | undefined;
 
-  constructor(db: Pool, options: LaneOptions) {
+  constructor(db: Pool, options: WriterConnectionOptions) {
     this.#options = options;
     // A replica may not know yet whether a batch was stored.
     this.#db = db.primary;
@@ -103,7 +103,7 @@ export class Lane {
       const left = this.#queue.length;
       await this.#deliver(batch);
       // Callers that await each write come back within this turn.
-      await turn();
+      await nextTurn();
       answered = this.#queue.length - left >= batch.length ? batch.length : 0;
     }
     this.#running = undefined;

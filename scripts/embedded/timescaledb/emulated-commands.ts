@@ -2,7 +2,7 @@
 import type { OutputOptions } from './backend-output.ts';
 import { type CopyPlan, collectCopyData, copyInResponse } from './copy.ts';
 import type { DatabaseCommand } from './database-commands.ts';
-import type { Inbox } from './inbox.ts';
+import type { MessageQueue } from './message-queue.ts';
 import { type Fields, flush, query } from './messages.ts';
 import { extended, PostgresError, raiseSql } from './postgres-error.ts';
 import type { Outgoing } from './statements.ts';
@@ -11,70 +11,72 @@ import type { Outgoing } from './statements.ts';
 export class ClientGone extends Error {}
 
 /** The session's ways to its backend, its client and its server. */
-export interface Path {
-  inbox: Inbox;
+export interface SessionChannel {
+  queue: MessageQueue;
   send(outgoing: Outgoing[], options?: OutputOptions, copyData?: Buffer[]): Promise<void>;
   write(bytes: Buffer): void;
   inTransaction(): boolean;
   carryOut(command: DatabaseCommand): Promise<void>;
 }
 
-export class Intercepted {
-  readonly #path: Path;
+export class EmulatedCommands {
+  readonly #channel: SessionChannel;
 
-  constructor(path: Path) {
-    this.#path = path;
+  constructor(path: SessionChannel) {
+    this.#channel = path;
   }
 
   async copySimple(plan: CopyPlan): Promise<void> {
     const rows: (string | null)[][] = [];
-    await this.#path.send([{ bytes: query(plan.describeSql) }], { capture: rows });
+    await this.#channel.send([{ bytes: query(plan.describeSql) }], { capture: rows });
     // After an error its ReadyForQuery is the answer's end; after none, the answer goes on.
     if (rows.length === 0) return;
     const result = await this.#copyIn(plan, rows);
     if ('failure' in result) await this.raiseSimple(result.failure);
-    else await this.#path.send([{ bytes: query(plan.sql) }], {}, result.chunks);
+    else await this.#channel.send([{ bytes: query(plan.sql) }], {}, result.chunks);
   }
 
   async copyExtended(plan: CopyPlan, execute: Outgoing): Promise<void> {
     const rows: (string | null)[][] = [];
-    await this.#path.send([{ bytes: Buffer.concat([extended(plan.describeSql), flush]) }], { capture: rows });
+    await this.#channel.send([{ bytes: Buffer.concat([extended(plan.describeSql), flush]) }], {
+      capture: rows,
+    });
     if (rows.length === 0) return;
     const result = await this.#copyIn(plan, rows);
     if ('failure' in result) await this.#raiseExtended(result.failure);
-    else await this.#path.send([execute, { bytes: flush }], {}, result.chunks);
+    else await this.#channel.send([execute, { bytes: flush }], {}, result.chunks);
   }
 
   async #copyIn(
     plan: CopyPlan,
     rows: (string | null)[][],
   ): Promise<{ chunks: Buffer[] } | { failure: Fields }> {
-    this.#path.write(copyInResponse(plan, Number(rows[0]?.[0] ?? 0)));
-    const result = await collectCopyData(this.#path.inbox);
+    this.#channel.write(copyInResponse(plan, Number(rows[0]?.[0] ?? 0)));
+    const result = await collectCopyData(this.#channel.queue);
     if (!result) throw new ClientGone();
     return result;
   }
 
   async commandExtended(command: DatabaseCommand, execute: Outgoing): Promise<void> {
     try {
-      if (this.#path.inTransaction())
+      if (this.#channel.inTransaction())
         throw new PostgresError('25001', insideTransaction(command.tag).message);
-      await this.#path.carryOut(command);
+      await this.#channel.carryOut(command);
     } catch (error) {
       if (!(error instanceof PostgresError)) throw error;
       await this.#raiseExtended(error.fields);
       return;
     }
-    await this.#path.send([execute], { tag: command.tag });
+    await this.#channel.send([execute], { tag: command.tag });
   }
 
   async raiseSimple(fields: Fields): Promise<void> {
-    await this.#path.send([{ bytes: query(raiseSql(fields.code, fields.message)) }], { instead: fields });
+    await this.#channel.send([{ bytes: query(raiseSql(fields.code, fields.message)) }], { instead: fields });
   }
 
   async #raiseExtended(fields: Fields): Promise<void> {
     const raise = extended(raiseSql(fields.code, fields.message));
-    await this.#path.send([{ bytes: Buffer.concat([raise, flush]) }], { capture: [], instead: fields });
+    await this.#channel.send([{ bytes: Buffer.concat([raise, flush]) }], { capture: [], instead: fields });
   }
 }
 

@@ -1,26 +1,34 @@
-// A session's turn on the shared backend: getting it, making the backend its own, and leaving no trace behind.
+// A session's lease of the shared backend: waiting for it, applying the session's settings, and cleaning up at its end.
 
 import { AdvisoryLocks } from './advisory.ts';
+import { WaitedTooLong } from './backend-lock.ts';
 import { InstanceCrashed } from './instance.ts';
-import { type Message, parameterStatus, quoteIdentifier, quoteLiteral } from './messages.ts';
-import type { Peer } from './peer.ts';
+import {
+  errorResponse,
+  type Fields,
+  type Message,
+  parameterStatus,
+  quoteIdentifier,
+  quoteLiteral,
+} from './messages.ts';
+import type { OtherSession } from './other-session.ts';
 import { crashed, PostgresError } from './postgres-error.ts';
 import type { SessionContext } from './session-context.ts';
 import type { Traits } from './sql.ts';
 import type { PreparedStatements } from './statements.ts';
-import { WaitedTooLong } from './turns.ts';
 
-export class Turn {
+/** In milliseconds. */
+const waitBeforeNotice = 1_000;
+
+export class BackendLease {
   readonly #session: SessionContext;
   readonly #statements: PreparedStatements;
   readonly advisory: AdvisoryLocks;
   /** Temporary tables and held cursors are the backend's: another session's end must leave them alone. */
   usesTemporary = false;
   #prepared = false;
-  #settingsUnknown = false;
-  #statementsDropped = false;
-  #discarded = false;
-  #advisoryUsed = false;
+  /** What statements of the session may have changed since `readBack`. */
+  readonly #changed = new Set<'settings' | 'statements' | 'all' | 'advisory'>();
   #mayReadFiles: string | undefined;
 
   constructor(session: SessionContext, statements: PreparedStatements) {
@@ -31,18 +39,18 @@ export class Turn {
 
   /**
    * `isIdle`: the backend is between messages and not in a failed transaction, so that it can be asked things.
-   * @throws PostgresError 55P03 after the timeout, saying who holds the turn.
+   * @throws PostgresError 55P03 after the timeout, naming the session that has the backend.
    */
-  async take(batch: Message[] = [], isIdle = true): Promise<void> {
+  async acquire(batch: Message[] = [], isIdle = true): Promise<void> {
     const { database, server, settings } = this.#session;
     const texts = batch.flatMap((message) => this.#statements.sqlOf(message));
-    if (database.turns.holder !== this.#session) {
+    if (database.lock.owner !== this.#session) {
       const { lockTimeout } = settings;
-      const { turnTimeout } = server.options;
+      const { waitTimeout } = server.options;
       await this.advisory.awaitOthers(texts);
       try {
-        const most = lockTimeout > 0 ? Math.min(lockTimeout, turnTimeout) : turnTimeout;
-        await database.turns.take(this.#session, most);
+        const most = lockTimeout > 0 ? Math.min(lockTimeout, waitTimeout) : waitTimeout;
+        await this.#wait(most);
       } catch (error) {
         if (!(error instanceof WaitedTooLong)) throw error;
         throw this.#waitedTooLong(lockTimeout);
@@ -52,14 +60,32 @@ export class Turn {
     if (isIdle) await this.advisory.guard(texts);
   }
 
-  give(): void {
-    this.#session.database.turns.give(this.#session);
+  async #wait(most: number): Promise<void> {
+    const notice = setTimeout(
+      () => this.#session.tell(errorResponse(this.#describeWait())),
+      waitBeforeNotice,
+    );
+    try {
+      await this.#session.database.lock.acquire(this.#session, most);
+    } finally {
+      clearTimeout(notice);
+    }
+  }
+
+  /** psql prints it, and our command line on a terminal. */
+  #describeWait(): Fields {
+    const { message, detail } = this.#waitedTooLong(0).fields;
+    return { severity: 'NOTICE', code: '55P03', message: `waiting: ${message}`, ...(detail && { detail }) };
+  }
+
+  release(): void {
+    this.#session.database.lock.release(this.#session);
   }
 
   /** What a statement may do beyond its transaction is looked at once it is over. */
   note(traits: Traits, bind?: Buffer): void {
     if (traits.settings) {
-      this.#settingsUnknown = true;
+      this.#changed.add('settings');
       this.#session.settings.noticeCustomNames(traits.customNames);
       // set_config($1, …): the name is among the parameters.
       if (bind)
@@ -67,32 +93,26 @@ export class Turn {
           bind.toString('latin1').match(/[a-z_]\w*(?:\.[a-z_]\w*)+/gi) ?? [],
         );
     }
-    if (traits.dropsStatements) this.#statementsDropped = true;
-    if (traits.discards) this.#discarded = true;
-    if (traits.advisory) this.#advisoryUsed = true;
+    if (traits.dropsStatements) this.#changed.add('statements');
+    if (traits.discards) this.#changed.add('all');
+    if (traits.advisory) this.#changed.add('advisory');
     if (traits.temporary) this.usesTemporary = true;
   }
 
   /** Between transactions: what the batch left behind. Returns the ParameterStatus messages that it causes. */
   async readBack(): Promise<Buffer[]> {
     const { database, settings } = this.#session;
-    if (this.#statementsDropped) {
-      this.#statementsDropped = false;
+    if (this.#changed.delete('statements')) {
       this.#statements.forget('all');
       database.statementsEpoch += 1;
       database.unnamedOwner = undefined;
     }
-    if (this.#advisoryUsed) {
-      this.#advisoryUsed = false;
-      await this.advisory.readBack();
-    }
-    if (!this.#settingsUnknown) return [];
-    this.#settingsUnknown = false;
+    if (this.#changed.delete('advisory')) await this.advisory.readBack();
+    if (!this.#changed.delete('settings')) return [];
     const rows = await database.ask(settings.readBackSql());
     database.forget();
     const changed = settings.readBack(rows);
-    if (this.#discarded) settings.backToLogin();
-    this.#discarded = false;
+    if (this.#changed.delete('all')) settings.backToLogin();
     // What RESET took away of the startup packet's settings is put back before the next statement.
     await database.apply(settings);
     return [...changed].map(([name, value]) => parameterStatus(name, value));
@@ -119,25 +139,25 @@ export class Turn {
   afterCrash(cancelled: boolean): void {
     for (const other of this.#session.database.sessions) {
       if (other === this.#session && cancelled) continue;
-      const lost = !cancelled || other.turn.usesTemporary || other.turn.advisory.any;
+      const lost = !cancelled || other.lease.usesTemporary || other.lease.advisory.any;
       if (lost) other.terminate(crashed);
     }
     this.advisory.forget();
     this.usesTemporary = false;
     this.#mayReadFiles = undefined;
-    this.#settingsUnknown = false;
-    this.give();
+    this.#changed.delete('settings');
+    this.release();
   }
 
   /** The session ended: rolls back, and takes away what was only its own. */
   async cleanUp(inTransaction: boolean): Promise<void> {
     const { database } = this.#session;
-    const hold = database.turns.holder === this.#session;
+    const hold = database.lock.owner === this.#session;
     const closing = this.#statements.closeAll();
     const work = inTransaction || closing.length > 0 || this.advisory.any || this.usesTemporary;
     try {
       if (!work || !database.isOpen) return;
-      if (!hold) await database.turns.take(this.#session, this.#session.server.options.turnTimeout);
+      if (!hold) await database.lock.acquire(this.#session, this.#session.server.options.waitTimeout);
       if (inTransaction) await database.ask('ROLLBACK');
       database.forget();
       await database.ask('SET SESSION AUTHORIZATION postgres');
@@ -150,7 +170,7 @@ export class Turn {
       }
       await this.advisory.releaseAll();
       const others = [...database.sessions].some(
-        (other) => other !== this.#session && other.turn.usesTemporary,
+        (other) => other !== this.#session && other.lease.usesTemporary,
       );
       if (this.usesTemporary && !others) await database.ask('DISCARD TEMP');
     } catch (error) {
@@ -158,7 +178,7 @@ export class Turn {
       if (!(error instanceof InstanceCrashed)) database.forget();
     } finally {
       this.advisory.forget();
-      this.give();
+      this.release();
     }
   }
 
@@ -173,7 +193,7 @@ export class Turn {
       if (texts.some((sql) => /pg_database/i.test(sql))) await server.listDatabasesIn(database);
       await database.apply(settings);
     } catch (error) {
-      this.give();
+      this.release();
       // Settings that cannot be applied: a server refuses the connection for them.
       if (error instanceof PostgresError)
         throw new PostgresError(error.fields.code, error.fields.message, { severity: 'FATAL' });
@@ -198,17 +218,17 @@ export class Turn {
   }
 
   #waitedTooLong(lockTimeout: number): PostgresError {
-    const { turns } = this.#session.database;
+    const { lock } = this.#session.database;
     if (lockTimeout > 0) return new PostgresError('55P03', 'canceling statement due to lock timeout');
-    const holder = turns.holder;
-    const who = holder instanceof Object && 'settings' in holder ? (holder as Peer) : undefined;
+    const { owner } = lock;
+    const who = owner instanceof Object && 'settings' in owner ? (owner as OtherSession) : undefined;
     const name = who?.settings.get('application_name') || 'without application_name';
     return new PostgresError(
       '55P03',
       'the embedded database serves one transaction at a time, and another session holds it',
       {
         detail: who
-          ? `Session ${who.id} (${name}) has held it since ${turns.since.toISOString()}.`
+          ? `Session ${who.id} (${name}) has held it since ${lock.since.toISOString()}.`
           : 'The server itself holds it.',
         hint: 'End that transaction. A client that waits in a transaction for another connection waits for itself.',
       },
