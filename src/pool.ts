@@ -1,12 +1,12 @@
 // Connection pools: one postgres.js client that serves plain SQL, the tag and typed Drizzle alike.
 import { databaseUrl, useUtc, withLibpqVariables } from './config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf, isDatabaseKey, type SchemaOf } from './databases.ts';
-import { Client, type Sql } from './driver/client.ts';
 import { type DatabasePoolOptions, defaultMax, isProxied } from './driver/client-options.ts';
 import { Connector } from './driver/connector.ts';
 import { Database } from './driver/database.ts';
 import { type DatabaseUrl, maskPassword, parseDatabaseUrl } from './driver/database-url.ts';
 import { type DrizzleSchema, relationalSchema, type Schema } from './driver/orm.ts';
+import { Client, type Sql } from './driver/reconnecting-client.ts';
 import { Replicas } from './driver/replicas.ts';
 import { ConfigurationError } from './errors.ts';
 

@@ -22,14 +22,14 @@ import type {
   OwnedObject,
 } from './live-access.ts';
 import { type DatabaseAccess, matrixRoles, relationName } from './matrix.ts';
+import { policiesQuery, viewsQuery } from './row-policies.ts';
 import {
   foreignGrantsQuery,
   foreignServersQuery,
   largeObjectsQuery,
   reachableQuery,
   serverGrantsQuery,
-} from './outside.ts';
-import { policiesQuery, viewsQuery } from './row-policies.ts';
+} from './server-grants.ts';
 
 // Without objects of extensions: the extensions grant them. extension.ts reads those of TimescaleDB.
 const notOfExtension = (catalog: string, oid: string) =>

@@ -8,8 +8,8 @@ import { readAccess } from './catalog.ts';
 import { compareGrants, wantedGrants } from './grants.ts';
 import type { LiveAccess } from './live-access.ts';
 import { type DatabaseAccess, matrixRoles, relationName } from './matrix.ts';
-import { compareForeign, noteAccess } from './outside.ts';
 import { compareFilters, compareRowPolicies } from './row-policies.ts';
+import { compareForeign, noteAccess } from './server-grants.ts';
 
 /** Order of changes: the owner role must exist first, and changing the owner rewrites the grants. */
 export const stages = ['role', 'owner', 'grant'] as const;

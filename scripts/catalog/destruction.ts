@@ -4,7 +4,7 @@ import type { DatabaseKey } from '../../src/databases.ts';
 import type { RollbackStep } from '../../src/migrations/runner.ts';
 import { prepareSession } from '../../src/migrations/session.ts';
 import { describeSqlError } from '../../src/migrations/sql-error.ts';
-import { runInside } from '../../src/migrations/statement.ts';
+import { runInside } from '../../src/migrations/transaction-guard.ts';
 import type { Database } from '../../src/pool.ts';
 import { catalogLines } from './catalog.ts';
 

@@ -8,7 +8,7 @@ import { ConnectionError, MigrationError, TimescaleMissingError } from '../../sr
 import { migrate, readMigrations, rollback } from '../../src/migrations/index.ts';
 import { downPath, isEmpty, readFolder, unfinishedMark } from '../../src/migrations/journal.ts';
 import type { Pool } from '../../src/pool.ts';
-import { comparePolicies } from '../../src/tracking/policies.ts';
+import { comparePolicies } from '../../src/tracking/compare-policies.ts';
 import { readCatalog } from '../catalog/catalog.ts';
 import { printJson } from '../cli/output.ts';
 import { withPool, withScratchDatabase } from '../cli/pools.ts';

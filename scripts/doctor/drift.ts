@@ -6,7 +6,7 @@ import { getMigrationStatus, migrate } from '../../src/migrations/index.ts';
 import type { MigrationState } from '../../src/migrations/state.ts';
 import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
-import { comparePolicies } from '../../src/tracking/policies.ts';
+import { comparePolicies } from '../../src/tracking/compare-policies.ts';
 import { isCheckedByMatrix } from '../access/environment.ts';
 import { readCatalog } from '../catalog/catalog.ts';
 import { withScratchDatabase } from '../cli/pools.ts';

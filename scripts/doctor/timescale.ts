@@ -16,7 +16,7 @@ import {
   startWorkers,
   storedRelations,
 } from '../../src/timescale/catalog.ts';
-import { comparePolicies, type PolicyDifference } from '../../src/tracking/policies.ts';
+import { comparePolicies, type PolicyDifference } from '../../src/tracking/compare-policies.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, plural } from '../cli/output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';

@@ -1,6 +1,7 @@
 // Derives the down file of a generated migration, for statements that can be reversed mechanically.
-import { firstCommand } from '../../src/migrations/first-command.ts';
+
 import { unfinishedMark } from '../../src/migrations/journal.ts';
+import { firstCommand } from '../../src/migrations/skip-comments.ts';
 
 const name = '("(?:[^"]|"")+")';
 /** `"public"."users"` or `"users"`. */

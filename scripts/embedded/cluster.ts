@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { EmbeddedClusterError } from './errors.ts';
 import { writeJson } from './files.ts';
 import { lockFolder } from './lock.ts';
-import { startPlainServer, stopOrphan } from './plain.ts';
+import { startPlainServer, stopOrphan } from './plain-server.ts';
 import { lastPorts, rememberPorts, startOnPort } from './ports.ts';
 import { TimescaleServer } from './timescaledb/server.ts';
 

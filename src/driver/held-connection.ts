@@ -5,7 +5,7 @@
 import { Writable } from 'node:stream';
 import type postgres from 'postgres';
 import { ConnectionError, TransactionRolledBackError } from '../errors.ts';
-import { isDriverError } from './connection-error.ts';
+import { isDriverError } from './describe-connection-error.ts';
 import { isQuery, QueryExecution, type RunningQuery } from './query.ts';
 import { openSavepoint, type Scope, scopeOf, track, wasCrossed } from './savepoints.ts';
 import { meansLoss, type Sockets } from './socket.ts';

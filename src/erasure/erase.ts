@@ -4,7 +4,7 @@ import { eq, getTableColumns, inArray, type SQL, sql } from 'drizzle-orm';
 import { type ErasureRule, erasedUserId, keep, type Person } from '../../schema/erasure.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../databases.ts';
 import { ErasureError, sqlState, ValidationError } from '../errors.ts';
-import { assertMigrated } from '../migrations/guard.ts';
+import { assertMigrated } from '../migrations/assert-migrated.ts';
 import type { Database, Pool } from '../pool.ts';
 import { parseUserId } from '../references/require.ts';
 import { erasureRules, nameOf } from '../references/schema.ts';

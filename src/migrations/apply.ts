@@ -9,7 +9,7 @@ import type { SqlFile, Statement } from './journal.ts';
 import { readProgress, saveProgress } from './progress.ts';
 import { assertLocked, inTransaction, prepareSession, type SessionTimeouts } from './session.ts';
 import { describeSqlError } from './sql-error.ts';
-import { runAlone, runInside } from './statement.ts';
+import { runAlone, runInside } from './transaction-guard.ts';
 
 export interface TimeoutOptions extends SessionTimeouts {
   /** How often to retry a migration that could not get a lock. Default 5. */

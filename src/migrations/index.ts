@@ -1,5 +1,5 @@
 // @atriz/database/migrations: apply migrations, take them back, see what is pending, guard the start.
-export { assertMigrated, NotMigratedError } from './guard.ts';
+export { assertMigrated, NotMigratedError } from './assert-migrated.ts';
 export { type HistoryEntry, readHistory } from './history.ts';
 export { type Migration, readMigrations } from './journal.ts';
 export {

@@ -1,6 +1,6 @@
 // Handles the invalid index that an interrupted CREATE INDEX CONCURRENTLY leaves, which no query uses.
 import type { Database } from '../pool.ts';
-import { firstCommand } from './first-command.ts';
+import { firstCommand } from './skip-comments.ts';
 
 const identifier = '(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)';
 const concurrently = new RegExp(

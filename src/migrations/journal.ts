@@ -4,8 +4,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseKey } from '../databases.ts';
 import { MigrationError } from '../errors.ts';
-import { firstCommand } from './first-command.ts';
 import { packageRoot } from './package-root.ts';
+import { firstCommand } from './skip-comments.ts';
 
 /** drizzle-kit's table of applied migrations, which this package also uses. */
 export const migrationsTable = '"drizzle"."__drizzle_migrations"';

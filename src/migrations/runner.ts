@@ -23,7 +23,7 @@ import {
   type SqlFile,
   unfinishedMark,
 } from './journal.ts';
-import { orRefuse, refusalError } from './refusal.ts';
+import { orRefuse, refusalError } from './plan-errors.ts';
 import { inTransaction, type LockOptions, resetSession, withMigrationSession } from './session.ts';
 import { withoutValues } from './sql-error.ts';
 import { compareMigrations, type MigrationState, planDown, planUp } from './state.ts';

@@ -1,9 +1,9 @@
 // Shows where in a migration PostgreSQL found its error: file, line, caret.
 import type { DatabaseKey } from '../databases.ts';
 import { MigrationError } from '../errors.ts';
-import { firstCommand } from './first-command.ts';
 import type { SqlFile, Statement } from './journal.ts';
-import { asSent, isRefusedInside } from './statement.ts';
+import { firstCommand } from './skip-comments.ts';
+import { asSent, isRefusedInside } from './transaction-guard.ts';
 
 interface PostgresErrorFields {
   code: string;

@@ -2,7 +2,7 @@
 import { erasedUserId } from '../../schema/erasure.ts';
 import type { DatabaseKey } from '../databases.ts';
 import { ValidationError } from '../errors.ts';
-import { assertMigrated } from '../migrations/guard.ts';
+import { assertMigrated } from '../migrations/assert-migrated.ts';
 import type { Database, Pool } from '../pool.ts';
 import { withCatalogPath } from '../sql/catalog-path.ts';
 import { quoteIdentifier } from '../sql/identifiers.ts';

@@ -1,5 +1,6 @@
 // @atriz/database/tracking: write GPS locations, read recent ones, history and live positions.
 export type { LocationInput } from './columns.ts';
+export { comparePolicies, type PolicyDifference } from './compare-policies.ts';
 export { getLocationHistory, getTrack, type LocationHistory, type TimeRange } from './history.ts';
 export {
   type ImportOptions,
@@ -8,7 +9,6 @@ export {
   type LocationSource,
 } from './import/import.ts';
 export type { ImportReject } from './import/parse.ts';
-export { comparePolicies, type PolicyDifference } from './policies.ts';
 export {
   getHourlyStats,
   getLatestLocations,

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type PlainServer, startPlainServer } from '../../scripts/embedded/plain.ts';
+import { type PlainServer, startPlainServer } from '../../scripts/embedded/plain-server.ts';
 import { waitForExit } from '../../scripts/embedded/processes.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { makeDataFolder } from './data-folder.ts';
