@@ -9,7 +9,7 @@ import { readAccess } from './catalog.ts';
 import { type AccessDifference, compareAccess, stages } from './check.ts';
 import { type DatabaseAccess, matrixRoles } from './matrix.ts';
 import { passwordStatement } from './passwords.ts';
-import { verifies } from './verifier.ts';
+import { verifies } from './scram-verifier.ts';
 
 /** A change failed for a reason other than a missing privilege. */
 class AccessError extends AtrizDatabaseError {
@@ -23,6 +23,8 @@ export interface ApplyOptions {
   generatePassword?: (role: string) => string;
   /** The differences to mend; default: all. */
   only?: (difference: AccessDifference) => boolean;
+  /** Makes the roles that do not exist, joins the owner's where that is needed, and changes nothing else. */
+  makesRoles?: boolean;
 }
 
 export interface Applied {
@@ -57,8 +59,8 @@ export async function applyAccess(
 export function planAccess(db: Pool, matrix: DatabaseAccess): Promise<AccessDifference[]> {
   const plan = async (transaction: Transaction) => {
     const due = compareAccess(matrix, await readAccess(transaction, matrix));
-    const joins = await missingMemberships(transaction, matrix, due);
     const roles = due.filter(({ stage }) => stage === 'role');
+    const joins = roles.length < due.length ? await missingMemberships(transaction, matrix) : [];
     return [...roles, ...joins, ...due.filter(({ stage }) => stage !== 'role')];
   };
   return withCatalogPath(db, plan, { readOnly: true });
@@ -69,8 +71,11 @@ export function planAccess(db: Pool, matrix: DatabaseAccess): Promise<AccessDiff
 const isCollision = (error: unknown) =>
   ['40001', '40P01', 'XX000', '42710', '23505'].includes(sqlState(error) ?? '');
 
+export const isNewRole = ({ stage, mend }: AccessDifference): boolean =>
+  stage === 'role' && mend.startsWith('CREATE ROLE');
+
 async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: ApplyOptions): Promise<Applied> {
-  const { only = () => true } = options;
+  const { only = options.makesRoles ? isNewRole : () => true } = options;
   const read = async () => compareAccess(matrix, await readAccess(db, matrix)).filter(only);
   // Keyed by SQL: a statement repeated in a later round counts as one change.
   const changes = new Map<string, AccessDifference>();
@@ -89,7 +94,8 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
     for (let round = 0; round < 3 && (await run(await untried(stage))) > 0; round += 1);
     if (stage === 'role') {
       if ([...refused.values()].some(({ mend }) => mend.startsWith('CREATE ROLE'))) break;
-      for (const join of await missingMemberships(db, matrix, await read())) {
+      const isOwnerNeeded = options.makesRoles || (await read()).some((due) => due.stage !== 'role');
+      for (const join of isOwnerNeeded ? await missingMemberships(db, matrix) : []) {
         if (await attempt(db, join.mend)) changes.set(join.mend, join);
       }
     }
@@ -133,12 +139,7 @@ async function attempt(db: Transaction, statement: string, name = statement): Pr
 }
 
 /** Without superuser, transferring ownership requires membership; CREATEROLE only allows granting it to oneself. */
-async function missingMemberships(
-  db: Transaction,
-  { owner }: DatabaseAccess,
-  due: readonly AccessDifference[],
-): Promise<AccessDifference[]> {
-  if (due.every(({ stage }) => stage === 'role')) return [];
+async function missingMemberships(db: Transaction, { owner }: DatabaseAccess): Promise<AccessDifference[]> {
   const { rows } = await db.query<{ me: string; member: boolean }>(
     `SELECT current_user AS me, coalesce((SELECT rolsuper FROM pg_roles WHERE rolname = current_user), false) OR coalesce(
        (SELECT pg_has_role(current_user, oid, 'USAGE') FROM pg_roles WHERE rolname = $1), false) AS member`,

@@ -6,7 +6,7 @@ import type { Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { plural } from '../cli/output.ts';
-import { type Applied, type ApplyOptions, applyAccess } from './apply.ts';
+import { type Applied, type ApplyOptions, applyAccess, isNewRole } from './apply.ts';
 import type { AccessDifference } from './check.ts';
 import { accessMatrix, type DatabaseAccess, matrixRoles } from './matrix.ts';
 
@@ -22,8 +22,9 @@ export const applyMatrix = (pool: Pool, key: DatabaseKey, options: ApplyOptions 
  */
 export function applyToNewObjects(pool: Pool, key: DatabaseKey): Promise<Applied> {
   const matrix = matrixOf(key);
-  const only = ({ stage, mend, loser, ofExtension }: AccessDifference) => {
-    if (stage === 'role') return mend.startsWith('CREATE ROLE');
+  const only = (difference: AccessDifference) => {
+    const { stage, mend, loser, ofExtension } = difference;
+    if (stage === 'role') return isNewRole(difference);
     // Dropping the mapping would lose its password.
     if (mend.startsWith('DROP USER MAPPING')) return false;
     // PUBLIC may execute functions that a superuser's migration creates; extensions grant PUBLIC even more.
@@ -33,6 +34,10 @@ export function applyToNewObjects(pool: Pool, key: DatabaseKey): Promise<Applied
   // No passwords: the owner, which may run migrations, may not set those of other roles.
   return applyAccess(pool, matrix, { only });
 }
+
+/** Makes the roles that the server lacks, with the passwords from the environment, as before a restore on a new server. */
+export const makeRoles = (pool: Pool, key: DatabaseKey): Promise<Applied> =>
+  applyMatrix(pool, key, { makesRoles: true });
 
 /** Whether the matrix was applied: its owner role then owns the database. */
 export function isAccessApplied(db: Pool, key: DatabaseKey): Promise<boolean> {

@@ -4,7 +4,7 @@ import type { Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { Transaction } from '../../src/transaction.ts';
-import { formatVerifier, verifierOf } from './verifier.ts';
+import { formatVerifier, verifierOf } from './scram-verifier.ts';
 
 /** 192 bits, in characters that need no escape in a URL. */
 export const generatePassword = (): string => randomBytes(24).toString('base64url');

@@ -7,7 +7,7 @@ import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { chunks, readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { catalogLines } from '../catalog/catalog.ts';
-import { type DatabaseProperties, readProperties } from './properties.ts';
+import { type DatabaseProperties, readProperties } from './database-properties.ts';
 
 export interface Contents {
   readonly server: { readonly version: string; readonly major: number };

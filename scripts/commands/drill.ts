@@ -132,7 +132,7 @@ async function drillOne(
 ): Promise<Pick<Outcome, 'problems' | 'restoreSeconds' | 'compareSeconds'>> {
   const maintenance = openMaintenance(key);
   try {
-    const options = { withRoles: true, installed: await installedPrograms(), ...running };
+    const options = { withRoles: true, makesRoles: false, installed: await installedPrograms(), ...running };
     const programs = await requireRestorable(folder, backup, maintenance, options);
     const warnings: string[] = [];
     const restored = await restoreDatabase(

@@ -8,6 +8,8 @@ import { ConfigurationError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { matrixOf } from '../access/environment.ts';
+import { matrixRoles } from '../access/matrix.ts';
 import { type ClientPrograms, installedPrograms } from '../backup/client/versions.ts';
 import { directUrl } from '../backup/create/dump.ts';
 import { BackupError } from '../backup/errors.ts';
@@ -62,6 +64,7 @@ interface Target {
   readonly exists: boolean;
   readonly maintenance: Pool;
   readonly programs: ClientPrograms;
+  readonly makesRoles: boolean;
 }
 
 interface Outcome {
@@ -139,11 +142,14 @@ async function prepare(
     const maintenance = openMaintenance(key);
     pools.push(maintenance);
     const { signal } = new AbortController();
+    const ofMatrix = matrixRoles(matrixOf(key));
     const programs = await requireRestorable(folder, backup, maintenance, {
       installed,
       withRoles: roles,
+      madeRoles: ofMatrix,
       signal,
     });
+    const makesRoles = roles && backup.roles.some((role) => ofMatrix.includes(role));
     const name = into ?? databaseName(key);
     const { rowCount } = await maintenance.query('SELECT 1 FROM pg_database WHERE datname = $1', [name]);
     const exists = rowCount > 0;
@@ -153,7 +159,7 @@ async function prepare(
       );
     }
     if (exists) await refuseSessions(maintenance, name, { force });
-    targets.push({ key, backup, name, exists, maintenance, programs });
+    targets.push({ key, backup, name, exists, maintenance, programs, makesRoles });
   }
   return targets;
 }
@@ -170,6 +176,7 @@ async function restoreAll(folder: string, targets: readonly Target[], options: R
         folder,
         programs: target.programs,
         withRoles: options.roles,
+        makesRoles: target.makesRoles,
         jobs: options.jobs,
         signal: options.signal,
         progress: options.progress,

@@ -9,8 +9,8 @@ import { isOlder } from '../../src/timescale/timescale.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatCount } from '../cli/output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
-import { lastTimescale } from './known-holes.ts';
 import type { Thresholds } from './thresholds.ts';
+import { lastTimescale } from './vulnerable-versions.ts';
 
 export const serverChecks: readonly Check[] = [
   { name: 'time-zone', looksAt: 'the time zone of sessions that ask for none', run: findTimeZone },

@@ -1,6 +1,6 @@
 // The thresholds of the doctor's checks, with their reasons.
 import { oldestTimescale } from '../../src/timescale/timescale.ts';
-import { type KnownHole, knownHoles } from './known-holes.ts';
+import { type KnownHole, knownHoles } from './vulnerable-versions.ts';
 
 const minute = 60;
 const hour = 60 * minute;

@@ -20,6 +20,10 @@ export interface PlainServerOptions {
   durable: boolean;
   onProgress: (message: string) => void;
   onLog: (line: string) => void;
+  /** Instead of those of npm's package. */
+  binaries?: Binaries;
+  /** More of postgresql.conf. */
+  settings?: Readonly<Record<string, string>>;
 }
 
 export interface PlainServer {
@@ -32,7 +36,7 @@ const stopTimeout = 15_000;
 export async function startPlainServer(options: PlainServerOptions): Promise<PlainServer> {
   const dataFolder = join(options.folder, 'plain');
   const user = await serverUser(options.folder);
-  const binaries = await findBinaries(options.folder, user);
+  const binaries = options.binaries ?? (await findBinaries(options.folder, user));
   if (!existsSync(dataFolder)) await initialise(binaries, dataFolder, user, options);
   await makeServerFolder(options.folder, dataFolder, user);
 
@@ -44,6 +48,7 @@ export async function startPlainServer(options: PlainServerOptions): Promise<Pla
     log_timezone: 'UTC',
     max_connections: '100',
     ...(options.durable ? {} : { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' }),
+    ...options.settings,
   };
   const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   const server = spawnAs(binaries.postgres, ['-D', dataFolder, ...flags], user);
@@ -81,8 +86,8 @@ async function initialise(
         '--encoding=UTF8',
         // Sorts by code point on every machine, whatever locales it has.
         '--locale=C',
-        '--locale-provider=builtin',
-        '--builtin-locale=C.UTF-8',
+        // Not before PostgreSQL 17, which other binaries may be.
+        ...(options.binaries ? [] : ['--locale-provider=builtin', '--builtin-locale=C.UTF-8']),
         ...(options.durable ? [] : ['--no-sync']),
       ],
       user,

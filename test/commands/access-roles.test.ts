@@ -2,7 +2,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { checkAccess } from '../../scripts/access/check.ts';
 import { accessMatrix } from '../../scripts/access/matrix.ts';
-import { verifies } from '../../scripts/access/verifier.ts';
+import { verifies } from '../../scripts/access/scram-verifier.ts';
 import { createDatabasePool, type Pool } from '../../src/index.ts';
 import { ArrangedServer, type RoleName } from '../support/access.ts';
 import { freshEnvironment, runCli } from '../support/cli.ts';

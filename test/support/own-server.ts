@@ -1,9 +1,13 @@
 // PostgreSQL servers of a test's own, which it may crash, stop and promote: on whatever server the suite runs.
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type PlainServer, startPlainServer } from '../../scripts/embedded/plain-server.ts';
+import {
+  type PlainServer,
+  type PlainServerOptions,
+  startPlainServer,
+} from '../../scripts/embedded/plain-server.ts';
 import { waitForExit } from '../../scripts/embedded/processes.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { makeDataFolder } from './data-folder.ts';
@@ -23,8 +27,25 @@ export interface OwnServer {
   stop(): Promise<void>;
 }
 
+/** What a second server like the one behind this URL needs; undefined where its programs are not on this machine. */
+export async function likeServer(
+  url: string,
+): Promise<Pick<PlainServerOptions, 'binaries' | 'settings'> | undefined> {
+  await using pool = createDatabasePool({ connectionString: url, max: 1 });
+  const { rows } = await pool.query<{ folder: string; libraries: string }>(
+    `SELECT setting AS folder, current_setting('shared_preload_libraries') AS libraries FROM pg_config WHERE name = 'BINDIR'`,
+  );
+  const { folder = '', libraries = '' } = rows[0] ?? {};
+  const binaries = { initdb: join(folder, 'initdb'), postgres: join(folder, 'postgres') };
+  if (!existsSync(binaries.initdb) || !existsSync(binaries.postgres)) return undefined;
+  return { binaries, settings: { shared_preload_libraries: libraries, max_worker_processes: '32' } };
+}
+
 /** @param prepare fills the folder before the first start; without it, initdb does. */
-export async function startOwnServer(prepare?: (folder: string) => void): Promise<OwnServer> {
+export async function startOwnServer(
+  prepare?: (folder: string) => void,
+  options: Partial<PlainServerOptions> = {},
+): Promise<OwnServer> {
   const folder = makeDataFolder('atriz-own-server-');
   const port = await freePort();
   const quiet = { onProgress: () => undefined, onLog: () => undefined };
@@ -32,7 +53,7 @@ export async function startOwnServer(prepare?: (folder: string) => void): Promis
   let server: PlainServer;
   // Durable: what it has acknowledged must be there after a crash.
   const start = async () => {
-    server = await startPlainServer({ folder, port, durable: true, ...quiet });
+    server = await startPlainServer({ folder, port, durable: true, ...quiet, ...options });
   };
   const crash = async () => {
     const pid = Number(readFileSync(join(folder, 'plain', 'postmaster.pid'), 'utf8').split('\n')[0]);

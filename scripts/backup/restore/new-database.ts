@@ -7,7 +7,7 @@ import { sqlState } from '../../../src/errors.ts';
 import { createDatabasePool, type Database, type Pool } from '../../../src/pool.ts';
 import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
 import { catalogOnly, withSettings } from '../../cli/pools.ts';
-import { createStatement, type DatabaseProperties, quoteLiteral } from '../properties.ts';
+import { createStatement, type DatabaseProperties, quoteLiteral } from '../database-properties.ts';
 
 /** Database setting that marks an unfinished restore; the swap removes it. */
 export const unfinishedRestore = 'atriz.unfinished_restore';

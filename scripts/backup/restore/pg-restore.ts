@@ -6,6 +6,7 @@ import type { DatabaseKey } from '../../../src/databases.ts';
 import { parseDatabaseUrl } from '../../../src/driver/database-url.ts';
 import { createDatabasePool, type Pool } from '../../../src/pool.ts';
 import { withCatalogPath } from '../../../src/sql/catalog-path.ts';
+import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
 import { startWorkers, stopWorkers } from '../../../src/timescale/catalog.ts';
 import { withTransaction } from '../../../src/transaction.ts';
 import { catalogOnly, withSettings } from '../../cli/pools.ts';
@@ -13,8 +14,8 @@ import { libpqEnvironment } from '../client/environment.ts';
 import { runClientProgram } from '../client/run.ts';
 import type { ClientPrograms } from '../client/versions.ts';
 import { type Contents, fixSession, readContents, readTables } from '../contents.ts';
+import { applyProperties, quoteLiteral } from '../database-properties.ts';
 import type { DatabaseBackup } from '../library/manifest.ts';
-import { applyProperties, quoteLiteral } from '../properties.ts';
 
 export interface FillOptions {
   readonly programs: ClientPrograms;
@@ -39,13 +40,43 @@ export async function fillDatabase(
       await pool.query('SELECT public.timescaledb_pre_restore()');
     });
   }
-  await runPgRestore(url, folder, backup, options, timescale !== undefined);
+  const restore = () => runPgRestore(url, folder, backup, options, timescale !== undefined);
+  await (timescale && !options.withRoles ? withOwnersOfJobs(url, backup.roles, restore) : restore());
   if (timescale) await inSession(url, finishTimescale);
   await inSession(url, async (pool) => {
     // A dump has no statistics for the planner.
     await pool.query('ANALYZE');
     await applyProperties(pool, backup.properties, options);
   });
+}
+
+/**
+ * TimescaleDB's catalog names the owners of jobs, and COPY refuses a role that does not exist. `roles` exist while
+ * `restore` runs; afterwards the jobs belong to the connecting role.
+ */
+async function withOwnersOfJobs(
+  url: string,
+  roles: readonly string[],
+  restore: () => Promise<void>,
+): Promise<void> {
+  const made = await inSession(url, async (pool) => {
+    const { rows } = await pool.query<{ name: string }>(
+      'SELECT name FROM unnest($1::text[]) AS name EXCEPT SELECT rolname FROM pg_roles',
+      [roles],
+    );
+    for (const { name } of rows) await pool.query(`CREATE ROLE ${quoteIdentifier(name)}`);
+    return rows.map(({ name }) => quoteIdentifier(name));
+  });
+  try {
+    await restore();
+  } finally {
+    await inSession(url, async (pool) => {
+      await pool.query(
+        'UPDATE _timescaledb_catalog.bgw_job SET owner = current_user::regrole WHERE id >= 1000',
+      );
+      if (made.length > 0) await pool.query(`DROP ROLE ${made.join(', ')}`);
+    });
+  }
 }
 
 /** Reads the contents of the restored database in the same way as a backup. */

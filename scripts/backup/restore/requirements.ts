@@ -10,6 +10,8 @@ import type { DatabaseBackup } from '../library/manifest.ts';
 export interface RestorableOptions {
   readonly installed: readonly ClientPrograms[];
   readonly withRoles: boolean;
+  /** Roles that the server may lack, because the restore makes them. */
+  readonly madeRoles?: readonly string[];
   readonly signal: AbortSignal;
 }
 
@@ -23,7 +25,7 @@ export async function requireRestorable(
   folder: string,
   backup: DatabaseBackup,
   maintenance: Pool,
-  { installed, withRoles, signal }: RestorableOptions,
+  { installed, withRoles, madeRoles = [], signal }: RestorableOptions,
 ): Promise<ClientPrograms> {
   await checkFiles(folder, backup);
   const server = await readTarget(maintenance);
@@ -42,7 +44,7 @@ export async function requireRestorable(
     );
   }
   refuseExtensions(backup, server.extensions);
-  const missing = backup.roles.filter((role) => !server.roles.includes(role));
+  const missing = backup.roles.filter((role) => !server.roles.includes(role) && !madeRoles.includes(role));
   if (withRoles && missing.length > 0) {
     throw new BackupError(
       `${backup.key}: the server has no role ${missing.join(', ')}, to which something in the backup belongs or is granted: ` +

@@ -2,19 +2,22 @@
 import type { DatabaseKey } from '../../../src/databases.ts';
 import { AtrizDatabaseError } from '../../../src/errors.ts';
 import type { Pool } from '../../../src/pool.ts';
+import { makeRoles } from '../../access/environment.ts';
 import type { Progress } from '../../cli/progress.ts';
 import type { ClientPrograms } from '../client/versions.ts';
 import type { Contents } from '../contents.ts';
 import { BackupError } from '../errors.ts';
 import type { DatabaseBackup } from '../library/manifest.ts';
 import { createNewDatabase, type NewDatabase } from './new-database.ts';
-import { fillDatabase, readRestored } from './pg-restore.ts';
+import { fillDatabase, inSession, readRestored } from './pg-restore.ts';
 
 export interface RestoreOptions {
   /** Folder of the backup. */
   readonly folder: string;
   readonly programs: ClientPrograms;
   readonly withRoles: boolean;
+  /** Whether roles of the access matrix are made where the server lacks them. */
+  readonly makesRoles: boolean;
   readonly jobs?: number | undefined;
   readonly signal: AbortSignal;
   readonly progress: Progress;
@@ -45,6 +48,7 @@ export async function restoreDatabase(
   const started = performance.now();
   const beside = await createNewDatabase(key, maintenance, name, backup.properties, options.onWarning);
   try {
+    if (options.makesRoles) await inSession(beside.url, (pool) => makeRoles(pool, key));
     await fillDatabase(beside.url, folder, backup, options);
     const restored = performance.now();
     progress.stage(key, 'comparing');

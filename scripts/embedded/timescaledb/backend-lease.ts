@@ -1,6 +1,6 @@
 // A session's lease of the shared backend: waiting for it, applying the session's settings, and cleaning up at its end.
 
-import { AdvisoryLocks } from './advisory.ts';
+import { AdvisoryLocks } from './advisory-locks.ts';
 import { WaitedTooLong } from './backend-lock.ts';
 import { InstanceCrashed } from './instance.ts';
 import {

@@ -1,6 +1,6 @@
 // A client's socket from its first byte on: startup packet, password, and then its session.
 import type { Socket } from 'node:net';
-import { parseVerifier, type Verifier } from '../../access/verifier.ts';
+import { parseVerifier, type Verifier } from '../../access/scram-verifier.ts';
 import type { EmbeddedDatabase } from './database.ts';
 import {
   errorResponse,

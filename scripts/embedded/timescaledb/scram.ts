@@ -1,6 +1,6 @@
 // The server's side of SCRAM-SHA-256, PostgreSQL's password check.
 import { randomBytes, timingSafeEqual } from 'node:crypto';
-import { hmac, sha256, type Verifier } from '../../access/verifier.ts';
+import { hmac, sha256, type Verifier } from '../../access/scram-verifier.ts';
 
 /** One exchange: `first` answers the client's first message, `final` its second, undefined for a wrong password. */
 export class ScramExchange {

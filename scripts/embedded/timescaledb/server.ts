@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
-import { verifierOf } from '../../access/verifier.ts';
+import { verifierOf } from '../../access/scram-verifier.ts';
 import { PortTaken } from '../ports.ts';
 import { accept } from './connection.ts';
 import { EmbeddedDatabase } from './database.ts';

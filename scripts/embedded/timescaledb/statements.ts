@@ -1,6 +1,6 @@
 // A session's prepared statements on a backend that several sessions share: own names, parsed again when lost.
 import { createHash } from 'node:crypto';
-import { guardAdvisoryLocks } from './advisory.ts';
+import { guardAdvisoryLocks } from './advisory-locks.ts';
 import { type CopyPlan, findCopyFromStdin } from './copy.ts';
 import type { EmbeddedDatabase } from './database.ts';
 import { type DatabaseCommand, findDatabaseCommand } from './database-commands.ts';
