@@ -71,6 +71,8 @@ export const locationEvents = pgTable(
     metadata: jsonb('metadata').$type<Record<string, unknown>>(),
   },
   (table) => [
+    // TimescaleDB makes it with the hypertable. Serves whatever asks for a time alone, such as the retention.
+    index('location_events_time_idx').on(table.time.desc().nullsFirst()),
     // Serves getRecentLocations: WHERE device_id = $1 AND time > $2 ORDER BY time DESC.
     // nullsFirst: plain ORDER BY … DESC means NULLS FIRST, and only that order can use this index.
     index('idx_location_device').on(table.deviceId, table.time.desc().nullsFirst()),

@@ -151,6 +151,10 @@ function readCluster(file: string): v.InferOutput<typeof clusterFile> {
   }
 }
 
+/** Whether drizzle-kit push may change this database behind its migrations. */
+export const allowsPush = (key: DatabaseKey, env: Environment = process.env): boolean =>
+  env.ATRIZ_ALLOW_PUSH?.split(',').includes(key) ?? false;
+
 /** Whether a process of this id runs. EPERM means that it does, under another user. */
 export function isAlive(pid: number): boolean {
   try {

@@ -2,7 +2,7 @@
 
 import { isIP } from 'node:net';
 import { type Config, defineConfig } from 'drizzle-kit';
-import { databaseUrl, loadEnvironmentFile, withLibpqVariables } from '../../src/config.ts';
+import { allowsPush, databaseUrl, loadEnvironmentFile, withLibpqVariables } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { isServerSetting } from '../../src/driver/url-parameters.ts';
@@ -14,6 +14,7 @@ const offlineCommands = ['generate', 'check', 'up', 'export', 'drop'];
 /** The drizzle-kit configuration of one database. */
 export function kitConfig(key: DatabaseKey): Config {
   loadEnvironmentFile();
+  if (process.argv.includes('push')) orExit(() => refusePush(key));
   const files = { dialect: 'postgresql', schema: `./schema/${key}.ts`, out: `./drizzle/${key}` } as const;
   const offline = offlineCommands.some((command) => process.argv.includes(command));
   if (offline) return defineConfig(files);
@@ -59,6 +60,15 @@ export function kitUrl(key: DatabaseKey): string {
   ].map(([name, value = '']) => `${name}=${encodeURIComponent(value)}`);
   const [place] = url.trim().split('?');
   return kept.length === 0 ? `${place}` : `${place}?${kept.join('&')}`;
+}
+
+/** @throws ConfigurationError unless ATRIZ_ALLOW_PUSH names the database. */
+function refusePush(key: DatabaseKey): void {
+  if (allowsPush(key)) return;
+  throw new ConfigurationError(
+    `drizzle-kit push would change ${key} behind its migrations, and nothing was done: "npm run db:generate -- ${key} --name ` +
+      `<name>" writes the change down, "npm run db:migrate:${key}" applies it. For a database that is thrown away: ATRIZ_ALLOW_PUSH=${key}.`,
+  );
 }
 
 /** Exits with one sentence for a user's mistake: drizzle-kit would print a stack trace. */

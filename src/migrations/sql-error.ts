@@ -42,6 +42,8 @@ export function describeSqlError(
     `  ${' '.repeat(gutter)} | ${shown.before.replace(/[^\t]/g, ' ')}^`,
     detail && `  detail: ${shorten(detail)}`,
     hint && `  hint: ${shorten(hint)}`,
+    isDuplicate(error) &&
+      `  if it was made by drizzle-kit push, or by hand, as the file says: npm run migrate -- mark ${subject.key} ${subject.tag}`,
     subject.advice && `  ${subject.advice}`,
   ];
   return new MigrationError(lines.filter(Boolean).join('\n'), {
@@ -51,6 +53,10 @@ export function describeSqlError(
     cause: error,
   });
 }
+
+/** duplicate_column, duplicate_object, duplicate_table, duplicate_function, duplicate_schema */
+const isDuplicate = (error: unknown): boolean =>
+  ['42701', '42710', '42P07', '42723', '42P06'].includes((error as PostgresErrorFields).code);
 
 /** The failure as the history stores it: without PostgreSQL messages that may quote row values. */
 export function withoutValues(error: unknown, file: Pick<SqlFile, 'path' | 'sql'>): string {

@@ -2,8 +2,11 @@
 import postgres from 'postgres';
 import { afterEach, expect, test, vi } from 'vitest';
 import { kitUrl } from '../../scripts/drizzle-kit/config.ts';
+import { kitArguments } from '../../scripts/drizzle-kit/process.ts';
 import { ConfigurationError } from '../../src/errors.ts';
-import { emptyDatabase } from '../support/database.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
+import { environmentFor, run } from '../support/cli.ts';
+import { emptyDatabase, migratedDatabase, openSessionPool, testWith } from '../support/database.ts';
 
 afterEach(() => vi.unstubAllEnvs());
 
@@ -41,3 +44,39 @@ test('the driver connects with it', async () => {
     await sql.end();
   }
 });
+
+/** drizzle-kit push, as a person types it. */
+const push = (key: 'core' | 'tracking', url: string, variables: Record<string, string> = {}) =>
+  run(
+    process.execPath,
+    kitArguments(key, 'push', ['--force']),
+    { ...environmentFor(key, url), ...variables },
+    packageRoot(),
+  );
+
+test('push is refused, with what to do instead, unless a variable names the database', async () => {
+  const url = await migratedDatabase('core');
+  await using db = openSessionPool('core', url, { max: 1 });
+  await db.query('CREATE TABLE of_somebody (a int)');
+  for (const variables of [{}, { ATRIZ_ALLOW_PUSH: 'tracking' }]) {
+    const { code, stderr } = await push('core', url, variables);
+    expect(code).toBe(2);
+    expect(stderr).toContain('"npm run db:generate -- core --name <name>" writes the change down');
+    expect(stderr).not.toMatch(/^\s+at /m);
+  }
+  expect((await db.query("SELECT to_regclass('of_somebody') AS name")).rows).toEqual([
+    { name: 'of_somebody' },
+  ]);
+  expect(await push('core', url, { ATRIZ_ALLOW_PUSH: 'atriz,core' })).toMatchObject({ code: 0 });
+  expect((await db.query("SELECT to_regclass('of_somebody') AS name")).rows).toEqual([{ name: null }]);
+});
+
+testWith(
+  ['background-workers'],
+  'and finds nothing to change in tracking: the schema is the catalog',
+  async () => {
+    const url = await migratedDatabase('tracking');
+    const { stdout } = await push('tracking', url, { ATRIZ_ALLOW_PUSH: 'tracking' });
+    expect(stdout).toContain('No changes detected');
+  },
+);

@@ -250,6 +250,18 @@ describe('outside of a transaction', () => {
   });
 });
 
+test('what exists already, as after drizzle-kit push, is told with the command that records it', async () => {
+  const pool = await freshPool();
+  await pool.query('CREATE TABLE pushed (id int)');
+  const folder = emptyFolder().add('0000_pushed', 'CREATE TABLE pushed (id int);');
+  const refused = migrate(pool, 'atriz', { folder: folder.path });
+  await expect(refused).rejects.toThrow(
+    /"pushed" already exists[\s\S]*npm run migrate -- mark atriz 0000_pushed$/,
+  );
+  await markApplied(pool, 'atriz', '0000_pushed', { folder: folder.path });
+  expect(await migrate(pool, 'atriz', { folder: folder.path })).toEqual([]);
+});
+
 test('a byte order mark is refused before anything runs', async () => {
   const folder = emptyFolder().add('0000_a', '\uFEFFSELECT 1;');
   expect(await failure(migrate(await freshPool(), 'atriz', { folder: folder.path }))).toMatchObject({
