@@ -176,6 +176,20 @@ export function applicationKey(env: Environment = process.env): DatabaseKey {
   );
 }
 
+/**
+ * The database of the application that a command runs for: `APP` names it, or `DATABASE_URL` leads to it.
+ * @throws ConfigurationError listing the databases, when neither says.
+ */
+export function ownDatabase(env: Environment = process.env): DatabaseKey {
+  if (env.APP) return applicationKey(env);
+  const named = env.DATABASE_URL && parseDatabaseUrl(env.DATABASE_URL, 'DATABASE_URL').database;
+  const key = databaseKeys.find((one) => databases[one].application && databases[one].database === named);
+  if (key) return key;
+  throw new ConfigurationError(
+    `Name a database: ${databaseKeys.join(', ')}. Only where APP or DATABASE_URL says whose folder it is, the name may be left out.`,
+  );
+}
+
 /** Converts names from a command line to registry keys, in registry order. No names means all. */
 export function selectDatabases(names: readonly string[]): DatabaseKey[] {
   const unknown = names.find((name) => !isDatabaseKey(name));

@@ -1,7 +1,7 @@
 // Which servers a command works on: the line that it begins with, and the question before it destroys something.
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
-import { databaseUrl, selectDatabases, sourceOf } from '../../src/config.ts';
+import { databaseUrl, ownDatabase, selectDatabases, sourceOf } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { ConfigurationError } from '../../src/errors.ts';
@@ -24,8 +24,10 @@ export function saysWhere(command: Command, keys: readonly DatabaseKey[] = datab
 function keysOf(action: Command): DatabaseKey[] | undefined {
   const index = action.registeredArguments.findIndex((argument) => argument.name() === 'database');
   if (index === -1) return undefined;
-  const named: unknown = action.processedArgs[index] ?? [];
-  return selectDatabases([named].flat().map(String));
+  const named: unknown = action.processedArgs[index];
+  const isOne = action.registeredArguments[index]?.variadic === false;
+  if (named === undefined && isOne) return [ownDatabase()];
+  return selectDatabases([named ?? []].flat().map(String));
 }
 
 /** `Server localhost:5432, from .env.` Empty where no setting says: the command itself reports that. */

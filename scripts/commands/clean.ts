@@ -19,6 +19,8 @@ export function registerClean(program: Command): void {
     .action(async (names: string[], options: { yes?: boolean; host?: string; json?: boolean }) => {
       refuseProduction('clean');
       const keys = selectDatabases(names);
+      // All databases answer, or none of them is emptied.
+      for (const key of keys) await withPool(key, (pool) => pool.query('SELECT 1'));
       await confirmLoss(keys, 'will lose all rows', options);
       const results = [];
       for (const key of keys) {

@@ -120,7 +120,7 @@ export async function lacksAccess(key: DatabaseKey): Promise<boolean> {
   return (await exists(key)) && !(await withPool(key, (pool) => isAccessApplied(pool, key), catalogOnly));
 }
 
-async function exists(key: DatabaseKey): Promise<boolean> {
+export async function exists(key: DatabaseKey): Promise<boolean> {
   try {
     await withPool(key, (pool) => pool.query('SELECT 1'), catalogOnly);
     return true;

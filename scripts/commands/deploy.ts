@@ -1,5 +1,5 @@
 // deploy: the checklist of a deployment as one command, which stops at the first thing that is wrong.
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
@@ -8,15 +8,19 @@ import { backupBefore } from '../backup/create/before-deploy.ts';
 import { plural, printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { saysWhere } from '../cli/where.ts';
+import { checks } from '../doctor/checks.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { pendingCheck } from '../doctor/migrations.ts';
 import { backupCheck } from '../doctor/operations.ts';
 import { printFindings, summary } from '../doctor/report.ts';
 import { type DoctorReport, hasErrors, runDoctor } from '../doctor/run.ts';
+import { createDatabase, databaseName, exists } from './create.ts';
 import { migrateDatabase } from './migrate.ts';
 
 interface DeployOptions {
   dryRun?: boolean;
+  /** Checks of the doctor whose errors do not stop it. */
+  accept: readonly string[];
   json?: boolean;
 }
 
@@ -33,6 +37,8 @@ interface Outcome {
 interface Deployment {
   readonly keys: readonly DatabaseKey[];
   readonly options: DeployOptions;
+  /** Databases that did not exist. */
+  readonly created: Set<DatabaseKey>;
   /** Tags by database, known once the doctor has been there; databases without any are left out. */
   readonly pending: Map<DatabaseKey, readonly string[]>;
 }
@@ -46,6 +52,7 @@ interface Step {
 
 /** The guide's checklist, in order. */
 const steps: readonly Step[] = [
+  { name: 'create', looksOnly: true, run: createMissing },
   { name: 'doctor', looksOnly: true, run: examine },
   { name: 'backup', run: backUp },
   { name: 'migrate', run: migrateInOrder },
@@ -54,9 +61,17 @@ const steps: readonly Step[] = [
 
 export function registerDeploy(program: Command): void {
   saysWhere(program.command('deploy'))
-    .description('examine, back up, migrate in order, examine again; stops at the first thing that is wrong')
+    .description(
+      'create what is missing, examine, back up, migrate in order, examine again; stops at the first thing that is wrong',
+    )
     .argument('[database...]', 'which; default: all')
     .option('--dry-run', 'examine, and show what would be applied; changes nothing')
+    .option(
+      '--accept <checks>',
+      'checks of the doctor whose errors do not stop it, as in policies,drift',
+      checkNames,
+      [],
+    )
     .option('--json', 'print JSON')
     .action(deploy);
 }
@@ -64,7 +79,8 @@ export function registerDeploy(program: Command): void {
 type Reported = { readonly step: string } & Omit<Outcome, 'exitCode'>;
 
 async function deploy(names: string[], options: DeployOptions): Promise<void> {
-  const deployment: Deployment = { keys: selectDatabases(names), options, pending: new Map() };
+  const keys = selectDatabases(names);
+  const deployment: Deployment = { keys, options, created: new Set(), pending: new Map() };
   const report: Reported[] = [];
   let failure: { step: string; exitCode: number } | undefined;
   for (const { name, looksOnly, run } of steps) {
@@ -79,7 +95,8 @@ async function deploy(names: string[], options: DeployOptions): Promise<void> {
   }
   if (options.json) {
     const pending = Object.fromEntries(deployment.pending);
-    printJson({ isDone: failure === undefined, isDryRun: options.dryRun ?? false, pending, steps: report });
+    const { accept, dryRun = false } = options;
+    printJson({ isDone: failure === undefined, isDryRun: dryRun, accepted: accept, pending, steps: report });
   }
   if (failure) process.exitCode = failure.exitCode;
 }
@@ -106,9 +123,27 @@ function failed(error: unknown): Outcome {
   return { status: 'failed', result: (error as Error).message, exitCode: known ? error.exitCode : 1 };
 }
 
+function checkNames(text: string): string[] {
+  const names = text.split(',');
+  const known = checks.map(({ name }) => name);
+  const unknown = names.find((name) => !known.includes(name));
+  if (unknown === undefined) return names;
+  throw new InvalidArgumentError(`There is no check "${unknown}": the checks are ${known.join(', ')}.`);
+}
+
+/** A dry run says what it would create, and then looks at the others only. */
+async function createMissing({ keys, options, created }: Deployment): Promise<Outcome> {
+  for (const key of keys) if (!(await exists(key))) created.add(key);
+  if (created.size === 0) return { status: 'not needed', result: 'all databases exist' };
+  const names = [...created].map(databaseName).join(', ');
+  if (options.dryRun) return { status: 'not started', result: `${names} would be created and migrated` };
+  for (const key of created) await createDatabase(key, { access: true });
+  return { status: 'done', result: `${names} created` };
+}
+
 /** Pending migrations and backups are what a deployment is for; every other error of the doctor stops it. */
-async function examine({ keys, pending }: Deployment): Promise<Outcome> {
-  const reports = await runDoctor(keys);
+async function examine({ keys, options, created, pending }: Deployment): Promise<Outcome> {
+  const reports = await runDoctor(options.dryRun ? keys.filter((key) => !created.has(key)) : keys);
   const others = without(reports, [pendingCheck, backupCheck]);
   for (const { key, findings } of reports) {
     if (!findings.some(({ check }) => check === pendingCheck)) continue;
@@ -118,11 +153,11 @@ async function examine({ keys, pending }: Deployment): Promise<Outcome> {
       state.pending.map(({ tag }) => tag),
     );
   }
-  return judge(others);
+  return judge(others, options);
 }
 
-async function examineAgain({ keys, pending }: Deployment): Promise<Outcome> {
-  return pending.size === 0 ? nothingToDo : judge(without(await runDoctor(keys), [backupCheck]));
+async function examineAgain({ keys, options, pending }: Deployment): Promise<Outcome> {
+  return pending.size === 0 ? nothingToDo : judge(without(await runDoctor(keys), [backupCheck]), options);
 }
 
 const without = (reports: readonly DoctorReport[], checks: readonly string[]): DoctorReport[] =>
@@ -133,19 +168,22 @@ const without = (reports: readonly DoctorReport[], checks: readonly string[]): D
 
 const nothingToDo: Outcome = { status: 'not needed', result: 'nothing is pending' };
 
-function judge(reports: readonly DoctorReport[]): Outcome {
+function judge(reports: readonly DoctorReport[], { accept }: DeployOptions): Outcome {
   const findings = reports.flatMap(({ key, findings }) =>
     findings.map((finding) => ({ database: key, ...finding })),
   );
   const result = findings.length === 0 ? `${plural(reports.length, 'database')} healthy` : summary(findings);
-  if (!hasErrors(reports)) return { status: 'done', result, findings };
+  const ofOperation = checks.filter(({ isOfOperation }) => isOfOperation).map(({ name }) => name);
+  if (!hasErrors(without(reports, [...ofOperation, ...accept]))) return { status: 'done', result, findings };
   return { status: 'failed', result, findings, exitCode: 3 };
 }
 
 /** Of what will be migrated: nothing happens to the others. */
-async function backUp({ pending }: Deployment): Promise<Outcome> {
+async function backUp({ created, pending }: Deployment): Promise<Outcome> {
+  const changed = [...pending.keys()].filter((key) => !created.has(key));
   if (pending.size === 0) return nothingToDo;
-  return { status: 'done', result: await backupBefore([...pending.keys()]) };
+  if (changed.length === 0) return { status: 'not needed', result: 'the databases are new' };
+  return { status: 'done', result: await backupBefore(changed) };
 }
 
 /** One database after the other: what stands when one fails is plain to say. */

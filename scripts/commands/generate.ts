@@ -3,7 +3,7 @@ import { type StdioOptions, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
+import { ownDatabase, selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
@@ -39,10 +39,12 @@ export function registerGenerate(program: Command): void {
   program
     .command('create-migration')
     .description('write an empty migration, to be filled by hand (npm run migrate:create)')
-    .argument('<database>', 'which')
-    .argument('<name>', 'what it does, e.g. add_user_metadata')
-    .action((database: string, name: string) => {
-      for (const key of selectDatabases([database])) generate(key, { name, custom: true });
+    .usage('[database] <name>')
+    .argument('<database>', "which; default: the application's own")
+    .argument('[name]', 'what it does, e.g. add_user_metadata')
+    .action((first: string, second: string | undefined) => {
+      const [key] = second === undefined ? [ownDatabase()] : selectDatabases([first]);
+      if (key) generate(key, { name: second ?? first, custom: true });
     });
 }
 

@@ -1,6 +1,6 @@
 // migrate down and migrate redo: take migrations back, after saying what goes with them.
 import type { Command } from 'commander';
-import { isProduction, selectDatabases } from '../../src/config.ts';
+import { isProduction, ownDatabase, selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { getMigrationStatus, redo, rollback } from '../../src/migrations/index.ts';
@@ -21,27 +21,28 @@ interface DownOptions extends RunOptions {
 export function registerMigrateDown(migrateCommand: Command): void {
   addRunOptions(migrateCommand.command('down'))
     .description('take back the latest migration of one database')
-    .argument('<database>', 'exactly one')
+    .argument('[database]', "exactly one; default: the application's own")
     .option('--count <count>', 'how many to take back (default: 1)', wholeNumber)
     .option('--to <tag>', 'the migration that stays the latest applied')
     .option('--yes', 'do not ask; needed in production')
-    .action(async (name: string, options: DownOptions) => {
+    .action(async (name: string | undefined, options: DownOptions) => {
       const key = one(name);
       const reverted = await takeBack(key, options);
       if (options.json) printJson({ key, reverted });
     });
   addRunOptions(migrateCommand.command('redo'))
     .description('take back the latest migration of one database and apply it again')
-    .argument('<database>', 'exactly one')
+    .argument('[database]', "exactly one; default: the application's own")
     .option('--yes', 'do not ask; needed in production')
-    .action(async (name: string, options: DownOptions) => {
+    .action(async (name: string | undefined, options: DownOptions) => {
       const key = one(name);
       const redone = await takeBack(key, { ...options, count: 1 }, redo);
       if (options.json) printJson({ key, redone });
     });
 }
 
-function one(name: string): DatabaseKey {
+function one(name: string | undefined): DatabaseKey {
+  if (name === undefined) return ownDatabase();
   const [key] = selectDatabases([name]);
   if (!key) throw new ConfigurationError('Name exactly one database.');
   return key;

@@ -2,7 +2,13 @@
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
-import { getMigrationStatus, markApplied, readHistory, repair } from '../../src/migrations/index.ts';
+import {
+  getMigrationStatus,
+  markApplied,
+  readHistory,
+  repair,
+  unmarkApplied,
+} from '../../src/migrations/index.ts';
 import { confirmDestruction, printJson, printTable } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 
@@ -12,11 +18,19 @@ export function registerMigrateRecord(migrateCommand: Command): void {
     .description('record a migration as applied without running it, to adopt a database that exists')
     .argument('<database>', 'exactly one')
     .argument('<tag>', 'e.g. 0000_tables')
-    .action(async (name: string, tag: string) => {
-      for (const key of selectDatabases([name])) {
+    .option('--undo', 'remove the record, as of a migration whose file was deleted; tables stay as they are')
+    .option('--yes', 'do not ask')
+    .action(async (name: string, tag: string, { undo, yes }: { undo?: boolean; yes?: boolean }) => {
+      const [key] = selectDatabases([name]);
+      if (!key) return;
+      if (!undo) {
         await withPool(key, (pool) => markApplied(pool, key, tag));
         console.log(`${key.padEnd(8)}  ${tag}  recorded as applied`);
+        return;
       }
+      await confirmDestruction(`${key} will forget that ${tag} was applied; what it made stays.`, yes);
+      await withPool(key, (pool) => unmarkApplied(pool, key, tag));
+      console.log(`${key.padEnd(8)}  ${tag}  is not recorded any more`);
     });
   migrateCommand
     .command('repair')

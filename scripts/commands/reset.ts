@@ -18,9 +18,9 @@ export function registerReset(program: Command): void {
     .action(async (names: string[], options: { yes?: boolean; host?: string; json?: boolean }) => {
       refuseProduction('reset');
       const keys = selectDatabases(names);
-      await confirmLoss(keys, 'will be dropped with all rows', options);
       // All servers answer, or none of the databases is dropped.
       for (const key of keys) await withMaintenance(key, (pool) => pool.query('SELECT 1'));
+      await confirmLoss(keys, 'will be dropped with all rows', options);
       const results = [];
       for (const key of keys) {
         const access = !(await lacksAccess(key));

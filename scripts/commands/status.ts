@@ -5,6 +5,7 @@ import type { DatabaseKey } from '../../src/databases.ts';
 import { maskPassword } from '../../src/driver/database-url.ts';
 import { ConnectionError } from '../../src/errors.ts';
 import { getMigrationStatus, isInStep } from '../../src/migrations/index.ts';
+import { nameOfRow } from '../../src/migrations/state.ts';
 import type { Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import { chunks, policyJobs, readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
@@ -28,7 +29,7 @@ type Status = { key: DatabaseKey; url: string; origin: string } & (
         pending: string[];
         outOfOrder: string[];
         edited: string[];
-        orphaned: number;
+        orphaned: string[];
         problems: readonly string[];
       };
     } & DatabaseFacts)
@@ -68,7 +69,7 @@ async function readStatus(key: DatabaseKey): Promise<Status> {
           pending: tags(state.pending),
           outOfOrder: tags(state.outOfOrder),
           edited: state.edited.map(({ migration }) => migration.tag),
-          orphaned: state.orphaned.length,
+          orphaned: state.orphaned.map(nameOfRow),
           problems: state.problems,
         },
         ...(await readFacts(pool)),
@@ -94,7 +95,7 @@ function printReport(statuses: readonly Status[]): void {
         pending.length > 0 && `${pending.length} pending`,
         outOfOrder.length > 0 && `${outOfOrder.length} out of order`,
         edited.length > 0 && `${edited.length} edited`,
-        orphaned > 0 && `${orphaned} without a file`,
+        orphaned.length > 0 && `${orphaned.length} without a file`,
       ];
       return [
         status.key,
@@ -126,7 +127,9 @@ function printMigrationProblems(
       `out of order ${outOfOrder.join(', ')}: older than the latest applied, as after a late merge.`,
     edited.length > 0 &&
       `edited after it was applied ${edited.join(', ')}: restore the file, or "npm run migrate -- repair ${key}".`,
-    orphaned > 0 && `${orphaned} applied without a file: this checkout is older than the database.`,
+    orphaned.length > 0 &&
+      `applied without a file ${orphaned.join(', ')}: this checkout is older than the database, or the file was deleted: then ` +
+        `"npm run migrate -- mark ${key} ${orphaned[0]} --undo" removes the record.`,
   ].filter(Boolean);
   if (found.length > 0) console.log(`\n${found.map((line) => `${key}: ${line}`).join('\n')}`);
 }

@@ -25,6 +25,8 @@ export interface Check {
   readonly looksAt: string;
   /** Checks the server: runs once per server, on its first database. */
   readonly ofServer?: boolean;
+  /** About rows and jobs, which no deployment makes or mends: it reports their errors and goes on. */
+  readonly isOfOperation?: boolean;
   /** Read-only. A missing privilege or a timeout becomes a warning, so that the other checks still run. */
   run(db: Pool, key: DatabaseKey, thresholds: Thresholds): Promise<Found[]>;
 }

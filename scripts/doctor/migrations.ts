@@ -1,6 +1,7 @@
 // Findings about migrations: those recorded in the database against the files of this checkout.
 import type { DatabaseKey } from '../../src/databases.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
+import { nameOfRow } from '../../src/migrations/state.ts';
 import type { Pool } from '../../src/pool.ts';
 import { type Check, error, type Found, warning } from './finding.ts';
 
@@ -48,9 +49,9 @@ async function findWrong(db: Pool, key: DatabaseKey): Promise<Found[]> {
     ...(orphaned.length > 0
       ? [
           warning(
-            `${orphaned.length} applied without a file: this checkout is older than the database`,
+            `${orphaned.map(nameOfRow).join(', ')} applied without a file: this checkout is older than the database, or the file was deleted`,
             'npm install @atriz/database@latest',
-            'in a checkout: git pull',
+            `in a checkout: git pull; where the file was deleted: npm run migrate -- mark ${key} ${orphaned.map(nameOfRow)[0] ?? ''} --undo`,
           ),
         ]
       : []),

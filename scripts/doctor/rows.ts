@@ -14,7 +14,12 @@ import type { Thresholds } from './thresholds.ts';
 export const rowChecks: readonly Check[] = [
   { name: 'bloat', looksAt: 'dead rows that autovacuum has not removed', run: onCatalogPath(findBloat) },
   { name: 'tokens', looksAt: 'expired tokens', run: onCatalogPath(findExpiredTokens) },
-  { name: 'orphans', looksAt: 'rows whose person does not exist in atriz_core', run: findStrangers },
+  {
+    name: 'orphans',
+    isOfOperation: true,
+    looksAt: 'rows whose person does not exist in atriz_core',
+    run: findStrangers,
+  },
 ];
 
 async function findBloat(db: Transaction, _key: DatabaseKey, { bloat }: Thresholds): Promise<Found[]> {

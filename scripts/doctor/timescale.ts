@@ -30,6 +30,7 @@ export const timescaleChecks: readonly Check[] = [
   },
   {
     name: 'jobs',
+    isOfOperation: true,
     looksAt: 'jobs that failed, are overdue or switched off',
     run: whereEnabled(findJobs),
   },
@@ -38,7 +39,12 @@ export const timescaleChecks: readonly Check[] = [
     looksAt: 'slots for background workers, against what the databases here need',
     run: whereEnabled(findMissingWorkers),
   },
-  { name: 'aggregate', looksAt: 'hours that the aggregate lacks', run: whereEnabled(findStaleAggregate) },
+  {
+    name: 'aggregate',
+    isOfOperation: true,
+    looksAt: 'hours that the aggregate lacks',
+    run: whereEnabled(findStaleAggregate),
+  },
   { name: 'chunks', looksAt: 'chunks that should be compressed', run: whereEnabled(findUncompressed) },
   { name: 'compression', looksAt: 'chunks that compress poorly', run: whereEnabled(findPoorCompression) },
 ];

@@ -34,7 +34,7 @@ export const createHistoryTables = [
   `UPDATE ${historyTable} SET error = btrim(split_part(error, E'\\n', 2)) WHERE error LIKE 'Migration % failed %'`,
 ];
 
-export type MigrationAction = 'up' | 'down' | 'mark' | 'repair';
+export type MigrationAction = 'up' | 'down' | 'mark' | 'unmark' | 'repair';
 
 /** An action on one migration of one database. */
 export interface Subject {

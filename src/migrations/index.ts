@@ -11,6 +11,7 @@ export {
   redo,
   repair,
   rollback,
+  unmarkApplied,
 } from './runner.ts';
 export { MigrationLockError } from './session.ts';
 export { type AppliedRow, isInStep, type MigrationState } from './state.ts';

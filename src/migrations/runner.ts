@@ -1,6 +1,6 @@
 // Applies migrations and takes them back, under a lock, and records them in drizzle-kit's table.
 import { type DatabaseKey, definitionOf } from '../databases.ts';
-import { MigrationError, OutOfStepError, ValidationError } from '../errors.ts';
+import { MigrationError, OutOfStepError, sqlState, ValidationError } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
 import { requireTimescale } from '../timescale/timescale.ts';
 import { readApplied } from './applied.ts';
@@ -8,7 +8,9 @@ import { applyFile, type TimeoutOptions } from './apply.ts';
 import {
   clearProgress,
   createHistoryTables,
+  type HistoryEntry,
   type MigrationAction,
+  readHistory,
   recordHistory,
   type Subject,
 } from './history.ts';
@@ -26,7 +28,7 @@ import {
 import { orRefuse, refusalError } from './plan-errors.ts';
 import { inTransaction, type LockOptions, resetSession, withMigrationSession } from './session.ts';
 import { withoutValues } from './sql-error.ts';
-import { compareMigrations, type MigrationState, planDown, planUp } from './state.ts';
+import { compareMigrations, type MigrationState, nameOfRow, planDown, planUp } from './state.ts';
 
 interface CommonOptions extends LockOptions, TimeoutOptions {
   /** Another folder than the package's own. */
@@ -175,7 +177,20 @@ export async function getMigrationStatus(
   folder?: string,
 ): Promise<MigrationState> {
   const { migrations, problems } = readFolder(key, folder);
-  return compareMigrations(migrations, await readApplied(db), problems);
+  const state = compareMigrations(migrations, await readApplied(db), problems);
+  if (state.orphaned.length === 0) return state;
+  const history = await readHistory(db).catch(unlessDenied);
+  const orphaned = state.orphaned.map((row) => {
+    const entry = history.find(({ hash, action }) => hash === row.hash && ['up', 'mark'].includes(action));
+    return entry ? { ...row, tag: entry.tag } : row;
+  });
+  return { ...state, orphaned };
+}
+
+/** An application's role may read what was applied, and not by whom. */
+function unlessDenied(error: unknown): HistoryEntry[] {
+  if (sqlState(error) === '42501') return [];
+  throw error;
 }
 
 /** Records a migration as applied without running it, to adopt a database that exists already. */
@@ -195,6 +210,38 @@ export async function markApplied(
       await insertRow(session, migration);
       await clearProgress(session, tag);
       await note(session, migration, 'mark');
+    });
+  });
+}
+
+/**
+ * Removes the record of a migration, and changes nothing else: of one whose file was deleted, or that is to run again.
+ * @param tag its tag; where the history does not know the tag of a deleted file, the beginning of its hash.
+ * @throws ValidationError when nothing of this name is recorded as applied.
+ */
+export async function unmarkApplied(
+  db: Pool,
+  key: DatabaseKey,
+  tag: string,
+  options: CommonOptions = {},
+): Promise<void> {
+  await underLock(db, key, options, async ({ session }, { applied, orphaned }) => {
+    const rows = [
+      ...orphaned.map((row) => ({ ...row, tag: nameOfRow(row) })),
+      ...applied.map((migration) => ({ ...migration, createdAt: migration.when })),
+    ];
+    const found = rows.filter((row) => row.tag === tag);
+    const [row] = found;
+    if (!row || found.length > 1) {
+      throw new ValidationError(
+        `${found.length === 0 ? 'No migration' : 'More than one migration'} "${tag}" of ${key} is recorded as applied: ` +
+          `the records are ${rows.map((one) => one.tag).join(', ') || 'none'}.`,
+      );
+    }
+    await inTransaction(session, async () => {
+      await session.query(`DELETE FROM ${migrationsTable} WHERE created_at = $1`, [row.createdAt]);
+      await clearProgress(session, row.tag);
+      await note(session, row, 'unmark');
     });
   });
 }
@@ -286,5 +333,5 @@ const insertRow = (session: Database, { hash, when }: Migration) =>
     .query(`INSERT INTO ${migrationsTable} ("hash", "created_at") VALUES ($1, $2)`, [hash, when])
     .then(() => undefined);
 
-const note = (session: Database, { tag, hash }: Migration, action: MigrationAction) =>
+const note = (session: Database, { tag, hash }: Pick<Migration, 'tag' | 'hash'>, action: MigrationAction) =>
   recordHistory(session, { tag, hash, action, startedAt: new Date(), result: 'done' });

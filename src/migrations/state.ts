@@ -6,7 +6,12 @@ export interface AppliedRow {
   readonly hash: string;
   /** `when` of the migration in the journal. */
   readonly createdAt: number;
+  /** Of a row without a file, where the history knows it. */
+  readonly tag?: string;
 }
+
+/** How messages and `migrate mark --undo` call a row without a file. */
+export const nameOfRow = ({ tag, hash }: AppliedRow): string => tag ?? hash.slice(0, 12);
 
 export interface MigrationState {
   /** All files in the journal's order. */

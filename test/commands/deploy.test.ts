@@ -6,13 +6,14 @@ import { backupBefore } from '../../scripts/backup/create/before-deploy.ts';
 import { listBackups } from '../../scripts/backup/library/backups.ts';
 import type { Pool } from '../../src/pool.ts';
 import { temporaryFolder } from '../support/backups.ts';
-import { runCli } from '../support/cli.ts';
+import { freshEnvironment, runCli } from '../support/cli.ts';
 import { testWith } from '../support/database.ts';
 import { patient, takeOver } from '../support/doctor.ts';
 import { copyOfProject } from '../support/migrations.ts';
 
 interface Report {
   isDone: boolean;
+  accepted: string[];
   dryRun: boolean;
   pending: Record<string, string[]>;
   steps: { step: string; status: string; result: string; migrations?: Record<string, string[]> }[];
@@ -84,7 +85,13 @@ describe('a deployment', () => {
     const { code, report, steps } = await deploy('--dry-run');
     expect({ code, steps, pending: report.pending }).toEqual({
       code: 0,
-      steps: ['doctor: done', 'backup: not started', 'migrate: not started', 'doctor again: not started'],
+      steps: [
+        'create: not needed',
+        'doctor: done',
+        'backup: not started',
+        'migrate: not started',
+        'doctor again: not started',
+      ],
       pending: { atriz: [good] },
     });
     expect(resultOf(report, 'migrate')).toBe(`dry run; atriz ${good} would be applied`);
@@ -96,7 +103,13 @@ describe('a deployment', () => {
     const { code, steps } = await deploy();
     expect({ code, steps }).toEqual({
       code: 3,
-      steps: ['doctor: failed', 'backup: not started', 'migrate: not started', 'doctor again: not started'],
+      steps: [
+        'create: not needed',
+        'doctor: failed',
+        'backup: not started',
+        'migrate: not started',
+        'doctor again: not started',
+      ],
     });
     const { stdout, stderr } = await run();
     expect(stderr).toMatch(/^doctor +failed +1 error, 0 warnings$/m);
@@ -111,7 +124,13 @@ describe('a deployment', () => {
     const { code, report, steps } = await deploy();
     expect({ code, steps }).toEqual({
       code: 1,
-      steps: ['doctor: done', 'backup: failed', 'migrate: not started', 'doctor again: not started'],
+      steps: [
+        'create: not needed',
+        'doctor: done',
+        'backup: failed',
+        'migrate: not started',
+        'doctor again: not started',
+      ],
     });
     expect(resultOf(report, 'backup')).toBe('The disk is full: make room.');
     expect(await exists('good')).toBe(false);
@@ -122,17 +141,46 @@ describe('a deployment', () => {
     const { code, report, steps } = await deploy();
     expect({ code, steps }).toEqual({
       code: 0,
-      steps: ['doctor: done', 'backup: done', 'migrate: done', 'doctor again: done'],
+      steps: ['create: not needed', 'doctor: done', 'backup: done', 'migrate: done', 'doctor again: done'],
     });
     expect(resultOf(report, 'backup')).toBe('atriz in ./backups');
     expect(await exists('good')).toBe(true);
+  });
+
+  test('goes on where rows are wrong, which no deployment mends, and says so', async () => {
+    await db.query("INSERT INTO user_profiles (user_id, display_name) VALUES (gen_random_uuid(), 'Nobody')");
+    const { code, report } = await deploy();
+    expect(code).toBe(0);
+    expect(report.steps[1]).toMatchObject({ status: 'done', result: '1 error, 0 warnings' });
+    expect(JSON.stringify(report.steps[1])).toContain('"check":"orphans"');
+    await db.query('DELETE FROM user_profiles');
+  });
+
+  test('goes on after what --accept names, and records it', async () => {
+    await db.query('ALTER TABLE user_profiles ADD COLUMN by_hand int');
+    expect((await deploy('--accept', 'policies')).code).toBe(3);
+    const { code, report } = await deploy('--accept', 'policies,drift');
+    expect({ code, accepted: report.accepted }).toEqual({ code: 0, accepted: ['policies', 'drift'] });
+    expect(report.steps[1]).toMatchObject({ status: 'done', result: '1 error, 0 warnings' });
+    await db.query('ALTER TABLE user_profiles DROP COLUMN by_hand');
+    const unknown = await run('--accept', 'everything');
+    expect(unknown).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('There is no check "everything"'),
+    });
   });
 
   test('has nothing to do when nothing is pending', async () => {
     const { code, steps } = await deploy();
     expect({ code, steps }).toEqual({
       code: 0,
-      steps: ['doctor: done', 'backup: not needed', 'migrate: not needed', 'doctor again: not needed'],
+      steps: [
+        'create: not needed',
+        'doctor: done',
+        'backup: not needed',
+        'migrate: not needed',
+        'doctor again: not needed',
+      ],
     });
   });
 
@@ -143,10 +191,29 @@ describe('a deployment', () => {
     const { code, report, steps } = await deploy();
     expect({ code, steps }).toEqual({
       code: 1,
-      steps: ['doctor: done', 'backup: done', 'migrate: failed', 'doctor again: not started'],
+      steps: [
+        'create: not needed',
+        'doctor: done',
+        'backup: done',
+        'migrate: failed',
+        'doctor again: not started',
+      ],
     });
     expect(resultOf(report, 'migrate')).toMatch(
       /already exists[\s\S]*atriz 0003_better applied; atriz 0004_bad, 0005_late not$/,
     );
   });
+});
+
+test('a deployment creates what does not exist, and a dry run says so', async () => {
+  const environment = { ...freshEnvironment(), NODE_ENV: 'production' };
+  const dry = await runCli(['deploy', 'core', 'pshop', '--dry-run'], environment);
+  expect(dry).toMatchObject({ code: 0, stderr: '' });
+  expect(dry.stdout).toMatch(/^create +not started +\S+core, \S+pshop would be created and migrated$/m);
+  const done = await runCli(['deploy', 'core', 'pshop'], environment);
+  expect(done).toMatchObject({ code: 0, stderr: '' });
+  expect(done.stdout).toMatch(/^create +done/m);
+  expect(done.stdout).toMatch(/^backup +not needed +the databases are new$/m);
+  expect(done.stdout).toMatch(/^doctor again +done +2 databases healthy$/m);
+  expect(await runCli(['access', 'check', 'core', 'pshop'], environment)).toMatchObject({ code: 0 });
 });

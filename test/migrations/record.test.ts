@@ -12,6 +12,7 @@ import {
   readMigrations,
   redo,
   rollback,
+  unmarkApplied,
 } from '../../src/migrations/index.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { migratedDatabase, openSessionPool } from '../support/database.ts';
@@ -135,6 +136,30 @@ describe('state', () => {
     ]);
   });
 
+  test('the record of a migration whose file was deleted can be removed, by the name that the history knows', async () => {
+    const pool = await freshPool();
+    const folder = copyOfFolder('atriz').add('0002_more', 'CREATE TABLE more (id int);');
+    await migrate(pool, 'atriz', { folder: folder.path });
+    await unmarkApplied(pool, 'atriz', '0002_more');
+    expect(isInStep(await getMigrationStatus(pool, 'atriz'))).toBe(true);
+    expect(await exists(pool, 'more')).toBe(true);
+    expect((await readHistory(pool))[0]).toMatchObject({
+      tag: '0002_more',
+      action: 'unmark',
+      result: 'done',
+    });
+    await expect(unmarkApplied(pool, 'atriz', '0002_more')).rejects.toThrow(
+      /No migration "0002_more" of atriz is recorded as applied: the records are 0000_tables, 0001_/,
+    );
+    // Applied by drizzle-kit: the history does not know it.
+    await markApplied(pool, 'atriz', '0002_more', { folder: folder.path });
+    await pool.query('DELETE FROM drizzle.migration_history');
+    const [row] = (await getMigrationStatus(pool, 'atriz')).orphaned;
+    expect(row?.tag).toBeUndefined();
+    await unmarkApplied(pool, 'atriz', row?.hash.slice(0, 12) ?? '');
+    expect((await getMigrationStatus(pool, 'atriz')).orphaned).toEqual([]);
+  });
+
   test('a row without a file is orphaned, and a marked one is applied without having run', async () => {
     const pool = await freshPool();
     const folder = copyOfFolder('atriz').add('0002_more', 'CREATE TABLE more (id int);');
@@ -142,7 +167,7 @@ describe('state', () => {
     await markApplied(pool, 'atriz', '0002_more', { folder: folder.path });
     expect(await exists(pool, 'more')).toBe(false);
     expect(isInStep(await getMigrationStatus(pool, 'atriz', folder.path))).toBe(true);
-    expect((await getMigrationStatus(pool, 'atriz')).orphaned).toHaveLength(1);
+    expect((await getMigrationStatus(pool, 'atriz')).orphaned).toMatchObject([{ tag: '0002_more' }]);
     expect(await failure(markApplied(pool, 'atriz', '0002_more', { folder: folder.path }))).toBeInstanceOf(
       ValidationError,
     );
