@@ -1,4 +1,4 @@
-// Finds the native PostgreSQL binaries of the npm package and makes sure that the server's user can run them.
+// Finds the PostgreSQL binaries of the npm package and makes sure that the server's user can run them.
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { chmod, cp, lstat, mkdir, mkdtemp, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
@@ -15,16 +15,16 @@ export interface Binaries {
   postgres: string;
 }
 
-/** @throws EmbeddedClusterError `binaries_missing` where npm has none for this machine. */
+/** @throws EmbeddedClusterError `binaries_missing` if no npm package for this machine is installed. */
 export async function findBinaries(folder: string, user: ServerUser | undefined): Promise<Binaries> {
   const packaged = packageFolder(folder);
   const runnable =
     user === undefined || blockingAncestor(join(packaged, 'native', 'bin'), user) === undefined;
-  if (runnable && (await prepare(packaged))) return inside(packaged);
-  return inside(await copyOut(packaged));
+  if (runnable && (await makeRunnable(packaged))) return binariesIn(packaged);
+  return binariesIn(await copyToTemporaryFolder(packaged));
 }
 
-function inside(root: string): Binaries {
+function binariesIn(root: string): Binaries {
   const suffix = platform() === 'win32' ? '.exe' : '';
   return {
     initdb: join(root, 'native', 'bin', `initdb${suffix}`),
@@ -52,8 +52,11 @@ function packageFolder(folder: string): string {
   }
 }
 
-/** Modes and shared-library links: npm may have skipped the package's install script. False: cannot be written. */
-async function prepare(root: string): Promise<boolean> {
+/**
+ * Sets file modes and links of shared libraries, because npm may have skipped the package's install script.
+ * Returns false if the folder is not writable.
+ */
+async function makeRunnable(root: string): Promise<boolean> {
   try {
     const list: unknown = JSON.parse(
       await readFile(join(root, 'native', 'pg-symlinks.json'), 'utf8').catch(() => '[]'),
@@ -65,7 +68,7 @@ async function prepare(root: string): Promise<boolean> {
       const there = await lstat(target).catch(() => undefined);
       if (!there) await symlink(relative(dirname(target), source), target);
     }
-    const { initdb, postgres } = inside(root);
+    const { initdb, postgres } = binariesIn(root);
     for (const program of [initdb, postgres]) {
       if (((await stat(program)).mode & 0o555) !== 0o555) await chmod(program, 0o755);
     }
@@ -77,33 +80,33 @@ async function prepare(root: string): Promise<boolean> {
   }
 }
 
-/** A copy under the system's temporary folder, kept for later starts: 60 MB, made once per version. */
-async function copyOut(packaged: string): Promise<string> {
+/** Copies the binaries (60 MB) to the temporary folder, once per version. Later starts use the copy. */
+async function copyToTemporaryFolder(packaged: string): Promise<string> {
   const version = await readFile(join(packaged, 'package.json'), 'utf8');
   const name = `atriz-postgres-${createHash('sha256').update(version).digest('hex').slice(0, 12)}`;
   const shared = join(tmpdir(), name);
-  if (existsSync(shared) && isOurs(shared)) return shared;
-  const aside = await mkdtemp(join(tmpdir(), `${name}-`));
-  await chmod(aside, 0o755);
-  await mkdir(join(aside, 'native'), { mode: 0o755 });
-  await cp(join(packaged, 'native'), join(aside, 'native'), { recursive: true, verbatimSymlinks: true });
-  await prepare(aside);
+  if (existsSync(shared) && isOwnedByUs(shared)) return shared;
+  const incomplete = await mkdtemp(join(tmpdir(), `${name}-`));
+  await chmod(incomplete, 0o755);
+  await mkdir(join(incomplete, 'native'), { mode: 0o755 });
+  await cp(join(packaged, 'native'), join(incomplete, 'native'), { recursive: true, verbatimSymlinks: true });
+  await makeRunnable(incomplete);
   try {
-    await rename(aside, shared);
+    await rename(incomplete, shared);
     return shared;
   } catch {
-    // Another start was faster, or the folder belongs to another user.
-    if (!isOurs(shared)) return aside;
-    await rm(aside, { recursive: true, force: true });
+    // Another process created the folder first, or it belongs to another user.
+    if (!isOwnedByUs(shared)) return incomplete;
+    await rm(incomplete, { recursive: true, force: true });
     return shared;
   }
 }
 
-// The name is guessable and the folder is everybody's: run only what we ourselves put there.
-function isOurs(path: string): boolean {
+// The name is predictable and the temporary folder is shared: run only files that this user owns.
+function isOwnedByUs(path: string): boolean {
   const { uid, mode } = statSync(path);
   try {
-    accessSync(inside(path).postgres, constants.X_OK);
+    accessSync(binariesIn(path).postgres, constants.X_OK);
   } catch {
     return false;
   }

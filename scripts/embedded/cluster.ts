@@ -1,4 +1,4 @@
-// The zero-install cluster for development and tests: a plain PostgreSQL and a TimescaleDB, on loopback only.
+// The embedded cluster for development and tests: a plain PostgreSQL and a TimescaleDB server, on loopback.
 import { appendFileSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -14,27 +14,27 @@ export { EmbeddedClusterError } from './errors.ts';
 export interface EmbeddedCluster {
   /** Server URLs without a database name, e.g. postgresql://postgres:postgres@127.0.0.1:54317 */
   servers: { plain: string; timescaledb: string };
-  /** Ends clients, flushes and stops both servers; may be called twice. */
+  /** Ends the clients and shuts both servers down cleanly. May be called twice. */
   stop(): Promise<void>;
 }
 
 export interface EmbeddedClusterOptions {
-  /** Data folder, created when missing. One running cluster per folder. */
+  /** Data folder, created if it does not exist. One running cluster per folder. */
   folder: string;
-  /** 0 or undefined: the last used, else 54317 and 54318, else the next free one. */
+  /** 0 or undefined: the last used port, else 54317 and 54318, else the next free one. */
   ports?: { plain?: number; timescaledb?: number };
-  /** false: no fsync in the plain server, for folders that are thrown away. Default true. */
+  /** false: the plain server does not fsync, for folders that are not kept. Default true. */
   durable?: boolean;
   /** How long a client of the timescaledb server waits for the backend, in milliseconds. Default 60,000. */
-  waitTimeout?: number;
+  backendLockTimeout?: number;
   onProgress?: (message: string) => void;
-  /** Lines of the servers' logs; appended to <folder>/postgres.log by default. */
+  /** Called with each line of the servers' logs. By default, lines are appended to <folder>/postgres.log. */
   onLog?: (line: string) => void;
 }
 
 /**
  * Starts both servers and writes `<folder>/cluster.json` with their URLs.
- * @throws EmbeddedClusterError saying what is wrong, where, and what mends it.
+ * @throws EmbeddedClusterError with the problem, the folder and the mend.
  */
 export async function startCluster(options: EmbeddedClusterOptions): Promise<EmbeddedCluster> {
   const folder = resolve(options.folder);
@@ -57,7 +57,7 @@ export async function startCluster(options: EmbeddedClusterOptions): Promise<Emb
         TimescaleServer.start({
           folder: join(folder, 'timescaledb'),
           port,
-          waitTimeout: options.waitTimeout ?? 60_000,
+          backendLockTimeout: options.backendLockTimeout ?? 60_000,
           idleTimeout: 60_000,
           onLog: (line) => onLog(`${new Date().toISOString()} timescaledb: ${line}`),
           onProgress,
@@ -90,19 +90,19 @@ export async function startCluster(options: EmbeddedClusterOptions): Promise<Emb
     if (error instanceof EmbeddedClusterError) throw error;
     throw new EmbeddedClusterError('start_failed', `The embedded cluster did not start: ${String(error)}`, {
       folder,
-      mend: 'act on the message; if the data may go, delete the folder and start again',
+      mend: 'fix what the message says; if you do not need the data, delete the folder and start again',
       cause: error,
     });
   }
 }
 
-/** A log that cannot be written (disk full, folder deleted) must not end the servers. */
+/** A log that cannot be written (disk full, folder deleted) must not stop the servers. */
 function logTo(file: string): (line: string) => void {
   return (line) => {
     try {
       appendFileSync(file, `${line}\n`);
     } catch {
-      // Nothing can report it at this point.
+      // There is nowhere to report it.
     }
   };
 }
@@ -113,10 +113,10 @@ async function makeFolder(folder: string): Promise<void> {
   } catch (error) {
     throw new EmbeddedClusterError(
       'folder_not_accessible',
-      `The data folder cannot be made: ${String(error)}`,
+      `The data folder cannot be created: ${String(error)}`,
       {
         folder,
-        mend: 'name a folder that you may write to',
+        mend: 'choose a folder that you may write to',
         cause: error,
       },
     );

@@ -1,4 +1,4 @@
-// The one error type of the embedded cluster: what is wrong, where, and what mends it.
+// The error type of the embedded cluster: the problem, the folder and the mend.
 
 export type EmbeddedClusterErrorCode =
   | 'already_running'
@@ -9,12 +9,12 @@ export type EmbeddedClusterErrorCode =
 
 export interface EmbeddedClusterErrorDetails {
   folder: string;
-  /** What the reader does about it: a command or an instruction, as the end of a sentence. */
+  /** How to solve the problem: a command or an instruction. */
   mend: string;
   cause?: unknown;
 }
 
-/** Thrown by `startCluster`. Its message holds the problem, the folder and the mend. */
+/** Thrown by `startCluster`. Its message contains the problem, the folder and the mend. */
 export class EmbeddedClusterError extends Error {
   readonly code: EmbeddedClusterErrorCode;
   readonly folder: string;

@@ -1,11 +1,11 @@
-// Runs TimescaleDB's policies when they are due: the embedded server has no background workers.
+// Runs TimescaleDB's policies when they are due, because the embedded server has no background workers.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sqlState } from '../../src/errors.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { hasWorkers } from '../../src/timescale/catalog.ts';
 
 export interface JobRunnerOptions {
-  /** How often to look, in milliseconds. Default a minute. */
+  /** How often to check for due jobs, in milliseconds. Default 60,000. */
   interval?: number;
   onError?: (job: string, error: Error) => void;
 }
@@ -13,10 +13,13 @@ export interface JobRunnerOptions {
 interface Job {
   id: number;
   name: string;
-  every: number;
+  intervalMs: number;
 }
 
-/** Looks until it is stopped. A database that does not exist yet, or is not migrated, is looked at again later. */
+/**
+ * Checks for due jobs until the returned function is called. A database that does not exist is checked again
+ * after `interval`, one that is not migrated after 30 minutes.
+ */
 export function startJobs(
   url: string,
   { interval = 60_000, onError }: JobRunnerOptions = {},
@@ -24,28 +27,28 @@ export function startJobs(
   const stopping = new AbortController();
   const { signal } = stopping;
   const lastRuns = new Map<number, number>();
-  let nextLook = 0;
+  let nextCheck = 0;
 
-  const look = async () => {
-    // Opening the database costs memory: only when something may be due.
-    if (Date.now() < nextLook) return;
+  const runDueJobs = async () => {
+    // Opening the database takes memory, so do it only when a job may be due.
+    if (Date.now() < nextCheck) return;
     await using pool = createDatabasePool({ connectionString: url, max: 1, applicationName: 'atriz jobs' });
     const jobs = await readJobs(pool);
     for (const job of jobs) {
       if (signal.aborted) return;
-      if (Date.now() < (lastRuns.get(job.id) ?? 0) + job.every) continue;
+      if (Date.now() < (lastRuns.get(job.id) ?? 0) + job.intervalMs) continue;
       lastRuns.set(job.id, Date.now());
       await runJob(pool, job.id).catch((error: Error) => onError?.(job.name, error));
     }
-    nextLook = Math.min(
-      ...jobs.map(({ id, every }) => (lastRuns.get(id) ?? 0) + every),
+    nextCheck = Math.min(
+      ...jobs.map(({ id, intervalMs }) => (lastRuns.get(id) ?? 0) + intervalMs),
       Date.now() + 30 * 60_000,
     );
   };
 
   const running = (async () => {
     while (!signal.aborted) {
-      await look().catch(() => undefined);
+      await runDueJobs().catch(() => undefined);
       await sleep(interval, undefined, { signal }).catch(() => undefined);
     }
   })();
@@ -77,13 +80,13 @@ export async function runJob(pool: Pool, id: number): Promise<void> {
 async function readJobs(pool: Pool): Promise<Job[]> {
   try {
     const { rows } = await pool.query<Job>(
-      `SELECT job_id AS id, proc_name || ' on ' || hypertable_name AS name, extract(epoch FROM schedule_interval)::float8 * 1000 AS every
+      `SELECT job_id AS id, proc_name || ' on ' || hypertable_name AS name, extract(epoch FROM schedule_interval)::float8 * 1000 AS "intervalMs"
        FROM timescaledb_information.jobs WHERE scheduled AND hypertable_name IS NOT NULL
        ORDER BY proc_name = 'policy_retention', job_id`,
     );
     return rows;
   } catch (error) {
-    // 42P01, 3F000: not migrated yet.
+    // undefined_table, invalid_schema_name: not migrated yet.
     if (['42P01', '3F000'].includes(sqlState(error) ?? '')) return [];
     throw error;
   }

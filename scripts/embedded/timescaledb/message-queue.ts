@@ -1,23 +1,23 @@
-// A client's messages in order, waited for one by one or in batches: what the backend gets in one go.
+// A queue of a client's messages, read one by one or in the batches that the backend receives together.
 import type { Message } from './messages.ts';
 
 export class MessageQueue {
   #messages: Message[] = [];
   #closed = false;
   #wake: (() => void) | undefined;
-  #bytes = 0;
-  readonly #onLoad: (bytes: number) => void;
+  #queuedBytes = 0;
+  readonly #onQueuedBytes: (bytes: number) => void;
 
-  /** `onLoad` hears how many bytes wait, so that a socket can pause while nobody reads. */
-  constructor(onLoad: (bytes: number) => void) {
-    this.#onLoad = onLoad;
+  /** `onQueuedBytes` receives the number of queued bytes, so that the connection can pause its socket. */
+  constructor(onQueuedBytes: (bytes: number) => void) {
+    this.#onQueuedBytes = onQueuedBytes;
   }
 
   push(messages: Message[]): void {
     if (this.#closed || messages.length === 0) return;
     this.#messages.push(...messages);
-    for (const message of messages) this.#bytes += message.bytes.length;
-    this.#onLoad(this.#bytes);
+    for (const message of messages) this.#queuedBytes += message.bytes.length;
+    this.#onQueuedBytes(this.#queuedBytes);
     this.#wake?.();
   }
 
@@ -27,7 +27,7 @@ export class MessageQueue {
     this.#wake?.();
   }
 
-  /** undefined: the client is gone, or said that it goes. */
+  /** Waits for the next message. Returns undefined if the client has disconnected or sent Terminate. */
   async next(): Promise<Message | undefined> {
     while (this.#messages.length === 0) {
       if (this.#closed) return undefined;
@@ -36,12 +36,12 @@ export class MessageQueue {
       });
     }
     const message = this.#messages.shift();
-    this.#bytes -= message?.bytes.length ?? 0;
-    this.#onLoad(this.#bytes);
+    this.#queuedBytes -= message?.bytes.length ?? 0;
+    this.#onQueuedBytes(this.#queuedBytes);
     return message?.type === 'X' ? undefined : message;
   }
 
-  /** Messages up to the next point where a server answers. `mayCopy` says whether some of them may begin a COPY. */
+  /** Messages up to the next one that the server must answer. `mayCopy`: some of them may start a COPY. */
   async nextBatch(mayCopy: (batch: Message[]) => boolean): Promise<Message[] | undefined> {
     const batch: Message[] = [];
     for (;;) {
@@ -49,10 +49,10 @@ export class MessageQueue {
       if (!message) return undefined;
       const { type } = message;
       if (type === 'd' || type === 'c' || type === 'f') {
-        // Left over from a COPY that failed, or sent ahead to one that has yet to begin.
+        // Left over from a COPY that failed, or sent before the COPY has started.
         if (batch.length === 0) continue;
         this.#messages.unshift(message);
-        this.#bytes += message.bytes.length;
+        this.#queuedBytes += message.bytes.length;
         return batch;
       }
       batch.push(message);

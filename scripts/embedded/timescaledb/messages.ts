@@ -1,30 +1,30 @@
-// PostgreSQL's protocol version 3, as far as a server needs it: cutting streams into messages, and building them.
-// pg-gateway does not serve here: it answers each message by itself, knows no CancelRequest and no length
-// limits, and leaves out COPY.
+// PostgreSQL's protocol version 3, as far as a server needs it: splits streams into messages and builds them.
+// The library pg-gateway does not fit: it answers each message separately, and has no CancelRequest, no limit
+// of the length and no COPY.
 
 export interface Message {
   /** The type byte as a character, e.g. 'Q'. */
   type: string;
-  /** The whole message, type byte and length included. */
+  /** The whole message, including the type byte and the length. */
   bytes: Buffer;
 }
 
-/** PostgreSQL's own limit for one message is 1 GB; this one keeps a stray length from exhausting memory. */
-const maximumMessage = 512 * 1024 * 1024;
+/** In bytes. PostgreSQL's limit is 1 GB; this lower one keeps an invalid length from exhausting memory. */
+const maximumMessageLength = 512 * 1024 * 1024;
 
 export class ProtocolViolation extends Error {}
 
-/** Cuts a stream of typed messages, whichever way its chunks fall. */
+/** Splits a stream into typed messages, however it is divided into chunks. */
 export class MessageReader {
   #chunks: Buffer[] = [];
   #size = 0;
   #needed = 5;
 
-  /** @throws ProtocolViolation when a length cannot be right. */
+  /** @throws ProtocolViolation if a length is invalid or `accepts` returns false for a type. */
   push(chunk: Buffer, accepts?: (type: string) => boolean): Message[] {
     this.#chunks.push(chunk);
     this.#size += chunk.length;
-    // A large message arrives in thousands of chunks: joining them once, not for each, keeps this linear.
+    // A large message arrives in thousands of chunks. They are joined only once, which takes linear time.
     if (this.#size < this.#needed) return [];
     const buffer = this.#chunks.length === 1 ? chunk : Buffer.concat(this.#chunks);
     const messages: Message[] = [];
@@ -36,7 +36,7 @@ export class MessageReader {
       if (accepts && !accepts(type)) {
         throw new ProtocolViolation(`invalid frontend message type ${buffer.readUInt8(at)}`);
       }
-      if (length < 4 || length > maximumMessage) throw new ProtocolViolation('invalid message length');
+      if (length < 4 || length > maximumMessageLength) throw new ProtocolViolation('invalid message length');
       if (buffer.length - at < length + 1) {
         this.#needed = length + 1;
         break;
@@ -82,8 +82,8 @@ export const parameterStatus = (name: string, value: string): Buffer => message(
 export const commandComplete = (tag: string): Buffer => message('C', text(tag));
 export const readyForQuery = (status: 'I' | 'T' | 'E'): Buffer => message('Z', Buffer.from(status));
 
-/** An error or notice with PostgreSQL's fields. */
-export interface Fields {
+/** The fields of an error or notice, as in PostgreSQL. */
+export interface ErrorFields {
   severity: 'FATAL' | 'ERROR' | 'WARNING' | 'NOTICE';
   code: string;
   message: string;
@@ -91,7 +91,7 @@ export interface Fields {
   hint?: string | undefined;
 }
 
-export function errorResponse(fields: Fields): Buffer {
+export function errorResponse(fields: ErrorFields): Buffer {
   const entries: [string, string | undefined][] = [
     ['S', fields.severity],
     ['V', fields.severity],
@@ -107,7 +107,7 @@ export function errorResponse(fields: Fields): Buffer {
   return message(type, ...parts, Buffer.from([0]));
 }
 
-/** The fields of an ErrorResponse or NoticeResponse by their one-letter codes. */
+/** The fields of an ErrorResponse or NoticeResponse, by their one-letter codes. */
 export function readFields(response: Buffer): Record<string, string> {
   const fields: Record<string, string> = {};
   for (const part of response.subarray(5).toString('utf8').split('\0')) {
@@ -116,14 +116,14 @@ export function readFields(response: Buffer): Record<string, string> {
   return fields;
 }
 
-/** The zero-terminated string at an offset, and where the next thing begins. */
+/** The zero-terminated string at an offset, and the offset after it. @throws ProtocolViolation */
 export function readText(buffer: Buffer, at: number): { value: string; next: number } {
   const end = buffer.indexOf(0, at);
   if (end === -1) throw new ProtocolViolation('invalid string in message');
   return { value: buffer.toString('utf8', at, end), next: end + 1 };
 }
 
-/** The values of a DataRow in text format, null for NULL. */
+/** The values of a DataRow in text format; null for NULL. */
 export function readRow(row: Buffer): (string | null)[] {
   const values: (string | null)[] = [];
   let at = 7;

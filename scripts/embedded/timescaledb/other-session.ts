@@ -1,5 +1,5 @@
-// What the other sessions of a database, and the server, see of a session.
-import type { Fields } from './messages.ts';
+// The part of a session that the other sessions of its database and the server use.
+import type { ErrorFields } from './messages.ts';
 import type { SessionSettings } from './settings.ts';
 
 export interface OtherSession {
@@ -7,17 +7,17 @@ export interface OtherSession {
   readonly closed: boolean;
   readonly superuser: boolean;
   readonly settings: SessionSettings;
-  /** What it keeps on the backend beyond its transactions. */
+  /** The state that the session has in the backend beyond its transactions. */
   readonly lease: {
-    readonly usesTemporary: boolean;
-    readonly advisory: AdvisoryKeys;
+    readonly usesTemporaryObjects: boolean;
+    readonly advisoryLocks: AdvisoryLockKeys;
   };
-  tell(bytes: Buffer): void;
-  terminate(fields: Fields): void;
+  sendNotice(bytes: Buffer): void;
+  terminate(fields: ErrorFields): void;
 }
 
-export interface AdvisoryKeys {
-  readonly any: boolean;
-  /** classid:objid:objsubid, then the mode. */
+export interface AdvisoryLockKeys {
+  readonly hasAny: boolean;
+  /** classid:objid:objsubid:mode, as in pg_locks. */
   readonly keys: ReadonlySet<string>;
 }

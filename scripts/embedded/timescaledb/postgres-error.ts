@@ -1,23 +1,23 @@
-// Errors that the server answers with, in PostgreSQL's terms, and the SQL by which the backend raises one.
-import { type Fields, message, quoteLiteral, text } from './messages.ts';
+// Errors that the server itself reports, and SQL that makes the backend raise an error.
+import { type ErrorFields, message, quoteLiteral, text } from './messages.ts';
 
 export class PostgresError extends Error {
   override readonly name = 'PostgresError';
-  readonly fields: Fields;
+  readonly fields: ErrorFields;
 
-  constructor(code: string, problem: string, more: Partial<Fields> = {}) {
+  constructor(code: string, problem: string, more: Partial<ErrorFields> = {}) {
     super(problem);
     this.fields = { severity: 'ERROR', code, message: problem, ...more };
   }
 }
 
-export const shuttingDown: Fields = {
+export const shuttingDown: ErrorFields = {
   severity: 'FATAL',
   code: '57P01',
   message: 'terminating connection due to administrator command',
 };
 
-export const crashed: Fields = {
+export const crashed: ErrorFields = {
   severity: 'FATAL',
   code: '57P02',
   message: 'terminating connection because the embedded database crashed',
@@ -25,11 +25,11 @@ export const crashed: Fields = {
   hint: 'In a moment you should be able to reconnect to the database and repeat your command.',
 };
 
-export function cancelled(reason: string | undefined): Fields {
+export function cancelled(reason: string | undefined): ErrorFields {
   return { severity: 'ERROR', code: '57014', message: reason ?? 'canceling statement due to user request' };
 }
 
-/** SQL by which the backend raises the error, so that it aborts the transaction as with any error of its own. */
+/** SQL that makes the backend raise the error, so that it aborts the transaction like any other error. */
 export function raiseSql(code: string, problem: string, hint?: string): string {
   const fields = [
     `ERRCODE = ${quoteLiteral(code)}`,
@@ -39,12 +39,12 @@ export function raiseSql(code: string, problem: string, hint?: string): string {
   return `DO ${quoteLiteral(`BEGIN RAISE EXCEPTION USING ${fields.join(', ')}; END`)}`;
 }
 
-/** One statement by the extended protocol without a Sync, so that it joins the transaction under way. */
-export function extended(sql: string): Buffer {
+/** One statement in the extended query protocol. Without a Sync, it is part of the current transaction. */
+export function extendedQuery(sql: string): Buffer {
   const name = text('embedded server');
   const none = Buffer.alloc(2);
   return Buffer.concat([
-    // Left behind where the last one failed.
+    // The previous one still exists if it failed.
     message('C', Buffer.from('S'), name),
     message('P', name, text(sql), none),
     message('B', name, name, none, none, none),

@@ -1,8 +1,11 @@
-// The server's side of SCRAM-SHA-256, PostgreSQL's password check.
+// The server side of SCRAM-SHA-256, PostgreSQL's password authentication (RFC 5802, RFC 7677).
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { hmac, sha256, type Verifier } from '../../access/scram-verifier.ts';
 
-/** One exchange: `first` answers the client's first message, `final` its second, undefined for a wrong password. */
+/**
+ * One exchange: `first` answers the client's first message, `final` its second. They return undefined for a
+ * malformed message; `final` also does for a wrong password.
+ */
 export class ScramExchange {
   readonly #verifier: Verifier;
   #nonce = '';
@@ -13,7 +16,7 @@ export class ScramExchange {
   }
 
   first(clientFirst: string): string | undefined {
-    // Channel binding needs TLS, which loopback does without: 'n' or 'y', never 'p'.
+    // Channel binding ('p') requires TLS, which this server does not have.
     const match = /^[ny],[^,]*,((?:m=[^,]*,)?n=[^,]*,r=([^,]+).*)$/.exec(clientFirst);
     if (!match) return undefined;
     this.#nonce = `${match[2]}${randomBytes(18).toString('base64')}`;

@@ -8,7 +8,7 @@ import { accept } from './connection.ts';
 import { EmbeddedDatabase } from './database.ts';
 import type { DatabaseCommand } from './database-commands.ts';
 import { DatabaseFolders } from './folders.ts';
-import { errorResponse, type Fields } from './messages.ts';
+import { type ErrorFields, errorResponse } from './messages.ts';
 import type { OtherSession } from './other-session.ts';
 import { PostgresError, shuttingDown } from './postgres-error.ts';
 import type { ClientSession } from './session.ts';
@@ -18,30 +18,30 @@ import { loadParser } from './sql.ts';
 export interface TimescaleServerOptions {
   folder: string;
   port: number;
-  /** How long a client waits for the backend before it gets an error, in milliseconds. */
-  waitTimeout: number;
-  /** An instance without clients is closed after this long, in milliseconds: each takes some 300 MB. */
+  /** How long a client waits for the backend lock before it receives an error, in milliseconds. */
+  backendLockTimeout: number;
+  /** An instance without clients is closed after this time, in milliseconds: it takes about 300 MB. */
   idleTimeout: number;
-  /** Lines of its log: sessions and instances that it ended, with the reason. */
+  /** Called with each line of the log: sessions and instances that ended, with the reason. */
   onLog: (line: string) => void;
   onProgress: (message: string) => void;
 }
 
-const maintenance = 'postgres';
+const maintenanceDatabase = 'postgres';
 
 export class TimescaleServer {
   readonly options: TimescaleServerOptions;
-  /** postgres' password is `postgres`, whatever ALTER ROLE says: the URLs name it. */
+  /** Always `postgres`, because the URLs contain it. ALTER ROLE does not change it. */
   readonly superuserVerifier = verifierOf('postgres');
   readonly #folders: DatabaseFolders;
   readonly #listener: Server;
   readonly #sockets = new Set<Socket>();
   readonly #databases = new Map<string, EmbeddedDatabase>();
   readonly #sessions = new Map<number, ClientSession>();
-  readonly #sweeper: NodeJS.Timeout;
+  readonly #idleTimer: NodeJS.Timeout;
   #commands: Promise<unknown> = Promise.resolve();
-  #age = 0;
-  #nextSession = 1;
+  #databaseListVersion = 0;
+  #nextSessionId = 1;
   #stopping = false;
 
   private constructor(options: TimescaleServerOptions, folders: DatabaseFolders) {
@@ -52,7 +52,7 @@ export class TimescaleServer {
       socket.on('close', () => this.#sockets.delete(socket));
       accept(socket, this);
     });
-    this.#sweeper = setInterval(() => void this.#closeIdle(), Math.min(options.idleTimeout, 5_000)).unref();
+    this.#idleTimer = setInterval(() => void this.#closeIdle(), Math.min(options.idleTimeout, 5_000)).unref();
   }
 
   static async start(options: TimescaleServerOptions): Promise<TimescaleServer> {
@@ -65,17 +65,17 @@ export class TimescaleServer {
     try {
       await once(server.#listener, 'listening');
     } catch (error) {
-      clearInterval(server.#sweeper);
+      clearInterval(server.#idleTimer);
       throw (error as NodeJS.ErrnoException).code === 'EADDRINUSE' ? new PortTaken() : error;
     }
     return server;
   }
 
-  /** Ends the clients with 57P01 and closes every instance in order. */
+  /** Ends the clients with 57P01 and closes all instances. A busy one is killed after 5 seconds. */
   async stop(): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = true;
-    clearInterval(this.#sweeper);
+    clearInterval(this.#idleTimer);
     const closed = once(this.#listener, 'close');
     this.#listener.close();
     for (const session of this.#sessions.values()) session.terminate(shuttingDown);
@@ -90,7 +90,7 @@ export class TimescaleServer {
     return this.#stopping;
   }
 
-  /** undefined when the database does not exist. */
+  /** Returns undefined if the database does not exist. */
   database(name: string): EmbeddedDatabase | undefined {
     if (!this.#folders.has(name)) return undefined;
     let database = this.#databases.get(name);
@@ -103,19 +103,19 @@ export class TimescaleServer {
     return database;
   }
 
-  async listDatabasesIn(database: EmbeddedDatabase): Promise<void> {
-    await database.listDatabases(this.#folders.names(), this.#age);
+  async fillPgDatabase(database: EmbeddedDatabase): Promise<void> {
+    await database.fillPgDatabase(this.#folders.names(), this.#databaseListVersion);
   }
 
-  /** Every session that the server ends, and why: the client may not have read its error. */
-  logEnd(session: string, database: string, { code, message, detail }: Fields): void {
+  /** Logs why a session ended or a login was refused, because the client may not have read the error. */
+  logEnd(session: string, database: string, { code, message, detail }: ErrorFields): void {
     this.options.onLog(
       [`${session} of database "${database}" ended: ${code} ${message}`, detail].filter(Boolean).join('. '),
     );
   }
 
-  nextIdentity(): { id: number; secret: number } {
-    return { id: this.#nextSession++, secret: randomInt(1, 0x7fff_ffff) };
+  nextBackendKey(): { id: number; secret: number } {
+    return { id: this.#nextSessionId++, secret: randomInt(1, 0x7fff_ffff) };
   }
 
   add(session: ClientSession): void {
@@ -129,21 +129,21 @@ export class TimescaleServer {
     session.database.lastUsed = Date.now();
   }
 
-  /** CancelRequest: wrong keys are ignored, as everywhere. */
+  /** CancelRequest. A wrong key is ignored, as in PostgreSQL. */
   cancel(id: number, secret: number): void {
     const session = this.#sessions.get(id);
     if (session?.secret === secret) session.cancel('canceling statement due to user request');
   }
 
-  /** One database command at a time. @throws PostgresError */
-  carryOut(command: DatabaseCommand, session: SessionContext): Promise<void> {
+  /** Runs database commands one after the other. @throws PostgresError */
+  runDatabaseCommand(command: DatabaseCommand, session: SessionContext): Promise<void> {
     const done = this.#commands.then(async () => {
       if (!session.superuser)
         throw new PostgresError('42501', `permission denied to ${command.tag.toLowerCase()}`);
       if (command.tag === 'CREATE DATABASE') await this.#create(command, session);
       else if (command.tag === 'DROP DATABASE') await this.#drop(command, session);
       else throw new PostgresError('0A000', 'the embedded server does not rename databases');
-      this.#age += 1;
+      this.#databaseListVersion += 1;
     });
     this.#commands = done.catch(() => undefined);
     return done;
@@ -155,8 +155,8 @@ export class TimescaleServer {
   ): Promise<void> {
     const { name, template, owner } = command;
     if (this.#folders.has(name)) throw new PostgresError('42P04', `database "${name}" already exists`);
-    if (owner !== undefined && owner !== maintenance) {
-      throw new PostgresError('0A000', 'the embedded server gives new databases to postgres only', {
+    if (owner !== undefined && owner !== maintenanceDatabase) {
+      throw new PostgresError('0A000', 'the embedded server creates databases for the owner postgres only', {
         hint: 'Each database has its own roles here: create the role in the new database and grant it what it needs.',
       });
     }
@@ -167,7 +167,7 @@ export class TimescaleServer {
     const source = this.database(template);
     if (!source) throw new PostgresError('3D000', `template database "${template}" does not exist`);
     refuseWhileUsed(source, session, 'source ');
-    await this.#withLock(source, session, async () => {
+    await this.#withBackendLock(source, session, async () => {
       await source.close();
       await this.#folders.create(name, template);
     });
@@ -179,53 +179,55 @@ export class TimescaleServer {
     if (!database) {
       const problem = `database "${name}" does not exist`;
       if (!ifExists) throw new PostgresError('3D000', problem);
-      session.tell(errorResponse({ severity: 'NOTICE', code: '00000', message: `${problem}, skipping` }));
+      session.sendNotice(
+        errorResponse({ severity: 'NOTICE', code: '00000', message: `${problem}, skipping` }),
+      );
       return;
     }
     if (database === session.database)
       throw new PostgresError('55006', 'cannot drop the currently open database');
-    if (name === maintenance)
+    if (name === maintenanceDatabase)
       throw new PostgresError('42501', 'the maintenance database cannot be dropped here');
     if (force) for (const other of database.sessions) other.terminate(shuttingDown);
     else refuseWhileUsed(database, session, '');
-    await database.end('the database was dropped');
+    await database.kill('the database was dropped');
     this.#databases.delete(name);
     await this.#folders.drop(name);
   }
 
-  async #withLock(
+  async #withBackendLock(
     database: EmbeddedDatabase,
     session: OtherSession,
     act: () => Promise<void>,
   ): Promise<void> {
-    const holds = database.lock.owner === session;
-    const who = holds ? session : {};
-    await database.lock.acquire(who, this.options.waitTimeout);
+    const isOwner = database.backendLock.owner === session;
+    const owner = isOwner ? session : {};
+    await database.backendLock.acquire(owner, this.options.backendLockTimeout);
     try {
       await act();
     } finally {
-      if (!holds) database.lock.release(who);
+      if (!isOwner) database.backendLock.release(owner);
     }
   }
 
   async #closeIdle(): Promise<void> {
     for (const database of this.#databases.values()) {
       const idle = Date.now() - database.lastUsed >= this.options.idleTimeout;
-      if (!idle || !database.isOpen || database.sessions.size > 0 || database.lock.owner) continue;
-      const sweeper = {};
-      await database.lock.acquire(sweeper, 0);
-      await database.close().finally(() => database.lock.release(sweeper));
+      if (!idle || !database.isOpen || database.sessions.size > 0 || database.backendLock.owner) continue;
+      const owner = {};
+      await database.backendLock.acquire(owner, 0);
+      await database.close().finally(() => database.backendLock.release(owner));
     }
   }
 
-  /** A statement that runs on is cut off: its transaction is not committed, so nothing promised is lost. */
+  /** Kills the instance after this time. A statement that still runs is not committed: no commit is lost. */
   async #closeWithin(database: EmbeddedDatabase, milliseconds: number): Promise<void> {
-    const stopper = {};
+    const owner = {};
     try {
-      await database.lock.acquire(stopper, milliseconds);
+      await database.backendLock.acquire(owner, milliseconds);
       await database.close();
     } catch {
-      await database.end('the server stops');
+      await database.kill('the server stops');
     }
   }
 }

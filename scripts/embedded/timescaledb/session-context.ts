@@ -1,24 +1,24 @@
-// What a session is made from, and what its parts see of it: its client, its database, its server.
+// The options of a session, and the interfaces through which its parts use the session and the server.
 import type { EmbeddedDatabase } from './database.ts';
 import type { DatabaseCommand } from './database-commands.ts';
-import type { Fields } from './messages.ts';
+import type { ErrorFields } from './messages.ts';
 import type { OtherSession } from './other-session.ts';
 import type { SessionSettings } from './settings.ts';
 
 export interface SessionContext extends OtherSession {
   readonly database: EmbeddedDatabase;
   readonly server: SessionServer;
-  /** What the startup packet set. */
+  /** The settings of the startup packet. */
   readonly startup: Record<string, string>;
 }
 
-/** What sessions ask of the server. */
+/** The part of the server that sessions use. */
 export interface SessionServer {
-  readonly options: { readonly waitTimeout: number };
+  readonly options: { readonly backendLockTimeout: number };
   /** @throws PostgresError */
-  carryOut(command: DatabaseCommand, session: SessionContext): Promise<void>;
-  listDatabasesIn(database: EmbeddedDatabase): Promise<void>;
-  logEnd(session: string, database: string, fields: Fields): void;
+  runDatabaseCommand(command: DatabaseCommand, session: SessionContext): Promise<void>;
+  fillPgDatabase(database: EmbeddedDatabase): Promise<void>;
+  logEnd(session: string, database: string, fields: ErrorFields): void;
 }
 
 export interface SessionOptions {
@@ -29,6 +29,6 @@ export interface SessionOptions {
   startup: Record<string, string>;
   settings: SessionSettings;
   write: (bytes: Buffer) => void;
-  hangUp: () => void;
-  onLoad: (bytes: number) => void;
+  closeSocket: () => void;
+  onQueuedBytes: (bytes: number) => void;
 }

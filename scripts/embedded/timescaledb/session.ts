@@ -1,7 +1,6 @@
-// One client's session: takes its messages in batches, waits for the backend, and runs them there.
-
+// The session of one client: reads its messages in batches, acquires the backend, and runs them on it.
 import { BackendLease } from './backend-lease.ts';
-import { WaitCancelled } from './backend-lock.ts';
+import { LockWaitCancelled } from './backend-lock.ts';
 import { BackendOutput, type OutputOptions } from './backend-output.ts';
 import { findCopyFromStdin } from './copy.ts';
 import type { EmbeddedDatabase } from './database.ts';
@@ -11,8 +10,8 @@ import { InstanceCrashed } from './instance.ts';
 import { MessageQueue } from './message-queue.ts';
 import {
   commandComplete,
+  type ErrorFields,
   errorResponse,
-  type Fields,
   flush,
   type Message,
   ProtocolViolation,
@@ -24,7 +23,7 @@ import { cancelled, crashed, PostgresError, raiseSql } from './postgres-error.ts
 import type { SessionContext, SessionOptions, SessionServer } from './session-context.ts';
 import type { SessionSettings } from './settings.ts';
 import { traitsOf } from './sql.ts';
-import { type Outgoing, PreparedStatements } from './statements.ts';
+import { type OutgoingMessage, PreparedStatements } from './statements.ts';
 
 export class ClientSession implements SessionContext {
   readonly id: number;
@@ -36,19 +35,19 @@ export class ClientSession implements SessionContext {
   readonly statements: PreparedStatements;
   superuser = false;
   closed = false;
-  /** What this session does to the backend beyond its transactions. */
+  /** This session's use of the shared backend. */
   readonly lease: BackendLease;
   readonly #write: (bytes: Buffer) => void;
-  readonly #hangUp: () => void;
+  readonly #closeSocket: () => void;
   readonly #queue: MessageQueue;
   readonly #output: BackendOutput;
-  readonly #emulated: EmulatedCommands;
-  /** Messages went out since the last ReadyForQuery. */
-  #inCycle = false;
-  /** The server itself refused a batch: everything up to the next Sync is ignored. */
-  #ignoring = false;
-  #running = false;
-  #cancelled: string | undefined;
+  readonly #emulatedCommands: EmulatedCommands;
+  /** Messages were sent to the backend since its last ReadyForQuery. */
+  #inQueryCycle = false;
+  /** The server itself refused a batch: all messages up to the next Sync are ignored. */
+  #ignoringTillSync = false;
+  #isRunning = false;
+  #cancelReason: string | undefined;
 
   constructor(options: SessionOptions) {
     this.id = options.id;
@@ -58,8 +57,8 @@ export class ClientSession implements SessionContext {
     this.startup = options.startup;
     this.settings = options.settings;
     this.#write = options.write;
-    this.#hangUp = options.hangUp;
-    this.#queue = new MessageQueue(options.onLoad);
+    this.#closeSocket = options.closeSocket;
+    this.#queue = new MessageQueue(options.onQueuedBytes);
     this.statements = new PreparedStatements(this, this.database);
     this.lease = new BackendLease(this, this.statements);
     this.#output = new BackendOutput(
@@ -69,12 +68,12 @@ export class ClientSession implements SessionContext {
       },
       this.statements.prefix,
     );
-    this.#emulated = new EmulatedCommands({
+    this.#emulatedCommands = new EmulatedCommands({
       queue: this.#queue,
       send: (outgoing, output, copyData) => this.#send(outgoing, output, copyData),
       write: (bytes) => this.#write(bytes),
-      inTransaction: () => this.#output.status !== 'I',
-      carryOut: (command) => this.server.carryOut(command, this),
+      inTransaction: () => this.#output.transactionStatus !== 'I',
+      runDatabaseCommand: (command) => this.server.runDatabaseCommand(command, this),
     });
   }
 
@@ -82,15 +81,15 @@ export class ClientSession implements SessionContext {
     this.#queue.push(messages);
   }
 
-  /** The socket is gone; `run` ends and cleans up behind the session. */
+  /** Reads no more messages: `run` ends and cleans up after the session. */
   close(): void {
     this.closed = true;
-    this.database.lock.cancel(this);
+    this.database.backendLock.cancelWait(this);
     this.#queue.close();
   }
 
-  /** Says why, and hangs up. */
-  terminate(fields: Fields): void {
+  /** Logs the error, sends it to the client, and closes the session and its socket. */
+  terminate(fields: ErrorFields): void {
     if (this.closed) return;
     this.server.logEnd(
       `session ${this.id} (${this.settings.get('application_name')})`,
@@ -99,187 +98,190 @@ export class ClientSession implements SessionContext {
     );
     this.#write(errorResponse(fields));
     this.close();
-    this.#hangUp();
+    this.#closeSocket();
   }
 
-  /** Sends a notice between the answers. */
-  tell(bytes: Buffer): void {
+  /** Sends a NoticeResponse to the client. */
+  sendNotice(bytes: Buffer): void {
     this.#write(bytes);
   }
 
-  /** A running statement cannot be interrupted in WASM: the instance ends, and recovers from its log. */
+  /** A statement in WASM cannot be interrupted, so the instance is killed. Its WAL recovers the data. */
   cancel(reason: string): void {
-    if (this.database.lock.cancel(this) || !this.#running) return;
-    this.#cancelled = reason;
-    void this.database.end(reason);
+    if (this.database.backendLock.cancelWait(this) || !this.#isRunning) return;
+    this.#cancelReason = reason;
+    void this.database.kill(reason);
   }
 
   async run(): Promise<void> {
     try {
       const next = () => this.#queue.nextBatch((batch) => this.statements.mayCopy(batch));
-      for (let batch = await next(); batch; batch = await next()) await this.#process(batch);
+      for (let batch = await next(); batch; batch = await next()) await this.#processBatch(batch);
     } catch (error) {
       if (!(error instanceof ClientGone)) {
         this.terminate({ severity: 'FATAL', code: 'XX000', message: String(error) });
       }
     } finally {
       this.close();
-      await this.lease.cleanUp(this.#output.status !== 'I' || this.#inCycle);
-      // A Terminate message closes the session; the socket follows.
-      this.#hangUp();
+      await this.lease.cleanUp(this.#output.transactionStatus !== 'I' || this.#inQueryCycle);
+      // After a Terminate message the socket is still open.
+      this.#closeSocket();
     }
   }
 
-  /** Before the session runs: asks the backend about a role. */
+  /** Queries the backend about a role, before the session runs. */
   async lookUpRole<Role>(sql: string, read: (rows: (string | null)[][]) => Role): Promise<Role> {
-    await this.database.lock.acquire(this, this.server.options.waitTimeout);
+    await this.database.backendLock.acquire(this, this.server.options.backendLockTimeout);
     try {
-      return read(await this.database.askAsSuperuser(sql));
+      return read(await this.database.runSqlAsSuperuser(sql));
     } finally {
-      this.database.lock.release(this);
+      this.database.backendLock.release(this);
     }
   }
 
-  async #process(batch: Message[]): Promise<void> {
-    if (this.#ignoring) return this.#ignore(batch);
+  async #processBatch(batch: Message[]): Promise<void> {
+    if (this.#ignoringTillSync) return this.#ignoreBatch(batch);
     try {
       const command = this.#commandWithoutBackend(batch);
       if (command) await this.#runCommand(command);
       else {
-        const isIdle = !this.#inCycle && this.#output.status !== 'E';
+        const isIdle = !this.#inQueryCycle && this.#output.transactionStatus !== 'E';
         await this.lease.acquire(batch, isIdle);
-        if (isIdle && this.statements.mayCopy(batch)) await this.lease.allowFiles();
-        await this.#execute(batch);
-        if (this.#output.ready) await this.#settle();
+        if (isIdle && this.statements.mayCopy(batch)) await this.lease.grantFileAccess();
+        await this.#runBatch(batch);
+        if (this.#output.isReady) await this.#finishQueryCycle();
       }
     } catch (error) {
       if (error instanceof InstanceCrashed) await this.#afterCrash(batch);
-      else if (error instanceof WaitCancelled) this.#refuse(batch, cancelled(undefined));
-      else if (error instanceof PostgresError) this.#refuse(batch, error.fields);
+      else if (error instanceof LockWaitCancelled) this.#refuseBatch(batch, cancelled(undefined));
+      else if (error instanceof PostgresError) this.#refuseBatch(batch, error.fields);
       else if (error instanceof ProtocolViolation) {
         this.terminate({ severity: 'FATAL', code: '08P01', message: error.message });
       } else throw error;
     }
-    if (this.#output.status === 'I' && !this.#inCycle) this.lease.release();
+    if (this.#output.transactionStatus === 'I' && !this.#inQueryCycle) this.lease.release();
   }
 
-  async #execute(batch: Message[]): Promise<void> {
-    const pending: Outgoing[] = [];
+  async #runBatch(batch: Message[]): Promise<void> {
+    const pending: OutgoingMessage[] = [];
     for (const { type, bytes } of batch) {
-      if (type === 'Q') await this.#simple(bytes);
+      if (type === 'Q') await this.#simpleQuery(bytes);
       else if (type === 'P') pending.push(...this.statements.parse(bytes));
       else if (type === 'D') pending.push(...this.statements.describe(bytes));
       else if (type === 'C') pending.push(...this.statements.close(bytes));
       else if (type === 'B') {
         const { outgoing, prepared } = this.statements.bind(bytes);
         pending.push(...outgoing);
-        if (prepared) this.lease.note(prepared.traits, bytes);
+        if (prepared) this.lease.noteEffects(prepared.traits, bytes);
       } else if (type === 'E') {
         const { outgoing, prepared } = this.statements.execute(bytes);
         if (!prepared?.copy && !prepared?.command) pending.push(outgoing);
         else {
           if (pending.length > 0) await this.#send([...pending.splice(0), { bytes: flush }]);
-          if (!this.#output.skipping && prepared.copy)
-            await this.#emulated.copyExtended(prepared.copy, outgoing);
-          else if (!this.#output.skipping && prepared.command) {
-            await this.#emulated.commandExtended(prepared.command, outgoing);
+          if (!this.#output.skippingTillSync && prepared.copy)
+            await this.#emulatedCommands.copyExtended(prepared.copy, outgoing);
+          else if (!this.#output.skippingTillSync && prepared.command) {
+            await this.#emulatedCommands.databaseCommandExtended(prepared.command, outgoing);
           }
         }
       } else pending.push({ bytes });
     }
-    // Without a Sync or Flush from the client, the backend would keep its answer.
+    // Without a Sync or Flush the backend does not send its answer.
     const last = batch.at(-1)?.type;
     if (pending.length > 0) await this.#send(last === 'E' ? [...pending, { bytes: flush }] : pending);
   }
 
-  async #simple(bytes: Buffer): Promise<void> {
+  async #simpleQuery(bytes: Buffer): Promise<void> {
     const { value: sql } = readText(bytes, 5);
-    if (this.#output.skipping) {
+    if (this.#output.skippingTillSync) {
       await this.#send([{ bytes }]);
       return;
     }
     this.statements.forget('unnamed');
-    this.lease.note(traitsOf(sql));
+    this.lease.noteEffects(traitsOf(sql));
     const copy = findCopyFromStdin(sql);
     const command = findDatabaseCommand(sql);
-    if (typeof copy === 'object') await this.#emulated.copySimple(copy);
+    if (typeof copy === 'object') await this.#emulatedCommands.copySimple(copy);
     else if (copy !== undefined) {
       const problem =
         copy === 'unreadable'
           ? 'the embedded server cannot read this COPY statement'
           : 'COPY FROM STDIN must be sent by itself to the embedded server, not among other statements';
-      await this.#emulated.raiseSimple({ severity: 'ERROR', code: '0A000', message: problem });
+      await this.#emulatedCommands.raiseSimple({ severity: 'ERROR', code: '0A000', message: problem });
     } else if (command) {
       const tag = 'tag' in command ? command.tag : command.severalStatements;
-      await this.#emulated.raiseSimple(insideTransaction(tag));
+      await this.#emulatedCommands.raiseSimple(insideTransaction(tag));
     } else {
-      const adapted = this.statements.adapt(sql);
+      const adapted = this.statements.rewriteForBackend(sql);
       await this.#send([{ bytes: adapted === sql ? bytes : query(adapted) }]);
     }
   }
 
-  /** Outside a transaction a command about databases needs no backend at all. */
+  /** A database command that needs no backend, because it is outside of a transaction. */
   #commandWithoutBackend([first]: Message[]): DatabaseCommand | undefined {
-    return this.#output.status === 'I' && !this.#inCycle ? soleDatabaseCommand(first) : undefined;
+    return this.#output.transactionStatus === 'I' && !this.#inQueryCycle
+      ? soleDatabaseCommand(first)
+      : undefined;
   }
 
   async #runCommand(command: DatabaseCommand): Promise<void> {
-    await this.server.carryOut(command, this);
+    await this.server.runDatabaseCommand(command, this);
     this.#write(Buffer.concat([commandComplete(command.tag), readyForQuery('I')]));
   }
 
-  async #send(outgoing: Outgoing[], options: OutputOptions = {}, copyData?: Buffer[]): Promise<void> {
-    this.#inCycle = true;
+  async #send(outgoing: OutgoingMessage[], options: OutputOptions = {}, copyData?: Buffer[]): Promise<void> {
+    this.#inQueryCycle = true;
     this.#output.expect(outgoing, options);
     for (const { parse, bytes } of outgoing) {
-      if (parse?.prepared.name === '') this.database.unnamedOwner = this;
-      else if (bytes[0] === 0x51) this.database.unnamedOwner = undefined;
+      if (parse?.prepared.name === '') this.database.unnamedStatementOwner = this;
+      else if (bytes[0] === 0x51) this.database.unnamedStatementOwner = undefined;
     }
     const timeout = this.settings.statementTimeout;
     const timer =
       timeout > 0
         ? setTimeout(() => this.cancel('canceling statement due to statement timeout'), timeout)
         : undefined;
-    this.#running = true;
+    this.#isRunning = true;
     try {
       const bytes = Buffer.concat(outgoing.map((message) => message.bytes));
-      await this.database.run(bytes, (answer) => this.#output.receive(answer), copyData);
+      await this.database.runMessages(bytes, (answer) => this.#output.receive(answer), copyData);
     } finally {
-      this.#running = false;
+      this.#isRunning = false;
       clearTimeout(timer);
     }
   }
 
-  /** After ReadyForQuery: what the batch changed for the session is read, and then the client hears of the end. */
-  async #settle(): Promise<void> {
-    const { status } = this.#output;
-    this.statements.endCycle();
-    this.#inCycle = false;
-    if (status !== 'E') await this.lease.disallowFiles();
-    if (status === 'I') for (const report of await this.lease.readBack()) this.#write(report);
-    this.#write(readyForQuery(status));
+  /** Reads what the batch changed for the session, and then sends ReadyForQuery to the client. */
+  async #finishQueryCycle(): Promise<void> {
+    const { transactionStatus } = this.#output;
+    this.statements.endQueryCycle();
+    this.#inQueryCycle = false;
+    if (transactionStatus !== 'E') await this.lease.revokeFileAccess();
+    if (transactionStatus === 'I')
+      for (const report of await this.lease.readBackEffects()) this.#write(report);
+    this.#write(readyForQuery(transactionStatus));
   }
 
-  /** An error before anything of the batch ran. */
-  #refuse(batch: Message[], fields: Fields): void {
+  /** Answers the batch with an error of the server; a FATAL one ends the session. */
+  #refuseBatch(batch: Message[], fields: ErrorFields): void {
     if (fields.severity === 'FATAL') this.terminate(fields);
-    else this.#ignore(batch, fields);
+    else this.#ignoreBatch(batch, fields);
   }
 
-  #ignore(batch: Message[], fields?: Fields): void {
+  #ignoreBatch(batch: Message[], fields?: ErrorFields): void {
     if (fields) this.#write(errorResponse(fields));
     const last = batch.at(-1)?.type;
-    this.#ignoring = last !== 'S' && (this.#ignoring || (last !== 'Q' && last !== 'F'));
-    if (!this.#ignoring) this.#write(readyForQuery(this.#output.status));
+    this.#ignoringTillSync = last !== 'S' && (this.#ignoringTillSync || (last !== 'Q' && last !== 'F'));
+    if (!this.#ignoringTillSync) this.#write(readyForQuery(this.#output.transactionStatus));
   }
 
   async #afterCrash(batch: Message[]): Promise<void> {
-    const reason = this.#cancelled;
-    const wasInTransaction = this.#output.status !== 'I';
-    this.#cancelled = undefined;
-    this.#output.status = 'I';
-    this.#output.skipping = false;
-    this.#inCycle = false;
+    const reason = this.#cancelReason;
+    const wasInTransaction = this.#output.transactionStatus !== 'I';
+    this.#cancelReason = undefined;
+    this.#output.transactionStatus = 'I';
+    this.#output.skippingTillSync = false;
+    this.#inQueryCycle = false;
     this.lease.afterCrash(reason !== undefined);
     if (this.closed) return;
     if (reason === undefined) {
@@ -287,12 +289,12 @@ export class ClientSession implements SessionContext {
       return;
     }
     if (wasInTransaction) {
-      // The client believes itself in a transaction: it gets an aborted one, as from any server.
+      // The client is in a transaction: it continues in an aborted one, as in PostgreSQL.
       await this.lease.acquire(batch);
-      await this.database.ask('BEGIN');
-      await this.database.ask(raiseSql('57014', reason)).catch(() => undefined);
-      this.#output.status = 'E';
+      await this.database.runSql('BEGIN');
+      await this.database.runSql(raiseSql('57014', reason)).catch(() => undefined);
+      this.#output.transactionStatus = 'E';
     }
-    this.#refuse(batch, cancelled(reason));
+    this.#refuseBatch(batch, cancelled(reason));
   }
 }

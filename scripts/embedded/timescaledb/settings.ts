@@ -1,7 +1,7 @@
-// A session's settings on a backend that several sessions share: what to set when the session gets the backend.
+// The settings of a session, which are applied to the shared backend before its messages run.
 import { quoteIdentifier, quoteLiteral } from './messages.ts';
 
-// PGlite starts its backend with initdb's command line; these are a server's values. RESET goes back to them.
+// PGlite starts its backend with the settings of initdb; these are the values of a server, also for RESET.
 const serverDefaults: Record<string, string> = {
   allow_system_table_mods: 'off',
   client_min_messages: 'notice',
@@ -11,8 +11,8 @@ const serverDefaults: Record<string, string> = {
   timezone: 'UTC',
 };
 
-/** Settings that a server reports to its clients, under the names that the protocol gives them. */
-export const reported: Record<string, string> = {
+/** Settings that the server reports by ParameterStatus, with their names in the protocol. */
+export const reportedSettings: Record<string, string> = {
   application_name: 'application_name',
   client_encoding: 'client_encoding',
   datestyle: 'DateStyle',
@@ -29,22 +29,22 @@ const reportedDefaults: Record<string, string> = {
 };
 
 export class SessionSettings {
-  /** The role that the client logged in as, or took by SET SESSION AUTHORIZATION. */
-  user: string;
-  readonly #login: string;
+  /** The role of the login, or of SET SESSION AUTHORIZATION. */
+  sessionUser: string;
+  readonly #authenticatedUser: string;
   #role = 'none';
-  /** What RESET goes back to: the server's, the role's and the startup packet's settings. */
+  /** The values that RESET restores: those of the server, the role and the startup packet. */
   #defaults: Map<string, string>;
   #current: Map<string, string>;
-  /** app.tenant and the like: not listed in pg_settings, so their names are gathered as they are seen. */
+  /** Custom settings such as app.tenant: pg_settings does not list them, so the names come from the SQL. */
   readonly #customNames = new Set<string>();
 
   constructor(user: string, startup: Record<string, string>) {
-    this.user = user;
-    this.#login = user;
+    this.sessionUser = user;
+    this.#authenticatedUser = user;
     this.#defaults = new Map(Object.entries(serverDefaults));
     this.#current = new Map();
-    this.#overlay(startup);
+    this.#addDefaults(startup);
     this.#current = new Map(this.#defaults);
   }
 
@@ -62,24 +62,24 @@ export class SessionSettings {
     return parseDuration(this.get('lock_timeout'));
   }
 
-  /** ALTER ROLE … SET and ALTER DATABASE … SET rank below what the client asked for at its start. */
+  /** The startup packet overrides ALTER ROLE … SET and ALTER DATABASE … SET. */
   addRoleDefaults(role: Record<string, string>, startup: Record<string, string>): void {
-    this.#overlay(role);
-    this.#overlay(startup);
+    this.#addDefaults(role);
+    this.#addDefaults(startup);
     this.#current = new Map(this.#defaults);
   }
 
-  noticeCustomNames(names: Iterable<string>): void {
+  addCustomNames(names: Iterable<string>): void {
     for (const name of names) this.#customNames.add(name.toLowerCase());
   }
 
-  /** Two sessions with equal fingerprints need no settings applied between them. */
+  /** Sessions with equal fingerprints can use the backend one after the other without applying settings. */
   get fingerprint(): string {
     const entries = [...this.#current].sort(([left], [right]) => (left < right ? -1 : 1));
-    return JSON.stringify([this.user, this.#role, entries]);
+    return JSON.stringify([this.sessionUser, this.#role, entries]);
   }
 
-  /** Makes the backend this session's: everything before it is forgotten. */
+  /** Resets the backend and applies all settings of this session. */
   applySql(): string {
     const rows = [...this.#current].map(([name, value]) => `(${quoteLiteral(name)}, ${quoteLiteral(value)})`);
     return [
@@ -87,41 +87,43 @@ export class SessionSettings {
       'RESET ROLE',
       'RESET ALL',
       `SELECT pg_catalog.set_config(name, value, false) FROM (VALUES ${rows.join(', ')}) AS s (name, value)`,
-      ...(this.user === 'postgres' ? [] : [`SET SESSION AUTHORIZATION ${quoteIdentifier(this.user)}`]),
+      ...(this.sessionUser === 'postgres'
+        ? []
+        : [`SET SESSION AUTHORIZATION ${quoteIdentifier(this.sessionUser)}`]),
       ...(this.#role === 'none' ? [] : [`SET ROLE ${quoteIdentifier(this.#role)}`]),
     ].join('; ');
   }
 
-  /** The role whose rights count, as far as it was set outside of a transaction. */
-  get effectiveRole(): string {
-    return this.#role === 'none' ? this.user : this.#role;
+  /** current_user at the end of the last transaction. */
+  get currentUser(): string {
+    return this.#role === 'none' ? this.sessionUser : this.#role;
   }
 
-  /** The SQL run by the superuser amid this session's own, without touching its other settings. */
-  bySuperuser(sql: string): string {
-    if (this.effectiveRole === 'postgres') return sql;
-    const back = [`SET SESSION AUTHORIZATION ${quoteIdentifier(this.user)}`];
+  /** Lets the superuser run the SQL and then returns to the session's role. Other settings do not change. */
+  asSuperuser(sql: string): string {
+    if (this.currentUser === 'postgres') return sql;
+    const back = [`SET SESSION AUTHORIZATION ${quoteIdentifier(this.sessionUser)}`];
     if (this.#role !== 'none') back.push(`SET ROLE ${quoteIdentifier(this.#role)}`);
     return ['SET SESSION AUTHORIZATION postgres', sql, ...back].join('; ');
   }
 
-  /** Without a postmaster RESET SESSION AUTHORIZATION does nothing: the login role is named instead. */
-  nameLogin(sql: string): string {
+  /** Replaces RESET SESSION AUTHORIZATION, which has no effect in PGlite, by SET with the login role. */
+  rewriteResetAuthorization(sql: string): string {
     if (!/session\s+authorization/i.test(sql)) return sql;
-    const login = `SET SESSION AUTHORIZATION ${quoteIdentifier(this.#login)}`;
+    const login = `SET SESSION AUTHORIZATION ${quoteIdentifier(this.#authenticatedUser)}`;
     return sql.replaceAll(
       /\b(?:reset|set)\s+session\s+authorization(?!\s+(?!default\b)\S)(?:\s+default\b)?/gi,
       login,
     );
   }
 
-  /** DISCARD ALL: as at the login. */
-  backToLogin(): void {
-    this.user = this.#login;
+  /** After DISCARD ALL: restores the role of the login. */
+  resetAuthorization(): void {
+    this.sessionUser = this.#authenticatedUser;
     this.#role = 'none';
   }
 
-  /** Rows of (name, value) that say what the backend now has for this session. */
+  /** Selects rows of (name, value): the settings that the backend now has for this session. */
   readBackSql(): string {
     const custom = [...this.#customNames].map(quoteLiteral).join(', ');
     return `SELECT pg_catalog.lower(name), setting FROM pg_catalog.pg_settings
@@ -133,23 +135,23 @@ export class SessionSettings {
         WHERE pg_catalog.current_setting(name, true) <> ''`;
   }
 
-  /** Takes the rows in; returns the reported settings that changed, by their protocol names. */
+  /** Stores the rows of `readBackSql`. Returns the reported settings that changed, by protocol name. */
   readBack(rows: (string | null)[][]): Map<string, string> {
-    const before = new Map(Object.keys(reported).map((name) => [name, this.get(name)]));
+    const before = new Map(Object.keys(reportedSettings).map((name) => [name, this.get(name)]));
     const found = new Map(rows.map(([name, value]) => [name ?? '', value ?? '']));
     this.#role = found.get(' role') ?? 'none';
-    this.user = found.get(' user') ?? this.user;
+    this.sessionUser = found.get(' user') ?? this.sessionUser;
     found.delete(' role');
     found.delete(' user');
     this.#current = new Map([...this.#defaults, ...found]);
     const changed = new Map<string, string>();
     for (const [name, value] of before) {
-      if (this.get(name) !== value) changed.set(reported[name] ?? name, this.get(name));
+      if (this.get(name) !== value) changed.set(reportedSettings[name] ?? name, this.get(name));
     }
     return changed;
   }
 
-  #overlay(settings: Record<string, string>): void {
+  #addDefaults(settings: Record<string, string>): void {
     for (const [name, value] of Object.entries(settings)) {
       this.#defaults.set(name.toLowerCase(), value);
       if (name.includes('.')) this.#customNames.add(name.toLowerCase());
@@ -157,7 +159,7 @@ export class SessionSettings {
   }
 }
 
-/** The startup packet's `options`: -c name=value, -cname=value, --name=value; backslash escapes a blank. */
+/** The startup packet's `options`: -c name=value, -cname=value, --name=value; backslash escapes a space. */
 export function parseOptions(options: string): Record<string, string> {
   const words =
     options.match(/(?:\\[\s\S]|[^\s\\])+/g)?.map((word) => word.replaceAll(/\\([\s\S])/g, '$1')) ?? [];
@@ -181,7 +183,7 @@ const units: Record<string, number> = {
   d: 86_400_000,
 };
 
-/** A setting of PostgreSQL, in milliseconds where it names no unit; 0 for anything else. */
+/** A duration setting in milliseconds, its default unit. 0 if the value is not a duration. */
 function parseDuration(value: string): number {
   const match = /^\s*([\d.]+)\s*(us|ms|s|min|h|d)?\s*$/.exec(value);
   return match ? Number(match[1]) * (units[match[2] ?? 'ms'] ?? 1) : 0;

@@ -1,30 +1,28 @@
-// What the server must know about a client's SQL before the backend sees it.
+// Analyses a client's SQL before it is sent to the backend.
 import { loadModule, parseSync } from 'libpg-query';
 import { isRecord } from '../files.ts';
 
 /** Cheap checks of the text. A false positive costs a millisecond, so the patterns are broad. */
-export interface Traits {
-  /** May change a setting beyond the transaction. */
-  settings: boolean;
-  /** May drop prepared statements of every session: DISCARD ALL, DEALLOCATE ALL. */
+export interface StatementTraits {
+  /** May change a setting that outlives the transaction. */
+  changesSettings: boolean;
+  /** DISCARD ALL or DEALLOCATE: may drop prepared statements of all sessions. */
   dropsStatements: boolean;
-  discards: boolean;
-  advisory: boolean;
-  temporary: boolean;
-  readsDatabases: boolean;
+  discardsAll: boolean;
+  usesAdvisoryLocks: boolean;
+  usesTemporaryObjects: boolean;
   customNames: string[];
 }
 
-export function traitsOf(sql: string): Traits {
+export function traitsOf(sql: string): StatementTraits {
   return {
-    settings:
+    changesSettings:
       /(?:^|[;$'/]|\b(?:begin|then|else|loop|as))\s*(?:set|reset|discard)\s/im.test(sql) ||
       /set_config/i.test(sql),
-    dropsStatements: /\b(?:discard\s+all|deallocate)\b/i.test(sql),
-    discards: /\bdiscard\s+all\b/i.test(sql),
-    advisory: /advisory/i.test(sql),
-    temporary: /\btemp(?:orary)?\b|\bwith\s+hold\b|\binto\s+temp/i.test(sql),
-    readsDatabases: /pg_database/i.test(sql),
+    dropsStatements: /\b(?:discard|deallocate(?:\s+prepare)?)\s+all\b/i.test(sql),
+    discardsAll: /\bdiscard\s+all\b/i.test(sql),
+    usesAdvisoryLocks: /advisory/i.test(sql),
+    usesTemporaryObjects: /\btemp(?:orary)?\b|\bwith\s+hold\b|\binto\s+temp/i.test(sql),
     customNames: customNames(sql),
   };
 }
@@ -42,7 +40,7 @@ function customNames(sql: string): string[] {
 }
 
 export interface ParsedStatement {
-  /** The node's type, e.g. CopyStmt. */
+  /** The type of the node, e.g. CopyStmt. */
   kind: string;
   node: Record<string, unknown>;
 }
@@ -51,7 +49,7 @@ export async function loadParser(): Promise<void> {
   await loadModule();
 }
 
-/** undefined for SQL that does not parse: the backend says what is wrong with it, in its own words. */
+/** Returns undefined for SQL with a syntax error, which the backend then reports. */
 export function parseStatements(sql: string): ParsedStatement[] | undefined {
   let tree: unknown;
   try {

@@ -1,4 +1,4 @@
-// A session's prepared statements on a backend that several sessions share: own names, parsed again when lost.
+// A session's prepared statements on the shared backend: with unique names, and parsed again if lost.
 import { createHash } from 'node:crypto';
 import { guardAdvisoryLocks } from './advisory-locks.ts';
 import { type CopyPlan, findCopyFromStdin } from './copy.ts';
@@ -7,73 +7,73 @@ import { type DatabaseCommand, findDatabaseCommand } from './database-commands.t
 import { type Message, message, readText, text } from './messages.ts';
 import { raiseSql } from './postgres-error.ts';
 import type { SessionContext } from './session-context.ts';
-import { parseStatements, type Traits, traitsOf } from './sql.ts';
+import { parseStatements, type StatementTraits, traitsOf } from './sql.ts';
 
-export interface Prepared {
+export interface PreparedStatement {
   name: string;
-  /** The Parse message as the backend gets it. */
+  /** The Parse message for the backend. */
   parse: Buffer;
-  /** The backend's age when it was parsed: a younger backend does not have it any more. */
+  /** The database's `statementsEpoch` at Parse. After a change of it, the statement is parsed again. */
   epoch: number;
   sql: string;
-  traits: Traits;
+  traits: StatementTraits;
   copy: CopyPlan | undefined;
   command: DatabaseCommand | undefined;
 }
 
-/** A message for the backend, and whether the client hears of its ParseComplete or CloseComplete. */
-export interface Outgoing {
+/** A message for the backend, and whether its ParseComplete or CloseComplete is sent to the client. */
+export interface OutgoingMessage {
   bytes: Buffer;
-  /** Set for a Parse; `client` is false for one that the client did not send. */
-  parse?: { prepared: Prepared; client: boolean };
-  close?: { client: boolean };
+  /** Set for a Parse. `fromClient` is false if the server added it. */
+  parse?: { prepared: PreparedStatement; fromClient: boolean };
+  close?: { fromClient: boolean };
 }
 
 export class PreparedStatements {
   readonly #session: SessionContext;
   readonly #database: EmbeddedDatabase;
-  readonly #known = new Map<string, Prepared>();
-  /** Parsed in this batch, not yet confirmed. */
-  readonly #fresh = new Map<string, Prepared>();
-  readonly #portals = new Map<string, Prepared>();
+  readonly #confirmed = new Map<string, PreparedStatement>();
+  /** Parsed in this query cycle, without a ParseComplete yet. */
+  readonly #unconfirmed = new Map<string, PreparedStatement>();
+  readonly #portals = new Map<string, PreparedStatement>();
 
   constructor(session: SessionContext, database: EmbeddedDatabase) {
     this.#session = session;
     this.#database = database;
   }
 
-  /** Parse: under a name of our own, with what the backend cannot do taken out. */
-  parse(bytes: Buffer): Outgoing[] {
+  /** A Parse with the name for the backend, and without commands that the backend cannot run. */
+  parse(bytes: Buffer): OutgoingMessage[] {
     const { value: name, next } = readText(bytes, 5);
     const { value: sql, next: types } = readText(bytes, next);
     const copy = findCopyFromStdin(sql);
     const command = findDatabaseCommand(sql);
     const plan = typeof copy === 'object' ? copy : undefined;
-    let passed = this.adapt(plan?.sql ?? sql);
+    let backendSql = this.rewriteForBackend(plan?.sql ?? sql);
     if (copy === 'unreadable')
-      passed = raiseSql('0A000', 'the embedded server cannot read this COPY statement');
-    // Carried out at Execute; until then the backend needs a statement without rows and effects.
-    const ours = command !== undefined && 'tag' in command ? command : undefined;
-    if (ours) passed = "DO 'BEGIN END'";
-    const parse = message('P', text(this.backendName(name)), text(passed), bytes.subarray(types));
+      backendSql = raiseSql('0A000', 'the embedded server cannot read this COPY statement');
+    // The server runs it at Execute. The backend needs a statement that has no rows and no effect.
+    const databaseCommand = command !== undefined && 'tag' in command ? command : undefined;
+    if (databaseCommand) backendSql = "DO 'BEGIN END'";
+    const parse = message('P', text(this.backendName(name)), text(backendSql), bytes.subarray(types));
     const traits = traitsOf(sql);
-    const prepared: Prepared = {
+    const prepared: PreparedStatement = {
       name,
       parse,
       epoch: this.#database.statementsEpoch,
       sql,
       traits,
       copy: plan,
-      command: ours,
+      command: databaseCommand,
     };
-    this.#fresh.set(name, prepared);
-    return [{ bytes: parse, parse: { prepared, client: true } }];
+    this.#unconfirmed.set(name, prepared);
+    return [{ bytes: parse, parse: { prepared, fromClient: true } }];
   }
 
-  bind(bytes: Buffer): { outgoing: Outgoing[]; prepared: Prepared | undefined } {
+  bind(bytes: Buffer): { outgoing: OutgoingMessage[]; prepared: PreparedStatement | undefined } {
     const portal = readText(bytes, 5);
     const statement = readText(bytes, portal.next);
-    const { before, prepared } = this.#revive(statement.value);
+    const { before, prepared } = this.#ensureParsed(statement.value);
     if (prepared) this.#portals.set(portal.value, prepared);
     else this.#portals.delete(portal.value);
     const bound = message(
@@ -85,83 +85,83 @@ export class PreparedStatements {
     return { outgoing: [...before, { bytes: bound }], prepared };
   }
 
-  describe(bytes: Buffer): Outgoing[] {
+  describe(bytes: Buffer): OutgoingMessage[] {
     const { value: name } = readText(bytes, 6);
-    const before = bytes[5] === 0x53 ? this.#revive(name).before : [];
+    const before = bytes[5] === 0x53 ? this.#ensureParsed(name).before : [];
     return [...before, { bytes: message('D', bytes.subarray(5, 6), text(this.backendName(name))) }];
   }
 
-  close(bytes: Buffer): Outgoing[] {
+  close(bytes: Buffer): OutgoingMessage[] {
     const { value: name } = readText(bytes, 6);
     if (bytes[5] === 0x53) {
-      this.#known.delete(name);
-      this.#fresh.delete(name);
+      this.#confirmed.delete(name);
+      this.#unconfirmed.delete(name);
     } else this.#portals.delete(name);
     const closing = message('C', bytes.subarray(5, 6), text(this.backendName(name)));
-    return [{ bytes: closing, close: { client: true } }];
+    return [{ bytes: closing, close: { fromClient: true } }];
   }
 
-  execute(bytes: Buffer): { outgoing: Outgoing; prepared: Prepared | undefined } {
+  execute(bytes: Buffer): { outgoing: OutgoingMessage; prepared: PreparedStatement | undefined } {
     const { value: portal, next } = readText(bytes, 5);
     const executing = message('E', text(this.backendName(portal)), bytes.subarray(next));
     return { outgoing: { bytes: executing }, prepared: this.#portals.get(portal) };
   }
 
-  confirm(prepared: Prepared): void {
-    this.#known.set(prepared.name, prepared);
-    this.#fresh.delete(prepared.name);
+  confirm(prepared: PreparedStatement): void {
+    this.#confirmed.set(prepared.name, prepared);
+    this.#unconfirmed.delete(prepared.name);
   }
 
-  /** The unnamed statement ends with every simple query, all of them with DISCARD ALL. */
+  /** A simple query drops the unnamed statement, DISCARD ALL drops all. */
   forget(which: 'unnamed' | 'all'): void {
-    if (which === 'all') this.#known.clear();
-    else this.#known.delete('');
+    if (which === 'all') this.#confirmed.clear();
+    else this.#confirmed.delete('');
   }
 
-  endCycle(): void {
-    this.#fresh.clear();
+  endQueryCycle(): void {
+    this.#unconfirmed.clear();
   }
 
-  /** Whether a COPY FROM STDIN may be among these messages: they must not wait for a Sync then. */
+  /** Whether the messages may contain a COPY FROM STDIN. If so, they must not wait for a Sync. */
   mayCopy(batch: readonly Message[]): boolean {
-    const known = () => [...this.#known.values(), ...this.#fresh.values()];
+    const statements = () => [...this.#confirmed.values(), ...this.#unconfirmed.values()];
     return (
       batch.some(mentionsStdin) ||
-      (batch.some(({ type }) => type === 'E') && known().some(({ copy }) => copy !== undefined))
+      (batch.some(({ type }) => type === 'E') && statements().some(({ copy }) => copy !== undefined))
     );
   }
 
-  /** What means something else on a backend with one session is put into other words. */
-  adapt(sql: string): string {
+  /** Rewrites what a shared backend cannot do: LISTEN, advisory locks, RESET SESSION AUTHORIZATION. */
+  rewriteForBackend(sql: string): string {
     if (/\blisten\b/i.test(sql) && parseStatements(sql)?.some(({ kind }) => kind === 'ListenStmt')) {
       return raiseSql('0A000', 'the embedded server delivers no notifications: LISTEN is not supported');
     }
-    return this.#session.settings.nameLogin(guardAdvisoryLocks(sql));
+    return this.#session.settings.rewriteResetAuthorization(guardAdvisoryLocks(sql));
   }
 
-  /** The SQL that a message brings or is about to run. */
+  /** The SQL that a message contains, or that it binds. */
   sqlOf({ type, bytes }: Message): string[] {
     if (type === 'Q') return [readText(bytes, 5).value];
     if (type === 'P') return [readText(bytes, readText(bytes, 5).next).value];
     if (type !== 'B') return [];
     const name = readText(bytes, readText(bytes, 5).next).value;
-    const prepared = this.#known.get(name);
+    const prepared = this.#confirmed.get(name);
     return prepared ? [prepared.sql] : [];
   }
 
-  /** Close messages for all that the present backend still has. */
-  closeAll(): Outgoing[] {
-    const named = [...this.#known.values()].filter(
+  /** Close messages for all named statements that the backend still has. */
+  closeAll(): OutgoingMessage[] {
+    const named = [...this.#confirmed.values()].filter(
       ({ name, epoch }) => name !== '' && epoch === this.#database.statementsEpoch,
     );
-    this.#known.clear();
+    this.#confirmed.clear();
     return named.map(({ name }) => ({
       bytes: message('C', Buffer.from('S'), text(this.backendName(name))),
-      close: { client: false },
+      close: { fromClient: false },
     }));
   }
 
-  /** PostgreSQL cuts names at 63 bytes: longer ones are told apart by a hash. */
+  /** PostgreSQL truncates names to 63 bytes, so a hash replaces longer ones. */
   backendName(name: string): string {
     if (name === '') return '';
     const own = `${this.prefix}${name}`;
@@ -173,20 +173,27 @@ export class PreparedStatements {
     return `session${this.#session.id}_`;
   }
 
-  #revive(name: string): { before: Outgoing[]; prepared: Prepared | undefined } {
-    const fresh = this.#fresh.get(name);
-    if (fresh) return { before: [], prepared: fresh };
-    const known = this.#known.get(name);
+  #ensureParsed(name: string): { before: OutgoingMessage[]; prepared: PreparedStatement | undefined } {
+    const unconfirmed = this.#unconfirmed.get(name);
+    if (unconfirmed) return { before: [], prepared: unconfirmed };
+    const confirmed = this.#confirmed.get(name);
     const epoch = this.#database.statementsEpoch;
-    const lost = known?.epoch !== epoch || (name === '' && this.#database.unnamedOwner !== this.#session);
-    if (known && !lost) return { before: [], prepared: known };
-    if (known) {
-      known.epoch = epoch;
-      return { before: [{ bytes: known.parse, parse: { prepared: known, client: false } }], prepared: known };
+    const lost =
+      confirmed?.epoch !== epoch || (name === '' && this.#database.unnamedStatementOwner !== this.#session);
+    if (confirmed && !lost) return { before: [], prepared: confirmed };
+    if (confirmed) {
+      confirmed.epoch = epoch;
+      return {
+        before: [{ bytes: confirmed.parse, parse: { prepared: confirmed, fromClient: false } }],
+        prepared: confirmed,
+      };
     }
-    // Never parsed here: what another session left under this name must not be taken for it.
+    // This session has no such statement. The backend may have the unnamed one of another session: close it.
     const closing = message('C', Buffer.from('S'), text(this.backendName(name)));
-    return { before: name === '' ? [{ bytes: closing, close: { client: false } }] : [], prepared: undefined };
+    return {
+      before: name === '' ? [{ bytes: closing, close: { fromClient: false } }] : [],
+      prepared: undefined,
+    };
   }
 }
 

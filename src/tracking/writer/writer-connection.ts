@@ -1,5 +1,5 @@
 // One connection of a location writer: a queue whose batches are written one after the other.
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as turn } from 'node:timers/promises';
 import { sqlState } from '../../errors.ts';
 import type { Pool } from '../../pool.ts';
 import { type LocationInput, locationColumns } from '../columns.ts';
@@ -103,7 +103,7 @@ export class WriterConnection {
       const left = this.#queue.length;
       await this.#deliver(batch);
       // Callers that await each write come back within this turn.
-      await nextTurn();
+      await turn();
       answered = this.#queue.length - left >= batch.length ? batch.length : 0;
     }
     this.#running = undefined;

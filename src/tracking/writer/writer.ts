@@ -123,7 +123,7 @@ class PooledWriter implements LocationWriter {
     this.#maxPending = checked.maxPending;
     this.#onReject = options.onReject;
     this.#allowed = { allowZeroPosition: options.allowZeroPosition ?? false };
-    const connection: WriterConnectionOptions = {
+    const connectionOptions: WriterConnectionOptions = {
       ...checked,
       onBatch: (batch) => {
         this.#counts.batches += 1;
@@ -145,7 +145,7 @@ class PooledWriter implements LocationWriter {
     };
     this.#connections = Array.from(
       { length: checked.connections },
-      () => new WriterConnection(db, connection),
+      () => new WriterConnection(db, connectionOptions),
     );
   }
 
