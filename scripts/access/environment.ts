@@ -51,8 +51,8 @@ export function isAccessApplied(db: Pool, key: DatabaseKey): Promise<boolean> {
 }
 
 /**
- * Whether the grants are checked against the matrix: it was applied, or one of its roles owns something or has
- * a grant here although another role owns the database, as after pg_restore --no-owner.
+ * Whether to check the grants against the matrix: the matrix was applied, or one of its roles owns an object or has a
+ * grant in this database. The second case occurs after pg_restore --no-owner, when another role owns the database.
  */
 export async function isCheckedByMatrix(db: Pool, key: DatabaseKey): Promise<boolean> {
   if (await isAccessApplied(db, key)) return true;

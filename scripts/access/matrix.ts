@@ -18,7 +18,7 @@ export interface Access {
   readonly may: string;
   /** On every table and view of the schema public, including those of later migrations. */
   readonly everyTable?: readonly TablePrivilege[];
-  /** For single relations, instead of `everyTable`. */
+  /** Privileges on single relations. They replace those of `everyTable`. */
   readonly relations?: readonly (readonly [Relation, readonly RelationPrivilege[]])[];
   /** Reads the secret columns of the schema as well. */
   readonly secrets?: boolean;

@@ -126,7 +126,7 @@ async function untilInterrupted<Result>(
     return await work(interruption);
   } finally {
     listeners[Symbol.dispose]();
-    // As if nobody had listened.
+    // The listeners are removed, so the signal now ends the process, and the caller sees the usual exit status.
     if (received) process.kill(process.pid, received);
   }
 }

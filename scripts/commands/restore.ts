@@ -201,7 +201,7 @@ async function restoreAll(folder: string, targets: readonly Target[], options: R
   }
 }
 
-// The manifest is believed no more than the dump: both say what there should be.
+// Either the manifest or the dump may be wrong: if the restored contents differ from the manifest, replace nothing.
 function refuseDifferences({ key, backup }: Target, { contents }: Restored): void {
   const differences = compareContents(backup, contents);
   if (differences.length === 0) return;

@@ -1,4 +1,4 @@
-// Whether a table exists. It does not before the first migration, which the check of migrations reports.
+// Whether a table exists. Before the first migration it does not; the check of migrations reports that.
 import type { Transaction } from '../../src/transaction.ts';
 
 export async function hasRelation(db: Transaction, name: string): Promise<boolean> {

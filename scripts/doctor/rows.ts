@@ -40,7 +40,7 @@ async function findBloat(db: Transaction, _key: DatabaseKey, { bloat }: Threshol
   );
 }
 
-/** Counts the tokens that purge-tokens would delete. */
+/** Warns if purge-tokens would delete more than `tokens.expired` tokens. Counts no further than that. */
 async function findExpiredTokens(
   db: Transaction,
   key: DatabaseKey,

@@ -54,7 +54,10 @@ async function findTimeZone(db: Pool, key: DatabaseKey): Promise<Found[]> {
   );
 }
 
-/** Sessions of this package set these too, but a transaction-pooling proxy passes on only a few of them. */
+/**
+ * Settings other than the time zone. This package sets them in its sessions, but behind a transaction-pooling proxy it
+ * can set only a few, so the server's defaults apply.
+ */
 async function findSettings(db: Pool, key: DatabaseKey): Promise<Found[]> {
   const found = (await findForeignSettings(key)).filter(({ name }) => name !== 'TimeZone');
   return found.map(({ name, value, mend }) =>

@@ -14,7 +14,7 @@ const keepAliveSeconds = 15;
 
 type ClientOptions = postgres.Options<Record<string, postgres.PostgresType>>;
 
-/** Connections of a pool without the option `max`. */
+/** Default of the option `max`. */
 export const defaultMax = 10;
 
 export interface DatabasePoolOptions extends DrizzleOptions {
@@ -39,8 +39,9 @@ export interface DatabasePoolOptions extends DrizzleOptions {
   pgbouncer?: boolean;
   /**
    * URLs of streaming standbys of the same database, for reads outside of transactions. For reads that must be current,
-   * use `Pool.primary`. Each standby may hold `max` connections. The primary may hold `max` more: read-only sessions,
-   * which detect functions that write.
+   * use `Pool.primary`. Each standby may hold `max` connections. The primary may hold up to `max` additional read-only
+   * ones, except behind a proxy: they run the reads that no standby can answer. A query that fails there because it
+   * calls a function that writes is repeated on an ordinary connection.
    */
   replicas?: readonly string[];
   /** A replica this many milliseconds behind gets no reads. Default 10,000. */

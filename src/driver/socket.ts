@@ -171,7 +171,7 @@ export class Sockets {
         socket = this.#track(await limit.for(encrypt(socket, host.host, encryption)));
       }
       if (this.#refusal) throw this.#refusal;
-      // postgres.js sets these on its own sockets, for its messages.
+      // postgres.js reads `host` and `port` from the socket for its error messages.
       Object.assign(socket, host);
       if (requireAuth) guardLogin(socket, requireAuth);
       return this.#watch(socket, limit, host);

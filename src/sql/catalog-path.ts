@@ -1,4 +1,5 @@
-// Transactions in which unqualified names mean pg_catalog: a database owner may create objects of the same name.
+// Transactions that resolve unqualified names in pg_catalog, because a database owner may create objects with the
+// same names in other schemas.
 import type { Pool } from '../pool.ts';
 import { type Transaction, type TransactionOptions, withTransaction } from '../transaction.ts';
 
