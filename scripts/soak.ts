@@ -1,6 +1,6 @@
 // npm run soak: runs the suite many times and counts how often each test failed.
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { childEnvironment } from '../src/config.ts';
@@ -49,21 +49,26 @@ async function runSuite(number: number, args: readonly string[]): Promise<Run> {
   rmSync(file, { force: true });
   const started = performance.now();
   const vitest = join(packageRoot(), 'node_modules', 'vitest', 'vitest.mjs');
-  const reporters = ['--reporter=json', `--outputFile=${file}`];
+  // Only the default reporter prints errors outside of tests, which make a run fail as well.
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
+  const log = openSync(join(folder, `${number}.log`), 'w');
   const child = spawn(process.execPath, [vitest, 'run', ...reporters, ...args], {
     cwd: packageRoot(),
-    env: childEnvironment({}),
-    stdio: ['ignore', 'ignore', 'inherit'],
+    env: childEnvironment({ NO_COLOR: '1' }),
+    stdio: ['ignore', log, log],
   });
   const exitCode = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject).once('close', resolve);
   });
   const seconds = Math.round((performance.now() - started) / 1000);
-  if (!existsSync(file)) return { passed: 0, failed: ['vitest itself'], skipped: 0, seconds, exitCode };
+  closeSync(log);
+  const outside = `vitest itself: see ${join(folder, `${number}.log`)}`;
+  if (!existsSync(file)) return { passed: 0, failed: [outside], skipped: 0, seconds, exitCode };
   const report = JSON.parse(readFileSync(file, 'utf8')) as Report;
+  const failed = report.testResults.flatMap(failuresOf);
   return {
     passed: report.numPassedTests,
-    failed: report.testResults.flatMap(failuresOf),
+    failed: failed.length === 0 && exitCode !== 0 ? [outside] : failed,
     skipped: report.numPendingTests,
     seconds,
     exitCode,

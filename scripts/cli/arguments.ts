@@ -4,6 +4,7 @@ import { type Command, CommanderError, InvalidArgumentError } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../../src/config.ts';
 import type { NoticeMessage } from '../../src/driver/channels.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
+import { isUuid } from '../../src/sql/uuid.ts';
 
 /** pnpm passes the `--` of `pnpm run x -- --option` on to the script, where npm takes it away. */
 export const commandLine = (): string[] => {
@@ -51,4 +52,9 @@ export function wholeNumber(text: string): number {
 export function countingNumber(text: string): number {
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
   throw new InvalidArgumentError('It should be a whole number from 1.');
+}
+
+export function parseUuid(text: string): string {
+  if (isUuid(text)) return text;
+  throw new InvalidArgumentError('It should be a uuid, such as 5f0c9f2e-7f0f-4c39-9d1f-6c1a4f0f7a11.');
 }

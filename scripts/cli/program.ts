@@ -13,6 +13,7 @@ import { registerDeploy } from '../commands/deploy.ts';
 import { registerDoctor } from '../commands/doctor.ts';
 import { registerDrill } from '../commands/drill.ts';
 import { registerEraseUser } from '../commands/erase-user.ts';
+import { registerExport } from '../commands/export.ts';
 import { registerGenerate } from '../commands/generate.ts';
 import { registerImport } from '../commands/import.ts';
 import { registerMigrate } from '../commands/migrate.ts';
@@ -60,6 +61,7 @@ export function buildProgram(): Command {
     registerClean,
     registerReset,
     registerImport,
+    registerExport,
     registerAccess,
     registerReferences,
     registerEraseUser,

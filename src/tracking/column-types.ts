@@ -82,7 +82,8 @@ const timestamptz: ColumnType<Date> = {
     value instanceof Date && !Number.isNaN(value.getTime())
       ? new Date(value)
       : invalid('is not a valid Date'),
-  parse: (cell) => (typeof cell === 'string' && parsePlainTime(cell)) || parseText(cell, parseTime),
+  parse: (cell) =>
+    (typeof cell === 'string' && parsePlainTime(cell)) || parseText(epochText(cell), parseTime),
   toElement: (time) => time.toISOString(),
   encode(buffer, time) {
     buffer.int32(8);
@@ -103,10 +104,25 @@ function parsePlainTime(text: string): Date | undefined {
   return time.getUTCDate() === Number(text.slice(8, 10)) && time.getUTCFullYear() > 0 ? time : undefined;
 }
 
+/** JSON has seconds and milliseconds since 1970 as numbers. */
+const epochText = (cell: unknown) => (typeof cell === 'number' ? String(cell) : cell);
+
+/** Seconds (10 digits, since 2001) or milliseconds (13 digits) since 1970. */
+function parseEpoch(text: string): Date | undefined {
+  if (/^\d{13}$/.test(text)) return new Date(Number(text));
+  return /^\d{10}(\.\d+)?$/.test(text) ? new Date(Math.trunc(Number(text) * 1000)) : undefined;
+}
+
+/** ISO 8601 without punctuation, such as `20260126T051011Z`. */
+const expandCompact = (text: string) =>
+  text.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(?=\D|$)/, '$1-$2-$3T$4:$5:$6');
+
 // A time without a zone is UTC, as everywhere. Date alone would turn the 30th of February into March.
 function parseTime(text: string): Date | Invalid {
+  const epoch = parseEpoch(text);
+  if (epoch) return epoch;
   const match = /^(\d{4})-(\d\d)-(\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(Z|[+-]\d\d(?::?\d\d)?)?$/i.exec(
-    text,
+    expandCompact(text),
   );
   if (!match) return invalid(`is not ISO 8601: ${shorten(text)}`);
   const [, year, month, day, clock, zone = 'Z'] = match;

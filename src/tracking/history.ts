@@ -120,7 +120,7 @@ export async function getTrack(
   return readLocations(rows);
 }
 
-function requireRange({ from, to }: TimeRange): void {
+export function requireRange({ from, to }: TimeRange): void {
   requireDate('from', from);
   requireDate('to', to);
   if (from >= to) throw new ValidationError('"from" should lie before "to".');

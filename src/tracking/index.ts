@@ -1,7 +1,9 @@
 // @atriz/database/tracking: write GPS locations, read recent ones, history and live positions.
 export type { LocationInput } from './columns.ts';
 export { comparePolicies, type PolicyDifference } from './compare-policies.ts';
+export { exportLocations } from './export.ts';
 export { getLocationHistory, getTrack, type LocationHistory, type TimeRange } from './history.ts';
+export type { DialectOptions, LocationFormat } from './import/dialect.ts';
 export {
   type ImportOptions,
   type ImportResult,

@@ -82,6 +82,28 @@ export async function appendLocations(
   }
 }
 
+// The times bound the chunks to look into; the index of device and time finds the rest.
+const insertNew = `INSERT INTO location_events (${columnNames})
+  SELECT DISTINCT ON (device_id, time) ${columnNames} FROM ${unnestLocations(3)}
+  WHERE NOT EXISTS (
+    SELECT FROM location_events AS stored WHERE stored.device_id = location.device_id AND stored.time = location.time
+      AND stored.time BETWEEN $1::timestamptz AND $2::timestamptz)`;
+
+/** Appends those that are not stored yet, by device and time. @returns how many. */
+export async function appendNewLocations(
+  transaction: Transaction,
+  locations: readonly LocationInput[],
+): Promise<number> {
+  if (locations.length === 0) return 0;
+  const times = locations.map(({ time }) => time.getTime());
+  const range = [times.reduce((a, b) => Math.min(a, b)), times.reduce((a, b) => Math.max(a, b))];
+  const { rowCount } = await transaction.query(insertNew, [
+    ...range.map((time) => new Date(time)),
+    ...arraysOf(locations),
+  ]);
+  return rowCount;
+}
+
 /** COPY writes only to tables; an application that may see only its own locations writes through a view. */
 export async function takesCopy(db: AnyDatabase): Promise<boolean> {
   const { rows } = await databaseOf(db).query<{ table: boolean }>(

@@ -46,7 +46,9 @@ describeWith(['timescaledb'], 'import', () => {
       '--shift-to-now',
     );
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(stdout).toMatch(/^Server \S+, from the environment\.\n\n500 locations loaded, from /);
+    expect(stdout).toMatch(
+      /^Server \S+, from the environment\.\n\nReading csv\.\n500 locations loaded, from /,
+    );
     const points = await getRecentLocations(db, device);
     expect(points).toHaveLength(500);
     expect(points[0]).toMatchObject({
@@ -235,7 +237,7 @@ describeWith(['timescaledb'], 'import', () => {
       code: 2,
       stderr: expect.stringContaining('is not a file'),
     });
-    expect(await load('header.csv', ['time,lat,lon', '1,2,3'], ...options)).toMatchObject({ code: 2 });
+    expect(await load('header.csv', ['time,north,east', '1,2,3'], ...options)).toMatchObject({ code: 2 });
     expect(await load('ok.csv', [header], '--app', 'nope')).toMatchObject({ code: 2 });
     expect(await load('ok.csv', [header], '--device', 'nope')).toMatchObject({ code: 2 });
     expect(await load('ok.csv', [header])).toMatchObject({

@@ -10,36 +10,29 @@ import { type Transaction, withTransaction } from '../../transaction.ts';
 import type { LocationInput } from '../columns.ts';
 import type { TimeRange } from '../history.ts';
 import { milliseconds } from '../interval.ts';
-import { appendLocations, takesCopy } from '../record.ts';
+import { appendLocations, appendNewLocations, takesCopy } from '../record.ts';
 import { copyStatement, encodeCopy } from '../rows.ts';
 import { checkLimits, checkValues, locationLimits, type ZeroPositionOption } from '../validate.ts';
-import {
-  type ImportReject,
-  type LocationDefaults,
-  type LocationFormat,
-  type ParsedLocation,
-  parseLocations,
-} from './parse.ts';
+import type { LocationFormat } from './dialect.ts';
+import { type ImportReject, type ParsedLocation, type ParseOptions, parseLocations } from './parse.ts';
 import { refreshHours } from './refresh.ts';
 
 /** Locations, or text to read them from: a file's stream, for example. */
 export type LocationSource =
   | AsyncIterable<LocationInput>
   | Iterable<LocationInput>
-  | {
+  | ({
       format: LocationFormat;
       stream: AsyncIterable<string | Uint8Array>;
-      /** Values for rows where the text has none. */
-      defaults?: LocationDefaults;
-    };
+    } & ParseOptions);
 
 export interface ImportOptions extends ZeroPositionOption {
   /** Moves every location in time, in milliseconds. Default 0. */
   shiftMs?: number;
   /** Called for each invalid location, and awaited. The other locations are loaded. */
   onReject?: (reject: ImportReject) => unknown;
-  /** Called with the header line of CSV before any row. */
-  onHeader?: (header: string) => void;
+  /** Leaves out locations that are stored already: of the same device at the same time. Slower than COPY. */
+  once?: boolean;
   onProgress?: (loaded: number) => void;
   /** Called after the last row and before the commit: an error rolls the import back. */
   beforeCommit?: () => Promise<void>;
@@ -53,6 +46,8 @@ export interface ImportResult {
   to: Date | null;
   /** Loaded locations that the retention policy drops at its next run; their hours are not kept. */
   olderThanRetention: number;
+  /** With `once`: locations that were stored before, or came twice. They count as loaded no more. */
+  alreadyStored: number;
   /** Locations that were written to compressed chunks directly. */
   compressed: number;
   /** Line of the last location where CSV ends inside a number, without a line break: digits may be missing. */
@@ -120,6 +115,7 @@ class Load {
   #loaded = 0;
   #rejected = 0;
   #olderThanRetention = 0;
+  #alreadyStored = 0;
   #compressed = 0;
   #unendedLine: number | null = null;
 
@@ -131,7 +127,8 @@ class Load {
 
   get result(): Omit<ImportResult, 'refreshed'> {
     return {
-      loaded: this.#loaded,
+      loaded: this.#loaded - this.#alreadyStored,
+      alreadyStored: this.#alreadyStored,
       rejected: this.#rejected,
       from: this.#loaded > 0 ? new Date(this.#oldest) : null,
       to: this.#loaded > 0 ? new Date(this.#newest) : null,
@@ -143,7 +140,7 @@ class Load {
 
   async into(transaction: Transaction): Promise<void> {
     this.isBehindView = !(await takesCopy(transaction));
-    if (this.isBehindView) await this.#insert(transaction);
+    if (this.isBehindView || this.#options.once) await this.#insert(transaction);
     else if (await compressesDirectly(transaction)) await this.#copyByAge(transaction);
     else await copyFrom(transaction, copyStatement, encodeCopy(this.#locations()));
     await this.#options.beforeCommit?.();
@@ -173,26 +170,28 @@ class Load {
     await compress('off');
   }
 
-  /** Into a view, which does not support COPY. */
+  /** Into a view, which does not support COPY; and one batch after the other, so that each sees those before it. */
   async #insert(transaction: Transaction): Promise<void> {
+    const write = async (locations: LocationInput[]) => {
+      if (!this.#options.once) return appendLocations(transaction, locations);
+      this.#alreadyStored += locations.length - (await appendNewLocations(transaction, locations));
+    };
     let batch: LocationInput[] = [];
     for await (const locations of this.#locations()) {
       batch.push(...locations);
       if (batch.length < rowsPerBatch) continue;
-      await appendLocations(transaction, batch);
+      await write(batch);
       batch = [];
     }
-    await appendLocations(transaction, batch);
+    await write(batch);
   }
 
   /** Valid locations, moved in time and counted. */
   async *#locations(): AsyncGenerator<LocationInput[]> {
     const source = this.#source;
-    const { onHeader, onProgress, onReject } = this.#options;
+    const { onProgress, onReject } = this.#options;
     const batches =
-      'stream' in source
-        ? parseLocations(source.stream, source.format, source.defaults, onHeader)
-        : checkBatches(source);
+      'stream' in source ? parseLocations(source.stream, source.format, source) : checkBatches(source);
     for await (const batch of batches) {
       const locations: LocationInput[] = [];
       for (const parsed of batch) {

@@ -1,11 +1,27 @@
-// Reads GPS locations from lines of CSV or NDJSON. An invalid line does not affect the others.
+// Reads GPS locations from CSV, NDJSON, GeoJSON and GPX. An invalid location does not affect the others.
 import { parse as parseCsv } from 'csv-parse/sync';
 import { ValidationError } from '../../errors.ts';
 import { Invalid, shorten } from '../column-types.ts';
 import { emptyLocation, type LocationInput, locationColumns } from '../columns.ts';
+import {
+  type DetectedDialect,
+  type DialectOptions,
+  delimiters,
+  detectDelimiter,
+  type LocationFormat,
+  type PlaceOf,
+  placesOf,
+  timeReader,
+} from './dialect.ts';
+import type { Row } from './gpx.ts';
 import { splitLines } from './lines.ts';
 
-export type LocationFormat = 'csv' | 'ndjson';
+export interface ParseOptions extends DialectOptions {
+  /** Values for rows where the input has none. */
+  defaults?: LocationDefaults | undefined;
+  /** Called with the header line of CSV before any row, and with how it is read. */
+  onHeader?: ((header: string, dialect: DetectedDialect) => void) | undefined;
+}
 
 /** Values for rows where the input has none. */
 export type LocationDefaults = Partial<Pick<LocationInput, 'deviceId' | 'userId' | 'appSource'>>;
@@ -32,25 +48,38 @@ export type ParsedLocation =
   | ImportReject;
 
 /**
- * Reads locations in constant memory, a batch for each piece of the input. Blank lines and lines
- * that begin with `#` are skipped. CSV needs a header of column names of location_events; a quoted
- * field may not hold a line break. Further digits of a time than milliseconds are cut off; numbers
- * are rounded to the scale of their column.
- * @param onHeader receives the CSV header line.
- * @throws ValidationError for a header with an unknown, double or missing column.
+ * Reads locations in constant memory, a batch for each piece of the input. In CSV and NDJSON, blank lines and lines
+ * that begin with `#` are skipped. CSV needs a header of column names; a quoted field may not hold a line break. Digits
+ * of a time after milliseconds are cut off; numbers are rounded to the scale of their column.
+ * @throws ValidationError for a header with an unknown, double or missing column, and for text that is not the format.
  */
 export async function* parseLocations(
   source: AsyncIterable<string | Uint8Array>,
   format: LocationFormat,
-  defaults: LocationDefaults = {},
-  onHeader?: (header: string) => void,
+  options: ParseOptions = {},
 ): AsyncGenerator<ParsedLocation[]> {
+  const { defaults = {}, onHeader } = options;
   checkDefaults(defaults);
   const fallbacks = locationColumns.map(({ property }) => defaults[property as keyof LocationDefaults]);
+  const placeOf = placesOf(options);
+  const readTime = options.timeZone === undefined ? undefined : timeReader(options.timeZone);
+  const fromCells = (cells: unknown[] | Invalid) => {
+    if (cells instanceof Invalid) return cells;
+    if (readTime) cells[timePlace] = readTime(cells[timePlace]);
+    return toLocation(cells, fallbacks);
+  };
+  if (format === 'gpx' || format === 'geojson') {
+    // Loaded when needed, with its library.
+    const rows =
+      format === 'gpx'
+        ? (await import('./gpx.ts')).readGpx(source)
+        : (await import('./geojson.ts')).readGeoJson(source);
+    for await (const batch of rows) yield batch.map((row) => fromRow(row, fromCells, placeOf));
+    return;
+  }
+  let { delimiter } = options;
   let readRow: ((text: string) => LocationInput | Invalid) | undefined =
-    format === 'ndjson' ? (text) => fromCells(jsonCells(text)) : undefined;
-  const fromCells = (cells: unknown[] | Invalid) =>
-    cells instanceof Invalid ? cells : toLocation(cells, fallbacks);
+    format === 'ndjson' ? (text) => fromCells(jsonCells(text, placeOf)) : undefined;
   let mayEndEarly = false;
   let position = 0;
   for await (const { texts, broken, isUnended } of splitLines(source)) {
@@ -69,13 +98,21 @@ export async function* parseLocations(
           const mayBeCut = isUnended && mayEndEarly && /[\d.]$/.test(text);
           parsed.push({ position, text: original, location, ...(mayBeCut && { mayBeCut: true as const }) });
         }
+      } else if (/^sep=.$/i.test(text)) {
+        // Excel's own line.
+        delimiter ??= text.slice(4);
       } else {
-        const header = parseHeader(text, defaults);
-        const places = locationColumns.map(({ name }) => header.indexOf(name));
-        readRow = (row) => fromCells(csvCells(row, header.length, places));
+        const separator = delimiter ?? detectDelimiter(text, placeOf);
+        const header = parseHeader(text, separator, placeOf, defaults);
+        const places = locationColumns.map((_, place) => header.findIndex((one) => one.place === place));
+        readRow = (row) => fromCells(csvCells(row, header.length, places, separator));
         // A uuid that was cut is not valid.
-        mayEndEarly = locationColumns.find(({ name }) => name === header.at(-1))?.type !== 'uuid';
-        onHeader?.(text);
+        mayEndEarly = locationColumns[header.at(-1)?.place ?? -1]?.type !== 'uuid';
+        const renamed = header.flatMap(({ name, place }) => {
+          const column = place === null ? null : (locationColumns[place]?.name ?? null);
+          return name === column ? [] : [[name, column] as const];
+        });
+        onHeader?.(text, { delimiter: separator, columns: Object.fromEntries(renamed) });
       }
     }
     if (parsed.length > 0) yield parsed;
@@ -93,54 +130,88 @@ function checkDefaults(defaults: LocationDefaults): void {
 // trim() is needed only for the rare lines that begin with a blank.
 const isBlank = (text: string) => text === '' || (text.charCodeAt(0) <= 32 && text.trim() === '');
 
-function parseHeader(text: string, defaults: LocationDefaults): string[] {
-  const cells = splitCsv(text);
+interface HeaderCell {
+  readonly name: string;
+  /** Among the columns; null: left out. */
+  readonly place: number | null;
+}
+
+function parseHeader(
+  text: string,
+  delimiter: string,
+  placeOf: PlaceOf,
+  defaults: LocationDefaults,
+): HeaderCell[] {
+  const cells = splitCsv(text, delimiter);
   if (cells instanceof Invalid) throw new ValidationError(`The header ${cells.reason}.`);
-  const names = cells.map((name) => name.trim());
-  for (const name of names) {
-    if (!knownNames.has(name)) {
-      throw new ValidationError(
-        `The first line should be a header of column names, separated by commas; it says ${shorten(name)}. ` +
-          `The columns are ${[...knownNames].join(', ')}.`,
-      );
-    }
-    if (names.indexOf(name) !== names.lastIndexOf(name)) {
-      throw new ValidationError(`The header names "${name}" twice.`);
-    }
+  const header = cells.map((cell) => {
+    const name = cell.trim();
+    const place = placeOf(name);
+    if (place !== undefined) return { name, place };
+    throw new ValidationError(
+      `The first line should be a header of column names, separated by ${delimiters.map((one) => JSON.stringify(one)).join(' ')}; ` +
+        `it says ${shorten(name)}. The columns are ${locationColumns.map((column) => column.name).join(', ')}: ` +
+        'say which one is meant, as in --columns lat=latitude, or leave it out with an empty one, as in --columns battery=.',
+    );
+  });
+  for (const { name, place } of header) {
+    const twice = header.filter((one) => one.place === place);
+    if (place === null || twice.length === 1) continue;
+    throw new ValidationError(
+      twice.every((one) => one.name === name)
+        ? `The header names "${name}" twice.`
+        : `The header has ${locationColumns[place]?.name} twice: ${twice.map((one) => one.name).join(', ')}. Leave one out with --columns.`,
+    );
   }
   const missing = locationColumns.find(
-    ({ name, property, required }) => required && !names.includes(name) && !(property in defaults),
+    ({ property, required }, place) =>
+      required && !header.some((one) => one.place === place) && !(property in defaults),
   );
   if (missing)
     throw new ValidationError(
       `The header has no "${missing.name}", and no option gives it (--device, --user, --app).`,
     );
-  return names;
+  return header;
 }
 
-const knownNames: ReadonlySet<string> = new Set(locationColumns.map(({ name }) => name));
+const timePlace = locationColumns.findIndex(({ name }) => name === 'time');
+const numberPlaces = locationColumns.flatMap(({ type }, place) => (type === 'numeric' ? [place] : []));
 
 /** The values in the order of the table's columns. */
-function csvCells(text: string, width: number, places: readonly number[]): unknown[] | Invalid {
-  const cells = splitCsv(text);
+function csvCells(
+  text: string,
+  width: number,
+  places: readonly number[],
+  delimiter: string,
+): unknown[] | Invalid {
+  const cells = splitCsv(text, delimiter);
   if (cells instanceof Invalid) return cells;
   if (cells.length !== width) return new Invalid(`has ${cells.length} of ${width} columns`);
-  return places.map((place) => (place < 0 ? undefined : cells[place]));
+  const ordered: unknown[] = places.map((place) => (place < 0 ? undefined : cells[place]));
+  // Where a comma does not separate cells, it is the decimal point of half of the world.
+  if (delimiter !== ',') {
+    for (const place of numberPlaces) {
+      const cell = ordered[place];
+      if (typeof cell === 'string' && /^\s*[+-]?\d*,\d+\s*$/.test(cell))
+        ordered[place] = cell.replace(',', '.');
+    }
+  }
+  return ordered;
 }
 
-function splitCsv(text: string): string[] | Invalid {
+function splitCsv(text: string, delimiter: string): string[] | Invalid {
   // csv-parse takes ten times as long, and only quotes need it.
-  if (!text.includes('"')) return text.split(',');
+  if (!text.includes('"')) return text.split(delimiter);
   try {
     // By default it would take a carriage return as the end of the record and drop the rest.
-    const [cells] = parseCsv(text, { record_delimiter: '\n' }) as string[][];
+    const [cells] = parseCsv(text, { record_delimiter: '\n', delimiter }) as string[][];
     return cells ?? [];
   } catch {
     return new Invalid('has a quote that does not close, or text after one');
   }
 }
 
-function jsonCells(text: string): unknown[] | Invalid {
+function jsonCells(text: string, placeOf: PlaceOf): unknown[] | Invalid {
   let row: unknown;
   try {
     row = JSON.parse(text);
@@ -149,10 +220,33 @@ function jsonCells(text: string): unknown[] | Invalid {
   }
   if (typeof row !== 'object' || row === null || Array.isArray(row))
     return new Invalid('is not a JSON object');
-  for (const name in row)
-    if (!knownNames.has(name)) return new Invalid(`has an unknown column ${shorten(name)}`);
-  const cells = row as Readonly<Record<string, unknown>>;
-  return locationColumns.map(({ name }) => (Object.hasOwn(cells, name) ? cells[name] : undefined));
+  return orderCells(row as Readonly<Record<string, unknown>>, placeOf);
+}
+
+/** Named values in the order of the table's columns. */
+function orderCells(named: Readonly<Record<string, unknown>>, placeOf: PlaceOf): unknown[] | Invalid {
+  const cells = new Array<unknown>(locationColumns.length).fill(undefined);
+  for (const name of Object.keys(named)) {
+    const place = placeOf(name);
+    if (place === undefined) return new Invalid(`has an unknown column ${shorten(name)}`);
+    if (place === null) continue;
+    if (cells[place] !== undefined) return new Invalid(`has ${locationColumns[place]?.name} twice`);
+    cells[place] = named[name];
+  }
+  return cells;
+}
+
+/** A row of GPX or GeoJSON; refused, its text is a line of NDJSON. */
+function fromRow(
+  { position, cells }: Row,
+  fromCells: (cells: unknown[] | Invalid) => LocationInput | Invalid,
+  placeOf: PlaceOf,
+): ParsedLocation {
+  const location = fromCells(orderCells(cells, placeOf));
+  const text = JSON.stringify(cells);
+  return location instanceof Invalid
+    ? { position, text, reason: location.reason }
+    : { position, text, location };
 }
 
 /** The values of a line, in the order of the columns, or why they are not a location. */

@@ -1,9 +1,9 @@
 // Lines of CSV and NDJSON: good ones become points, each bad one is named and harms no other.
 import { describe, expect, test } from 'vitest';
 import { ValidationError } from '../../../src/errors.ts';
+import type { LocationFormat } from '../../../src/tracking/import/dialect.ts';
 import {
   type LocationDefaults,
-  type LocationFormat,
   type ParsedLocation,
   parseLocations,
 } from '../../../src/tracking/import/parse.ts';
@@ -26,7 +26,7 @@ async function parse(text: string, format: LocationFormat = 'csv', given: Locati
     }
   }
   const parsed: ParsedLocation[] = [];
-  for await (const lines of parseLocations(pieces(), format, given)) parsed.push(...lines);
+  for await (const lines of parseLocations(pieces(), format, { defaults: given })) parsed.push(...lines);
   return parsed;
 }
 
@@ -36,7 +36,7 @@ async function parseBytes(bytes: Uint8Array, size: number) {
     for (let start = 0; start < bytes.length; start += size) yield bytes.subarray(start, start + size);
   }
   const parsed: ParsedLocation[] = [];
-  for await (const lines of parseLocations(pieces(), 'csv', defaults)) parsed.push(...lines);
+  for await (const lines of parseLocations(pieces(), 'csv', { defaults })) parsed.push(...lines);
   return parsed;
 }
 
@@ -77,7 +77,7 @@ describe('what is not UTF-8', () => {
     async function* units() {
       for (let index = 0; index < text.length; index += 1) yield text.charAt(index);
     }
-    for await (const [parsed] of parseLocations(units(), 'csv', defaults)) {
+    for await (const [parsed] of parseLocations(units(), 'csv', { defaults })) {
       expect(parsed).toMatchObject({ location: { metadata: { a: '\uFFFD 🚗' } } });
     }
   });
@@ -148,12 +148,12 @@ describe('CSV', () => {
   });
 
   test.each([
-    ['time,lat,longitude', 'it says "lat". The columns are time, device_id'],
+    ['time,north,longitude', 'it says "north". The columns are time, device_id'],
     [
       '2010-10-03T09:36:30Z,1,2',
-      'first line should be a header of column names, separated by commas; it says "2010-10-03T09',
+      'first line should be a header of column names, separated by "," ";" "\\t" "|"; it says "2010-10-03T09',
     ],
-    ['time;latitude;longitude', 'separated by commas'],
+    ['time/latitude/longitude', 'it says "time/latitude/longitude"'],
     [`${'x'.repeat(1_000_000)}`, `${'x'.repeat(60)}…`],
     ['time,latitude,latitude,longitude', 'names "latitude" twice'],
     ['time,latitude', 'has no "longitude"'],
@@ -175,7 +175,7 @@ test('NDJSON: types as they are, and each bad line by its reason', async () => {
       good,
       '{"time":"2026-01-02T03:04:05Z"',
       '[1]',
-      '{"time":"2026-01-02T03:04:05Z","latitude":1,"longitude":2,"lon":3}',
+      '{"time":"2026-01-02T03:04:05Z","latitude":1,"longitude":2,"lon_odd":3}',
       '{"time":5,"latitude":1,"longitude":2}',
       '{"time":"2026-01-02T03:04:05Z","latitude":true,"longitude":2}',
       '{"time":"2026-01-02T03:04:05Z","latitude":1,"longitude":2,"device_id":"x"}',
@@ -190,8 +190,8 @@ test('NDJSON: types as they are, and each bad line by its reason', async () => {
   expect(reasons(parsed).slice(1)).toEqual([
     '2: is not valid JSON',
     '3: is not a JSON object',
-    '4: has an unknown column "lon"',
-    '5: time is not text: 5',
+    '4: has an unknown column "lon_odd"',
+    '5: time is not ISO 8601: "5"',
     '6: latitude is not a number: "true"',
     '7: device_id is not a uuid: "x"',
     '8: metadata is not valid JSON',

@@ -1,0 +1,51 @@
+// export: writes the locations of a device as CSV, NDJSON, GeoJSON or GPX, which import reads back.
+import { createWriteStream } from 'node:fs';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { ConfigurationError } from '../../src/errors.ts';
+import { exportLocations } from '../../src/tracking/export.ts';
+import { type LocationFormat, locationFormats } from '../../src/tracking/import/dialect.ts';
+import { parseUuid } from '../cli/arguments.ts';
+import { withPool } from '../cli/pools.ts';
+
+interface ExportOptions {
+  device: string;
+  from: Date;
+  to: Date;
+  format: LocationFormat;
+  output?: string;
+}
+
+export function registerExport(program: Command): void {
+  program
+    .command('export')
+    .description('write the raw locations of a device, oldest first, in a form that import reads back')
+    .requiredOption('--device <uuid>', 'whose locations', parseUuid)
+    .requiredOption('--from <time>', 'ISO 8601, UTC unless it names a zone', parseTime)
+    .option('--to <time>', 'exclusive; default: now', parseTime, new Date())
+    .addOption(new Option('--format <format>', 'of the text').choices(locationFormats).default('csv'))
+    .option('--output <file>', 'a new file; default: standard output')
+    .action(({ device, from, to, format, output }: ExportOptions) =>
+      withPool('tracking', async (pool) => {
+        const text = Readable.from(exportLocations(pool, device, { from, to }, format));
+        const target = output === undefined ? process.stdout : createWriteStream(output, { flags: 'wx' });
+        try {
+          await pipeline(text, target, { end: output !== undefined });
+        } catch (error) {
+          const { code } = error as NodeJS.ErrnoException;
+          // Nobody reads the rest, as after "| head".
+          if (code === 'EPIPE') return;
+          if (code === 'EEXIST')
+            throw new ConfigurationError(`${output} exists: choose another name for --output.`);
+          throw error;
+        }
+      }),
+    );
+}
+
+function parseTime(text: string): Date {
+  const time = new Date(/[zZ]$|[+-]\d\d:?\d\d$|^\d{4}-\d\d-\d\d$/.test(text) ? text : `${text}Z`);
+  if (!Number.isNaN(time.getTime())) return time;
+  throw new InvalidArgumentError('It should be ISO 8601, such as 2026-11-01 or 2026-11-01T06:00:00Z.');
+}

@@ -1,0 +1,123 @@
+// How a text writes locations: its format, and for CSV the delimiter, the names of the columns and the time zone.
+import { TZDate } from '@date-fns/tz';
+import { ValidationError } from '../../errors.ts';
+import { locationColumns } from '../columns.ts';
+
+export const locationFormats = ['csv', 'ndjson', 'geojson', 'gpx'] as const;
+export type LocationFormat = (typeof locationFormats)[number];
+
+export interface DialectOptions {
+  /** Between the cells of CSV. Default: the one of `,` `;` tab and `|` that fits the header best. */
+  delimiter?: string;
+  /**
+   * From names of the text to columns of location_events; null leaves the name out. Names of columns, and common ones
+   * such as `lat`, `lng`, `timestamp`, `ele` and `course`, need no entry.
+   */
+  columns?: Readonly<Record<string, string | null>>;
+  /** IANA name of the zone of times that are written without one. Default UTC. */
+  timeZone?: string;
+}
+
+/** What was detected, for people. */
+export interface DetectedDialect {
+  delimiter: string;
+  /** Names of the header that differ from the columns that they are read as. */
+  columns: Readonly<Record<string, string | null>>;
+}
+
+export const delimiters = [',', ';', '\t', '|'] as const;
+
+/** Names of other programs, without case, blanks and punctuation. */
+const aliases: Readonly<Record<string, readonly string[]>> = {
+  time: ['timestamp', 'datetime', 'date', 'gpstime', 'fixtime', 'recordedat', 'utc', 'timeutc'],
+  device_id: ['device', 'trackerid'],
+  user_id: ['user'],
+  app_source: ['app', 'application', 'source'],
+  latitude: ['lat', 'y'],
+  longitude: ['lon', 'lng', 'long', 'x'],
+  accuracy: ['acc', 'horizontalaccuracy', 'hacc'],
+  altitude: ['alt', 'ele', 'elevation', 'height'],
+  speed: ['velocity', 'speedkmh', 'kmh'],
+  heading: ['course', 'bearing', 'direction'],
+  metadata: ['meta', 'extra'],
+};
+
+const plainName = (name: string) => name.toLowerCase().replace(/[^a-z0-9]/g, '');
+
+const places: ReadonlyMap<string, number> = new Map(
+  locationColumns.flatMap(({ name }, place) =>
+    [name, ...(aliases[name] ?? [])].map((known) => [plainName(known), place] as const),
+  ),
+);
+
+/** The place of a name among the columns; null: left out; undefined: unknown. */
+export type PlaceOf = (name: string) => number | null | undefined;
+
+/** @throws ValidationError for an entry of `columns` that names no column. */
+export function placesOf({ columns = {} }: DialectOptions): PlaceOf {
+  const chosen = new Map<string, number | null>();
+  for (const [name, column] of Object.entries(columns)) {
+    const place = column === null ? null : locationColumns.findIndex((one) => one.name === column);
+    if (place === -1) {
+      throw new ValidationError(
+        `There is no column "${column}" for "${name}": the columns are ${locationColumns.map((one) => one.name).join(', ')}.`,
+      );
+    }
+    chosen.set(name, place);
+  }
+  const known = new Map<string, number | null | undefined>();
+  return (name) => {
+    if (!known.has(name)) {
+      const place = chosen.get(name);
+      known.set(name, place === undefined ? places.get(plainName(name)) : place);
+    }
+    return known.get(name);
+  };
+}
+
+/** The delimiter under which most cells of the header are known columns; at a draw the one with most cells. */
+export function detectDelimiter(header: string, placeOf: PlaceOf): string {
+  const scores = delimiters.map((delimiter) => {
+    const cells = header.split(delimiter).map((cell) => cell.trim().replace(/^"(.*)"$/, '$1'));
+    return {
+      delimiter,
+      score: cells.filter((cell) => placeOf(cell) !== undefined).length + cells.length / 1000,
+    };
+  });
+  return scores.reduce((best, one) => (one.score > best.score ? one : best)).delimiter;
+}
+
+/** Reads times without a zone as times of this one: turns `2026-01-02 03:04:05` into an ISO text in UTC. */
+export function timeReader(timeZone: string): (cell: unknown) => unknown {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone });
+  } catch {
+    throw new ValidationError(`There is no time zone "${timeZone}": use an IANA name, such as Europe/Rome.`);
+  }
+  return (cell) => {
+    if (typeof cell !== 'string') return cell;
+    const match = /^(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,3})\d*)?)?$/.exec(cell.trim());
+    if (!match) return cell;
+    const [year = 0, month = 1, day = 0, hour = 0, minute = 0, second = 0] = match
+      .slice(1, 7)
+      .map((part) => Number(part ?? 0));
+    const local = new TZDate(year, month - 1, day, hour, minute, second, timeZone);
+    local.setMilliseconds(Number((match[7] ?? '').padEnd(3, '0')));
+    // The 30th of February, or an hour that the summer time left out: let the column refuse what was written.
+    if (local.getDate() !== day || local.getHours() !== hour) return `${cell} (not a time of ${timeZone})`;
+    return new Date(local.getTime()).toISOString();
+  };
+}
+
+/** By the beginning of a text. @param name of the file, whose extension decides first. */
+export function detectFormat(beginning: string, name: string): LocationFormat {
+  const extension = /\.([a-z]+)$/i.exec(name.replace(/\.gz$/i, ''))?.[1]?.toLowerCase() ?? '';
+  const text = beginning.replace(/^\uFEFF/, '').trimStart();
+  if (extension === 'gpx' || text.startsWith('<')) return 'gpx';
+  const isCollection = /^\{\s*"(?:[^"]+"\s*:\s*"[^"]*"\s*,\s*")*type"\s*:\s*"Feature(?:Collection)?"/.test(
+    text,
+  );
+  if (extension === 'geojson' || isCollection || /^\{[^\n]*"FeatureCollection"/.test(text)) return 'geojson';
+  if (text.startsWith('{') || ['ndjson', 'jsonl', 'json'].includes(extension)) return 'ndjson';
+  return 'csv';
+}
