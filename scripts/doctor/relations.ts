@@ -1,4 +1,4 @@
-// Whether a table exists. It does not before the first migration, which the check of migrations reports.
+// Tells whether a table exists. Missing tables are reported by the checks of migrations.
 import type { Transaction } from '../../src/transaction.ts';
 
 export async function hasRelation(db: Transaction, name: string): Promise<boolean> {
