@@ -1,4 +1,4 @@
-// The arguments of a script, whichever package manager ran it, and how it ends.
+// Reads the arguments of a script, prints its errors and sets its exit code.
 import { subscribe } from 'node:diagnostics_channel';
 import { type Command, CommanderError, InvalidArgumentError } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../../src/config.ts';
@@ -6,13 +6,16 @@ import type { NoticeMessage } from '../../src/driver/channels.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 import { isUuid } from '../../src/sql/uuid.ts';
 
-/** pnpm passes the `--` of `pnpm run x -- --option` on to the script, where npm takes it away. */
+/** Without the first `--`: pnpm passes the one of `pnpm run x -- --option` on to the script, npm does not. */
 export const commandLine = (): string[] => {
   const separator = process.argv.indexOf('--', 2);
   return process.argv.filter((_, index) => index !== separator);
 };
 
-/** Runs what the command line says. @param program throws a CommanderError where it would end the process. */
+/**
+ * Runs the command that the command line names.
+ * @param program throws a CommanderError instead of ending the process.
+ */
 export async function runProgram(program: Command): Promise<void> {
   loadEnvironmentFile();
   useUtc();
@@ -24,13 +27,13 @@ export async function runProgram(program: Command): Promise<void> {
   }
 }
 
-/** The embedded server says so (55P03) while another session has the database. */
+/** Prints the notice (55P03) that the embedded server sends to a session that waits for another one. */
 function printWait(notice: unknown): void {
   const { database, code, message, detail = '' } = notice as NoticeMessage;
   if (code === '55P03') console.error(`${database}: ${message}. ${detail}`);
 }
 
-/** Prints what went wrong in a sentence and returns the exit code. */
+/** Prints the error and returns the exit code. Commander has already printed its own errors. */
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof AtrizDatabaseError) {
@@ -38,7 +41,7 @@ function report(error: unknown): number {
     return error.exitCode;
   }
   const { message, code, path } = error as NodeJS.ErrnoException;
-  // A PostgreSQL or file system error says enough by itself; anything else is a defect of ours.
+  // Errors of PostgreSQL and the file system have a code. Any other error is a defect: its stack is printed.
   console.error(code ? `${message} (${path ?? code})` : error);
   return 1;
 }
@@ -48,7 +51,7 @@ export function wholeNumber(text: string): number {
   throw new InvalidArgumentError('It should be a whole number from 0.');
 }
 
-/** Of what at least one is needed: rows, rounds. */
+/** Parses a number of things of which at least one is needed, such as rows or rounds. */
 export function countingNumber(text: string): number {
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
   throw new InvalidArgumentError('It should be a whole number from 1.');

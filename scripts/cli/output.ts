@@ -1,4 +1,4 @@
-// How commands print: tables and sentences for people, JSON for programs.
+// Prints the output of commands: tables and sentences for people, JSON for programs. Asks for confirmation.
 import { createInterface } from 'node:readline/promises';
 import Table from 'cli-table3';
 import { isProduction } from '../../src/config.ts';
@@ -8,15 +8,15 @@ export const printJson = (value: unknown): void => console.log(JSON.stringify(va
 
 type Cell = string | number;
 
-/** Prints rows under a head, as wide as COLUMNS or the terminal; a pipe gets one line for each row. */
+/** Prints rows under a head, as wide as COLUMNS or else the terminal. Without either, rows do not wrap. */
 export function printTable(head: readonly string[], rows: readonly (readonly Cell[])[]): void {
   const terminal = process.stdout.isTTY ? process.stdout.columns : Infinity;
   console.log(formatTable(head, rows, Number(process.env.COLUMNS) || terminal));
 }
 
 /**
- * A table without lines. Cells that are too wide for it wrap between words; where that would make rows of many lines,
- * each row becomes a block with one line for each cell.
+ * A table without borders. If it is wider than `width`, cells wrap between words. If a row would then take
+ * more than `mostLines` lines, each row becomes a block that lists its non-empty cells under one another.
  */
 export function formatTable(
   head: readonly string[],
@@ -49,7 +49,7 @@ export function formatTable(
   return blocks.join('\n\n');
 }
 
-/** Of a row, before a table becomes blocks. */
+/** The most lines that a row of a table may take. */
 const mostLines = 3;
 const gap = 1;
 const widest = (cells: readonly string[]): number => Math.max(0, ...cells.map((cell) => cell.length)) + gap;
@@ -90,7 +90,10 @@ export const plural = (count: number, noun: string): string =>
 
 export const formatCount = (count: number): string => count.toLocaleString('en-US');
 
-/** Destruction needs a second word: a "y" on a terminal, or `--yes`. */
+/**
+ * Asks on the terminal whether to go on, unless `yes` is set.
+ * @throws ConfigurationError if the answer is not yes, or if there is no terminal.
+ */
 export async function confirmDestruction(what: string, yes: boolean | undefined): Promise<void> {
   if (yes) return;
   if (!process.stdin.isTTY) {
@@ -105,7 +108,7 @@ export async function confirmDestruction(what: string, yes: boolean | undefined)
   }
 }
 
-/** @throws ConfigurationError in production, where this command is not allowed. */
+/** @throws ConfigurationError in production, for commands that are not allowed there. */
 export function refuseProduction(command: string): void {
   if (isProduction()) {
     throw new ConfigurationError(`NODE_ENV is "production": ${command} is for development and was not run.`);

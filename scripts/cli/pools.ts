@@ -1,4 +1,4 @@
-// What every command does with a database: open a small pool, use it, close it.
+// Opens small pools for commands and closes them; creates and drops scratch databases.
 
 import { databaseUrl } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
@@ -8,16 +8,16 @@ import { ConnectionError } from '../../src/errors.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { onSignal } from './signals.ts';
 
-/** Settings with which a session begins, e.g. `{ search_path: 'pg_catalog' }`. */
+/** Settings with which a session starts, e.g. `{ search_path: 'pg_catalog' }`. */
 type Settings = Readonly<Record<string, string>>;
 
 /**
- * For sessions whose statements cannot run in a transaction of `withCatalogPath`: the owner of a database may
- * give its sessions a search_path on which its own functions come first.
+ * For sessions whose statements cannot run inside `withCatalogPath`. The owner of a database could set a
+ * search_path for it on which their own functions come first.
  */
 export const catalogOnly: Settings = { search_path: 'pg_catalog, pg_temp' };
 
-/** Runs `work` with a pool of one database, closed afterwards whatever happens. */
+/** Runs `work` with a pool of one database, and always closes the pool afterwards. */
 export async function withPool<Result>(
   key: DatabaseKey,
   work: (pool: Pool) => Promise<Result>,
@@ -33,7 +33,7 @@ export async function withPool<Result>(
   return await work(pool);
 }
 
-/** Runs `work` with a pool of each of several databases. */
+/** Runs `work` with one pool for each of the databases, and always closes them afterwards. */
 export async function withPools<Key extends DatabaseKey, Result>(
   keys: readonly Key[],
   work: (pools: Readonly<Record<Key, Pool>>) => Promise<Result>,
@@ -45,7 +45,7 @@ export async function withPools<Key extends DatabaseKey, Result>(
   return withPool(key, (pool) => withPools(rest, work, settings, { ...open, [key]: pool }), settings);
 }
 
-/** As parameters of the URL, unless a proxy stands between: it refuses those that it does not track. */
+/** Adds settings to the URL as parameters. Not behind a proxy, which refuses those that it does not track. */
 export function withSettings(url: string, settings: Settings, origin = 'the URL'): string {
   if (Object.keys(settings).length === 0 || isProxied({}, parseDatabaseUrl(url, origin))) return url;
   const parameters = Object.entries(settings).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
@@ -53,8 +53,9 @@ export function withSettings(url: string, settings: Settings, origin = 'the URL'
 }
 
 /**
- * Runs `work` on the server's maintenance database, from which databases are created and dropped.
- * @param server URL of any of its databases, where it is not the one that the settings name.
+ * Runs `work` on the server's database `postgres`, from which databases are created and dropped.
+ * @param server URL of any database of the server; by default the configured URL of `key`.
+ * @throws ConnectionError that names the database of `key`.
  */
 export async function withMaintenance<Result>(
   key: DatabaseKey,
@@ -70,7 +71,7 @@ export async function withMaintenance<Result>(
     return await work(pool);
   } catch (error) {
     if (!(error instanceof ConnectionError)) throw error;
-    // Who reads "postgres" does not know which of the five servers is meant.
+    // All servers have a database "postgres", so the message names the database for which it was opened.
     throw new ConnectionError(
       `The server of ${definitionOf(key).database} (${databaseUrl(key).origin}): ${error.message}`,
       {
@@ -83,12 +84,12 @@ export async function withMaintenance<Result>(
 }
 
 /**
- * Of a new database: with PostgreSQL's own objects only. template1 may hold others, such as the TimescaleDB that the
- * official image puts there, whose jobs would then run in every database.
+ * Options of CREATE DATABASE for a database with PostgreSQL's own objects only. template1 may have others,
+ * such as TimescaleDB in its official image, whose jobs would then run in every database.
  */
 export const pristine = "TEMPLATE template0 ENCODING 'UTF8'";
 
-/** Runs `work` in a new database beside the real one, dropped afterwards whatever happens, Ctrl-C too. */
+/** Runs `work` in a new database on the same server, and always drops it afterwards, even after Ctrl-C. */
 export function withScratchDatabase<Result>(
   key: DatabaseKey,
   name: string,
@@ -98,7 +99,7 @@ export function withScratchDatabase<Result>(
   return untilInterrupted(async (interruption) => {
     await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}" ${pristine}`), server);
     const url = withDatabase(server, name);
-    // Closed after the DROP, which ends what still runs: closing waits for that.
+    // Closed after DROP DATABASE, because closing waits for running queries, which the DROP ends.
     await using pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 2 });
     try {
       return await Promise.race([work(pool, url), interruption]);
@@ -108,7 +109,7 @@ export function withScratchDatabase<Result>(
   });
 }
 
-/** Runs `work`. `interruption` rejects when the process is told to end; it ends after `work` has cleaned up. */
+/** Runs `work`. A signal rejects `interruption`; after `work` has cleaned up, the signal ends the process. */
 async function untilInterrupted<Result>(
   work: (interruption: Promise<never>) => Promise<Result>,
 ): Promise<Result> {

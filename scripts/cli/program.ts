@@ -1,4 +1,4 @@
-// The commands of @atriz/database: db.ts runs them, docs/commands.md is generated from them.
+// Defines the command line of @atriz/database. db.ts runs it, and docs/commands.md is generated from it.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
@@ -39,7 +39,7 @@ const packageVersion = (): string => {
   return v.parse(v.object({ version: v.string() }), JSON.parse(file)).version;
 };
 
-/** The command line, which throws a CommanderError where it would end the process. */
+/** The command line. It throws a CommanderError instead of ending the process. */
 export function buildProgram(): Command {
   const program = new Command('atriz-db')
     .description('Creates, migrates and inspects the five Atriz databases.')
@@ -78,7 +78,7 @@ export function buildProgram(): Command {
   ]) {
     register(program);
   }
-  // Options of Commander are copied when a command is made, before exitOverride above could reach nested ones.
+  // Commands made with command() inherit exitOverride. This also covers those added with addCommand().
   const override = (command: Command): void => {
     command.exitOverride();
     command.commands.forEach(override);

@@ -1,7 +1,10 @@
-// Progress on a terminal's stderr; a pipe stays quiet.
+// Shows progress on stderr if it is a terminal, otherwise nothing.
 import { type Bar, MultiBar, SingleBar } from 'cli-progress';
 
-/** A bar that ends with its block. @param isLasting whether its last state stays on the terminal. */
+/**
+ * Starts a bar that stops when it is disposed.
+ * @param isLasting whether its last state stays on the terminal.
+ */
 export function startBar(
   format: string,
   total: number,
@@ -19,12 +22,12 @@ export function startBar(
 }
 
 export interface Progress {
-  /** Says where a database is: `dumping, 12.3 MB`. */
+  /** Shows what is being done with a database, such as `dumping, 12.3 MB`. */
   stage(database: string, text: string): void;
   [Symbol.dispose](): void;
 }
 
-/** One line for each database. */
+/** Shows one line for each database, until it is disposed. */
 export function showProgress(): Progress {
   const bars = new MultiBar({
     format: '{database}  {text}',

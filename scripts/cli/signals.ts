@@ -1,9 +1,9 @@
-// Listens for what ends a process, so that work can clean up before: signals, and nobody reading its output any more.
+// Handles signals and closed output, so that a process can clean up before it ends.
 
-/** What tells a process to end. */
+/** Signals that ask a process to end. */
 const endingSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** Calls `stop` instead of ending the process, until the block ends. */
+/** Calls `stop` for each signal, instead of ending the process, until the result is disposed. */
 export function onSignal(stop: (signal: NodeJS.Signals) => void): Disposable {
   for (const signal of endingSignals) process.on(signal, stop);
   return {
@@ -13,10 +13,10 @@ export function onSignal(stop: (signal: NodeJS.Signals) => void): Disposable {
   };
 }
 
-/** After `| head`, and after the terminal was closed. */
+/** EPIPE: the reader has ended, as in `| head`. EIO: the terminal was closed. */
 const closedCodes = new Set(['EPIPE', 'EIO']);
 
-/** Calls `then` instead of ending the process when nobody reads the output any more. */
+/** Calls `then` instead of ending the process when stdout or stderr was closed. */
 export function onClosedOutput(then: () => void = () => undefined): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
@@ -26,7 +26,7 @@ export function onClosedOutput(then: () => void = () => undefined): void {
   }
 }
 
-/** Aborts at the first signal, or once the output is closed; later ones must not interrupt the clean shutdown. */
+/** Aborts at the first signal or when the output is closed. Later signals do not interrupt the shutdown. */
 export function interruption(): AbortSignal {
   const interrupted = new AbortController();
   const abort = () => interrupted.abort();

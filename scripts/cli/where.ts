@@ -1,4 +1,4 @@
-// Which servers a command works on: the line that it begins with, and the question before it destroys something.
+// Prints which servers a command uses, and asks before it destroys data.
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { databaseUrl, ownDatabase, selectDatabases, sourceOf } from '../../src/config.ts';
@@ -8,8 +8,8 @@ import { ConfigurationError } from '../../src/errors.ts';
 import { confirmDestruction } from './output.ts';
 
 /**
- * Makes `command` and its subcommands begin with a line that says where they work and why, unless they print JSON, or
- * with --dry-run SQL.
+ * Makes `command` and its subcommands first print their servers and where those are configured. With --json,
+ * --offline or --dry-run they do not.
  * @param keys the databases of a command that takes none as arguments.
  */
 export function saysWhere(command: Command, keys: readonly DatabaseKey[] = databaseKeys): Command {
@@ -30,7 +30,7 @@ function keysOf(action: Command): DatabaseKey[] | undefined {
   return selectDatabases([named ?? []].flat().map(String));
 }
 
-/** `Server localhost:5432, from .env.` Empty where no setting says: the command itself reports that. */
+/** `text` is e.g. `Server localhost:5432, from .env.`. It is empty if no URL is configured. */
 export function describeServers(keys: readonly DatabaseKey[]): { text: string; addresses: string[] } {
   const found = keys.flatMap((key) => {
     try {
@@ -58,10 +58,10 @@ function addressOf(url: string, origin: string): string {
 }
 
 /**
- * Asks before databases lose what they hold. On another machine than this one, a "y" is not enough: a person types the
- * names of the databases, a script names the host.
- * @param loss e.g. `will be dropped with all their rows`.
- * @throws ConfigurationError when the answer is not a yes, or nobody can be asked.
+ * Asks before databases lose data. For a server on another machine, a "y" is not enough: a person must type
+ * the names of the databases, a script must name the host.
+ * @param loss e.g. `will be dropped with all rows`.
+ * @throws ConfigurationError without consent, or if `host` names a server that is not used.
  */
 export async function confirmLoss(
   keys: readonly DatabaseKey[],

@@ -1,4 +1,4 @@
-// access: who may do what in which database; applies the matrix, checks it, shows it, rotates passwords.
+// access: applies, checks and shows the access matrix, and rotates the passwords of its roles.
 import type { Command } from 'commander';
 import { rolePassword, rolePasswordVariable, selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
@@ -59,7 +59,7 @@ async function apply(names: string[], { json, dryRun }: ApplyCommandOptions): Pr
   const keys = selectDatabases(names);
   if (dryRun) return plan(keys, json);
   const results: object[] = [];
-  // The same role on two servers gets the same password.
+  // A role that is on several servers gets the same password on each.
   const made = new Map<string, string>();
   const generated = new Map<string, string>();
   const generate = (role: string) => {
@@ -83,7 +83,7 @@ async function apply(names: string[], { json, dryRun }: ApplyCommandOptions): Pr
       if (!json) printApplied(key, applied);
     }
   } finally {
-    // Also when a later database fails: what was set is known to nobody else.
+    // Also if a later database fails, because generated passwords are not stored anywhere else.
     if (json) printJson({ databases: results, generated: Object.fromEntries(generated) });
     else printPasswords(generated);
   }
@@ -105,7 +105,7 @@ function printApplied(key: DatabaseKey, applied: Applied): void {
   console.log(`${key.padEnd(8)}  ${count === 0 ? 'nothing to do' : plural(count, 'change')}`);
   const known = matrixRoles(matrixOf(key));
   for (const { mend, loser, stage } of changes) {
-    // What a person gave to, or gets from, roles that the matrix does not know.
+    // Lists memberships that this role gets, what roles outside the matrix lose, and dropped user mappings.
     if (stage === 'owner' && mend.startsWith('GRANT ')) console.log(`${key.padEnd(8)}  ${mend};`);
     const isStranger = loser !== undefined && loser !== 'PUBLIC' && !known.includes(loser);
     if (isStranger || mend.startsWith('DROP USER MAPPING')) {
@@ -134,7 +134,7 @@ async function check(names: string[], { json }: Options): Promise<void> {
     for (const { what, mend } of differences) {
       console.error(`${key.padEnd(8)}  ${what}. Mend: ${shortened(mend)};`);
     }
-    // Once, where several databases stand on the same server.
+    // Printed once, because databases on the same server may have the same note.
     for (const note of notes.filter((one) => !noted.has(one))) console.log(`${key.padEnd(8)}  note: ${note}`);
     for (const note of notes) noted.add(note);
   }
@@ -181,7 +181,7 @@ async function rotate(role: string, { json }: Options): Promise<void> {
     await withPools(
       keys,
       async (pools) => {
-        // All of them first: a database that cannot be reached must not leave the servers with two passwords.
+        // All servers are reached first: a failure in between would leave a role with different passwords.
         for (const pool of await oneOfEachServer(keys, pools, role)) {
           await rotatePassword(pool, role, password);
           isSet = true;
@@ -197,7 +197,10 @@ async function rotate(role: string, { json }: Options): Promise<void> {
   }
 }
 
-/** The databases of a role may stand on several servers: each of those knows the role by itself. */
+/**
+ * One pool for each server, because every server stores its own password for the role.
+ * @throws ConfigurationError if a server lacks the role.
+ */
 async function oneOfEachServer(
   keys: readonly DatabaseKey[],
   pools: Readonly<Record<DatabaseKey, Pool>>,

@@ -1,4 +1,4 @@
-// backup: pg_dump of several databases into one checked folder, and the list of such folders.
+// backup: dumps databases into one folder with a manifest; lists backups and removes old ones.
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -46,7 +46,10 @@ export function registerBackup(program: Command): void {
     );
 }
 
-/** The guide's strategy: what is critical, and the rest where it is named or asked for. */
+/**
+ * The guide's strategy: the named databases, or all critical ones if none is named. --include-tracking and
+ * --schema-only add those that are not critical.
+ */
 export function selectForBackup(
   names: readonly string[],
   { includeTracking, schemaOnly }: Pick<BackupCommandOptions, 'includeTracking' | 'schemaOnly'>,

@@ -1,4 +1,4 @@
-// check: proves that schema, migrations and what takes them back belong together.
+// check: tests that the schema, the migrations and their down files match.
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import type { Command } from 'commander';
@@ -32,7 +32,7 @@ export function registerCheck(program: Command): void {
       const results = [];
       for (const key of selectDatabases(names)) {
         const problems = [...checkFiles(key), ...(await compareWithSchema(key))];
-        // A folder that is not sound cannot be migrated.
+        // Migrations whose files have problems are not run.
         if (problems.length === 0 && !options.offline) {
           problems.push(...(await proveDowns(key)), ...(await checkPolicies(key)));
         }
@@ -73,7 +73,7 @@ function checkFiles(key: DatabaseKey): string[] {
   return [...problems, ...empty, ...downs];
 }
 
-/** Applies each migration, takes it back, applies it again, and compares the catalogs. */
+/** Applies each migration, takes it back unless it is irreversible, applies it again, compares catalogs. */
 async function proveDowns(key: DatabaseKey): Promise<string[]> {
   const scratch = `atriz_check_${key}_${randomBytes(4).toString('hex')}`;
   return withScratchDatabase(key, scratch, (pool) => prove(pool, key));
@@ -88,7 +88,7 @@ async function prove(pool: Pool, key: DatabaseKey): Promise<string[]> {
       if (!/^--\s*irreversible:/.test(readFileSync(downPath({ path }), 'utf8'))) {
         await rollback(pool, key);
         const down = differences(`${tag}.down.sql`, before, await readCatalog(pool));
-        // What follows would only repeat what went wrong here.
+        // Later differences would only result from these.
         if (down.length > 0) return down;
         await migrate(pool, key, { to: tag });
         const again = differences(`${tag}.sql, applied again,`, after, await readCatalog(pool));
@@ -103,7 +103,7 @@ async function prove(pool: Pool, key: DatabaseKey): Promise<string[]> {
   return [];
 }
 
-/** The policies of the live database against their declaration. One that is not there yet has none. */
+/** Compares the live database's policies with their declaration. A missing database has no differences. */
 async function checkPolicies(key: DatabaseKey): Promise<string[]> {
   const { database, extensions } = definitionOf(key);
   if (!extensions.includes('timescaledb')) return [];

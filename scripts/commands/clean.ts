@@ -1,4 +1,4 @@
-// clean: empties every table, keeps the structure and the history of migrations.
+// clean: empties all tables of the schema public, and keeps the structure and the record of migrations.
 
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
@@ -19,7 +19,7 @@ export function registerClean(program: Command): void {
     .action(async (names: string[], options: { yes?: boolean; host?: string; json?: boolean }) => {
       refuseProduction('clean');
       const keys = selectDatabases(names);
-      // All databases answer, or none of them is emptied.
+      // If a database cannot be reached, none is emptied.
       for (const key of keys) await withPool(key, (pool) => pool.query('SELECT 1'));
       await confirmLoss(keys, 'will lose all rows', options);
       const results = [];
@@ -33,10 +33,10 @@ export function registerClean(program: Command): void {
     });
 }
 
-/** Truncates every table of the schema public, continuous aggregates too. @returns their names. */
+/** Truncates all tables and continuous aggregates of the schema public. @returns their names. */
 async function cleanDatabase(key: DatabaseKey): Promise<string[]> {
   return withPool(key, async (pool) => {
-    // Tables of extensions belong to the structure; drizzle-kit's table is in a schema of its own.
+    // Tables of extensions belong to the structure. The record of migrations is in another schema.
     const tables = await pool.query<{ name: string }>(
       `SELECT c.relname AS name FROM pg_class c
        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
@@ -46,7 +46,7 @@ async function cleanDatabase(key: DatabaseKey): Promise<string[]> {
     const names = [...tables.rows, ...(await continuousAggregates(pool))].map(({ name }) => name);
     const [first, ...rest] = names.map((name) => `public.${quoteIdentifier(name)}`);
     if (first === undefined) return [];
-    // One statement: foreign keys between the tables need no order then, and it is all or nothing.
+    // One statement, so that foreign keys require no order and either all tables are emptied or none.
     await pool.query(`TRUNCATE ${[first, ...rest].join(', ')} RESTART IDENTITY CASCADE`);
     return names;
   });

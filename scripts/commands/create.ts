@@ -1,4 +1,4 @@
-// create: makes the databases that do not exist yet.
+// create: creates the databases that do not exist yet, with their roles and grants.
 import type { Command } from 'commander';
 import { databaseUrl, selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
@@ -42,18 +42,19 @@ export function registerCreate(program: Command): void {
     });
 }
 
-/** The name that the URL says: it may differ from the registry's, e.g. on a shared server. */
+/** The name in the URL. It may differ from the registry's, e.g. on a shared server. */
 export const databaseName = (key: DatabaseKey): string => {
   const { url, origin } = databaseUrl(key);
   return parseDatabaseUrl(url, origin).database;
 };
 
 /**
- * Creates one database where it is missing, with roles and grants unless `access` is false, and finishes one
- * that a create left half made. @returns whether it was missing.
+ * Creates one database if it is missing, with roles and grants unless `access` is false. Also finishes a
+ * database whose creation was interrupted.
+ * @returns whether this call created it.
  */
 export async function createDatabase(key: DatabaseKey, { access }: { access: boolean }): Promise<boolean> {
-  // Asking the database itself needs no right to look into the maintenance database.
+  // `exists` connects to the database itself, so it needs no access to the maintenance database.
   const created = !(await exists(key)) && (await createEmpty(key));
   await withPool(
     key,
@@ -66,7 +67,7 @@ export async function createDatabase(key: DatabaseKey, { access }: { access: boo
   return created;
 }
 
-// A comment that only create writes, between its first and its last step.
+// The comment on a database from its creation until the last step of `finish`.
 const halfMade = 'Being created. "npm run db:create" finishes it.';
 
 async function createEmpty(key: DatabaseKey): Promise<boolean> {
@@ -78,7 +79,7 @@ async function createEmpty(key: DatabaseKey): Promise<boolean> {
     });
     return true;
   } catch (error) {
-    // 42P04 duplicate_database: another process was faster.
+    // 42P04 duplicate_database: another process created it in the meantime.
     if (sqlState(error) === '42P04') return false;
     throw error;
   }
@@ -103,19 +104,19 @@ async function finish(pool: Pool, key: DatabaseKey, access: boolean): Promise<vo
   await pool.query(`COMMENT ON DATABASE ${name} IS '${holds.replaceAll("'", "''")}'`);
 }
 
-/** After migrations, where the matrix was applied before; else a line says that it was not. */
+/** Applies the matrix to new objects after migrations. If it was never applied, only prints a message. */
 export async function reapplyAccess(pool: Pool, key: DatabaseKey): Promise<void> {
   if (await isAccessApplied(pool, key)) tellRefused(key, await applyToNewObjects(pool, key));
   else console.error(accessNotApplied(key));
 }
 
-/** Without the right to apply the matrix the database is still created; a line says what is missing. */
+/** Prints what this role was not allowed to change. The database is created nevertheless. */
 function tellRefused(key: DatabaseKey, applied: Applied): void {
   const refused = describeRefused(key, applied);
   if (refused) console.error(refused);
 }
 
-/** Whether a database that exists was left out of the matrix, so that a new one in its place should be. */
+/** Whether the database exists without the matrix, so that a new one in its place should not get it. */
 export async function lacksAccess(key: DatabaseKey): Promise<boolean> {
   return (await exists(key)) && !(await withPool(key, (pool) => isAccessApplied(pool, key), catalogOnly));
 }
@@ -130,7 +131,7 @@ export async function exists(key: DatabaseKey): Promise<boolean> {
   }
 }
 
-/** Drops one database with everything in it, ending the sessions that use it. */
+/** Drops one database if it exists, and ends the sessions that use it. */
 export async function dropDatabase(key: DatabaseKey): Promise<void> {
   const name = quoteIdentifier(databaseName(key));
   await withMaintenance(key, (pool) => pool.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`));

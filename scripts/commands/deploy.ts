@@ -1,4 +1,4 @@
-// deploy: the checklist of a deployment as one command, which stops at the first thing that is wrong.
+// deploy: runs the steps of a deployment in order and stops at the first failure.
 import { type Command, InvalidArgumentError } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
@@ -19,12 +19,12 @@ import { migrateDatabase } from './migrate.ts';
 
 interface DeployOptions {
   dryRun?: boolean;
-  /** Checks of the doctor whose errors do not stop it. */
+  /** Checks of the doctor whose errors do not stop the deployment. */
   accept: readonly string[];
   json?: boolean;
 }
 
-/** What a step came to. One with an exit code ends the deployment. */
+/** The outcome of a step. One with an exit code ends the deployment. */
 interface Outcome {
   readonly status: 'done' | 'not needed' | 'failed' | 'not started';
   /** A sentence for people. */
@@ -37,20 +37,20 @@ interface Outcome {
 interface Deployment {
   readonly keys: readonly DatabaseKey[];
   readonly options: DeployOptions;
-  /** Databases that did not exist. */
+  /** Databases that did not exist before. In a dry run they still do not exist. */
   readonly created: Set<DatabaseKey>;
-  /** Tags by database, known once the doctor has been there; databases without any are left out. */
+  /** Tags of pending migrations, set by the first doctor step. Databases without any are left out. */
   readonly pending: Map<DatabaseKey, readonly string[]>;
 }
 
 interface Step {
   readonly name: string;
-  /** Runs in a dry run too, because it changes nothing. */
+  /** Runs in a dry run too, and then changes nothing. */
   readonly looksOnly?: boolean;
   readonly run: (deployment: Deployment) => Promise<Outcome>;
 }
 
-/** The guide's checklist, in order. */
+/** The guide's deployment checklist, in order. */
 const steps: readonly Step[] = [
   { name: 'create', looksOnly: true, run: createMissing },
   { name: 'doctor', looksOnly: true, run: examine },
@@ -116,7 +116,7 @@ function notStarted(step: string, why: string, { pending }: Deployment): Outcome
 const listOf = (tags: ReadonlyMap<DatabaseKey, readonly string[]>) =>
   [...tags].map(([key, names]) => `${key} ${names.join(', ')}`).join('; ');
 
-/** A failure that has a message of its own ends a step; anything else is a defect of ours. */
+/** The outcome for an error of this package, PostgreSQL or the system. Throws others: they are defects. */
 function failed(error: unknown): Outcome {
   const known = error instanceof AtrizDatabaseError;
   if (!known && !(error as NodeJS.ErrnoException).code) throw error;
@@ -131,7 +131,7 @@ function checkNames(text: string): string[] {
   throw new InvalidArgumentError(`There is no check "${unknown}": the checks are ${known.join(', ')}.`);
 }
 
-/** A dry run says what it would create, and then looks at the others only. */
+/** A dry run creates nothing, and the next step examines only the databases that exist. */
 async function createMissing({ keys, options, created }: Deployment): Promise<Outcome> {
   for (const key of keys) if (!(await exists(key))) created.add(key);
   if (created.size === 0) return { status: 'not needed', result: 'all databases exist' };
@@ -141,7 +141,10 @@ async function createMissing({ keys, options, created }: Deployment): Promise<Ou
   return { status: 'done', result: `${names} created` };
 }
 
-/** Pending migrations and backups are what a deployment is for; every other error of the doctor stops it. */
+/**
+ * Pending migrations and old backups are ignored, because later steps handle them. Other errors stop the
+ * deployment, except those of accepted checks and of checks about rows and jobs.
+ */
 async function examine({ keys, options, created, pending }: Deployment): Promise<Outcome> {
   const reports = await runDoctor(options.dryRun ? keys.filter((key) => !created.has(key)) : keys);
   const others = without(reports, [pendingCheck, backupCheck]);
@@ -178,7 +181,7 @@ function judge(reports: readonly DoctorReport[], { accept }: DeployOptions): Out
   return { status: 'failed', result, findings, exitCode: 3 };
 }
 
-/** Of what will be migrated: nothing happens to the others. */
+/** Backs up the databases that will be migrated, except new ones. The others are not changed. */
 async function backUp({ created, pending }: Deployment): Promise<Outcome> {
   const changed = [...pending.keys()].filter((key) => !created.has(key));
   if (pending.size === 0) return nothingToDo;
@@ -186,7 +189,7 @@ async function backUp({ created, pending }: Deployment): Promise<Outcome> {
   return { status: 'done', result: await backupBefore(changed) };
 }
 
-/** One database after the other: what stands when one fails is plain to say. */
+/** Migrates one database after the other, so that a failure can report what was applied and what was not. */
 async function migrateInOrder({ pending, options }: Deployment): Promise<Outcome> {
   if (pending.size === 0) return nothingToDo;
   const migrations = new Map<DatabaseKey, string[]>();

@@ -1,4 +1,4 @@
-// doctor: one look over the databases, with a reason and a mend for each finding.
+// doctor: checks the databases and prints a reason and a mend for each finding.
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { printJson } from '../cli/output.ts';

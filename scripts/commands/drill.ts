@@ -1,4 +1,4 @@
-// drill: backup, restore beside, compare, drop. The proof that backups work, with its time and size.
+// drill: tests backups. Dumps databases, restores them under new names, compares them and drops the copies.
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
@@ -31,7 +31,7 @@ interface DrillOptions {
 
 interface Outcome {
   key: DatabaseKey;
-  /** Why the backup does not work; empty when it does. */
+  /** What differs or prevents a restore; empty if the backup works. */
   problems: string[];
   rows: number;
   databaseBytes: number;
@@ -69,7 +69,7 @@ interface Running {
   readonly progress: Progress;
 }
 
-/** The dumps are in a run's folder that never becomes a backup. */
+/** Dumps into the folder of a run that is always discarded, so it does not become a backup. */
 async function drillNew(
   keys: readonly DatabaseKey[],
   { to }: DrillOptions,
@@ -123,7 +123,7 @@ async function drillAll(
   return outcomes;
 }
 
-/** What cannot be restored is a finding; what cannot be reached is a failure of the drill. */
+/** A BackupError becomes a problem in the outcome. Other errors, such as lost connections, are thrown. */
 async function drillOne(
   key: DatabaseKey,
   folder: string,
@@ -160,7 +160,7 @@ async function findDifferences(
   backup: DatabaseBackup,
   { contents }: Restored,
 ): Promise<string[]> {
-  // Another major version writes the same view or constraint in other words.
+  // Another major version may print the definition of the same view or constraint differently.
   const catalog =
     contents.server.major === backup.server.major
       ? differs('catalog', await readCatalogLines(folder, backup), contents.catalog)

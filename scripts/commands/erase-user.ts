@@ -1,4 +1,4 @@
-// erase-user: removes a person from all databases, or says what would be removed.
+// erase-user: deletes or anonymises a person in all databases, or counts what would change.
 
 import type { Command } from 'commander';
 import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';

@@ -1,4 +1,4 @@
-// generate: drizzle-kit writes the next migration; beside it stands the file that takes it back.
+// generate: writes the next migration with drizzle-kit, and the down file that takes it back.
 import { type StdioOptions, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -58,7 +58,10 @@ function generate(key: DatabaseKey, { name, custom }: GenerateOptions): void {
   writeMissingScripts(key);
 }
 
-/** @throws AtrizDatabaseError when drizzle-kit wrote nothing though it had to, which it ends with exit code 0. */
+/**
+ * Compares the journal before and after, because drizzle-kit may exit with 0 without having written anything.
+ * @throws AtrizDatabaseError if the journal is the same although the schema changed.
+ */
 function runKit(key: DatabaseKey, extra: readonly string[]): void {
   const journal = join(migrationsFolder(key), 'meta', '_journal.json');
   const read = () => (existsSync(journal) ? readFileSync(journal, 'utf8') : '');
@@ -102,7 +105,7 @@ function writeMissingDowns(key: DatabaseKey): void {
   }
 }
 
-// A new database needs one registry entry and one schema file; its npm scripts follow by themselves.
+// Adds the npm scripts of a new database, which then needs only a registry entry and a schema file.
 function writeMissingScripts(key: DatabaseKey): void {
   const path = join(packageRoot(), 'package.json');
   const manifest = JSON.parse(readFileSync(path, 'utf8')) as { scripts: Record<string, string> };
@@ -112,7 +115,7 @@ function writeMissingScripts(key: DatabaseKey): void {
   for (const [name, command] of commands) {
     const script = name.replace(/core$/, key);
     if (manifest.scripts[script]) continue;
-    // After the last one of its group, so that the list stays readable.
+    // Inserted after the last script of its group, so that the list stays readable.
     const group = name.replace(/core$/, '');
     const last = entries.findLastIndex(([other]) => other.startsWith(group));
     entries.splice(last + 1, 0, [script, command.replace(/core$/, key)]);

@@ -56,14 +56,14 @@ interface Report extends Omit<ImportResult, 'rejected'> {
   detected: Detected;
   isDryRun: boolean;
   rejectedCount: number;
-  /** The first 1,000; the rejects file has all. */
+  /** The first 1,000. The rejects file contains all. */
   rejected: { line: number; reason: string }[];
   rejectsFile: string | null;
-  /** The rejects file of an earlier import, which was not changed. */
+  /** The rejects file of an earlier import, which this one left unchanged. */
   earlierRejectsFile: string | null;
 }
 
-/** Limits memory and output; the rejects file has all of them. */
+/** Limits memory and output. The rejects file contains all rejects. */
 const rejectsKept = 1_000;
 const rejectsShown = 20;
 
@@ -359,12 +359,12 @@ async function load(
         if (rejects.length < rejectsKept) rejects.push({ line, reason });
         kept ??= openRejects(rejectsFile, header);
         const { stream } = kept;
-        // The reason is a comment, which an import skips: the corrected file can be imported as it is.
+        // The reason is a comment, which imports skip, so the corrected file can be imported directly.
         const comment = `# line ${line}: ${reason}\n`;
         const isTaken = stream.write(
           bytes ? Buffer.concat([Buffer.from(comment), bytes, Buffer.from('\n')]) : `${comment}${text}\n`,
         );
-        // Waits for the disk, so that rejects do not fill the memory.
+        // Waits until the stream has written, so that rejects do not fill the memory.
         return isTaken ? undefined : drained(stream);
       },
       onProgress: (rows) => onProgress(input.bytesRead(), rows),
@@ -376,7 +376,7 @@ async function load(
       },
     },
   ).catch((error: unknown) => {
-    // Nothing was loaded: the file would look as if its rows were the only ones left.
+    // Nothing was loaded, but a rejects file would suggest that all rows except its own were.
     kept?.remove();
     throw error;
   });
@@ -392,7 +392,7 @@ async function load(
   };
 }
 
-/** @throws the stream's error, after which it drains no more. */
+/** @throws the error of the stream: after an error, `drain` is not emitted. */
 async function drained(stream: WriteStream): Promise<void> {
   if (stream.errored) throw stream.errored;
   await once(stream, 'drain');
@@ -404,12 +404,16 @@ interface Rejects {
   readonly remove: () => void;
 }
 
-/** Under an unused name: the rejects of an earlier import may not be corrected yet. */
+/**
+ * Creates a file under an unused name, because the rejects of an earlier import may not be corrected yet. If
+ * `wanted` is not a regular file, such as a pipe, appends to it.
+ * @throws ConfigurationError if the file cannot be created.
+ */
 function openRejects(wanted: string, header: string | undefined): Rejects {
   const isNew = !existsSync(wanted) || isRegularFile(wanted);
   const { path, fd } = isNew ? createNew(wanted) : { path: wanted, fd: openSync(wanted, 'a') };
   const stream = createWriteStream(path, { fd });
-  // finished() reports it, before the transaction commits.
+  // Without a listener, the error would end the process. finished() reports it before the commit.
   stream.on('error', () => undefined);
   if (header !== undefined) stream.write(`${header}\n`);
   const remove = () => {

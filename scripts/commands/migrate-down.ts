@@ -1,4 +1,4 @@
-// migrate down and migrate redo: take migrations back, after saying what goes with them.
+// migrate down and migrate redo: take migrations back, after printing what that destroys.
 import type { Command } from 'commander';
 import { isProduction, ownDatabase, selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
@@ -61,7 +61,7 @@ async function takeBack(key: DatabaseKey, options: DownOptions, run = rollback):
       return [];
     }
     await confirm(pool, key, steps, options.yes);
-    // What was agreed to is what runs: somebody may have migrated while the question stood.
+    // Only what was confirmed may run: another process may have migrated in the meantime.
     const expected = steps.map(({ migration }) => migration.tag);
     const done = await run(pool, key, { ...common, ...which, expected });
     return done.map(({ tag }) => tag);
@@ -76,7 +76,7 @@ async function confirm(
 ): Promise<void> {
   if (yes) return;
   const tags = steps.map(({ migration }) => migration.tag).join(', ');
-  // Before the look ahead, which takes the locks of the real thing for a moment.
+  // Checked before `findDestruction`, which tries the rollback and briefly takes its locks.
   if (isProduction()) {
     throw new ConfigurationError(
       `NODE_ENV is production, so ${tags} of ${key} stays: add --yes to take it back with its tables and columns.`,

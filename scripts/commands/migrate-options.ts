@@ -1,4 +1,4 @@
-// What applying and taking back have in common: their options, and how they tell what they do.
+// Options and progress messages that migrate up, down and redo have in common.
 import type { Command } from 'commander';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { wholeNumber } from '../cli/arguments.ts';
@@ -20,7 +20,7 @@ export function addRunOptions(command: Command): Command {
     .option('--json', 'print JSON');
 }
 
-/** The library's options, with progress told on the terminal unless JSON is wanted. */
+/** The options for the library. They print progress, unless JSON is to be printed. */
 export function libraryOptions(key: DatabaseKey, verb: string, options: RunOptions) {
   const tell = (text: string) => {
     if (!options.json) console.log(`${key.padEnd(8)}  ${text}`);

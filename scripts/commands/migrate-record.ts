@@ -1,4 +1,4 @@
-// migrate mark, repair and history: the record of what was applied, rather than the schema itself.
+// migrate mark, repair and history: change and show the record of applied migrations, not the schema.
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';

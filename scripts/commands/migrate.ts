@@ -1,4 +1,4 @@
-// migrate: applies migrations over several databases at once, takes them back, repairs the record.
+// migrate: applies migrations to several databases in parallel. Its subcommands take back and record them.
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
@@ -45,7 +45,7 @@ interface Outcome {
   key: DatabaseKey;
   applied: string[];
   error?: string;
-  /** The database that failed, because of which this one was not started. */
+  /** The dependency that failed or was skipped, so that this database was not started. */
   skippedAfter?: string;
 }
 
@@ -65,7 +65,7 @@ async function up(names: string[], options: UpOptions): Promise<void> {
       return await migrateDatabase(key, options, (tag) => applied.push(tag));
     } catch (error) {
       const known = error instanceof AtrizDatabaseError;
-      // Without a code it is a defect of ours, which deserves its stack.
+      // An error without a code is a defect, so it is thrown and its stack is printed.
       if (!known && !(error as NodeJS.ErrnoException).code) throw error;
       const { message } = error as Error;
       exitCodes.push(known ? error.exitCode : 1);
@@ -77,7 +77,7 @@ async function up(names: string[], options: UpOptions): Promise<void> {
   if (exitCodes.length > 0) process.exitCode = exitCodes.includes(1) ? 1 : Math.max(...exitCodes);
 }
 
-/** Starts each database as soon as those that it depends on are done; the others run side by side. */
+/** Starts each database when those that it depends on are done. Independent databases run in parallel. */
 async function inDependencyOrder(
   keys: readonly DatabaseKey[],
   run: (key: DatabaseKey, failed: string | undefined) => Promise<Outcome>,
@@ -96,7 +96,7 @@ async function inDependencyOrder(
   return Promise.all(running.values());
 }
 
-/** Applies what is pending in one database, telling each step unless JSON is wanted. */
+/** Applies the pending migrations of one database, and the access matrix to new objects. */
 export async function migrateDatabase(
   key: DatabaseKey,
   options: UpOptions,

@@ -1,4 +1,4 @@
-// prepare: creates what is missing, migrates, and seeds what is new. Development only.
+// prepare: creates missing databases, migrates and seeds. Development only.
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { printJson, refuseProduction } from '../cli/output.ts';

@@ -24,7 +24,7 @@ export function registerPsql(program: Command): void {
 /** Ends with the exit code of psql. */
 async function openPsql(key: DatabaseKey, args: readonly string[]): Promise<void> {
   const { url, origin } = databaseUrl(key);
-  // psql works with older servers, so the newest one fits best.
+  // psql supports older servers, so the newest installed version is the best choice.
   const programs = (await installedPrograms()).toSorted((one, other) => other.major - one.major)[0];
   if (!programs) {
     throw new AtrizDatabaseError(
@@ -33,11 +33,11 @@ async function openPsql(key: DatabaseKey, args: readonly string[]): Promise<void
     );
   }
   const child = spawn(join(programs.folder, 'psql'), args, {
-    // The password goes through the environment: arguments are seen by every user of the machine.
+    // The password is passed in the environment, because all users of the machine can see arguments.
     env: childEnvironment({ ...libpqEnvironment(parseDatabaseUrl(url, origin)), PGTZ: 'UTC' }),
     stdio: 'inherit',
   });
-  // Ctrl-C cancels a query of psql, which gets it from the terminal.
+  // psql receives Ctrl-C from the terminal itself and cancels its query.
   using _ = onSignal((signal) => {
     if (signal !== 'SIGINT') child.kill(signal);
   });

@@ -1,4 +1,4 @@
-// references: finds rows whose user_id names nobody in atriz_core.
+// references: finds rows whose user does not exist in atriz_core.
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';

@@ -1,4 +1,4 @@
-// reset: drops, creates, migrates and seeds. Development only.
+// reset: drops, creates, migrates and seeds databases. Development only.
 import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { printJson, refuseProduction } from '../cli/output.ts';
@@ -18,7 +18,7 @@ export function registerReset(program: Command): void {
     .action(async (names: string[], options: { yes?: boolean; host?: string; json?: boolean }) => {
       refuseProduction('reset');
       const keys = selectDatabases(names);
-      // All servers answer, or none of the databases is dropped.
+      // If a server cannot be reached, no database is dropped.
       for (const key of keys) await withMaintenance(key, (pool) => pool.query('SELECT 1'));
       await confirmLoss(keys, 'will be dropped with all rows', options);
       const results = [];

@@ -1,4 +1,4 @@
-// restore: a checked backup into new databases, which take the place of the old ones when they are whole.
+// restore: restores a backup into new databases, checks them, and then replaces the old ones with them.
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { isProduction, selectDatabases } from '../../src/config.ts';
@@ -56,7 +56,7 @@ export function registerRestore(program: Command): void {
     .action(restore);
 }
 
-/** One database that is to be restored. */
+/** A database to be restored. */
 interface Target {
   readonly key: DatabaseKey;
   readonly backup: DatabaseBackup;
@@ -72,7 +72,7 @@ interface Outcome {
   database: string;
   rows: number;
   seconds: number;
-  /** What the old database is called now. */
+  /** The new name of the old database; null if it was dropped or did not exist. */
   keptAs: string | null;
   pending: string[];
 }
@@ -166,7 +166,7 @@ async function prepare(
 
 type Running = RestoreCommandOptions & { signal: AbortSignal; progress: Progress };
 
-/** All are restored before the first one is swapped: they belong to one moment. */
+/** Restores all databases before it replaces the first one, because they belong to one backup. */
 async function restoreAll(folder: string, targets: readonly Target[], options: Running): Promise<Outcome[]> {
   const waiting: { target: Target; restored: Restored }[] = [];
   const outcomes: Outcome[] = [];
@@ -195,7 +195,7 @@ async function restoreAll(folder: string, targets: readonly Target[], options: R
     return outcomes;
   } catch (error) {
     for (const { restored } of waiting) await restored.beside.drop();
-    // Somebody must know that not all of them are of one moment now.
+    // The user must know that these databases are from the backup and the others are not.
     for (const { key } of outcomes) console.error(`${key.padEnd(8)}  was replaced before this:`);
     throw error;
   }

@@ -11,7 +11,7 @@ import { plural, printJson, refuseProduction } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { saysWhere } from '../cli/where.ts';
 
-// .js is what the build makes of them.
+// In the built package, the seeds are .js files.
 const seedsFolder = join(dirname(fileURLToPath(import.meta.url)), '..', 'seeds');
 
 export function registerSeed(program: Command): void {
@@ -29,11 +29,14 @@ export function registerSeed(program: Command): void {
 
 export interface Seeded {
   file: string;
-  /** Rows; null where the seed does not say. */
+  /** Number of added rows; null if the seed does not return one. */
   added: number | null;
 }
 
-/** Runs the seeds of one database. */
+/**
+ * Runs the seeds of one database.
+ * @throws ConfigurationError for a file without a default export that is a function.
+ */
 export async function seedDatabase(key: DatabaseKey, verbose: boolean): Promise<Seeded[]> {
   const folder = join(seedsFolder, key);
   const files = existsSync(folder)

@@ -1,4 +1,4 @@
-// status: what each database is, which migrations it has, and how tracking is doing.
+// status: shows the server, migrations, tables, chunks and policies of each database.
 import type { Command } from 'commander';
 import { databaseUrl, selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
@@ -76,7 +76,7 @@ async function readStatus(key: DatabaseKey): Promise<Status> {
       };
     });
   } catch (error) {
-    // A missing privilege, say: one database must not hide the others.
+    // A failure, such as a missing privilege, must not hide the status of the other databases.
     const { code, message } = error as NodeJS.ErrnoException;
     if (!(error instanceof ConnectionError) && !code) throw error;
     const known = error instanceof ConnectionError ? message : `${key}: ${message} (${code}).`;
@@ -168,9 +168,9 @@ interface DatabaseFacts {
   serverVersion: string;
   extensions: { name: string; version: string }[];
   bytes: number;
-  /** Row counts are the planner's estimates. */
+  /** `rows` is the planner's estimate. */
   tables: { name: string; rows: number; bytes: number }[];
-  /** Only where TimescaleDB is enabled. */
+  /** Absent if TimescaleDB is not enabled. */
   timescale?: {
     hypertables: { name: string; chunks: number; compressedChunks: number; bytes: number }[];
     policies: {

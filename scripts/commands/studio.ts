@@ -1,4 +1,4 @@
-// studio: opens drizzle-kit studio, one port for each database, and says which is which.
+// studio: opens drizzle-kit studio on one port for each database, and prints the addresses.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -15,7 +15,7 @@ import { onSignal } from '../cli/signals.ts';
 import { saysWhere } from '../cli/where.ts';
 import { kitArguments, kitEnvironment } from '../drizzle-kit/process.ts';
 
-/** drizzle-kit's own default. */
+/** The default of drizzle-kit. */
 const firstPort = 4983;
 
 export function registerStudio(program: Command): void {
@@ -34,7 +34,7 @@ function parsePort(text: string): number {
   return port;
 }
 
-/** drizzle-kit is in the repository only, and so is this. */
+/** Like drizzle-kit, this file is only in the repository, not in the published package. */
 const originGuard = () => pathToFileURL(join(packageRoot(), 'scripts/drizzle-kit/studio-origin.js')).href;
 
 async function openStudios(names: readonly string[], port: number): Promise<void> {

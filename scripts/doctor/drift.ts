@@ -1,4 +1,4 @@
-// Findings about drift: the live catalog against a scratch database that only the migrations changed.
+// Findings about drift: compares the live catalog with that of a scratch database made by the migrations.
 import { randomBytes } from 'node:crypto';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { sqlState, TimescaleMissingError } from '../../src/errors.ts';
@@ -16,9 +16,9 @@ export const driftChecks: readonly Check[] = [
   { name: 'drift', looksAt: 'what was changed by hand, past the migrations', run: findDrift },
 ];
 
-// Kinds that another check reports with its own mend: policies are compared with their declaration.
+// Kinds that the check of policies reports, with its own mends.
 const judgedElsewhere: ReadonlySet<string> = new Set(['policy', 'compression']);
-// If the access matrix was applied, the access check reports grants instead.
+// If the access matrix applies to the database, the access check reports grants too.
 const judgedByAccess: ReadonlySet<string> = new Set([...judgedElsewhere, 'grant']);
 
 async function findDrift(db: Pool, key: DatabaseKey): Promise<Found[]> {
@@ -34,7 +34,7 @@ async function findDrift(db: Pool, key: DatabaseKey): Promise<Found[]> {
       .filter(({ kind, name }) => !elsewhere.has(kind) && !(mended.has(name) && isOfTimescale(kind)))
       .map((difference) => error(describe(difference), ...mendDrift(difference, key)));
   } catch (failure) {
-    // 42501 insufficient_privilege: CREATE DATABASE, or CREATE EXTENSION inside of it.
+    // 42501 insufficient_privilege: the role may not create databases, or extensions in them.
     if (sqlState(failure) !== '42501') throw failure;
     return [
       warning(
@@ -51,7 +51,7 @@ export async function roleOf(db: Pool): Promise<string> {
   return rows[0]?.role ?? '';
 }
 
-/** Why drift cannot be checked. Pending migrations do not matter: the scratch database gets only the applied ones. */
+/** Why drift cannot be checked. Pending migrations do not matter, because only applied ones are compared. */
 function obstacleOf({ edited, orphaned, outOfOrder, problems }: MigrationState): string | undefined {
   if (problems.length > 0) return 'the folder of migrations is not sound';
   if (edited.length > 0) return 'an applied migration was edited since';
@@ -69,7 +69,7 @@ async function catalogOfMigrations(key: DatabaseKey, { applied }: MigrationState
   });
 }
 
-/** Relations whose differences the check of policies already reports. */
+/** Relations whose differences the check of policies reports. */
 async function relationsOfPolicies(db: Pool, key: DatabaseKey): Promise<ReadonlySet<string>> {
   if (!definitionOf(key).extensions.includes('timescaledb')) return new Set();
   try {
@@ -108,7 +108,8 @@ function byObject(lines: readonly string[]): Map<string, string> {
       return [line.slice(0, colon), line.slice(colon + 2)] as const;
     }),
   );
-  // PostgreSQL lists its built-in defaults and the owner's privileges only beside other default privileges.
+  // Altered default privileges also list the built-in ones of PUBLIC and the owner. If they were never
+  // altered, the built-in ones apply but are not listed.
   for (const [kind, privilege] of builtInDefaults) {
     const isWritten = [...objects.keys()].some((name) => name.endsWith(` by default on ${kind}`));
     if (!isWritten && privilege) objects.set(`grant PUBLIC by default on ${kind}`, privilege);
@@ -117,7 +118,7 @@ function byObject(lines: readonly string[]): Map<string, string> {
   return objects;
 }
 
-/** Privileges of PUBLIC on new objects of a kind, unless default privileges for all schemas were altered. */
+/** Built-in privileges of PUBLIC on new objects of a kind, while its default privileges are not altered. */
 const builtInDefaults = [
   ['TABLES', undefined],
   ['SEQUENCES', undefined],
@@ -126,7 +127,7 @@ const builtInDefaults = [
   ['SCHEMAS', undefined],
 ] as const;
 
-/** Whether `effect` follows from `cause`: columns follow their table, an index its constraint, a grant its object. */
+/** Whether `effect` results from `cause`, such as a column from its table, or a grant from its object. */
 function causes(cause: Difference, effect: Difference): boolean {
   if (cause === effect || (cause.wanted === undefined) === (cause.found === undefined)) return false;
   const definition = effect.wanted ?? effect.found ?? '';
@@ -168,7 +169,7 @@ function describe({ kind, name, wanted, found }: Difference): string {
   return `${object} is ${oneLine(found) || 'empty'}; the migrations say ${oneLine(wanted) || 'nothing'}`;
 }
 
-/** The body of a function would fill the screen; the mend in --json contains it in full. */
+/** Shortens a definition for a sentence. A mend that recreates the object contains it in full. */
 function oneLine(text: string): string {
   const line = text.replace(/\s+/g, ' ').trim();
   return line.length > 160 ? `${line.slice(0, 157)}…` : line;
@@ -185,7 +186,7 @@ export interface Difference {
   readonly found: string | undefined;
 }
 
-/** A mend and a note: SQL if it can be derived from the definitions, else the command that creates a migration. */
+/** The mend is SQL if it can be derived from the definitions, else the command that creates a migration. */
 export function mendDrift(difference: Difference, key: DatabaseKey): [mend: string, note?: string] {
   const { kind, wanted, found } = difference;
   const keep = `npm run migrate:create -- ${key} <name>`;
@@ -271,7 +272,7 @@ function createOf({ kind, name, wanted = '' }: Difference): string | undefined {
   }
 }
 
-/** The comment is part of the catalog line: without it, the object would still differ. */
+/** The comment is part of the catalog line, so the object would still differ without it. */
 const withComment = (statement: string | undefined, object: string, comment = ''): string | undefined =>
   statement && comment
     ? `${statement}; COMMENT ON ${object} IS '${comment.replaceAll("'", "''")}'`
@@ -283,7 +284,7 @@ function alterOf(difference: Difference): string | undefined {
     case 'column':
       return alterColumn(name, columnOf(wanted), columnOf(found));
     case 'function': {
-      // CREATE OR REPLACE keeps a comment.
+      // CREATE OR REPLACE keeps the existing comment.
       const isSurplus = functionOf(found).comment && !functionOf(wanted).comment;
       const create = createOf(difference);
       return create && isSurplus ? `${create}; COMMENT ON ROUTINE ${name} IS NULL` : create;
@@ -333,7 +334,7 @@ function functionOf(line: string): { statement?: string | undefined; comment: st
   return { statement, comment };
 }
 
-/** Splits a catalog line of a trigger. tgenabled is O for enabled, D for disabled, R for replica, A for always. */
+/** Splits a catalog line of a trigger. Its state is tgenabled: O enabled, D disabled, R replica, A always. */
 function triggerOf(line: string): { statement?: string | undefined; state: string; comment: string } {
   const [, statement, state = 'O', comment = ''] = /^(.*?\)) ([ODRA])(?: (.*))?$/s.exec(line) ?? [];
   return { statement, state, comment };
@@ -354,7 +355,7 @@ function alterTrigger(difference: Difference): string {
   return [dropOf(difference), createOf(difference)].join('; ');
 }
 
-/** Mends a grant such as `reporting on TABLE public.users`. Privileges on a column are granted on its table. */
+/** The mend of a grant such as `reporting on TABLE public.users`. For a column, it names the table. */
 function mendGrant({ name, wanted, found }: Difference): [mend: string, note?: string] {
   const [, grantee = '', kind = '', object = ''] = /^(.*) on ([A-Z]+)(?: (.*))?$/s.exec(name) ?? [];
   const list = (text: string | undefined) => (text ? text.split(', ') : []);

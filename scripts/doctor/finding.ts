@@ -9,11 +9,11 @@ import type { Thresholds } from './thresholds.ts';
 export interface Finding {
   /** Name of the check that found it. */
   readonly check: string;
-  /** An error is wrong now (exit code 3); a warning becomes a problem later or has a cost. */
+  /** An error is a problem now (exit code 3). A warning may become a problem later, or has a cost. */
   readonly severity: 'error' | 'warning';
   /** A sentence: what is wrong, where, and why it matters if that is not obvious. */
   readonly reason: string;
-  /** A command, or SQL to be run in the database. */
+  /** A shell command, an instruction, or SQL to run in the database. */
   readonly mend: string;
   /** Additional information about the mend. */
   readonly note?: string;
@@ -25,13 +25,13 @@ export interface Check {
   readonly looksAt: string;
   /** Checks the server: runs once per server, on its first database. */
   readonly ofServer?: boolean;
-  /** About rows and jobs, which no deployment makes or mends: it reports their errors and goes on. */
+  /** Concerns rows or jobs, which a deployment does not fix. `deploy` reports its errors and continues. */
   readonly isOfOperation?: boolean;
   /** Read-only. A missing privilege or a timeout becomes a warning, so that the other checks still run. */
   run(db: Pool, key: DatabaseKey, thresholds: Thresholds): Promise<Found[]>;
 }
 
-/** Runs a check with a safe search_path, so that objects in the database cannot shadow those of pg_catalog. */
+/** Runs a check with a search_path on which objects in the database cannot shadow those of pg_catalog. */
 export const onCatalogPath =
   (look: (db: Transaction, key: DatabaseKey, thresholds: Thresholds) => Promise<Found[]>): Check['run'] =>
   (db, key, thresholds) =>

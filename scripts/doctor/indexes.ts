@@ -1,4 +1,4 @@
-// Findings about indexes: missing under foreign keys, duplicate, unused, invalid.
+// Findings about indexes: those that foreign keys lack, and invalid, duplicate and unused ones.
 import type { DatabaseKey } from '../../src/databases.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { Transaction } from '../../src/transaction.ts';
@@ -24,7 +24,7 @@ const ownTables = `
   SELECT c.oid, n.nspname, c.relname, c.reltuples FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^(pg_|_timescaledb|timescaledb_|toolkit_)'`;
 
-// Whether the first columns of an index are those of a foreign key, in any order.
+// Whether an index is valid, not partial, and begins with the columns of a foreign key in any order.
 const serves =
   '(i.indkey::int2[])[0:cardinality(f.conkey) - 1] @> f.conkey AND i.indpred IS NULL AND i.indisvalid';
 
@@ -88,7 +88,7 @@ async function findDuplicates(db: Transaction): Promise<Found[]> {
   );
 }
 
-/** An index of a constraint or a foreign key is needed even if nothing reads it. */
+/** Ignores unique indexes and those of constraints and foreign keys, which are needed even if unread. */
 async function findUnused(db: Transaction, _key: DatabaseKey, { unusedIndex }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<{
     schema: string;

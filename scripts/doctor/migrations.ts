@@ -1,11 +1,11 @@
-// Findings about migrations: those recorded in the database against the files of this checkout.
+// Findings about migrations: compares the records in the database with the files of this checkout.
 import type { DatabaseKey } from '../../src/databases.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import { nameOfRow } from '../../src/migrations/state.ts';
 import type { Pool } from '../../src/pool.ts';
 import { type Check, error, type Found, warning } from './finding.ts';
 
-/** A separate check: pending migrations must not block a deployment. */
+/** A separate check, so that `deploy` can ignore its errors: it applies the pending migrations. */
 export const pendingCheck = 'pending-migrations';
 
 export const migrationChecks: readonly Check[] = [

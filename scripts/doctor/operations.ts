@@ -1,4 +1,4 @@
-// Findings about operations: access, databases that restores kept, and backups.
+// Findings about access, databases that restores kept, and backups.
 import { resolve } from 'node:path';
 import { isProduction } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
@@ -24,7 +24,7 @@ export const operationChecks: readonly Check[] = [
   { name: backupCheck, looksAt: 'the age of the newest backup', run: findOldBackups },
 ];
 
-/** The matrix does not apply to a database created without roles. */
+/** Does not check a database that was created without roles. */
 async function findAccess(db: Pool, key: DatabaseKey): Promise<Found[]> {
   if (!(await isCheckedByMatrix(db, key))) return [];
   const differences = await checkAccess(db, matrixOf(key));
@@ -45,8 +45,8 @@ async function findKept(db: Pool): Promise<Found[]> {
 }
 
 /**
- * Reads ./backups. A critical database without a backup is reported in production, or if there are other backups;
- * a database that is not critical is reported only if its newest backup is too old.
+ * Reads ./backups. A critical database without a backup is reported in production, or if there are other
+ * backups. A database that is not critical is reported only if its newest backup is too old.
  */
 async function findOldBackups(_: Pool, key: DatabaseKey, { backups: limits }: Thresholds): Promise<Found[]> {
   const { database, backup } = definitionOf(key);

@@ -1,4 +1,4 @@
-// Prints the findings of the doctor: grouped by database, each with its mend on the next line.
+// Prints the findings of the doctor, grouped by database, each with its mend on the next line.
 import type { DatabaseKey } from '../../src/databases.ts';
 import { plural } from '../cli/output.ts';
 import type { Finding } from './finding.ts';

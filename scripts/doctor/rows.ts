@@ -79,7 +79,7 @@ async function findStrangers(db: Pool, key: DatabaseKey): Promise<Found[]> {
         ),
       );
   } catch (failure) {
-    // The checks of migrations already report this, for core or for this database.
+    // The checks of migrations report this, for core or for this database.
     if (failure instanceof NotMigratedError) return [];
     throw failure;
   }

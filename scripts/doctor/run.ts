@@ -1,4 +1,4 @@
-// Runs the checks on the databases one after the other, to limit the load.
+// Runs the doctor's checks, one database after the other to limit the load.
 import { databaseUrl } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
@@ -74,14 +74,17 @@ async function runCheck(check: Check, pool: Pool, key: DatabaseKey): Promise<Fin
     const found = await check.run(pool, key, defaultThresholds);
     return found.map((finding) => ({ check: check.name, ...finding }));
   } catch (failure) {
-    // An error in our own query must not appear as a finding.
+    // Any other error is a defect of this package and must not appear as a finding.
     if (!(failure instanceof AtrizDatabaseError) && !toleratedStates.has(sqlState(failure) ?? ''))
       throw failure;
     return [await notChecked(check, pool, key, failure as Error)];
   }
 }
 
-/** insufficient_privilege, query_canceled, lock_not_available, out_of_memory, too_many_connections, disk_full. */
+/**
+ * insufficient_privilege, query_canceled, lock_not_available, out_of_memory, too_many_connections and
+ * disk_full: they prevent a check but are not a defect of it.
+ */
 const toleratedStates: ReadonlySet<string> = new Set(['42501', '57014', '55P03', '53200', '53300', '53100']);
 
 async function notChecked({ name }: Check, db: Pool, key: DatabaseKey, failure: Error): Promise<Finding> {

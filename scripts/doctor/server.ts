@@ -1,4 +1,4 @@
-// Findings about the server and its sessions: time zone, extensions, connections, transactions.
+// Findings about the server: session settings, extensions, connections, transactions.
 import { databaseUrl } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { findSessionSetting } from '../../src/driver/session-settings.ts';
@@ -43,7 +43,7 @@ export const serverChecks: readonly Check[] = [
   { name: 'wraparound', looksAt: 'the age of transaction ids', run: onCatalogPath(findWraparound) },
 ];
 
-/** Sessions of this package set UTC. psql, a report or another driver uses the default of the server. */
+/** Sessions of this package set UTC. Other clients, such as psql, use the default of the server. */
 async function findTimeZone(db: Pool, key: DatabaseKey): Promise<Found[]> {
   const found = (await findForeignSettings(key)).filter(({ name }) => name === 'TimeZone');
   return found.map(({ value, mend }) =>
@@ -68,7 +68,7 @@ async function findSettings(db: Pool, key: DatabaseKey): Promise<Found[]> {
   );
 }
 
-/** Settings for which a client without its own value gets another value than this package sets. */
+/** Settings for which other clients get a value that is not equivalent to what this package sets. */
 async function findForeignSettings(key: DatabaseKey) {
   await using asking = createDatabasePool({
     connectionString: databaseUrl(key).url,
@@ -129,7 +129,10 @@ async function findExtensions(
   return [...missing, ...old];
 }
 
-/** Skips the embedded cluster, whose TimescaleDB has no workers: it cannot be updated and listens on loopback only. */
+/**
+ * Skips the TimescaleDB of the embedded cluster, which has no workers. It cannot be updated, and the cluster
+ * listens on loopback only.
+ */
 async function findKnownHoles(
   db: Transaction,
   _key: DatabaseKey,
@@ -188,7 +191,7 @@ async function findConnections(
   ];
 }
 
-/** Without pg_read_all_stats, a role cannot see the transactions of others: they are not reported. */
+/** Without pg_read_all_stats, a role cannot see the open transactions of others, so they are not reported. */
 async function findTransactions(
   db: Transaction,
   _key: DatabaseKey,
@@ -225,7 +228,7 @@ async function findWraparound(
   _key: DatabaseKey,
   { wraparound }: Thresholds,
 ): Promise<Found[]> {
-  // 2147483647 is the age of permanent ids, which never age.
+  // 2147483647 is what age() returns for permanent ids, which do not wrap around.
   const { rows } = await db.query<{ age: number }>(
     `SELECT greatest(age(datfrozenxid), mxid_age(datminmxid)) AS age FROM pg_database
      WHERE datname = current_database() AND age(datfrozenxid) < 2147483647 AND mxid_age(datminmxid) < 2147483647`,

@@ -9,66 +9,66 @@ const megabyte = 1024 ** 2;
 
 /** Times are in seconds, sizes in bytes, shares from 0 to 1. */
 export const defaultThresholds = {
-  /** The oldest version that was tested; older ones lack features that the migration runner needs. */
+  /** The oldest version on which the migrations and tests run. */
   oldestExtension: { timescaledb: oldestTimescale } as Readonly<Record<string, string>>,
-  /** Published security holes, by extension and the version that closes them. */
+  /** Published security holes and the versions that close them. */
   knownHoles: knownHoles as readonly KnownHole[],
   connections: {
-    /** Leaves room for another pool of ten, or for a deployment that runs old and new instances together. */
+    /** Leaves room for another pool of ten, or for old and new instances together during a deployment. */
     warnAt: 0.8,
-    /** The next peak would be refused. */
+    /** The next peak would exceed the limit. */
     errorAt: 0.95,
   },
   transactions: {
-    /** VACUUM cannot remove rows that died since the transaction began; a dump of the largest database takes less. */
+    /** VACUUM keeps rows that died since the transaction began. A dump of the largest database takes less. */
     activeFor: hour,
-    /** An application that waits for something else, or forgot its COMMIT. */
+    /** The application waits for something else, or did not send COMMIT. */
     idleFor: 10 * minute,
-    /** A prepared transaction survives its client: somebody must end it. */
+    /** A prepared transaction outlives its session, until it is committed or rolled back. */
     preparedFor: hour,
   },
   wraparound: {
-    /** Five times autovacuum_freeze_max_age, which is 200 million: autovacuum does not keep up. */
+    /** Five times the default of autovacuum_freeze_max_age, 200 million: autovacuum does not keep up. */
     warnAt: 1_000_000_000,
-    /** vacuum_failsafe_age of PostgreSQL 14 and newer; the server stops writing at 2.1 billion. */
+    /** The default of vacuum_failsafe_age, since PostgreSQL 14. The server stops writing at 2.1 billion. */
     errorAt: 1_600_000_000,
   },
   bloat: {
-    /** Twice autovacuum_vacuum_scale_factor, which is 0.2: autovacuum should have run long ago. */
+    /** Share of all rows. autovacuum runs at 0.2 of the live rows (autovacuum_vacuum_scale_factor). */
     deadShare: 0.4,
-    /** Below this, even a scan of only dead rows takes milliseconds. */
+    /** A scan of fewer dead rows takes milliseconds. */
     deadRows: 10_000,
   },
   unusedIndex: {
-    /** On smaller tables the planner is right not to use an index. */
+    /** On smaller tables a sequential scan may be the better plan. */
     rows: 100_000,
     bytes: 10 * megabyte,
-    /** The statistics must include the end of a month. */
+    /** Long enough to include reports that run once a month. */
     statisticsFor: 30 * day,
   },
   tokens: {
-    /** purge-tokens deletes this many in a second; an hourly run leaves far fewer. */
+    /** An hourly run of purge-tokens leaves far fewer. */
     expired: 10_000,
   },
   jobs: {
-    /** The shortest schedule is half an hour; a busy scheduler may be one run late. */
+    /** Four runs of the most frequent policy, which runs every 30 minutes. */
     overdueBy: 2 * hour,
   },
   aggregate: {
-    /** The policy refreshes all but the last hour: a day behind means that it does not run. */
+    /** The policy runs every 30 minutes, so a delay of a day means that it does not run at all. */
     behindBy: day,
   },
   backups: {
-    /** A daily backup may start late and take long. */
+    /** Half a day more than the interval, because a backup may start late and take long. */
     day: 36 * hour,
     week: 9 * day,
   },
   chunks: {
-    /** The compression policy runs twice a day. */
+    /** Four runs of the compression policy, which by default runs every 12 hours. */
     uncompressedFor: 2 * day,
-    /** Smaller chunks are mostly empty pages. */
+    /** In smaller chunks, partly empty pages distort the ratio. */
     ratioFrom: 50 * megabyte,
-    /** Telemetry reached 12 to 18. Below 3, the segments are too small for compression. */
+    /** The capacity benchmark reached 10 (docs/operating.md). Below 3, segments are too small. */
     ratio: 3,
   },
 };

@@ -51,7 +51,7 @@ export const timescaleChecks: readonly Check[] = [
 
 type Look = (db: Transaction, schema: string, thresholds: Thresholds) => Promise<Found[]>;
 
-/** No findings without TimescaleDB: other checks report that it is missing. */
+/** Without TimescaleDB there are no findings. Other checks report that it is missing. */
 function whereEnabled(look: Look): Check['run'] {
   const lookInside = onCatalogPath(async (db, _key, thresholds) => {
     const timescale = await readTimescale(db);
@@ -61,7 +61,7 @@ function whereEnabled(look: Look): Check['run'] {
     definitionOf(key).extensions.includes('timescaledb') ? lookInside(db, key, thresholds) : [];
 }
 
-/** The declaration describes the newest migration: before it is applied, differences are expected. */
+/** The declaration matches the newest migration, so nothing is compared while migrations are pending. */
 async function findPolicies(db: Pool, key: DatabaseKey): Promise<Found[]> {
   if (!definitionOf(key).extensions.includes('timescaledb')) return [];
   const { pending } = await getMigrationStatus(db, key);
@@ -83,7 +83,10 @@ async function findPolicies(db: Pool, key: DatabaseKey): Promise<Found[]> {
 
 const { refresh, lateRefresh } = trackingPolicies.location_hourly;
 
-/** No statement alters a policy in all versions: remove and add it. The two refresh policies are replaced together. */
+/**
+ * No statement alters a policy in all versions of TimescaleDB, so policies are removed and added again. The
+ * two refresh policies are replaced together.
+ */
 function mendPolicy({ relation, setting, declared }: PolicyDifference): string {
   const again = (policy: string, options: string) =>
     `SELECT remove_${policy}_policy('${relation}', if_exists => true); SELECT add_${policy}_policy('${relation}', ${options})`;
@@ -129,13 +132,13 @@ interface Job {
 }
 
 /**
- * The mend of a failed job. Only the next run by the scheduler clears the failure: CALL run_job may succeed
- * although the scheduler cannot run any job.
+ * The mend of a failed job. Only a successful run by the scheduler clears the failure. CALL run_job may
+ * succeed even if the scheduler cannot run any job.
  */
 function mendJob(id: number, failure: string): [mend: string, note: string] {
   const again = `SELECT alter_job(${id}, next_start => now())`;
   if (/failed to start/.test(failure)) return [again, 'once the server has slots for it: see workers'];
-  // PostgreSQL 15.20 with TimescaleDB up to 2.28, its last version there: every scheduled job fails with this error.
+  // On PostgreSQL 15.20 with TimescaleDB 2.23 to 2.28, every scheduled job fails with this error.
   if (/cannot drop portal/.test(failure)) {
     return [
       'upgrade to PostgreSQL 16 or newer with TimescaleDB 2.29.2 or newer: docs/operating.md, Upgrade',
@@ -146,8 +149,8 @@ function mendJob(id: number, failure: string): [mend: string, note: string] {
 }
 
 /**
- * A server without a scheduler does not record runs. On the embedded cluster `npm run dev` runs the jobs; the checks
- * of the aggregate and of the chunks show whether it does.
+ * Without a scheduler, runs are not recorded. On the embedded cluster, `npm run dev` runs the jobs. The
+ * checks of the aggregate and the chunks report if it does not.
  */
 async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<Job>(
@@ -178,8 +181,8 @@ async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds):
 }
 
 /**
- * Each database with TimescaleDB has a scheduler, and each job that runs is a worker. All of them, and the workers of
- * parallel queries, share max_worker_processes with the launchers of TimescaleDB and of logical replication.
+ * One worker is needed for the scheduler of each database, and one for each job of this database. They share
+ * max_worker_processes with parallel queries and the launchers of TimescaleDB and of logical replication.
  */
 async function findMissingWorkers(db: Transaction): Promise<Found[]> {
   const { rows } = await db.query<{ most: number; ofTimescale: number; parallel: number; needed: number }>(
@@ -214,7 +217,7 @@ async function findMissingWorkers(db: Transaction): Promise<Found[]> {
   ];
 }
 
-/** Reports locations that the refresh policy should have aggregated. */
+/** Reports locations that the refresh policy should have summarised in `location_hourly`. */
 async function findStaleAggregate(
   db: Transaction,
   _schema: string,

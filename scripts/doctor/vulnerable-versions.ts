@@ -10,7 +10,7 @@ export interface KnownHole {
   readonly source: string;
 }
 
-/** From the advisories and TimescaleDB's change log, which names the version that closes each hole. */
+/** Source: the advisories, and TimescaleDB's change log for the versions that close the holes. */
 export const knownHoles: readonly KnownHole[] = [
   {
     extension: 'timescaledb',
@@ -28,5 +28,5 @@ export const knownHoles: readonly KnownHole[] = [
   },
 ];
 
-/** By major version of PostgreSQL: the last minor version of TimescaleDB that runs on it. */
+/** The last minor version of TimescaleDB for a major version of PostgreSQL, if there is one. */
 export const lastTimescale: Readonly<Record<number, string>> = { 15: '2.28' };
