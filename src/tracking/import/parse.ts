@@ -7,37 +7,37 @@ import { splitLines } from './lines.ts';
 
 export type LocationFormat = 'csv' | 'ndjson';
 
-/** Values for rows where the input has none. */
+/** Values for rows in which the input has none. */
 export type LocationDefaults = Partial<Pick<LocationInput, 'deviceId' | 'userId' | 'appSource'>>;
 
 export interface ImportReject {
   /** Line of the text, from 1, or index among the locations, from 0. */
   position: number;
   reason: string;
-  /** The line as it was; absent for locations that were not text. */
+  /** The line as it was. Absent for locations that were not text. */
   text?: string;
-  /** The same, where it is not UTF-8: `text` then differs from it. */
+  /** The bytes of a line that is not UTF-8. In `text`, U+FFFD replaces what cannot be decoded. */
   bytes?: Uint8Array;
 }
 
-/** A location that the columns can hold, or why the line is not one. */
+/** A location that the columns can hold, or the reason why the input is not one. */
 export type ParsedLocation =
   | {
       readonly position: number;
       readonly text?: string;
       readonly location: LocationInput;
-      /** CSV that ends inside a number, without a line break: digits may be missing. */
+      /** The CSV ends with a digit or a point and no line break, so digits may be missing. */
       readonly mayBeCut?: true;
     }
   | ImportReject;
 
 /**
- * Reads locations in constant memory, a batch for each piece of the input. Blank lines and lines
- * that begin with `#` are skipped. CSV needs a header of column names of location_events; a quoted
- * field may not hold a line break. Further digits of a time than milliseconds are cut off; numbers
- * are rounded to the scale of their column.
- * @param onHeader receives the CSV header line.
- * @throws ValidationError for a header with an unknown, double or missing column.
+ * Reads locations in constant memory, one batch for each piece of the input. Blank lines and lines that begin
+ * with `#` are skipped. CSV needs a header with column names of location_events, and a quoted field cannot
+ * contain a line break. Times are cut to milliseconds, numbers are rounded to the scale of their column.
+ * @param onHeader Receives the header line of CSV.
+ * @throws ValidationError for a header that has an unknown or repeated column, lacks a required one or is not
+ * UTF-8; for an invalid default; for a line that is too long.
  */
 export async function* parseLocations(
   source: AsyncIterable<string | Uint8Array>,
@@ -73,7 +73,7 @@ export async function* parseLocations(
         const header = parseHeader(text, defaults);
         const places = locationColumns.map(({ name }) => header.indexOf(name));
         readRow = (row) => fromCells(csvCells(row, header.length, places));
-        // A uuid that was cut is not valid.
+        // If the last column is a uuid, a cut is noticed anyway, because an incomplete uuid is not valid.
         mayEndEarly = locationColumns.find(({ name }) => name === header.at(-1))?.type !== 'uuid';
         onHeader?.(text);
       }
@@ -90,7 +90,7 @@ function checkDefaults(defaults: LocationDefaults): void {
   }
 }
 
-// trim() is needed only for the rare lines that begin with a blank.
+// trim() is slow and needed only for the few lines that begin with whitespace.
 const isBlank = (text: string) => text === '' || (text.charCodeAt(0) <= 32 && text.trim() === '');
 
 function parseHeader(text: string, defaults: LocationDefaults): string[] {
@@ -120,7 +120,7 @@ function parseHeader(text: string, defaults: LocationDefaults): string[] {
 
 const knownNames: ReadonlySet<string> = new Set(locationColumns.map(({ name }) => name));
 
-/** The values in the order of the table's columns. */
+/** Returns the values of a line in the order of `locationColumns`. */
 function csvCells(text: string, width: number, places: readonly number[]): unknown[] | Invalid {
   const cells = splitCsv(text);
   if (cells instanceof Invalid) return cells;
@@ -129,10 +129,10 @@ function csvCells(text: string, width: number, places: readonly number[]): unkno
 }
 
 function splitCsv(text: string): string[] | Invalid {
-  // csv-parse takes ten times as long, and only quotes need it.
+  // csv-parse takes ten times as long and is needed only for quotes.
   if (!text.includes('"')) return text.split(',');
   try {
-    // By default it would take a carriage return as the end of the record and drop the rest.
+    // By default, csv-parse would end the record at a carriage return and drop the rest.
     const [cells] = parseCsv(text, { record_delimiter: '\n' }) as string[][];
     return cells ?? [];
   } catch {
@@ -155,7 +155,7 @@ function jsonCells(text: string): unknown[] | Invalid {
   return locationColumns.map(({ name }) => (Object.hasOwn(cells, name) ? cells[name] : undefined));
 }
 
-/** The values of a line, in the order of the columns, or why they are not a location. */
+/** @returns the location, or the reason why the cells are not one. */
 function toLocation(
   cells: readonly unknown[],
   fallbacks: readonly (string | undefined)[],
