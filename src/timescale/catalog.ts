@@ -1,4 +1,5 @@
-// What TimescaleDB's catalog holds, as functions and as fragments of SQL. Only this folder names its tables and views.
+// Queries of TimescaleDB's catalog, as functions and SQL fragments. In src, only this folder names its tables
+// and views.
 import { is } from 'drizzle-orm';
 import { PgTable } from 'drizzle-orm/pg-core';
 import type { DatabaseKey } from '../databases.ts';
@@ -7,7 +8,7 @@ import type { Database } from '../pool.ts';
 import { nameOf, type Relation } from '../references/schema.ts';
 import { quoteIdentifier } from '../sql/identifiers.ts';
 
-/** The schema of TimescaleDB's functions, quoted, and its version; undefined where it is not enabled. */
+/** The schema of TimescaleDB's functions, quoted, and its version. Undefined if it is not enabled. */
 export async function readTimescale(
   db: Pick<Database, 'query'>,
 ): Promise<{ schema: string; version: string } | undefined> {
@@ -19,7 +20,7 @@ export async function readTimescale(
   return rows[0];
 }
 
-/** A table of hypertables and continuous aggregates; an aggregate's rows are in a hidden hypertable. */
+/** A subquery: hypertables and continuous aggregates. A hidden hypertable stores the rows of an aggregate. */
 export const storedRelations = `(
   SELECT hypertable_schema AS schema, hypertable_name AS name,
     hypertable_schema AS storage_schema, hypertable_name AS storage_name,
@@ -29,15 +30,15 @@ export const storedRelations = `(
   SELECT view_schema, view_name, materialization_hypertable_schema, materialization_hypertable_name, compression_enabled, true
   FROM timescaledb_information.continuous_aggregates)`;
 
-/** A table of chunks, to join with `storage_schema` and `storage_name`. */
+/** A subquery: chunks, to join by `storage_schema` and `storage_name`. */
 export const chunks = `(
   SELECT hypertable_schema AS storage_schema, hypertable_name AS storage_name, chunk_name, primary_dimension,
     range_start, range_end, is_compressed
   FROM timescaledb_information.chunks)`;
 
 /**
- * A table of the jobs of policies, with the relation that each serves: the versions of TimescaleDB name either an
- * aggregate or its hidden hypertable.
+ * A subquery: the jobs of policies and the relation that each serves. For an aggregate, some versions of
+ * TimescaleDB name the view in `jobs`, others its hidden hypertable.
  */
 export const policyJobs = `(
   SELECT j.job_id, j.proc_name::text, j.schedule_interval, j.scheduled, j.config, j.hypertable_schema, j.hypertable_name,
@@ -51,7 +52,9 @@ export const policyJobs = `(
     ON (c.materialization_hypertable_schema, c.materialization_hypertable_name) = (j.hypertable_schema, j.hypertable_name)
   WHERE j.hypertable_name IS NOT NULL)`;
 
-/** A table of settings: chunk intervals, compression and real time, by `relation` and `setting`. */
+/**
+ * A subquery: chunk intervals, compression and `materializedOnly` of each relation, one row for each setting.
+ */
 export const relationSettings = `(
   SELECT hypertable_schema::text AS schema, hypertable_name::text AS relation, 'chunkInterval' AS setting, time_interval::text AS value
   FROM timescaledb_information.dimensions
@@ -63,7 +66,10 @@ export const relationSettings = `(
   UNION ALL
   SELECT view_schema, view_name, 'materializedOnly', materialized_only::text FROM timescaledb_information.continuous_aggregates)`;
 
-/** Queries of `name` and `definition`, which change where a migration or an operator changes something. */
+/**
+ * Queries that return `name` and `definition`. The results show what a migration or an operator
+ * changed.
+ */
 export const definitionQueries = {
   hypertable: `SELECT h.hypertable_name AS name, concat_ws(' ', d.column_name, 'chunks of', d.time_interval,
         CASE WHEN h.compression_enabled THEN 'compressed' END) AS definition
@@ -78,39 +84,44 @@ export const definitionQueries = {
     FROM ${policyJobs} AS j`,
 } as const;
 
-/** Whether background workers can run jobs: the embedded TimescaleDB has none. */
+/** SQL condition: background workers can run jobs. The embedded TimescaleDB has none. */
 export const hasWorkers = `current_setting('timescaledb.max_background_workers', true) IS NOT NULL`;
-/** How many jobs the scheduler of this database may run, those of TimescaleDB itself included. */
+/** SQL expression: the number of scheduled jobs of this database, including those of TimescaleDB itself. */
 export const scheduledJobs = '(SELECT count(*) FROM timescaledb_information.jobs WHERE scheduled)::int';
 export const startWorkers = 'SELECT _timescaledb_functions.start_background_workers()';
 export const stopWorkers = 'SELECT _timescaledb_functions.stop_background_workers()';
 
-/** A statement that removes a policy, for an operator's session. */
+/** A statement that removes a policy, for an operator to run. */
 export const deletePolicy = (relation: string, procedure: string): string =>
   `SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = '${procedure}' AND hypertable_name IN ` +
   `('${relation}', (SELECT materialization_hypertable_name FROM timescaledb_information.continuous_aggregates WHERE view_name = '${relation}'))`;
 
 /** The schema of chunks and of the hidden hypertables. */
 export const chunkSchema = '_timescaledb_internal';
-/** The tables of chunks, as patterns of pg_dump. */
+/** The tables of chunks, as patterns for pg_dump. */
 export const chunkPatterns = [`${chunkSchema}._hyper_*`, `${chunkSchema}.compress_hyper_*`];
-/** The schema of the views that inform about hypertables, jobs and policies. */
+/** The schema of the views of hypertables, jobs and policies. */
 export const informationSchema = 'timescaledb_information';
 
-/** Whether an object of this catalog belongs to TimescaleDB itself. */
+/**
+ * SQL condition: the object with this oid, of this system catalog such as pg_proc, belongs to TimescaleDB.
+ */
 export const isOfTimescale = (catalog: string, oid: string): string => `EXISTS (
   SELECT FROM pg_depend e JOIN pg_extension x ON x.oid = e.refobjid AND x.extname = 'timescaledb'
   WHERE e.classid = '${catalog}'::regclass AND e.objid = ${oid}
     AND e.refclassid = 'pg_extension'::regclass AND e.deptype = 'e')`;
 
-// With all of its arguments the call cannot resolve to another function of that name.
+// The call has all arguments with their types, so it cannot resolve to another function of that name.
 const alterJob = `
   SELECT format('%I.alter_job(%%s%s)', n.nspname, string_agg(format(', NULL::%s', format_type(a.type, NULL)), '' ORDER BY a.position))
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (type, position)
   WHERE p.proname = 'alter_job' AND a.position > 1 AND ${isOfTimescale('pg_proc', 'p.oid')}
   GROUP BY p.oid, n.nspname LIMIT 1`;
 
-/** Jobs that another role than that of their table owns: the views do not show what a role may not see. */
+/**
+ * Returns a query for jobs whose owner is not the owner of their table. It reads the tables, because the
+ * views omit what a role may not see.
+ */
 export async function foreignJobsQuery(db: Pick<Database, 'query'>): Promise<string> {
   const { rows } = await db.query<{ schema: string }>(
     `SELECT CASE WHEN to_regclass('_timescaledb_catalog.bgw_job') IS NULL THEN '_timescaledb_config' ELSE '_timescaledb_catalog' END AS schema`,
@@ -122,14 +133,14 @@ export async function foreignJobsQuery(db: Pick<Database, 'query'>): Promise<str
     WHERE j.owner <> c.relowner::regrole ORDER BY 1`;
 }
 
-/** What holds the rows of a table or view. */
+/** The relation that stores the rows of a table or of a continuous aggregate. */
 export interface Storage {
   readonly schema: string;
   readonly name: string;
   readonly isAggregate: boolean;
 }
 
-/** A span of time of one chunk, as PostgreSQL writes it: a JavaScript date would drop microseconds. */
+/** The time range of one chunk, as PostgreSQL's text, because a JavaScript date would drop microseconds. */
 export interface ChunkRange {
   readonly column: string;
   readonly from: string;
@@ -139,7 +150,10 @@ export interface ChunkRange {
 export const quoteStorage = ({ schema, name }: Storage): string =>
   `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
 
-/** @returns the hidden hypertable of a continuous aggregate; its newest hours are computed and stored nowhere. */
+/**
+ * @returns the hidden hypertable of a continuous aggregate. It lacks the newest hours, which the view
+ * computes.
+ */
 export async function readAggregateStorage(
   db: Pick<Database, 'query'>,
   view: string,
@@ -153,7 +167,7 @@ export async function readAggregateStorage(
 }
 
 /**
- * The table itself, or what stores the rows of a continuous aggregate.
+ * Returns the table itself, or the hidden hypertable of a continuous aggregate.
  * @throws TimescaleMissingError for a view that is not a continuous aggregate.
  */
 export async function readStorage(db: Database, key: DatabaseKey, relation: Relation): Promise<Storage> {
@@ -166,7 +180,7 @@ export async function readStorage(db: Database, key: DatabaseKey, relation: Rela
   );
 }
 
-/** The chunks of a hypertable, oldest first; none for a relation that is not a hypertable. */
+/** The chunks of a hypertable, oldest first. Empty for a relation that is not a hypertable. */
 export async function readChunks(db: Database, { schema, name }: Storage): Promise<ChunkRange[]> {
   const { rows } = await db.primary.query<ChunkRange>(
     `SELECT primary_dimension AS column, range_start::text AS from, range_end::text AS to

@@ -1,4 +1,5 @@
-// TimescaleDB's functions, idempotent and checked: hypertables, policies, continuous aggregates.
+// Calls TimescaleDB's functions for hypertables, policies and continuous aggregates. Calls can be repeated
+// safely.
 import { sqlState, TimescaleMissingError, ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { quoteRelation } from '../sql/identifiers.ts';
@@ -12,8 +13,9 @@ export type Interval = string;
 export const oldestTimescale = '2.23';
 
 /**
- * Enables TimescaleDB in the database. Does nothing where it is enabled already.
- * @throws TimescaleMissingError when the server does not offer it, has not loaded it, or has a version that is too old.
+ * Enables TimescaleDB in the database. Does nothing if it is already enabled.
+ * @throws TimescaleMissingError if the server does not offer it, has not loaded it, or has a version that is
+ * too old.
  */
 export async function enableTimescaleDB(db: AnyDatabase): Promise<void> {
   await requireTimescale(db);
@@ -21,11 +23,12 @@ export async function enableTimescaleDB(db: AnyDatabase): Promise<void> {
 }
 
 /**
- * Call it before CREATE EXTENSION, which ends the session on a server where TimescaleDB is installed but not loaded.
- * @throws TimescaleMissingError with what to do.
+ * Checks that the server can enable TimescaleDB. Call it before CREATE EXTENSION, which ends the session if
+ * TimescaleDB is installed but not loaded.
+ * @throws TimescaleMissingError whose message says what to do.
  */
 export async function requireTimescale(db: AnyDatabase): Promise<void> {
-  // The settings exist where the library is loaded. Few roles may read shared_preload_libraries itself.
+  // The settings show whether the library is loaded. Few roles may read shared_preload_libraries itself.
   const { rows } = await databaseOf(db).query<{
     version: string | null;
     isLoaded: boolean;
@@ -40,7 +43,7 @@ export async function requireTimescale(db: AnyDatabase): Promise<void> {
   if (problem) throw new TimescaleMissingError(`The server of ${databaseOf(db).name} ${problem}`);
 }
 
-/** Why a database cannot use TimescaleDB, and what to do; undefined where it can. */
+/** The reason why a database cannot use TimescaleDB, and what to do. Undefined if it can. */
 export function describeMissing(server: {
   version: string | null;
   isLoaded: boolean;
@@ -63,7 +66,7 @@ export function describeMissing(server: {
   return `has TimescaleDB ${version} installed but not loaded: ${how}, and restart the server.`;
 }
 
-/** Compares numbers part by part: 2.9 is older than 2.23. */
+/** Compares the parts of the versions as numbers: 2.9 is older than 2.23. */
 export function isOlder(version: string, than: string): boolean {
   const [one, other] = [version, than].map((text) => (text.match(/\d+/g) ?? []).map(Number)) as [
     number[],
@@ -77,7 +80,7 @@ export function isOlder(version: string, than: string): boolean {
 
 /**
  * Turns a table into a hypertable, partitioned by `timeColumn` into chunks of `chunkInterval`.
- * Does nothing where it is one already; its chunk interval stays as it was.
+ * Does nothing if it already is one, and then does not change its chunk interval.
  * @throws ValidationError for an unknown table or column, or an interval that is not positive.
  */
 export async function createHypertable(
@@ -96,9 +99,10 @@ export async function createHypertable(
 }
 
 /**
- * Drops chunks older than `dropAfter`, of a hypertable or of a continuous aggregate.
+ * Adds a policy that drops chunks older than `dropAfter`, of a hypertable or of a continuous aggregate.
  * @returns the id of the job.
- * @throws ValidationError when a policy with another interval exists: a migration should change it.
+ * @throws ValidationError for an unknown relation, an interval that is not positive, or an existing policy
+ * with another interval, which a migration should change.
  */
 export async function addRetentionPolicy(
   db: AnyDatabase,
@@ -109,17 +113,21 @@ export async function addRetentionPolicy(
 }
 
 export interface CompressionOptions {
-  /** Columns whose equal values are compressed together, e.g. `['device_id']`. Enables compression. */
+  /**
+   * Rows with equal values in these columns are compressed together, e.g. `['device_id']`. Enables
+   * compression.
+   */
   segmentBy?: readonly string[];
-  /** Order inside of a segment, e.g. `['time DESC']`. Enables compression. */
+  /** Order of the rows within a segment, e.g. `['time DESC']`. Enables compression. */
   orderBy?: readonly string[];
 }
 
 /**
- * Compresses chunks older than `compressAfter`. With `segmentBy` or `orderBy` it enables
- * compression first; without, the hypertable must have it enabled.
+ * Adds a policy that compresses chunks older than `compressAfter`. `segmentBy` and `orderBy` enable
+ * compression first; without them, it must already be enabled.
  * @returns the id of the job.
- * @throws ValidationError when a policy with another interval exists: a migration should change it.
+ * @throws ValidationError for an unknown relation or column, an interval that is not positive, or an existing
+ * policy with another interval, which a migration should change.
  */
 export async function addCompressionPolicy(
   db: AnyDatabase,
@@ -146,18 +154,20 @@ export async function addCompressionPolicy(
 }
 
 export interface RefreshPolicy {
-  /** How far back each refresh reaches. Keep it well below the raw data's retention. */
+  /** How far back each refresh reaches. Keep it well below the retention of the raw data. */
   startOffset: Interval;
-  /** How much of the newest data is left to the real-time part of the aggregate. */
+  /** How much of the newest data is not refreshed, but computed when the aggregate is read. */
   endOffset: Interval;
   /** How often the refresh runs. */
   scheduleInterval: Interval;
 }
 
 /**
- * Refreshes a continuous aggregate on a schedule. One may have several policies whose windows do not overlap.
+ * Adds a policy that refreshes a continuous aggregate on a schedule. An aggregate can have several such
+ * policies if their windows do not overlap. If the same window exists, its schedule is not changed.
  * @returns the id of the job.
- * @throws ValidationError when a policy with an overlapping window exists: a migration should change it.
+ * @throws ValidationError for an unknown view, an interval that is not positive, or an existing policy with
+ * an overlapping window, which a migration should change.
  */
 export async function addContinuousAggregatePolicy(
   db: AnyDatabase,
@@ -172,9 +182,10 @@ export async function addContinuousAggregatePolicy(
 }
 
 /**
- * Computes a continuous aggregate again for `[from, to)`, widened by PostgreSQL to whole buckets
- * inside of it. Never refresh a range whose raw data was dropped: that deletes its summary.
- * @throws ValidationError inside of a transaction, where TimescaleDB cannot refresh.
+ * Computes a continuous aggregate again, for the buckets that lie completely in `[from, to)`. Never refresh a
+ * range whose raw data was dropped, because that deletes its summary.
+ * @throws ValidationError in a transaction, where TimescaleDB cannot refresh, or for an empty range or
+ * unknown view.
  */
 export async function refreshContinuousAggregate(
   db: AnyDatabase,
@@ -216,7 +227,7 @@ async function addPolicy(
   });
 }
 
-// TimescaleDB answers -1 where a policy exists, and only warns when its arguments differ.
+// TimescaleDB returns -1 if a policy exists, and only warns if its arguments differ.
 async function existingJob(
   db: AnyDatabase,
   relation: string,
@@ -276,7 +287,7 @@ async function checked<Result>(
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     const state = sqlState(error) ?? '';
-    // Undefined function, or a view of timescaledb_information that does not exist.
+    // 42883 undefined_function, 3F000 invalid_schema_name.
     if (['42883', '3F000'].includes(state)) {
       throw new TimescaleMissingError(
         `TimescaleDB is not enabled in ${databaseOf(db).name}: call enableTimescaleDB, or run "npm run db:migrate".`,
@@ -288,7 +299,8 @@ async function checked<Result>(
         cause: error,
       });
     }
-    // Undefined column, wrong type or object, invalid value, TimescaleDB's own states.
+    // Undefined column, invalid value, wrong kind or state of an object, unsupported feature, TimescaleDB's
+    // own states.
     if (['42703', '22023', '42809', '0A000', '55000', '42P16', 'TS001', 'TS101'].includes(state)) {
       throw new ValidationError(`TimescaleDB refuses "${relation}" of ${databaseOf(db).name}: ${message}.`, {
         cause: error,

@@ -1,8 +1,8 @@
-// How values of each PostgreSQL type are checked, read from text, and sent to the server.
+// Checks values of each PostgreSQL type, reads them from text, and encodes them for the server.
 import { isUuid } from '../sql/uuid.ts';
 import type { CopyBuffer } from './copy-buffer.ts';
 
-/** A value that the column cannot hold, with the reason as the end of a sentence. */
+/** The column cannot hold the value. `reason` continues a sentence that begins with the column's name. */
 export class Invalid {
   readonly reason: string;
 
@@ -11,31 +11,31 @@ export class Invalid {
   }
 }
 
-/** What a column takes, where its type alone would take more. */
+/** Restricts the values that the type of a column would accept. */
 export interface ColumnLimits {
   readonly min?: number;
   readonly max?: number;
-  /** A number that stands for "not known": it is stored as NULL. */
+  /** A number that means "unknown". It is stored as NULL. */
   readonly unknown?: number;
   readonly oneOf?: readonly string[];
 }
 
 export interface ColumnType<Value = unknown> {
-  /** As PostgreSQL names it, without precision. */
+  /** PostgreSQL's name of the type, without precision. */
   readonly type: string;
-  /** Bytes that a value takes at most in binary COPY, without its text where that may be long. */
+  /** Maximum length in binary COPY, in bytes, with the length field. For jsonb, the text is not included. */
   readonly bytes: number;
-  /** What the column keeps of a value that is not null. */
+  /** Returns what the column stores for `value`, which is not null; null if it means "unknown". */
   check(value: unknown): Value | null | Invalid;
-  /** The same for a cell of CSV or a value of NDJSON. */
+  /** Does the same for a cell of CSV or a value of NDJSON. */
   parse(cell: unknown): Value | null | Invalid;
-  /** As an element of an array literal. */
+  /** Encodes a value as an element of an array literal. */
   toElement(value: Value): string | number;
-  /** In binary COPY, with its length. */
+  /** Writes a value in binary COPY format, with its length. */
   encode(buffer: CopyBuffer, value: Value): void;
 }
 
-/** @param sqlType such as `numeric(10, 8)`. */
+/** @param sqlType The type with its precision, such as `numeric(10, 8)`. */
 export function columnType(sqlType: string, limits: ColumnLimits): ColumnType {
   const [type = '', first = 0, second = 0] = sqlType
     .split(/[(,)]/)
@@ -64,11 +64,11 @@ export function columnType(sqlType: string, limits: ColumnLimits): ColumnType {
 }
 
 const invalid = (reason: string) => new Invalid(reason);
-/** Quotes a value for a message: escaped, because it may be binary, and short. */
+/** Quotes a value for a message. It is escaped, because it may be binary, and cut after 60 characters. */
 export const shorten = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
 const quoteElement = (text: string) => `"${text.replace(/[\\"]/g, '\\$&')}"`;
 
-/** A cell that has to be text, without the blanks around it. */
+/** Reads a cell that must be text, with the whitespace around it removed. */
 function parseText<Value>(cell: unknown, read: (text: string) => Value): Value | Invalid {
   if (typeof cell === 'string') return read(cell.trim());
   return invalid(`is not text: ${JSON.stringify(cell).slice(0, 60)}`);
@@ -77,7 +77,7 @@ function parseText<Value>(cell: unknown, read: (text: string) => Value): Value |
 const timestamptz: ColumnType<Date> = {
   type: 'timestamptz',
   bytes: 12,
-  // A copy: the caller may go on to change theirs.
+  // A copy, because the caller may change their Date later.
   check: (value) =>
     value instanceof Date && !Number.isNaN(value.getTime())
       ? new Date(value)
@@ -91,16 +91,16 @@ const timestamptz: ColumnType<Date> = {
   },
 };
 
-/** PostgreSQL counts its microseconds from 2000-01-01. */
+/** Binary timestamptz counts microseconds from 2000-01-01. */
 const postgresEpoch = Date.UTC(2000, 0, 1);
-/** Digits of `2026-01-02T03:04:05Z` and `2026-01-02T03:04:05.678Z`, which most files have. */
+/** Matches `2026-01-02T03:04:05Z` and `2026-01-02T03:04:05.678Z`, the formats of most files. */
 const plainTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?Z$/;
 
-/** An ordinary time in UTC, undefined for everything that needs a closer look. */
+/** Reads the formats of `plainTime` fast. Returns undefined for a text that `parseTime` has to check. */
 function parsePlainTime(text: string): Date | undefined {
   if (!plainTime.test(text)) return undefined;
   const time = new Date(text);
-  // The 30th of February would have become March, as would a day 00 or an hour 24.
+  // Date turns the 30th of February into the 2nd of March, and hour 24 into the next day.
   return time.getUTCDate() === Number(text.slice(8, 10)) && time.getUTCFullYear() > 0 ? time : undefined;
 }
 
@@ -168,13 +168,13 @@ function varchar(characters: number, { oneOf }: ColumnLimits): ColumnType<string
     bytes: 4 + characters * 4,
     check,
     parse: (cell) => parseText(cell, check),
-    // The listed values need no quotes.
+    // The values of `oneOf` need no quotes.
     toElement: oneOf ? (text) => text : quoteElement,
     encode: (buffer, text) => buffer.text(text),
   };
 }
 
-/** Checks of a number that is rounded to `scale` digits. */
+/** `check` and `parse` of a number that is rounded to `scale` decimal places. */
 function rangeOf(scale: number, min: number, max: number, unknown: number | undefined) {
   const round = rounding(scale);
   const check = (value: unknown) => {
@@ -195,20 +195,20 @@ function rangeOf(scale: number, min: number, max: number, unknown: number | unde
   return { check, parse };
 }
 
-/** Decimal, as PostgreSQL reads it: Number would take an empty text, and 0x, 0o and 0b. */
+/** Reads decimal numbers only: `Number` also accepts an empty text and the prefixes 0x, 0o and 0b. */
 const toNumber = (text: string): number => (text === '' || /^0[xob]/i.test(text) ? Number.NaN : Number(text));
 
-/** As toFixed, exact where the digit after the last is a 5; three times as fast elsewhere. */
+/** Rounds as `toFixed` does, also near a half. It is three times as fast unless near a half. */
 export function rounding(scale: number): (value: number) => number {
   const factor = 10 ** scale;
   return (value) => {
     const scaled = value * factor;
     const fraction = scaled - Math.floor(scaled);
-    // The product is off by less than 1e-5 for what any column can hold.
+    // Up to 1e11, which no column exceeds, the error of the product is below 1e-5.
     const nearHalf = fraction > 0.4999 && fraction < 0.5001;
     const rounded =
       nearHalf || Math.abs(scaled) > 1e11 ? Number(value.toFixed(scale)) : Math.round(scaled) / factor;
-    // NUMERIC knows no -0.
+    // NUMERIC has no -0.
     return rounded + 0;
   };
 }
@@ -216,7 +216,7 @@ export function rounding(scale: number): (value: number) => number {
 function numeric(precision: number, scale: number, { min, max, unknown }: ColumnLimits): ColumnType<number> {
   const factor = 10 ** scale;
   const most = (10 ** precision - 1) / factor;
-  // Groups of four decimal digits, before the point and after it.
+  // Binary NUMERIC has groups of four decimal digits, counted from the decimal point in both directions.
   const wholeGroups = Math.max(1, Math.ceil((precision - scale) / 4));
   const fractionGroups = Math.ceil(scale / 4);
   const groups = wholeGroups + fractionGroups;
@@ -228,7 +228,7 @@ function numeric(precision: number, scale: number, { min, max, unknown }: Column
     bytes: 12 + groups * 2,
     ...rangeOf(scale, min ?? -most, max ?? most, unknown),
     toElement: (value) => value,
-    // How many groups, the weight of the first one, the sign, the scale, the groups.
+    // The number of groups, the weight of the first one, the sign, the scale, then the groups.
     encode(buffer, value) {
       const units = Math.round(Math.abs(value) * factor);
       const whole = Math.floor(units / factor);
@@ -268,7 +268,7 @@ function integer(type: string, bytes: 2 | 4, { min, max, unknown }: ColumnLimits
   };
 }
 
-/** PostgreSQL parses jsonb by recursion: far deeper ones exceed its stack. */
+/** PostgreSQL's jsonb parser is recursive, and much deeper values exceed its stack limit. */
 const maxDepth = 1_000;
 
 const jsonb: ColumnType<object> = {
@@ -302,7 +302,7 @@ function toJson(value: unknown): string | Invalid {
     if (!text?.startsWith('{')) return invalid('is not a JSON object');
     if (text.length > maxDepth && depthOf(text) > maxDepth)
       return invalid(`is nested more than ${maxDepth} deep`);
-    // JSON may escape a NUL character; jsonb cannot hold one. A lone surrogate is not a character either.
+    // JSON can contain NUL characters and lone surrogates as escapes, but jsonb refuses them.
     return /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/i.test(text)
       ? invalid('has a character that jsonb cannot hold')
       : text;
@@ -311,7 +311,7 @@ function toJson(value: unknown): string | Invalid {
   }
 }
 
-/** A Map or an Error would become {}, a Date a string. */
+/** Other objects would change in JSON: a Map or an Error to {}, a Date to a string. */
 function isPlainObject(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);

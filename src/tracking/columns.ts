@@ -1,19 +1,20 @@
-// The columns of location_events, in the order in which they are sent. Validation, the import, the encoders and the
-// queries follow from this table; name, type and NOT NULL come from the schema.
+// Lists the columns of location_events in the order in which they are sent. Validation, the import, the
+// encoders and the queries use this list. Name, type and NOT NULL come from the schema.
 import { getTableColumns } from 'drizzle-orm';
 import { locationEvents, locationSources, type NewLocationEvent } from '../../schema/tracking.ts';
 import { type ColumnLimits, type ColumnType, columnType } from './column-types.ts';
 
 /**
- * A GPS location. Degrees, metres, km/h, degrees clockwise from north. A speed, heading or accuracy of -1 means
- * "unknown" and is stored as NULL. An accuracy above 9,999.99 m is refused: it does not locate a vehicle.
+ * A GPS location. Positions are in degrees, accuracy and altitude in metres, speed in km/h, heading in
+ * degrees clockwise from north. A speed, heading or accuracy of -1 means "unknown" and is stored as NULL. An
+ * accuracy above 9,999.99 m is refused, because it does not locate a vehicle.
  */
 export type LocationInput = NewLocationEvent;
 
-/** Not negative, except for the -1 that iOS and Flutter send for "unknown". */
+/** Not negative, except for -1, which iOS and Flutter send for "unknown". */
 const measured: ColumnLimits = { min: 0, unknown: -1 };
 
-/** What the CHECKs of the table allow, within the precision of the column. */
+/** The limits of the table's CHECK constraints. `columnType` adds those of the precision. */
 const limits: Readonly<Record<keyof LocationInput, ColumnLimits>> = {
   time: {},
   deviceId: {},
@@ -41,11 +42,14 @@ export const locationColumns: readonly LocationColumn[] = Object.entries(limits)
   const column = tableColumns[property];
   const { name, notNull: required } = column;
   const { type, bytes, check, parse, toElement, encode } = columnType(column.getSQLType(), limit);
-  // Written out, so that all have one shape: V8 calls them faster.
+  // Listed one by one, because V8 is faster when all objects have the same shape.
   return { property, name, required, type, bytes, check, parse, toElement, encode };
 });
 
-/** A copy of it has all properties in one order: V8 reads and writes objects of one shape faster. */
+/**
+ * Locations are copies of this object, because V8 is faster when all have the same properties in the same
+ * order.
+ */
 export const emptyLocation: Readonly<Record<string, unknown>> = Object.fromEntries(
   locationColumns.map(({ property }) => [property, null]),
 );

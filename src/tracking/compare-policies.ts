@@ -1,4 +1,4 @@
-// Compares the policies of a live database with their declaration beside the schema.
+// Compares the policies of a live database with their declaration in schema/tracking.ts.
 import { trackingPolicies } from '../../schema/tracking.ts';
 import { TimescaleMissingError } from '../errors.ts';
 import type { Pool } from '../pool.ts';
@@ -6,24 +6,26 @@ import { withCatalogPath } from '../sql/catalog-path.ts';
 import { policyJobs, readTimescale, relationSettings } from '../timescale/catalog.ts';
 import type { Transaction } from '../transaction.ts';
 
-/** One setting that is not as it was declared. */
+/** One setting whose value differs from its declaration. */
 export interface PolicyDifference {
   /** `location_events` or `location_hourly`. */
   relation: string;
-  /** Path in `trackingPolicies`, such as `refresh.endOffset`, or the procedure of a job that nothing declares. */
+  /**
+   * Path in `trackingPolicies`, such as `refresh.endOffset`, or the procedure of a job that is not declared.
+   */
   setting: string;
   declared: string | null;
   found: string | null;
 }
 
 /**
- * What differs between `trackingPolicies` and the catalog of TimescaleDB, in both directions: nothing
- * when the migrations were applied and no policy was changed by hand.
- * @throws TimescaleMissingError where TimescaleDB is not enabled.
+ * Returns what differs between `trackingPolicies` and the catalog of TimescaleDB, in both directions. The
+ * result is empty if the migrations were applied and no policy was changed by hand.
+ * @throws TimescaleMissingError if TimescaleDB is not enabled.
  */
 export function comparePolicies(db: Pool): Promise<PolicyDifference[]> {
   const compare = async (transaction: Transaction) => {
-    // Without the extension, any role could have made views of these names.
+    // Without the extension, the views of its catalog could be another role's views with the same names.
     if (!(await readTimescale(transaction))) {
       throw new TimescaleMissingError(`TimescaleDB is not enabled in ${db.name}: run "npm run db:migrate".`);
     }
@@ -42,11 +44,11 @@ interface Declared {
   relation: string;
   setting: string;
   value: string;
-  /** PostgreSQL compares it as an interval: '30 days' equals '1 mon'. */
+  /** Whether PostgreSQL compares it as an interval, in which '30 days' equals '1 mon'. */
   isInterval: boolean;
 }
 
-/** The settings of a relation, nested ones by their path. */
+/** The settings of a relation. Nested settings are named by their path. */
 function declaredIn(relation: string, settings: object, path = ''): Declared[] {
   return Object.entries(settings).flatMap(([name, given]) => {
     const setting = path + name;
@@ -56,8 +58,8 @@ function declaredIn(relation: string, settings: object, path = ''): Declared[] {
   });
 }
 
-// $1 what is declared, $2 the end of the window for late locations. It distinguishes the two refresh policies, even
-// if one was changed: `lateRefresh` is the one whose window ends nearer to $2.
+// $1 declared settings, $2 the end offset of `lateRefresh`. A refresh policy with an end offset above half of
+// $2 counts as `lateRefresh`, so that the two are told apart even if one was changed.
 const differences = `
   WITH declared AS (
     SELECT * FROM jsonb_to_recordset($1::text::jsonb) AS d (relation text, setting text, value text, "isInterval" boolean)

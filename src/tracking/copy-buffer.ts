@@ -1,27 +1,32 @@
-// Memory for PostgreSQL's binary COPY format: a fifth faster on the server than text, which it must parse.
-// Not a library's: those for this format encode one value at a time from general types.
+// Encodes rows in PostgreSQL's binary COPY format, which the server reads a fifth faster than text because it
+// need not parse it. Not a library, because the available ones encode each value separately, through generic
+// type encoders.
 
-/** Signature, flags and the length of a header extension, after PostgreSQL's "Binary Format" of COPY. */
+/**
+ * Signature, flags and length of the header extension: "Binary Format" in PostgreSQL's documentation of COPY.
+ */
 const signature = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1');
 const trailer = Buffer.from([0xff, 0xff]);
 const chunkBytes = 256 * 1024;
 
-/** Collects the bytes of a COPY in chunks; a chunk is never written to again. */
+/** Collects the bytes of a COPY in chunks. A chunk in `full` is never written to again. */
 export class CopyBuffer {
   #buffer = Buffer.allocUnsafeSlow(chunkBytes);
-  /** Of the same memory: its setters are twice as fast as Buffer's. */
+  /** The same memory as `#buffer`. A DataView's setters are twice as fast as a Buffer's. */
   #view = new DataView(this.#buffer.buffer);
   #offset = signature.copy(this.#buffer);
   readonly #rowBytes: number;
-  /** Chunks to send. */
+  /** Chunks that are ready to be sent. */
   readonly full: Uint8Array[] = [];
 
-  /** @param rowBytes that a row needs at most, without its long values. */
+  /** @param rowBytes The maximum length of a row in bytes, without its jsonb values. */
   constructor(rowBytes: number) {
     this.#rowBytes = rowBytes;
   }
 
-  /** Makes room for a row and for `more` bytes: the methods that write do not check it. */
+  /**
+   * Makes room for a row and `more` bytes. Call it before each row, because `int16` to `text` do not check.
+   */
   reserve(more = 0): void {
     const needed = this.#rowBytes + more;
     if (this.#offset + needed <= this.#buffer.length) return;
@@ -31,7 +36,7 @@ export class CopyBuffer {
     this.#offset = 0;
   }
 
-  /** What is left, and the end of the COPY. */
+  /** The bytes that are not in `full` yet, and the trailer of the COPY. */
   end(): Uint8Array {
     return Buffer.concat([this.#buffer.subarray(0, this.#offset), trailer]);
   }
@@ -62,16 +67,16 @@ export class CopyBuffer {
     }
   }
 
-  /** With its length. */
+  /** Writes the length and the text. */
   text(text: string): void {
     const length = this.#buffer.write(text, this.#offset + 4);
     this.int32(length);
     this.#offset += length;
   }
 
-  /** With its length, after the version of jsonb's format. */
+  /** Writes the length, the version of the jsonb format (1) and the text. */
   jsonb(text: string): void {
-    // A character of UTF-16 takes at most three bytes in UTF-8.
+    // A UTF-16 code unit takes at most three bytes in UTF-8.
     this.reserve(text.length * 3);
     const length = this.#buffer.write(text, this.#offset + 5);
     this.int32(length + 1);
@@ -80,5 +85,5 @@ export class CopyBuffer {
   }
 }
 
-/** '0' to '9', 'a' to 'f' and 'A' to 'F': the low four bits, plus nine for letters. */
+/** The value of a hexadecimal digit: the low four bits of its character code, plus nine for letters. */
 const hexDigit = (code: number): number => (code & 15) + (code >> 6) * 9;

@@ -1,4 +1,5 @@
-// The history of a device: raw locations of the last day, hours before that; and a track for drawing.
+// Reads the history of a device: hourly statistics, and raw locations of the last day. Also reads tracks for
+// maps.
 import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
@@ -13,26 +14,31 @@ import {
 } from './reads.ts';
 
 export interface TimeRange {
-  /** First instant of the range. */
+  /** Start of the range, inclusive. */
   from: Date;
   /** End of the range, exclusive. */
   to: Date;
 }
 
 export interface LocationHistory {
-  /** Hours before `rawSince`, oldest first. The first and the last one may cover only a part of their hour. */
+  /**
+   * Statistics of the hours before `rawSince`, oldest first. The first and the last may cover part of an
+   * hour.
+   */
   hours: LocationHourly[];
   /** Locations from `rawSince` on, oldest first. */
   points: LocationEvent[];
-  /** Where the hours end and the locations begin: the last full hour that is 24 hours old. */
+  /**
+   * Where `hours` end and `points` begin: the start of the UTC hour that contains the instant 24 hours ago.
+   */
   rawSince: Date;
 }
 
 /**
- * All of `[from, to)`: hours of the aggregate where it is older than a day, raw locations for the rest. Each
- * location is in exactly one of them. Hours that the range cuts are computed from raw locations, while those
- * exist; only their `avgLongitude` is correct across 180°.
- * @throws ValidationError for a device id that is not a uuid, or a range that does not end after it begins.
+ * Reads `[from, to)`: hourly statistics for the part older than a day, raw locations for the rest. Each
+ * location is in exactly one of them. Hours that the range cuts are computed from raw locations, if those
+ * still exist. `avgLongitude` is correct across 180° only for these hours.
+ * @throws ValidationError for a device id that is not a uuid, an invalid date, or a range that is empty.
  */
 export async function getLocationHistory(
   db: AnyDatabase,
@@ -59,17 +65,18 @@ type Dates<Row, Names extends keyof Row> = Omit<Row, Names> & Record<Names, stri
 type HourlyJson = Dates<LocationHourly, 'hour' | 'firstEvent' | 'lastEvent'>;
 type LocationJson = Dates<LocationEvent, 'time'>;
 
-/** JSON has no dates: the names say which values are dates. */
+/** Converts the named values to dates, because JSON has none. */
 function withDates<Row extends object, Name extends keyof Row>(row: Row, names: readonly Name[]) {
   const dates = Object.fromEntries(names.map((name) => [name, new Date(String(row[name]))]));
   return { ...row, ...dates } as Omit<Row, Name> & Record<Name, Date>;
 }
 
-// No device crosses half of the earth in an hour: such locations are on both sides of 180°, where -179 means 181.
+// No device crosses half of the earth in an hour, so a span above 180° means that it crossed the 180th
+// meridian. Negative longitudes are then averaged as values above 180: -179 as 181.
 const averageLongitude = `CASE WHEN max(longitude) - min(longitude) <= 180 THEN avg(longitude)
     ELSE (avg(longitude + CASE WHEN longitude < 0 THEN 360 ELSE 0 END) + 180) % 360 - 180 END`;
 
-// $1 device, $2 from, $3 to. The older part ends at "edge"; of it, whole hours lie in [first, last).
+// $1 device, $2 from, $3 to. The hourly part is [$2, edge). Its whole hours are those in [first, last).
 const historyQuery = `
   WITH bounds AS (
     SELECT "rawSince", least(greatest("rawSince", $2::timestamptz), $3::timestamptz) AS edge,
@@ -97,8 +104,9 @@ const historyQuery = `
     (SELECT coalesce(jsonb_agg(p ORDER BY time), '[]') FROM points AS p) AS points`;
 
 /**
- * At most `maxPoints` locations of `[from, to)`, oldest first: every n-th one, selected on the server.
- * @throws ValidationError for a device id that is not a uuid, an empty range, or `maxPoints` below 1.
+ * Reads at most `maxPoints` locations of `[from, to)`, oldest first: every n-th one, selected on the server.
+ * @throws ValidationError for a device id that is not a uuid, an invalid date, an empty range, or a
+ * `maxPoints` that is not a whole number from 1.
  */
 export async function getTrack(
   db: AnyDatabase,

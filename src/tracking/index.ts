@@ -1,4 +1,4 @@
-// @atriz/database/tracking: write GPS locations, read recent ones, history and live positions.
+// Entry point @atriz/database/tracking: writes GPS locations, reads recent ones, history and live positions.
 export type { LocationInput } from './columns.ts';
 export { comparePolicies, type PolicyDifference } from './compare-policies.ts';
 export { exportLocations } from './export.ts';

@@ -1,9 +1,9 @@
-// The intervals of the policies in milliseconds, for decisions that are made before the server is asked.
+// Converts the intervals of the policies to milliseconds, for decisions that need no query.
 
 const units = { minute: 60_000, hour: 3_600_000, day: 86_400_000 } as const;
 
 type Unit = keyof typeof units;
-/** Of units with a fixed length: a month or a year has none. */
+/** An interval in units of fixed length, unlike months and years. */
 export type FixedInterval = `${number} ${Unit}` | `${number} ${Unit}s`;
 
 export function milliseconds(interval: FixedInterval): number {

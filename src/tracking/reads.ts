@@ -1,11 +1,12 @@
-// Reads of the guide: recent locations from raw rows, history from the hourly aggregate. One round trip each.
+// Reads recent and latest locations from raw rows, and statistics from the hourly aggregate, in one round
+// trip each.
 import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireUuid } from '../sql/uuid.ts';
 import { locationColumns } from './columns.ts';
 
-/** A statement with its parameters, so that a test can put EXPLAIN before it. */
+/** A statement and its parameters, separate from their execution so that a test can prepend EXPLAIN. */
 interface Query {
   readonly text: string;
   readonly parameters: readonly unknown[];
@@ -21,9 +22,12 @@ const hourDecimals = ['pointCount', 'avgLatitude', 'avgLongitude', 'avgSpeed', '
 const decimals = locationColumns.filter(({ type }) => type === 'numeric').map(({ property }) => property);
 
 export interface RecentLocationsOptions {
-  /** How far back, in hours. Default 24. */
+  /** Only locations of the last `hours` hours are read. Default 24. */
   hours?: number;
-  /** Rows of a page, newest first. Default 10,000. A page may have a few more, because it does not end between locations of the same time. */
+  /**
+   * Rows of a page. Default 10,000. A page may have more, because it never ends between locations of the same
+   * time.
+   */
   limit?: number;
   /** For the next page: the `time` of the last location of the previous page. */
   before?: Date;
@@ -38,7 +42,7 @@ export function recentLocationsQuery(
   requireCount('limit', limit);
   if (before) requireDate('before', before);
   return {
-    // WITH TIES: if a page ended between two locations of the same time, the next page would miss the second one.
+    // WITH TIES, because the next page would miss a location with the same time as the last one of this page.
     text: `SELECT ${selectedColumns}
       FROM location_events
       WHERE device_id = $1::uuid AND time > now() - $2::float8 * interval '1 hour'
@@ -50,8 +54,9 @@ export function recentLocationsQuery(
 }
 
 /**
- * The locations of a device, newest first, from the raw rows. An unknown device has none.
- * @throws ValidationError for a device id that is not a uuid, or a `hours` or `limit` that is not positive.
+ * Reads the locations of a device from the raw rows, newest first. An unknown device has none.
+ * @throws ValidationError for a device id that is not a uuid, an `hours` that is not positive, a `limit` that
+ * is not a whole number from 1, or an invalid `before`.
  */
 export async function getRecentLocations(
   db: AnyDatabase,
@@ -63,7 +68,7 @@ export async function getRecentLocations(
 }
 
 /**
- * Hourly statistics of a device, newest first, from the continuous aggregate. Speeds in km/h.
+ * Reads the hourly statistics of a device from the continuous aggregate, newest first. Speeds are in km/h.
  * @throws ValidationError for a device id that is not a uuid, or `days` that is not positive.
  */
 export async function getHourlyStats(
@@ -84,18 +89,18 @@ export async function getHourlyStats(
 
 export type LatestLocationsOptions = (
   | {
-      /** Devices of one application. */
+      /** Selects the devices whose newest location was recorded by this application. */
       appSource: string;
     }
   | { deviceIds: readonly string[] }
 ) & {
-  /** Devices without a location in this many hours are left out. Default 24. */
+  /** Devices without a location in the last `hours` hours are left out. Default 24. */
   hours?: number;
 };
 
 /**
- * The newest location of each device, for a live map, ordered by device. Its duration grows with
- * the number of devices, not of locations.
+ * Reads the newest location of each device, for a live map, ordered by device id. The duration grows with the
+ * number of devices, not of locations.
  * @throws ValidationError for a device id that is not a uuid, or `hours` that is not positive.
  */
 export async function getLatestLocations(
@@ -124,8 +129,8 @@ function latestOfDevices(db: AnyDatabase, deviceIds: readonly string[], hours: n
   );
 }
 
-// The filter is in the outer query: in the inner one, TimescaleDB's SkipScan would read all rows of the
-// other applications' devices.
+// The filter is in the outer query, because in the inner one TimescaleDB's SkipScan would read all rows of
+// the devices of other applications.
 function latestOfApplication(db: AnyDatabase, appSource: string, hours: number) {
   return databaseOf(db).query<LocationEvent>(
     `SELECT * FROM (
@@ -142,8 +147,8 @@ export const readLocations = (rows: LocationEvent[]): LocationEvent[] => withNum
 export const readHours = (rows: LocationHourly[]): LocationHourly[] => withNumbers(rows, hourDecimals);
 
 /**
- * Converts DECIMAL columns, which postgres.js gives as text, to numbers. A double holds them without loss; this is
- * cheaper than a cast on the server.
+ * Converts NUMERIC and bigint values, which postgres.js returns as text, to numbers. This is cheaper than a
+ * cast on the server. The columns of `location_events` fit a double without loss; averages are rounded.
  */
 function withNumbers<Row extends object>(rows: Row[], properties: readonly string[]): Row[] {
   for (const row of rows as Record<string, unknown>[]) {
@@ -152,7 +157,10 @@ function withNumbers<Row extends object>(rows: Row[], properties: readonly strin
   return rows;
 }
 
-/** Up to 15 digits and the power of ten are exact in a double: their quotient is what Number gives, at a third of its time. */
+/**
+ * A double holds up to 15 digits and their power of ten exactly, so their quotient equals the result of
+ * `Number`. This takes a third of the time.
+ */
 const exactDigits = 15;
 const powersOfTen = Array.from({ length: exactDigits + 1 }, (_, power) => 10 ** power);
 

@@ -1,4 +1,4 @@
-// Writes locations: few as one INSERT of arrays, many by COPY.
+// Writes locations: a few with one INSERT of arrays, many with COPY.
 import { copyFrom } from '../driver/copy.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { Transaction, withTransaction } from '../transaction.ts';
@@ -12,7 +12,7 @@ import {
   type ZeroPositionOption,
 } from './validate.ts';
 
-/** COPY is faster from this number of rows on, although it needs more round trips (bench: tracking). */
+/** From this number of rows on, COPY is faster, although it needs more round trips (bench: tracking). */
 export const rowsForCopy = 400;
 /** Limits the memory of one statement to a few megabytes. */
 const rowsPerStatement = 5_000;
@@ -20,19 +20,19 @@ const rowsPerStatement = 5_000;
 const insert = `INSERT INTO location_events (${columnNames}) SELECT ${columnNames} FROM ${unnestLocations(1)}`;
 
 export interface RecordOptions extends ZeroPositionOption {
-  /** What happens to a batch with invalid locations. Default `reject`: none of it is stored. */
+  /** `reject` (default) refuses a batch with invalid locations; `skip` stores its valid ones. */
   onInvalid?: 'reject' | 'skip';
 }
 
 export interface RecordResult {
   written: number;
-  /** Invalid locations that `onInvalid: 'skip'` left out. */
+  /** Invalid locations, which `onInvalid: 'skip'` left out. */
   rejected: readonly RejectedLocation[];
 }
 
 /**
  * Writes one location.
- * @throws LocationsRejectedError with the reason when it is not valid.
+ * @throws LocationsRejectedError with the reason if it is not valid.
  */
 export async function recordLocation(
   db: AnyDatabase,
@@ -43,9 +43,10 @@ export async function recordLocation(
 }
 
 /**
- * Writes many locations, rounded to the scale of the columns: all of them or, when it throws, none. Locations
- * older than the raw retention are not valid.
- * @throws LocationsRejectedError with the index and reason of each invalid location: nothing was written.
+ * Writes many locations, rounded to the scale of the columns. If it throws, none is written. Locations older
+ * than the raw retention are not valid.
+ * @throws LocationsRejectedError with the index and reason of each invalid location, unless `onInvalid` is
+ * `skip`.
  */
 export async function recordLocations(
   db: AnyDatabase,
@@ -58,7 +59,7 @@ export async function recordLocations(
   return { written: valid.length, rejected };
 }
 
-/** Writes valid locations, all or none. */
+/** Writes locations that have passed validation, all or none. */
 export async function insertLocations(db: AnyDatabase, locations: readonly LocationInput[]): Promise<void> {
   if (locations.length === 0) return;
   if (locations.length < rowsForCopy) {
@@ -68,7 +69,7 @@ export async function insertLocations(db: AnyDatabase, locations: readonly Locat
   await inTransaction(db, (transaction) => appendLocations(transaction, locations));
 }
 
-/** The same inside of a transaction. */
+/** Does the same in the caller's transaction. */
 export async function appendLocations(
   transaction: Transaction,
   locations: readonly LocationInput[],

@@ -1,14 +1,18 @@
-// Locations as the rows of a statement: as arrays, one for each column, and in the binary format of COPY.
+// Encodes locations as the rows of a statement: as one array for each column, or in the binary format of
+// COPY.
 import { type LocationInput, locationColumns } from './columns.ts';
 import { CopyBuffer } from './copy-buffer.ts';
 
 export const columnNames = locationColumns.map(({ name }) => name).join(', ');
 
-/** The locations as a table, from one array parameter for each column, the first of them `$first`. */
+/** SQL that turns array parameters, one for each column from `$first` on, into a table of locations. */
 export const unnestLocations = (first: number) =>
   `unnest(${locationColumns.map(({ type }, place) => `$${first + place}::${type}[]`).join(', ')}) AS location (${columnNames})`;
 
-/** The parameters of `unnestLocations`, as text: a fifth of the time that encoding value by value takes. */
+/**
+ * The parameters of `unnestLocations` as array literals, in a fifth of the time that the driver's encoding
+ * takes.
+ */
 export const arraysOf = (locations: readonly LocationInput[]): string[] =>
   locationColumns.map((column) => {
     const elements = locations.map((location) => {
@@ -22,7 +26,7 @@ export const copyStatement = `COPY location_events (${columnNames}) FROM STDIN W
 
 const rowBytes = locationColumns.reduce((sum, { bytes }) => sum + bytes, 2);
 
-/** The rows of a COPY in chunks of about 256 kB. Locations must have passed validation. */
+/** Encodes the rows of a COPY in chunks of about 256 kB. Locations must have passed validation. */
 export async function* encodeCopy(
   batches: AsyncIterable<readonly LocationInput[]> | Iterable<readonly LocationInput[]>,
 ): AsyncGenerator<Uint8Array> {

@@ -1,4 +1,4 @@
-// Backfill: streams locations into location_events at the speed of COPY, in flat memory, as one transaction.
+// Backfill: streams locations into location_events with COPY, in constant memory and in one transaction.
 import { trackingPolicies } from '../../../schema/tracking.ts';
 import { copyFrom } from '../../driver/copy.ts';
 import { liftTimeouts } from '../../driver/timeouts.ts';
@@ -17,7 +17,7 @@ import type { LocationFormat } from './dialect.ts';
 import { type ImportReject, type ParsedLocation, type ParseOptions, parseLocations } from './parse.ts';
 import { refreshHours } from './refresh.ts';
 
-/** Locations, or text to read them from: a file's stream, for example. */
+/** Locations, or text from which to read them, such as the stream of a file. */
 export type LocationSource =
   | AsyncIterable<LocationInput>
   | Iterable<LocationInput>
@@ -27,50 +27,55 @@ export type LocationSource =
     } & ParseOptions);
 
 export interface ImportOptions extends ZeroPositionOption {
-  /** Moves every location in time, in milliseconds. Default 0. */
+  /** Milliseconds that are added to the time of every location. Default 0. */
   shiftMs?: number;
-  /** Called for each invalid location, and awaited. The other locations are loaded. */
+  /** Called and awaited for each invalid location. The other locations are loaded. */
   onReject?: (reject: ImportReject) => unknown;
   /** Leaves out locations that are stored already: of the same device at the same time. Slower than COPY. */
   once?: boolean;
   onProgress?: (loaded: number) => void;
-  /** Called after the last row and before the commit: an error rolls the import back. */
+  /** Called after the last row, before the commit. If it throws, the import is rolled back. */
   beforeCommit?: () => Promise<void>;
 }
 
 export interface ImportResult {
   loaded: number;
   rejected: number;
-  /** Time of the oldest and of the newest loaded location. */
+  /** Times of the oldest (`from`) and newest (`to`) loaded location. Null if none was loaded. */
   from: Date | null;
   to: Date | null;
-  /** Loaded locations that the retention policy drops at its next run; their hours are not kept. */
+  /**
+   * Loaded locations older than the raw retention. The retention policy drops them with their chunk, and they
+   * are not summarised in `location_hourly`.
+   */
   olderThanRetention: number;
   /** With `once`: locations that were stored before, or came twice. They count as loaded no more. */
   alreadyStored: number;
   /** Locations that were written to compressed chunks directly. */
   compressed: number;
-  /** Line of the last location where CSV ends inside a number, without a line break: digits may be missing. */
+  /**
+   * Line of the last location, if CSV ends with a digit or a point and no line break: digits may be missing.
+   */
   unendedLine: number | null;
-  /** Ranges of `location_hourly` that were refreshed. The rest is left to the refresh policies. */
+  /** Refreshed ranges of `location_hourly`, none if the refresh failed. The refresh policies do the rest. */
   refreshed: TimeRange[];
-  /** Why the refresh failed: the hours are left to the refresh policies. */
+  /** The error of a refresh that failed. The refresh policies refresh the hours later. */
   refreshError?: unknown;
 }
 
 const hour = 3_600_000;
 const day = 24 * hour;
 const { retention, compression } = trackingPolicies.location_events;
-/** Locations that are collected for one COPY, compressed or not: about 40 MB. */
+/** Locations that are collected for one COPY, when days are compressed directly: about 40 MB. */
 const rowsPerDirectCopy = 100_000;
 const rowsPerBatch = 5_000;
 
 /**
- * Loads locations of any age, all valid ones or, when it throws, none. TimescaleDB 2.24 and newer
- * writes days compressed that are old enough for it. Afterwards the import refreshes the hours that changed, within
- * the raw retention. In a transaction, and for a role that does not own the aggregate, it leaves this to the
- * refresh policies.
- * @throws ValidationError for text whose header is wrong; nothing was loaded.
+ * Loads all valid locations of any age. If it throws, none is loaded. TimescaleDB 2.24 and newer writes days
+ * that are old enough in compressed form. After the commit, the changed hours within the raw retention are
+ * refreshed, except in a caller's transaction or for a role that does not own the aggregate: then the refresh
+ * policies do it.
+ * @throws ValidationError for text with a wrong header, an invalid default or a line that is too long.
  */
 export async function importLocations(
   given: AnyDatabase,
@@ -88,7 +93,7 @@ export async function importLocations(
     return load.into(transaction);
   });
   if (load.isBehindView) return { ...load.result, refreshed: [] };
-  // The locations are committed: if the refresh fails, the caller must not import them again.
+  // The locations are committed, so a failed refresh must not throw: the caller would import them again.
   try {
     return { ...load.result, refreshed: await refreshHours(db, load.hours) };
   } catch (refreshError) {
@@ -96,19 +101,20 @@ export async function importLocations(
   }
 }
 
-// 42501: not the owner. Undefined function, or no such schema: no TimescaleDB, hence no aggregate.
+// 42501: the role is not the owner. 42883 undefined_function and 3F000 invalid_schema_name: no TimescaleDB,
+// and hence no aggregate.
 const isExpected = (error: unknown) => ['42501', '42883', '3F000'].includes(sqlState(error) ?? '');
 
-/** One run: reads, checks, counts. */
+/** One import: reads, checks, counts and writes the locations. */
 class Load {
   readonly #source: LocationSource;
   readonly #options: ImportOptions;
   readonly #limits;
   readonly #retentionStart = Date.now() - milliseconds(retention);
-  /** Days that end before this are old enough to be compressed. */
+  /** Start of a UTC day. The days before it are old enough to be compressed. */
   readonly #compressedBefore = Math.floor((Date.now() - milliseconds(compression.after)) / day) * day;
   readonly hours = new Set<number>();
-  /** The role of an application; it does not own the aggregate either. */
+  /** Whether the role writes through a view. Such a role does not own the aggregate and cannot refresh it. */
   isBehindView = false;
   #oldest = Number.POSITIVE_INFINITY;
   #newest = Number.NEGATIVE_INFINITY;
@@ -146,7 +152,7 @@ class Load {
     await this.#options.beforeCommit?.();
   }
 
-  /** Old and recent days separately: a COPY writes all its rows compressed or none. */
+  /** Copies old and recent days separately, because one COPY compresses either all of its rows or none. */
   async #copyByAge(transaction: Transaction): Promise<void> {
     const waiting: Record<'on' | 'off', LocationInput[]> = { on: [], off: [] };
     const compress = (setting: 'on' | 'off') =>
@@ -186,7 +192,7 @@ class Load {
     await write(batch);
   }
 
-  /** Valid locations, moved in time and counted. */
+  /** Yields the valid locations, moved in time and counted. Reports the others to `onReject`. */
   async *#locations(): AsyncGenerator<LocationInput[]> {
     const source = this.#source;
     const { onProgress, onReject } = this.#options;
@@ -209,7 +215,10 @@ class Load {
     }
   }
 
-  /** Moves a location in time, checks the limits and counts it. */
+  /**
+   * Moves a location in time, checks its limits and counts it. @returns it, or the reason why it is not
+   * valid.
+   */
   #accept(given: LocationInput): LocationInput | string {
     const { shiftMs = 0 } = this.#options;
     const location = shiftMs === 0 ? given : { ...given, time: new Date(given.time.getTime() + shiftMs) };
@@ -247,7 +256,7 @@ async function* checkBatches(
   yield batch;
 }
 
-/** Whether COPY may write compressed chunks here: TimescaleDB below 2.24 refuses it beside a continuous aggregate. */
+/** TimescaleDB older than 2.24 refuses compressed COPY into a hypertable that has a continuous aggregate. */
 async function compressesDirectly(db: Database): Promise<boolean> {
   const timescale = await readTimescale(db);
   return timescale !== undefined && !isOlder(timescale.version, '2.24');

@@ -1,19 +1,21 @@
-// Cuts a stream of bytes or text into lines, and reports those that are not UTF-8.
+// Splits a stream of bytes or text into lines, and reports those that are not UTF-8.
 import { isUtf8 } from 'node:buffer';
 import { ValidationError } from '../../errors.ts';
 
-/** No location needs more; a file without line breaks would otherwise fill the memory. */
+/**
+ * In bytes. Without a limit, a file without line breaks would fill the memory. No location needs this much.
+ */
 const longestLine = 1_000_000;
 
 interface Lines {
   readonly texts: readonly string[];
   /** The last line has no line break. */
   readonly isUnended?: boolean;
-  /** By index: the bytes of lines that are not UTF-8. Their text has U+FFFD for what cannot be decoded. */
+  /** The bytes of lines that are not UTF-8, by index. In `texts`, U+FFFD replaces what cannot be decoded. */
   readonly broken?: ReadonlyMap<number, Uint8Array>;
 }
 
-// Not node:readline: it gives one line at a time, which takes longer than to parse its location.
+// Not node:readline, because it yields one line at a time, which takes longer than parsing the location.
 export async function* splitLines(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Lines> {
   let rest: Buffer = Buffer.alloc(0);
   for await (const piece of toBytes(source)) {
@@ -31,7 +33,7 @@ export async function* splitLines(source: AsyncIterable<string | Uint8Array>): A
 
 const lineFeed = 0x0a;
 
-/** @param bytes whole lines, without the last line feed. In UTF-8, this byte is never a part of another character. */
+/** @param bytes Whole lines, without the last line feed. In UTF-8, no other character contains this byte. */
 function readLines(bytes: Buffer): Lines {
   const texts = bytes.toString('utf8').split('\n').map(withoutReturn);
   if (isUtf8(bytes)) return { texts };
@@ -48,7 +50,7 @@ function readLines(bytes: Buffer): Lines {
 }
 
 async function* toBytes(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Buffer> {
-  // A piece of text may end between the two units of a surrogate pair.
+  // A piece of text may end between the two code units of a surrogate pair.
   let half = '';
   for await (const piece of source) {
     if (typeof piece !== 'string') {

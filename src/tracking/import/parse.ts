@@ -23,26 +23,26 @@ export interface ParseOptions extends DialectOptions {
   onHeader?: ((header: string, dialect: DetectedDialect) => void) | undefined;
 }
 
-/** Values for rows where the input has none. */
+/** Values for rows in which the input has none. */
 export type LocationDefaults = Partial<Pick<LocationInput, 'deviceId' | 'userId' | 'appSource'>>;
 
 export interface ImportReject {
   /** Line of the text, from 1, or index among the locations, from 0. */
   position: number;
   reason: string;
-  /** The line as it was; absent for locations that were not text. */
+  /** The line as it was. Absent for locations that were not text. */
   text?: string;
-  /** The same, where it is not UTF-8: `text` then differs from it. */
+  /** The bytes of a line that is not UTF-8. In `text`, U+FFFD replaces what cannot be decoded. */
   bytes?: Uint8Array;
 }
 
-/** A location that the columns can hold, or why the line is not one. */
+/** A location that the columns can hold, or the reason why the input is not one. */
 export type ParsedLocation =
   | {
       readonly position: number;
       readonly text?: string;
       readonly location: LocationInput;
-      /** CSV that ends inside a number, without a line break: digits may be missing. */
+      /** The CSV ends with a digit or a point and no line break, so digits may be missing. */
       readonly mayBeCut?: true;
     }
   | ImportReject;
@@ -127,7 +127,7 @@ function checkDefaults(defaults: LocationDefaults): void {
   }
 }
 
-// trim() is needed only for the rare lines that begin with a blank.
+// trim() is slow and needed only for the few lines that begin with whitespace.
 const isBlank = (text: string) => text === '' || (text.charCodeAt(0) <= 32 && text.trim() === '');
 
 interface HeaderCell {
@@ -249,7 +249,7 @@ function fromRow(
     : { position, text, location };
 }
 
-/** The values of a line, in the order of the columns, or why they are not a location. */
+/** @returns the location, or the reason why the cells are not one. */
 function toLocation(
   cells: readonly unknown[],
   fallbacks: readonly (string | undefined)[],

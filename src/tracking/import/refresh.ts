@@ -1,4 +1,4 @@
-// Refreshes the hours that an import touched, which the refresh policies would get to later.
+// Refreshes the hours that an import changed, so that they need not wait for the refresh policies.
 import { trackingPolicies } from '../../../schema/tracking.ts';
 import { sqlState } from '../../errors.ts';
 import type { Pool } from '../../pool.ts';
@@ -8,10 +8,17 @@ import { milliseconds } from '../interval.ts';
 
 const hour = 3_600_000;
 const endOffset = milliseconds(trackingPolicies.location_hourly.refresh.endOffset);
-/** Where raw locations were dropped, a refresh would delete the summary of the hour: it stays a day away from them. */
+/**
+ * Hours older than this are not refreshed: a day less than the raw retention. Refreshing an hour whose raw
+ * locations were dropped would delete its summary.
+ */
 const refreshable = milliseconds(trackingPolicies.location_events.retention) - milliseconds('1 day');
 
-/** Refreshes these hours, in milliseconds since 1970, that are over and inside of the raw retention. @returns what it did. */
+/**
+ * Refreshes the hours that ended at least `endOffset` ago and are not too old.
+ * @param hours Starts of hours, in milliseconds since 1970.
+ * @returns the ranges that it refreshed.
+ */
 export async function refreshHours(db: Pool, hours: ReadonlySet<number>): Promise<TimeRange[]> {
   const [oldest, newest] = [Date.now() - refreshable, Date.now() - endOffset - hour];
   const ranges = rangesOf(
@@ -21,7 +28,7 @@ export async function refreshHours(db: Pool, hours: ReadonlySet<number>): Promis
   return ranges;
 }
 
-/** Neighbouring hours in one range: each refresh has a cost of its own. */
+/** Joins adjacent hours to one range, because each refresh has a fixed cost. */
 function rangesOf(hours: readonly number[]): TimeRange[] {
   const ranges: TimeRange[] = [];
   for (const at of hours) {
@@ -32,8 +39,8 @@ function rangesOf(hours: readonly number[]): TimeRange[] {
   return ranges;
 }
 
-// A policy may refresh at the same moment: 55P03 lock_not_available, 55006 object_in_use, 40001 and
-// 40P01 a collision. It is done soon.
+// Repeats a refresh that collides with one of a policy, which ends soon: 55P03 lock_not_available, 55006
+// object_in_use, 40001 serialization_failure, 40P01 deadlock_detected.
 async function refreshWhenFree(db: Pool, range: TimeRange): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {

@@ -1,4 +1,5 @@
-// Batches that are written exactly once: the transaction that stores one also advances the number of its writer.
+// Writes batches exactly once: the transaction that stores a batch also advances a number in
+// location_writers.
 import { randomUUID } from 'node:crypto';
 import { copyFrom } from '../../driver/copy.ts';
 import type { Pool } from '../../pool.ts';
@@ -7,15 +8,15 @@ import type { LocationInput } from '../columns.ts';
 import { rowsForCopy, takesCopy } from '../record.ts';
 import { arraysOf, columnNames, copyStatement, encodeCopy, unnestLocations } from '../rows.ts';
 
-/** A row of location_writers. An attempt keeps to the row that it began with. */
+/** A row of location_writers. */
 interface Row {
   readonly id: string;
   isRegistered: boolean;
-  /** Number of the last batch that is known to be committed. */
+  /** The last number that is used: its batch is committed, or was skipped. */
   last: number;
 }
 
-/** The row and number of one batch. */
+/** The row and the number of one batch. */
 export interface Place {
   readonly row: Row;
   readonly number: number;
@@ -25,21 +26,21 @@ export class NumberedBatches {
   readonly #db: Pool;
   readonly #row: Row = { id: randomUUID(), isRegistered: false, last: 0 };
   #copies: boolean | undefined;
-  /** An attempt at the next number ended without an answer: it may be committed, or go on. */
+  /** An attempt at the next number ended without an answer. It may be committed or still running. */
   #isUnsettled = false;
 
   constructor(db: Pool) {
     this.#db = db;
   }
 
-  /** The place of the next batch, the same for all attempts at it. */
+  /** The place of the next batch. All attempts at a batch use the same place. */
   next(): Place {
     return { row: this.#row, number: this.#row.last + 1 };
   }
 
   /**
-   * Stores the batch in its place, unless the number of the row shows that it is stored already.
-   * @returns true: it is stored.
+   * Stores the batch in its place, unless the number of the row shows that it is already stored.
+   * @returns true, because it throws if the batch is not stored.
    */
   async write(locations: readonly LocationInput[], { row, number }: Place): Promise<true> {
     await this.#register(row);
@@ -53,21 +54,22 @@ export class NumberedBatches {
     throw Object.assign(new Error(message), { code: '40001' });
   }
 
-  /** The batch is stored: its number is taken. */
+  /** Records that the batch is stored and its number is used. */
   confirm({ row, number }: Place): void {
     row.last = number;
     this.#isUnsettled = false;
   }
 
-  /** An attempt had no answer: the next one first ends its session on the server. */
+  /** Records that an attempt had no answer, so that the next one first ends its session on the server. */
   loseAnswer(): void {
     this.#isUnsettled = true;
   }
 
   /**
-   * Advances the number past a batch, by two, before it is given up or split: an attempt that arrives later stores
-   * nothing. It never goes back, because this may arrive late too, when later batches are stored.
-   * @returns whether an attempt has stored the batch; if not, `confirmSkip` follows.
+   * Sets the number to the one after this batch, before the batch is rejected or split. A late attempt at the
+   * batch then stores nothing. The number never decreases, because this statement too may run late, after
+   * further batches.
+   * @returns whether an attempt has stored the batch. If not, call `confirmSkip`.
    */
   async skip({ row, number }: Place): Promise<boolean> {
     if (!this.#isUnsettled) return false;
@@ -82,12 +84,12 @@ export class NumberedBatches {
     return rows[0]?.isStored ?? false;
   }
 
-  /** The batch is not stored and never will be: its number is left out. */
+  /** Records that the batch will never be stored, so its number stays unused. */
   confirmSkip({ row, number }: Place): void {
     if (this.#isUnsettled) this.confirm({ row, number: number + 1 });
   }
 
-  /** Deletes its row. A row that is left is deleted by a later writer. */
+  /** Deletes the row. If that fails, a later writer deletes it after 30 days. */
   async unregister(): Promise<void> {
     const { id, isRegistered } = this.#row;
     if (!isRegistered) return;
@@ -95,8 +97,9 @@ export class NumberedBatches {
   }
 
   /**
-   * Ends the sessions that still work on an earlier attempt, which hold the row and might hold it for
-   * hours if their client's connection went silent. @returns whether one of them had got through.
+   * Ends the sessions that still work on an earlier attempt. They lock the row, for hours if the connection
+   * to their client is silent.
+   * @returns whether an earlier attempt has stored the batch.
    */
   async #settle(row: Row, number: number): Promise<boolean> {
     await this.#db.query(
@@ -116,14 +119,17 @@ export class NumberedBatches {
     return rows[0]?.reached ?? false;
   }
 
-  /** The row is missing or behind: the tables were emptied or restored, and the last batches are lost. */
+  /**
+   * Creates or advances the row if it is missing or behind, because the tables were emptied or restored. The
+   * batches that this removed are lost.
+   */
   async #insertIntoNewRow(row: Row, number: number, locations: readonly LocationInput[]): Promise<boolean> {
     row.isRegistered = false;
     await this.#register(row);
     return this.#insert(row, number, locations);
   }
 
-  /** @returns whether the number was free, and with it the locations are stored. */
+  /** @returns whether the number was free. Only then are the locations stored. */
   async #insert(row: Row, number: number, locations: readonly LocationInput[]): Promise<boolean> {
     if (locations.length < rowsForCopy || !this.#copies) {
       const { rowCount } = await this.#db.query(`${markOf(row)} ${insertOnce}`, [
@@ -144,7 +150,7 @@ export class NumberedBatches {
     });
   }
 
-  /** Creates its row, and deletes those of writers that ended long ago. */
+  /** Creates the row, and deletes the rows of writers that stored nothing for 30 days. */
   async #register(row: Row): Promise<void> {
     if (row.isRegistered) return;
     this.#copies ??= await takesCopy(this.#db);
@@ -158,10 +164,10 @@ export class NumberedBatches {
   }
 }
 
-/** A comment in each statement, by which its session can be found. */
+/** An SQL comment in each statement, by which `#settle` finds its session. */
 const markOf = ({ id }: Row): string => `/* writer ${id} */`;
 
-// $1 is the writer, $2 the number of the batch, the rest are the locations.
+// $1 is the id of the row, $2 the number of the batch, the rest are the locations.
 const insertOnce = `WITH writer AS (
     UPDATE location_writers SET last_batch = $2::bigint WHERE id = $1::uuid AND last_batch = $2::bigint - 1 RETURNING id
   )

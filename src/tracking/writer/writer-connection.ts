@@ -1,4 +1,4 @@
-// One connection of a location writer: a queue whose batches are written one after the other.
+// One connection of a location writer: a queue of locations whose batches are written one after the other.
 import { setImmediate as turn } from 'node:timers/promises';
 import { sqlState } from '../../errors.ts';
 import type { Pool } from '../../pool.ts';
@@ -7,9 +7,9 @@ import { NumberedBatches } from './numbered-batches.ts';
 
 export interface BatchFacts {
   events: number;
-  /** 1, unless it had to be tried again. */
+  /** Number of attempts. 1, unless the batch had to be retried. */
   attempts: number;
-  /** From the first attempt to the answer, in milliseconds. */
+  /** Milliseconds from the start of the first attempt to the answer. */
   durationMs: number;
 }
 
@@ -20,7 +20,7 @@ export interface RetryFacts {
   delayMs: number;
 }
 
-/** Its hooks never throw: the writer sees to that. */
+/** The hooks must not throw. `PooledWriter` catches the errors of the caller's hooks. */
 export interface WriterConnectionOptions {
   readonly batchSize: number;
   readonly maxWaitMs: number;
@@ -43,21 +43,21 @@ export class WriterConnection {
   readonly #batches: NumberedBatches;
   #queue: Entry[] = [];
   #running: Promise<void> | undefined;
-  /** Numbers of entries that were added and settled so far: a flush compares them. */
+  /** How many entries were added and settled so far. A flush compares the two numbers. */
   #added = 0;
   #settled = 0;
   #flushes: { upTo: number; resolve: () => void }[] = [];
-  /** Set when the rest is given up: the error of everything that is left. */
+  /** Set by `giveUp`: the error with which all remaining locations are rejected. */
   #end: { reason: unknown } | undefined;
   #isCollecting = false;
-  /** Attempts without an answer, one after the other. */
+  /** Number of consecutive attempts without an answer. */
   #unanswered = 0;
-  /** Ends the current wait, whatever it is for. */
+  /** Ends the current wait: for more locations, for an answer, or before a retry. */
   #wake: (() => void) | undefined;
 
   constructor(db: Pool, options: WriterConnectionOptions) {
     this.#options = options;
-    // A replica may not know yet whether a batch was stored.
+    // A replica may lag behind and cannot tell whether a batch was stored.
     this.#db = db.primary;
     this.#batches = new NumberedBatches(this.#db);
   }
@@ -71,7 +71,7 @@ export class WriterConnection {
     });
   }
 
-  /** Resolves when everything that was added before is settled. */
+  /** Resolves when all locations that were added before are settled. */
   flush(): Promise<void> {
     if (this.#settled === this.#added) return Promise.resolve();
     return new Promise((resolve) => {
@@ -80,7 +80,7 @@ export class WriterConnection {
     });
   }
 
-  /** Rejects everything that is left with this error. */
+  /** Rejects all locations that are not settled with this error. */
   giveUp(reason: unknown): void {
     this.#end ??= { reason };
     this.#wake?.();
@@ -102,21 +102,21 @@ export class WriterConnection {
       const batch = this.#queue.splice(0, this.#options.batchSize);
       const left = this.#queue.length;
       await this.#deliver(batch);
-      // Callers that await each write come back within this turn.
+      // Callers that await each write add their next location within this turn of the event loop.
       await turn();
       answered = this.#queue.length - left >= batch.length ? batch.length : 0;
     }
     this.#running = undefined;
   }
 
-  /** Ends the wait for more locations, and no other wait. */
+  /** Ends the wait for more locations, but no other wait. */
   #startBatch(): void {
     if (this.#isCollecting) this.#wake?.();
   }
 
   /**
-   * Waits for more locations, unless a batch is full, a flush waits, or all callers of the last batch have already
-   * written their next location.
+   * Waits for more locations, unless a batch is full, a flush waits, or `answered` is above 0. This means
+   * that all callers of the last batch have already written their next location.
    */
   async #collect(answered: number): Promise<void> {
     const { batchSize, maxWaitMs } = this.#options;
@@ -127,13 +127,15 @@ export class WriterConnection {
     this.#isCollecting = false;
   }
 
-  /** Tries until the batch is stored, whole or in halves. A location that the server refuses is rejected. */
+  /**
+   * Repeats until the batch is stored, whole or in halves. Locations that the server refuses are rejected.
+   */
   async #deliver(batch: readonly Entry[]): Promise<void> {
     const locations = batch.map(({ location }) => location);
     const place = this.#batches.next();
     const begin = performance.now();
     const { retryDelayMs } = this.#options;
-    /** Why no attempt at the whole batch follows. */
+    /** The error after which the whole batch is not attempted again. */
     let stop: { error: unknown } | undefined;
     for (let attempt = 1; ; attempt += 1) {
       const outcome = await this.#attempt(() =>
@@ -162,7 +164,7 @@ export class WriterConnection {
       if (verdict === 'invalid') continue;
       const delayMs = Math.min(retryDelayMs.min * 2 ** Math.min(attempt - 1, 30), retryDelayMs.max);
       this.#options.onRetry({ error, events: batch.length, attempt, delayMs });
-      // Half of it is random, so that writers that lost the same server do not retry at the same time.
+      // Half of the delay is random, so that writers that lost the same server do not retry at the same time.
       await this.#wait(delayMs * (0.5 + Math.random() / 2));
     }
   }
@@ -181,8 +183,8 @@ export class WriterConnection {
     this.#wake?.();
     if ('error' in outcome && !isAnswer(outcome.error)) this.#batches.loseAnswer();
     this.#unanswered = outcome === silence ? this.#unanswered + 1 : 0;
-    // After a change of the network, all connections of this age are silent: replace them. The intervals grow, because
-    // a new connection may need longer than an attempt.
+    // After a network change, all older connections may be silent, so they are replaced after 1, 2, 4, 8 ...
+    // unanswered attempts. The steps grow, because a new connection may need longer than one attempt.
     if (outcome === silence && !this.#end && Number.isInteger(Math.log2(this.#unanswered)))
       this.#db.renew(begin);
     return outcome;
@@ -219,7 +221,7 @@ export class WriterConnection {
   }
 }
 
-/** The server may still be working, or its answer was lost. */
+/** An attempt timed out. The server may still be working, or its answer was lost. */
 class NoAnswerError extends Error {
   readonly code = 'ETIMEDOUT';
 
@@ -228,27 +230,36 @@ class NoAnswerError extends Error {
   }
 }
 
-/** Classes of SQLSTATE: data, constraints, a view's check option, limits of the program, RAISE of a trigger. */
+/**
+ * SQLSTATE classes of errors about values: data, constraints, a view's check option, program limits, RAISE in
+ * a trigger.
+ */
 const values = ['22', '23', '44', '54', 'P0'];
-/** query_canceled, as by statement_timeout; transaction_timeout; out_of_memory; configuration_limit_exceeded. */
+/**
+ * SQLSTATEs of batches that are too large: query_canceled (statement_timeout), transaction_timeout,
+ * out_of_memory, configuration_limit_exceeded.
+ */
 const sizes = ['57014', '25P04', '53200', '53400'];
 
-/** Whether the outcome of the attempt is known: only after an ERROR the session goes on. PgBouncer reports 08. */
+/**
+ * Whether it is known that the attempt stored nothing. The session continues only after an ERROR. Class
+ * 08 comes from a PgBouncer that lost the server.
+ */
 function isAnswer(error: unknown): boolean {
   const said = serverError(error);
   return said?.severity === 'ERROR' && !said.code.startsWith('08');
 }
 
 /**
- * What to do with a batch: try it again, or split it, to find the invalid location or because it is too large. Only
- * errors about values are 'invalid': missing privileges, certificates and tables may be corrected.
+ * Decides whether a batch is retried ('again'), split ('invalid', 'too large') or rejected ('closed'). Only
+ * errors about values are 'invalid', because somebody may correct missing privileges, certificates or tables.
  */
 function classify(error: unknown): 'again' | 'invalid' | 'too large' | 'closed' {
   const said = serverError(error);
   if (said?.severity === 'ERROR' && isOfValues(said)) return 'invalid';
   if (error instanceof NoAnswerError || error instanceof RangeError) return 'too large';
   if (said && sizes.includes(said.code)) return 'too large';
-  // A pool that was closed stays closed.
+  // A closed pool does not open again.
   return sqlState(error) === 'CONNECTION_ENDED' ? 'closed' : 'again';
 }
 
@@ -259,13 +270,16 @@ interface ServerError {
   readonly column_name?: string;
 }
 
-/** Not about a location: constraints of location_writers, and columns that locations do not have. */
+/**
+ * Whether the values of a location cause the error. A constraint of location_writers, or NOT NULL of a column
+ * that locations do not have, is not about a location.
+ */
 function isOfValues({ code, table_name: table, column_name: column }: ServerError): boolean {
   if (!values.includes(code.slice(0, 2)) || table === 'location_writers') return false;
   return code !== '23502' || locationColumns.some(({ name }) => name === column);
 }
 
-/** The error of PostgreSQL or a proxy in a chain of causes. */
+/** Finds the error of PostgreSQL or a proxy in a chain of causes. */
 function serverError(error: unknown): ServerError | undefined {
   for (let current = error; current instanceof Error; current = current.cause) {
     if ('severity' in current && 'code' in current) return current as unknown as ServerError;

@@ -1,4 +1,4 @@
-// A writer for services: many single locations become few batches, each written exactly once.
+// A writer for services. It collects single locations in batches and writes each batch exactly once.
 import { AtrizDatabaseError, ValidationError } from '../../errors.ts';
 import type { Pool } from '../../pool.ts';
 import type { LocationInput } from '../columns.ts';
@@ -18,40 +18,49 @@ import {
 export type { BatchFacts, RetryFacts };
 
 export interface LocationWriterOptions extends ZeroPositionOption {
-  /** Connections that write at the same time; the pool needs as many. Default 2. */
+  /** Number of connections that write at the same time. The pool needs at least as many. Default 2. */
   connections?: number;
-  /** Locations that start a batch at once, and the most that one takes. Default 5,000. */
+  /** Maximum number of locations in a batch, which is then written without waiting. Default 5,000. */
   batchSize?: number;
-  /** How long a location waits for others to share its batch, in milliseconds. Default 20. */
+  /** How long a location waits for others to join its batch, in milliseconds. Default 20. */
   maxWaitMs?: number;
-  /** Locations in memory; beyond it `write` refuses. Default 250,000: about 200 MB, and what their metadata take. */
+  /**
+   * Maximum number of locations in memory; `write` refuses more. The default, 250,000, takes about 200 MB and
+   * metadata.
+   */
   maxPending?: number;
-  /** Pause before a batch is tried again, in milliseconds: doubled from `min` to `max`. Default 100 and 10,000. */
+  /**
+   * Longest pause before a retry, in milliseconds: `min`, doubled with each retry up to `max`. The actual
+   * pause is a random time from half of it. Default 100 and 10,000.
+   */
   retryDelayMs?: { min: number; max: number };
-  /** An attempt without an answer for this long is given up and made again, in milliseconds. Default 60,000. */
+  /** After this many milliseconds without an answer, an attempt is given up and retried. Default 60,000. */
   attemptTimeoutMs?: number;
-  /** After each batch that was written. */
+  /** Called after each batch that was written. */
   onBatch?: (batch: BatchFacts) => void;
-  /** Before each pause. */
+  /** Called before the pause before each retry. */
   onRetry?: (retry: RetryFacts) => void;
-  /** For each location that was not stored, besides the rejection of its promise. */
+  /** Called for each location whose promise is rejected. */
   onReject?: (location: LocationInput, error: unknown) => void;
 }
 
 export interface LocationWriterStats {
   /** Locations that are durable. */
   written: number;
-  /** Locations that were refused, at once or by the server. */
+  /**
+   * Locations whose promise was rejected: by `write`, because of a server error, or because the writer was
+   * closed.
+   */
   rejected: number;
-  /** Locations that were accepted and are not settled yet. */
+  /** Accepted locations that are not settled yet. */
   pending: number;
   batches: number;
-  /** Attempts that had to be made again. */
+  /** Number of retries, each after a pause. */
   retries: number;
   lastError: unknown;
 }
 
-/** `write` holds as many locations as it may: wait for `ready()`, or tell the device to come back later. */
+/** The writer holds `maxPending` locations. Wait for `ready()`, or let the device try again later. */
 export class LocationWriterFullError extends AtrizDatabaseError {
   override readonly name = 'LocationWriterFullError';
   override readonly code = 'WRITER_FULL';
@@ -65,23 +74,23 @@ export class LocationWriterClosedError extends AtrizDatabaseError {
 
 export interface LocationWriter {
   /**
-   * Accepts a location. Accepted means: it is checked and in memory, and as long as the process lives
-   * the writer goes on until the location is stored or refused by the server for what it holds. The
-   * promise resolves when the location is durable, i.e. when the server has answered its COMMIT (under
-   * the server's `synchronous_commit`). Locations of one device are stored in the order of their writes.
-   * @throws LocationsRejectedError with the reason, LocationWriterFullError or
-   * LocationWriterClosedError, as a rejection: the location was not accepted. Later, the server's error
-   * where it refuses the location.
+   * Checks a location and keeps it in memory until it is stored or the server refuses its values. The promise
+   * resolves when the location is durable: the server has confirmed its COMMIT, as `synchronous_commit`
+   * defines it. Locations of one device are stored in the order of their writes.
+   * @throws As a rejection: LocationsRejectedError, LocationWriterFullError or LocationWriterClosedError if
+   * the location is not accepted; later, the server's error, the error of a closed pool, or
+   * LocationWriterClosedError if `close` reaches its timeout.
    */
   write(location: LocationInput): Promise<void>;
-  /** Resolves when there is room. A producer that does not await each write awaits this one. */
+  /** Resolves when there is room. Await it before `write` if you do not await each `write`. */
   ready(): Promise<void>;
-  /** Writes without waiting for more locations; resolves when everything that was accepted before is settled. */
+  /** Writes without waiting for more locations. Resolves when all locations accepted before are settled. */
   flush(): Promise<void>;
   /**
-   * Accepts nothing more, drains, and gives its connections back. Locations for which no answer comes in
-   * `timeoutMs` (default 30,000) are rejected; those of the attempt under way may be stored all the same.
-   * @throws LocationWriterClosedError that says how many were.
+   * Stops accepting locations and waits until all are settled. Those without an answer after `timeoutMs`
+   * (default 30,000) are rejected; a running attempt may still store its locations. The pool stays open.
+   * @throws LocationWriterClosedError with the number of locations that were not confirmed in time;
+   * ValidationError for a `timeoutMs` out of range.
    */
   close(options?: { timeoutMs?: number }): Promise<void>;
   readonly stats: LocationWriterStats;
@@ -89,11 +98,10 @@ export interface LocationWriter {
 }
 
 /**
- * Creates a writer; the first location opens its connections. A batch is one transaction that also moves
- * the number of its connection in `location_writers`. When the answer to a COMMIT is lost, the batch
- * is sent again with the same number, and the server skips it if that number was reached: exactly
- * once, for one update of one small row per batch. What is left of an attempt without an answer is
- * ended on the server first (`pg_terminate_backend`, which a role may do to its own sessions).
+ * Creates a writer. It uses no connection before the first location. A batch is one transaction that also
+ * advances a number in `location_writers`. If the answer to a COMMIT is lost, the batch is sent again with
+ * the same number, and is not stored twice. Before that, `pg_terminate_backend` ends a session that still
+ * works on the lost attempt.
  * @throws ValidationError for an option out of range.
  */
 export function createLocationWriter(db: Pool, options: LocationWriterOptions = {}): LocationWriter {
@@ -230,13 +238,13 @@ class PooledWriter implements LocationWriter {
     return this.#handled(Promise.reject(error));
   }
 
-  /** With `onReject`, a caller need not handle the promise: its rejection must not end the process. */
+  /** With `onReject`, callers need not handle the promise, so its rejection must not end the process. */
   #handled<Result>(promise: Promise<Result>): Promise<Result> {
     if (this.#onReject) promise.catch(() => undefined);
     return promise;
   }
 
-  /** An error in a hook must not stop the writer. */
+  /** Calls a hook of the caller, whose error must not stop the writer. */
   #tell(hook: () => void): void {
     try {
       hook();
@@ -245,7 +253,7 @@ class PooledWriter implements LocationWriter {
     }
   }
 
-  /** The same connection for all locations of a device keeps them in order. */
+  /** A device always has the same connection, which keeps its locations in order. */
   #connectionOf(deviceId: string): WriterConnection {
     const index = Number.parseInt(deviceId.slice(-6), 16) % this.#connections.length;
     return this.#connections[index] as WriterConnection;
@@ -271,7 +279,7 @@ function checkOptions(options: LocationWriterOptions) {
   return { ...numbers, retryDelayMs };
 }
 
-/** The longest timer of Node.js, about 24 days. */
+/** The longest delay of a Node.js timer in milliseconds, about 24.8 days. */
 const longest = 2 ** 31 - 1;
 
 function checkNumber(name: string, value: number, least: number): void {
