@@ -1,4 +1,4 @@
-// atriz_db: the Atriz site's own data about people who log in through atriz_core.
+// Schema of atriz_db: the data of the Atriz site about the users of atriz_core.
 import { relations } from 'drizzle-orm';
 import { jsonb, pgTable, text, unique, varchar } from 'drizzle-orm/pg-core';
 import { coreUserId, primaryId, timestamps } from './columns.ts';
@@ -28,13 +28,13 @@ export const userPreferences = pgTable(
     value: jsonb('value').notNull(),
     ...timestamps(),
   },
-  // Its index also serves "all preferences of a user": WHERE user_id = $1.
+  // The index also serves the preferences of a user: WHERE user_id = $1.
   (table) => [unique('user_preferences_user_id_key_key').on(table.userId, table.key)],
 );
 export type UserPreference = typeof userPreferences.$inferSelect;
 export type NewUserPreference = typeof userPreferences.$inferInsert;
 
-// Both tables hang on a user of atriz_core; user_id joins them, without a foreign key.
+// Both tables refer to a user of atriz_core. user_id joins them, without a foreign key.
 export const userProfilesRelations = relations(userProfiles, ({ many }) => ({
   preferences: many(userPreferences),
 }));

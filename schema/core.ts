@@ -1,4 +1,4 @@
-// atriz_core: users, tokens, roles. The single source of truth for authentication.
+// Schema of atriz_core: users, tokens and roles, for the authentication of all applications.
 import { relations, sql } from 'drizzle-orm';
 import {
   boolean,
@@ -32,9 +32,9 @@ export const users = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Serves the avatar clean-up: WHERE avatar_url = $1 among the few users that have one.
+    // Serves the clean-up of avatars: WHERE avatar_url = $1. Few users have one.
     index('idx_users_avatar').on(table.avatarUrl).where(sql`${table.avatarUrl} IS NOT NULL`),
-    // Unique on e-mail means unique whatever the case only because every e-mail is lower-case.
+    // Makes users_email_key unique without regard to case.
     check('check_email_lower', sql`${table.email} = lower(${table.email})`),
     check('check_email_format', sql`${table.email} ~ '^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\\.[A-Za-z]{2,}$'`),
   ],
@@ -62,12 +62,12 @@ export const authTokens = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Serves "revoke this user's tokens of one type" and the cascade from users.
+    // Serves the revocation of a user's tokens, of all types or one, and the cascade from users.
     index('idx_auth_tokens_user_type').on(table.userId, table.tokenType),
     // Serves family revocation: WHERE family_id = $1.
     index('idx_auth_tokens_family').on(table.familyId).where(sql`${table.familyId} IS NOT NULL`),
-    // At most one refresh token of a family can still be rotated. Serves the purge, which asks whether
-    // there is one: WHERE family_id = $1 AND used_at IS NULL AND revoked_at IS NULL.
+    // Ensures that at most one refresh token of a family can be rotated. Serves the purge, which tests
+    // whether one exists: WHERE family_id = $1 AND used_at IS NULL AND revoked_at IS NULL.
     uniqueIndex('idx_auth_tokens_live_refresh')
       .on(table.familyId)
       .where(sql`${table.tokenType} = 'refresh' AND ${table.usedAt} IS NULL AND ${table.revokedAt} IS NULL`),
@@ -80,21 +80,21 @@ export const authTokens = pgTable(
 export type AuthToken = typeof authTokens.$inferSelect;
 export type NewAuthToken = typeof authTokens.$inferInsert;
 
-/** An e-mail as login_attempts knows it: its SHA-256. */
+/** The `subject` of an account in login_attempts: the SHA-256 of its e-mail. */
 const loginSubjectOf = (email: PgColumn) => sql`encode(sha256(convert_to(${email}, 'UTF8')), 'hex')`;
 
 export const loginSubject = pgEnum('login_subject', ['address', 'account', 'known_address']);
 
-// A counter for each subject instead of a row for each attempt: one row is locked while it is counted,
-// so the limit holds however many attempts come at once. An e-mail that nobody has gets a row too, so
-// that it cannot be told apart; the limit of the address bounds how many, the purge removes them.
+// One counter for each subject, not a row for each attempt: the counter's row lock applies the limit to
+// simultaneous attempts. An e-mail that no user has gets a row too, so that the result does not reveal it.
+// The limit of addresses bounds the number of such rows, and the purge deletes them.
 export const loginAttempts = pgTable(
   'login_attempts',
   {
     id: primaryId(),
     subjectType: loginSubject('subject_type').notNull(),
     subject: varchar('subject', { length: 64 }).notNull(),
-    /** Of a known address: the subject of its account, so that both go with the person. */
+    /** For a known address, the subject of its account, so that an erasure of the person finds it. */
     account: varchar('account', { length: 64 }),
     forgivenAt: timestamptz('forgiven_at').notNull(),
     expiresAt: timestamptz('expires_at').notNull(),
@@ -106,9 +106,9 @@ export const loginAttempts = pgTable(
     unique('login_attempts_subject_key').on(table.subjectType, table.subject),
     // Serves the purge: WHERE expires_at < now().
     index('idx_login_attempts_expires').on(table.expiresAt),
-    // Serves a reset password and an erasure: WHERE account = $1.
+    // Serves password resets and erasures: WHERE account = $1.
     index('idx_login_attempts_account').on(table.account).where(sql`${table.account} IS NOT NULL`),
-    // An e-mail in plain text can never get in.
+    // Accounts and known addresses are SHA-256 values, so none of them can be an e-mail in plain text.
     check(
       'check_login_subject',
       sql`${table.subjectType} = 'address' OR ${table.subject} ~ '^[0-9a-f]{64}$'`,
@@ -141,9 +141,9 @@ export const userRoles = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Its index also serves "roles of a user": WHERE user_id = $1.
+    // The index also serves the roles of a user: WHERE user_id = $1.
     unique('user_roles_user_id_role_id_key').on(table.userId, table.roleId),
-    // Serves "users with a role" and the cascade from roles.
+    // Serves the users with a role and the cascade from roles.
     index('idx_user_roles_role').on(table.roleId),
   ],
 );
@@ -194,7 +194,7 @@ export const userMetadataRelations = relations(userMetadata, ({ one }) => ({
 
 export const erasure: readonly ErasureRule[] = [
   keepRows(roles, 'names of roles, the same for everybody'),
-  // Counters of whole addresses stay: they name no account, and db:purge-tokens removes them in minutes.
+  // Counters of whole addresses stay. They name no account, and db:purge-tokens deletes them after expiry.
   deleteRows(loginAttempts, loginAttempts.subject, {
     through: { key: users.email, as: loginSubjectOf(users.email), person: users.id },
   }),
@@ -207,7 +207,7 @@ export const erasure: readonly ErasureRule[] = [
   deleteRows(users, users.id),
 ];
 
-/** Only the auth role and the owner may read these: everybody else is granted the other columns one by one. */
+/** Only the owner and atriz_auth may read these columns. Other roles get grants on the other columns. */
 export const secretColumns = [
   users.passwordHash,
   authTokens.tokenHash,

@@ -1,4 +1,4 @@
-// mextrack_db: fleet metadata. Raw GPS points are in atriz_tracking, joined by device_id.
+// Schema of mextrack_db: fleet metadata. Locations are in atriz_tracking, joined by device_id.
 import { relations, sql } from 'drizzle-orm';
 import {
   boolean,
@@ -31,7 +31,7 @@ export const vehicles = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Serves the owner's list: WHERE user_id = $1.
+    // Serves the vehicles of an owner: WHERE user_id = $1.
     index('idx_vehicles_user').on(table.userId),
     // Vehicle identification numbers are 17 characters without I, O and Q (ISO 3779).
     check('check_vin', sql`${table.vin} ~ '^[A-HJ-NPR-Z0-9]{17}$'`),
@@ -54,8 +54,8 @@ export const drivers = pgTable('drivers', {
 export type Driver = typeof drivers.$inferSelect;
 export type NewDriver = typeof drivers.$inferInsert;
 
-// Two exclusion constraints, handwritten in the migrations, forbid overlapping assignments of
-// a vehicle or of a driver: Drizzle cannot express EXCLUDE.
+// Two exclusion constraints prevent overlapping assignments of a vehicle or a driver. They are handwritten in
+// the migrations, because Drizzle has no EXCLUDE.
 export const vehicleAssignments = pgTable(
   'vehicle_assignments',
   {
@@ -72,7 +72,7 @@ export const vehicleAssignments = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Serve "who drives it now" and "what do they drive now": … AND ends_at IS NULL.
+    // Serve the current driver of a vehicle and the current vehicle of a driver: … AND ends_at IS NULL.
     uniqueIndex('idx_assignments_open_vehicle').on(table.vehicleId).where(sql`${table.endsAt} IS NULL`),
     uniqueIndex('idx_assignments_open_driver').on(table.driverId).where(sql`${table.endsAt} IS NULL`),
     // Serve the history of a vehicle and of a driver, and the cascades.
@@ -98,7 +98,7 @@ export const vehicleAssignmentsRelations = relations(vehicleAssignments, ({ one 
 }));
 
 export const erasure: readonly ErasureRule[] = [
-  // Of a driver. The assignments of an owner's vehicles are about other people, and stay.
+  // The assignments of a driver. Those of an owner's vehicles stay, because they belong to other people.
   deleteRows(vehicleAssignments, vehicleAssignments.driverId, {
     through: { key: drivers.id, person: drivers.userId },
   }),

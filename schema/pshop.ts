@@ -1,4 +1,4 @@
-// pshop_db: point of sale and deliveries. A courier's GPS points are in atriz_tracking.
+// Schema of pshop_db: point of sale and deliveries. The locations of couriers are in atriz_tracking.
 import { relations, sql } from 'drizzle-orm';
 import {
   boolean,
@@ -16,7 +16,7 @@ import {
 import { coreUserId, primaryId, timestamps, timestamptz } from './columns.ts';
 import { anonymiseRows, type ErasureRule, erasedUserId, keep, keepRows } from './erasure.ts';
 
-/** Money is an exact decimal with two places, read as a string: `Number` would round it. */
+/** An exact decimal with two places. Read as a string, because a `Number` is not exact. */
 const money = (name: string) => numeric(name, { precision: 12, scale: 2 });
 
 export const products = pgTable(
@@ -34,7 +34,7 @@ export const products = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // A SKU is the seller's own number. The index also serves the seller's list: WHERE user_id = $1.
+    // Each seller assigns their own SKUs. The index also serves the products of a seller: WHERE user_id = $1.
     unique('products_user_id_sku_key').on(table.userId, table.sku),
     check('check_product_price', sql`${table.price} > 0`),
     check('check_product_stock', sql`${table.stock} >= 0`),
@@ -67,9 +67,9 @@ export const orders = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Serves a customer's orders, newest first: WHERE user_id = $1 ORDER BY placed_at DESC.
+    // Serves the orders of a customer, newest first: WHERE user_id = $1 ORDER BY placed_at DESC.
     index('idx_orders_user').on(table.userId, table.placedAt.desc().nullsFirst()),
-    // Serves the work queue: WHERE status = $1 ORDER BY placed_at.
+    // Serves the orders with a status, oldest first: WHERE status = $1 ORDER BY placed_at.
     index('idx_orders_status').on(table.status, table.placedAt),
     check('check_order_amounts', sql`${table.subtotal} >= 0 AND ${table.deliveryFee} >= 0`),
     check('check_order_total', sql`${table.total} >= 0`),
@@ -94,9 +94,9 @@ export const orderItems = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Its index also serves "items of an order": WHERE order_id = $1.
+    // The index also serves the items of an order: WHERE order_id = $1.
     unique('order_items_order_id_product_id_key').on(table.orderId, table.productId),
-    // Serves "where was this product sold" and the restriction from products.
+    // Serves the orders with a product, and the restriction from products.
     index('idx_order_items_product').on(table.productId),
     check('check_item_quantity', sql`${table.quantity} > 0`),
     check('check_item_price', sql`${table.unitPrice} >= 0`),
@@ -120,7 +120,7 @@ export const deliveries = pgTable(
     orderId: uuid('order_id')
       .notNull()
       .references(() => orders.id, { onDelete: 'cascade' }),
-    // The courier and the phone that reports positions: unknown until somebody takes the delivery.
+    // The courier and the device that reports their locations. Null until a courier takes the delivery.
     userId: coreUserId(),
     deviceId: uuid('device_id'),
     status: deliveryStatus('status').notNull().default('pending'),
@@ -131,9 +131,9 @@ export const deliveries = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Serves "deliveries of an order" and the cascade.
+    // Serves the deliveries of an order, and the cascade from orders.
     index('idx_deliveries_order').on(table.orderId),
-    // Serves a courier's open work: WHERE user_id = $1 AND status = $2.
+    // Serves the deliveries of a courier with a status: WHERE user_id = $1 AND status = $2.
     index('idx_deliveries_user').on(table.userId, table.status),
     check(
       'check_delivery_assigned',
@@ -165,7 +165,7 @@ export const deliveriesRelations = relations(deliveries, ({ one }) => ({
 }));
 
 export const erasure: readonly ErasureRule[] = [
-  // Where a customer lives. Before orders, which would not name the customer any more.
+  // The address of the customer. Before orders, which no longer name the customer after their rule.
   anonymiseRows(deliveries, deliveries.orderId, {
     through: { key: orders.id, person: orders.userId },
     because: 'part of an order, which accounting keeps, and the work of a courier',
@@ -183,7 +183,7 @@ export const erasure: readonly ErasureRule[] = [
       updatedAt: keep,
     },
   }),
-  // Of a courier.
+  // The courier.
   anonymiseRows(deliveries, deliveries.userId, {
     because: 'part of an order of somebody else',
     columns: {
@@ -221,7 +221,7 @@ export const erasure: readonly ErasureRule[] = [
     columns: {
       id: keep,
       userId: erasedUserId,
-      // Unique per seller, and two erased sellers may have used the same.
+      // SKUs are unique per seller, and two erased sellers may have used the same SKU.
       sku: sql`${products.id}::text`,
       name: keep,
       description: null,

@@ -1,4 +1,4 @@
-// atriz_tracking: GPS telemetry on TimescaleDB. Raw locations for 30 days, hourly aggregates for a year.
+// Schema of atriz_tracking on TimescaleDB: raw locations for 30 days, hourly aggregates for a year.
 import { sql } from 'drizzle-orm';
 import {
   bigint,
@@ -15,12 +15,12 @@ import {
 import { coreUserId, primaryId, timestamps, timestamptz } from './columns.ts';
 import { deleteRows, type ErasureRule, keepRows } from './erasure.ts';
 
-/** A DECIMAL that a double holds without loss: at most 15 significant digits. */
+/** A DECIMAL of at most 15 significant digits, which a double represents without loss. */
 const decimal = (name: string, precision: number, scale: number) =>
   numeric(name, { precision, scale, mode: 'number' });
 
 /**
- * The policies of TimescaleDB. Handwritten migrations create and change them; `db:check` compares a live database
+ * The policies of TimescaleDB. Handwritten migrations create and change them; `db:check` compares a database
  * with this declaration.
  */
 export const trackingPolicies = {
@@ -37,8 +37,8 @@ export const trackingPolicies = {
   location_hourly: {
     refresh: { startOffset: '7 days', endOffset: '1 hour', every: '30 minutes' },
     /**
-     * For locations that arrive late: refreshes the hours that changed before the window of `refresh`. It ends two
-     * days before the raw retention, because refreshing dropped locations would delete their summary.
+     * For locations that arrive late: refreshes changed hours older than the window of `refresh`, up to two
+     * days before raw locations are dropped. Refreshing hours without raw locations would delete the hours.
      */
     lateRefresh: { startOffset: '28 days', endOffset: '7 days', every: '1 hour' },
     retention: '1 year',
@@ -53,8 +53,8 @@ export const trackingPolicies = {
  */
 export const locationSources = ['mextrack', 'pshop'] as const;
 
-// The hypertable, compression and retention are in the handwritten migrations.
-// No primary key: a unique index of a hypertable must contain time, and a device may report a time twice.
+// The hypertable, compression and retention are in the handwritten migrations. There is no primary key,
+// because a unique index of a hypertable must contain time, and a device may report a time twice.
 export const locationEvents = pgTable(
   'location_events',
   {
@@ -71,19 +71,19 @@ export const locationEvents = pgTable(
     metadata: jsonb('metadata').$type<Record<string, unknown>>(),
   },
   (table) => [
-    // TimescaleDB makes it with the hypertable. Serves whatever asks for a time alone, such as the retention.
+    // TimescaleDB creates it with the hypertable. Serves queries by time only, such as the refresh.
     index('location_events_time_idx').on(table.time.desc().nullsFirst()),
     // Serves getRecentLocations: WHERE device_id = $1 AND time > $2 ORDER BY time DESC.
-    // nullsFirst: plain ORDER BY … DESC means NULLS FIRST, and only that order can use this index.
+    // nullsFirst, because ORDER BY … DESC means NULLS FIRST and can use only an index in the same order.
     index('idx_location_device').on(table.deviceId, table.time.desc().nullsFirst()),
-    // Serves a person's own trail: WHERE user_id = $1 ORDER BY time DESC.
+    // Serves the locations of a user: WHERE user_id = $1 ORDER BY time DESC.
     index('idx_location_user').on(table.userId, table.time.desc().nullsFirst()),
-    // Serves an application's live map: WHERE app_source = $1 ORDER BY time DESC.
+    // Serves the locations of an application: WHERE app_source = $1 ORDER BY time DESC.
     index('idx_location_app').on(table.appSource, table.time.desc().nullsFirst()),
     check('check_latitude', sql`${table.latitude} BETWEEN -90 AND 90`),
     check('check_longitude', sql`${table.longitude} BETWEEN -180 AND 180`),
     check('check_heading', sql`${table.heading} BETWEEN 0 AND 360`),
-    // NaN sorts above every number, so a lower bound alone would let it in.
+    // NaN is greater than every number in PostgreSQL, so a lower bound alone would accept it.
     check('check_accuracy', sql`${table.accuracy} >= 0 AND ${table.accuracy} < 'NaN'`),
     check('check_altitude', sql`${table.altitude} < 'NaN'`),
     check('check_speed', sql`${table.speed} >= 0 AND ${table.speed} < 'NaN'`),
@@ -92,8 +92,8 @@ export const locationEvents = pgTable(
 export type LocationEvent = typeof locationEvents.$inferSelect;
 export type NewLocationEvent = typeof locationEvents.$inferInsert;
 
-// A continuous aggregate is a view in PostgreSQL's catalog. existing(): a handwritten migration
-// creates it, and drizzle-kit generate leaves it alone.
+// A continuous aggregate is a view in PostgreSQL's catalog. A handwritten migration creates it; existing()
+// makes drizzle-kit generate ignore it.
 export const locationHourly = pgView('location_hourly', {
   hour: timestamptz('hour').notNull(),
   deviceId: uuid('device_id').notNull(),
@@ -109,13 +109,13 @@ export const locationHourly = pgView('location_hourly', {
 }).existing();
 export type LocationHourly = typeof locationHourly.$inferSelect;
 
-// One row for each connection of a running location writer. A batch and its number are written in one transaction,
-// so that the writer can find out whether a batch without an answer was stored.
+// One row for each connection of a running location writer. A batch and its number are written in one
+// transaction, so that the writer can find out whether a batch without a response was stored.
 export const locationWriters = pgTable(
   'location_writers',
   {
     id: primaryId(),
-    /** PostgreSQL role of the writer: no other role may move its number. */
+    /** PostgreSQL role of the writer. Row security lets no other role change the row. */
     roleName: varchar('role_name', { length: 63 }).notNull().default(sql`CURRENT_USER`),
     /** Number of the last batch that was committed. */
     lastBatch: bigint('last_batch', { mode: 'number' }).notNull().default(0),
@@ -123,7 +123,7 @@ export const locationWriters = pgTable(
   },
   (table) => [
     check('check_last_batch', sql`${table.lastBatch} >= 0`),
-    // Row security, which the hypertable cannot have: this table needs no view for each application.
+    // Instead of a view for each application. A hypertable with compression cannot have row security.
     pgPolicy('own_rows', {
       using: sql`${table.roleName} = CURRENT_USER`,
       withCheck: sql`${table.roleName} = CURRENT_USER`,
@@ -133,7 +133,7 @@ export const locationWriters = pgTable(
 export type LocationWriterRow = typeof locationWriters.$inferSelect;
 
 export const erasure: readonly ErasureRule[] = [
-  // Raw locations first: otherwise a refresh of the aggregate would restore their hours.
+  // Raw locations first, because a refresh of the aggregate would otherwise restore their hours.
   deleteRows(locationEvents, locationEvents.userId),
   deleteRows(locationHourly, locationHourly.userId),
   keepRows(locationWriters, 'numbers of batches, no person'),

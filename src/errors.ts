@@ -1,7 +1,27 @@
 // The typed errors of @atriz/database. Each message says what is wrong, where, and how to fix it.
 
+// Where it is installed, or bundled, there are no npm scripts of this package.
+const isRepository =
+  /\/src\/errors\.[jt]s$/.test(String(import.meta.url)) &&
+  !String(import.meta.url).includes('/node_modules/@atriz/database/');
+
+/** Commands in a message as they are typed here: npm scripts in the repository, elsewhere `npx atriz-db …`. */
+export function asTyped(text: string, here = isRepository): string {
+  if (here) return text;
+  return text
+    .replace(/npm run db:([a-z-]+)(?::([a-z]+))?(?: --(?= ))?/g, (_, command, key) =>
+      ['npx atriz-db', command, key].filter(Boolean).join(' '),
+    )
+    .replace(/npm run migrate:create(?: --(?= ))?/g, 'npx atriz-db create-migration')
+    .replace(/npm run migrate(?: --(?= ))?/g, 'npx atriz-db migrate');
+}
+
 /** Base of every error that this package throws on purpose. */
 export class AtrizDatabaseError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(asTyped(message), options);
+  }
+
   override readonly name: string = 'AtrizDatabaseError';
   /** Stable code for programs, such as `VALIDATION`; in a ConnectionError, the code of the network or server. */
   readonly code: string = 'FAILED';

@@ -152,7 +152,14 @@ test('npm pack, install, compile in strict mode, run; and the command line comes
     { SHARED_DATABASE_URL: url },
     project,
   );
-  expect(status).toMatchObject({ code: 0, stdout: 'core      nothing to do\n' });
+  expect(status).toMatchObject({ code: 0, stdout: expect.stringContaining('core      nothing to do\n') });
+  const missing = { SHARED_DATABASE_URL: new URL('/nowhere', url).href };
+  const refused = await run('npx', ['--no-install', 'atriz-db', 'migrate', 'core'], missing, project);
+  expect(refused).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining(`Create it with "npx atriz-db create"`),
+  });
+  expect(refused.stderr).not.toContain('npm run');
   const seeded = await run(
     'npx',
     ['--no-install', 'atriz-db', 'seed', 'core'],

@@ -3,7 +3,7 @@ import { subscribe } from 'node:diagnostics_channel';
 import { type Command, CommanderError, InvalidArgumentError } from 'commander';
 import { loadEnvironmentFile, useUtc } from '../../src/config.ts';
 import type { NoticeMessage } from '../../src/driver/channels.ts';
-import { AtrizDatabaseError } from '../../src/errors.ts';
+import { AtrizDatabaseError, asTyped } from '../../src/errors.ts';
 import { isUuid } from '../../src/sql/uuid.ts';
 
 /** Without the first `--`: pnpm passes the one of `pnpm run x -- --option` on to the script, npm does not. */
@@ -19,11 +19,21 @@ export const commandLine = (): string[] => {
 export async function runProgram(program: Command): Promise<void> {
   loadEnvironmentFile();
   useUtc();
+  printAsTyped();
   if (process.stderr.isTTY) subscribe('@atriz/database:notice', printWait);
   try {
     await program.parseAsync(commandLine());
   } catch (error) {
     process.exitCode = report(error);
+  }
+}
+
+/** Not at each message: most of them name a command, and so do the mends in JSON. */
+function printAsTyped(): void {
+  for (const name of ['log', 'error'] as const) {
+    const print = console[name].bind(console);
+    console[name] = (...parts: unknown[]) =>
+      print(...parts.map((part) => (typeof part === 'string' ? asTyped(part) : part)));
   }
 }
 

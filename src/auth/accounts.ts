@@ -1,4 +1,4 @@
-// Accounts: registering, passwords, and what the tokens in e-mails are for.
+// Creates accounts, changes and resets passwords, and verifies e-mail addresses.
 
 import { UserReferenceError, ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
@@ -28,7 +28,7 @@ export interface NewAccount {
   email: string;
   password: string;
   name: string;
-  /** Names of roles that exist. */
+  /** Names of existing roles. */
   roles?: readonly string[];
 }
 
@@ -38,7 +38,7 @@ export interface CostOptions {
 }
 
 /**
- * Creates a user with a password and roles, or nothing at all.
+ * Creates a user with a password and roles in one transaction.
  * @throws EmailTakenError, UnknownRoleError, ValidationError.
  */
 export async function createUser(
@@ -74,10 +74,10 @@ export async function createUser(
 export type PasswordChange = { ok: true; revokedTokens: number } | LoginFailure;
 
 /**
- * Changes a password for a caller that knows the current one, and revokes all tokens of the user: issue
- * new ones to the client that asked. Failures are limited and returned as those of `authenticate`.
- * @throws UserReferenceError for an unknown user, ValidationError for a new password that
- * `hashPassword` refuses and for other arguments.
+ * Changes a password for a caller that knows the current one, and revokes all tokens of the user. Issue new
+ * tokens to the requesting client. Failures are limited and returned as in `authenticate`.
+ * @throws UserReferenceError for an unknown user; ValidationError for a new password that `hashPassword`
+ * refuses and for other invalid arguments.
  */
 export async function changePassword(
   coreDb: AnyDatabase,
@@ -100,16 +100,16 @@ export async function changePassword(
   const revokedTokens = await withTransaction(coreDb, (transaction) =>
     replacePassword(transaction, id, passwordHash, checked.passwordHash),
   );
-  // Changed or deactivated by somebody else while bcrypt was at work.
+  // While bcrypt ran, the password was changed or the user was deactivated.
   if (revokedTokens === undefined) return { ok: false, reason: 'credentials' };
   await forgiveAttempt(coreDb, checked.attempt, checked.limits);
   return { ok: true, revokedTokens };
 }
 
 /**
- * Sets a password without asking for the old one, for operators, and revokes all tokens of the user.
- * @returns how many tokens were revoked.
- * @throws UserReferenceError for an unknown user, ValidationError.
+ * Sets a password without the old one, for operators, and revokes all tokens of the user.
+ * @returns the number of revoked tokens.
+ * @throws UserReferenceError for an unknown user; ValidationError for invalid arguments.
  */
 export async function setPassword(
   coreDb: AnyDatabase,
@@ -127,9 +127,10 @@ export async function setPassword(
 }
 
 /**
- * Sets a new password for a caller that holds a `password_reset` token, and revokes all tokens of the user.
- * Failed logins of the account are forgotten: nobody is limited for guesses of the old password. The token is used up with the change or not at all.
- * @throws TokenError, ValidationError for a password that `hashPassword` refuses.
+ * Sets a new password for the owner of a `password_reset` token, and revokes all tokens of the user.
+ * Also resets the account's login limit, but not the limits of IP addresses. All of this, including the
+ * use of the token, happens in one transaction.
+ * @throws TokenError; ValidationError for a password or cost that `hashPassword` refuses.
  */
 export async function resetPassword(
   coreDb: AnyDatabase,
@@ -138,7 +139,7 @@ export async function resetPassword(
   options: CostOptions = {},
 ): Promise<AuthenticatedUser> {
   requirePassword(password);
-  // First a look, so that made-up tokens cost no bcrypt.
+  // Checked before hashing, so that an invalid token does not cause bcrypt work.
   await verifyToken(coreDb, token, 'password_reset');
   const passwordHash = await hashPassword(password, requireFields(options, 'options').cost);
   return await withTransaction(coreDb, async (transaction) => {
@@ -151,9 +152,9 @@ export async function resetPassword(
 }
 
 /**
- * Marks the e-mail as verified for a caller that holds an `email_verification` token. When an application
- * changes an e-mail, it should revoke the tokens of this type, which went to the old one.
- * @throws TokenError, ValidationError for a value that is not a string.
+ * Marks the e-mail as verified for the owner of an `email_verification` token. An application that changes
+ * an e-mail should revoke the user's tokens of this type, because they were sent to the old e-mail.
+ * @throws TokenError; ValidationError for a value that is not a token.
  */
 export async function verifyEmail(coreDb: AnyDatabase, token: string): Promise<AuthenticatedUser> {
   return await withTransaction(coreDb, async (transaction) => {
@@ -163,7 +164,7 @@ export async function verifyEmail(coreDb: AnyDatabase, token: string): Promise<A
   });
 }
 
-// The change holds the user's row, so that no token is issued or rotated until the revocation is done.
+// The UPDATE locks the user's row, so no token is issued or rotated before the revocation commits.
 async function replacePassword(
   transaction: Transaction,
   userId: string,

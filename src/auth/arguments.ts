@@ -1,33 +1,33 @@
-// What callers pass to the authentication functions, checked once where it enters.
+// Validates the arguments of the authentication functions.
 import { isIP, SocketAddress } from 'node:net';
 import { ValidationError } from '../errors.ts';
 
-/** Longer ones are cut: a header that a client makes up must not make its login fail. */
+/** A longer user agent is cut, because a header from a client must not cause an error. */
 const maxUserAgentLength = 1_024;
 const maxEmailLength = 255;
-/** `check_email_format` of atriz_core. ASCII only, so that lower case means the same here and there. */
+/** `check_email_format` of atriz_core. ASCII only: the lower case of other letters depends on the locale. */
 const emailFormat = /^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$/;
 
-/** PostgreSQL stores no NUL, and UTF-8 no half of a surrogate pair: it would arrive as another text. */
+/** PostgreSQL cannot store a NUL. UTF-8 cannot encode an unpaired surrogate: it would be replaced. */
 export const isStorable = (text: string): boolean => !text.includes('\0') && !/\p{Surrogate}/u.test(text);
 
-/** At most so many UTF-16 units of a text, which never end inside of a character. */
+/** The first `units` UTF-16 code units of a text, without half of a surrogate pair at the end. */
 const cutText = (text: string, units: number): string =>
   text.length > units ? text.slice(0, units).replace(/[\ud800-\udbff]$/, '') : text;
 
-/** A value in a message: short; of a value that is not a text, only the type. */
+/** A value for a message: a string cut to 60 characters, a number, null, or the type of any other value. */
 const show = (value: unknown): string => {
   if (typeof value === 'string') return JSON.stringify(value.slice(0, 60));
   return value === null || typeof value === 'number' ? String(value) : typeof value;
 };
 
-/** @throws ValidationError */
+/** @throws ValidationError unless the value is a string. */
 export function requireString(value: unknown, name: string): string {
   if (typeof value === 'string') return value;
   throw new ValidationError(`${name} is ${show(value)}: pass a string.`);
 }
 
-/** @throws ValidationError listing the choices. */
+/** @throws ValidationError that lists the choices. */
 export function requireOneOf<Choice extends string>(
   value: unknown,
   name: string,
@@ -38,19 +38,22 @@ export function requireOneOf<Choice extends string>(
   throw new ValidationError(`${name} is ${show(value)}: use ${choices.join(', ')}.`);
 }
 
-/** An argument with named fields. @throws ValidationError for what has none. */
+/** @throws ValidationError unless the value is an object. */
 export function requireFields<Fields extends object>(value: Fields, name: string): Fields {
   if (typeof value === 'object' && value !== null) return value;
   throw new ValidationError(`${name} is ${show(value)}: pass an object.`);
 }
 
-/** Lower-case, or undefined for what cannot be anybody's e-mail. @throws ValidationError for no string. */
+/** The e-mail in lower case, or undefined if malformed. @throws ValidationError unless it is a string. */
 export function parseEmail(value: unknown): string | undefined {
   const text = requireString(value, 'email');
   return text.length <= maxEmailLength && emailFormat.test(text) ? text.toLowerCase() : undefined;
 }
 
-/** The address as PostgreSQL's inet takes it: without a zone, IPv4 never wrapped in IPv6. */
+/**
+ * The address for a column of type inet, without a zone. An IPv4-mapped IPv6 address becomes IPv4.
+ * @throws ValidationError for a value that is not an IP address.
+ */
 export function parseAddress(value: unknown): string | null {
   if (value === undefined || value === null) return null;
   const text = requireString(value, 'ipAddress');
@@ -64,7 +67,7 @@ export function parseAddress(value: unknown): string | null {
   return canonical.replace(/^::ffff:(?=\d+\.)/, '');
 }
 
-/** @throws ValidationError for what no header can hold. */
+/** @throws ValidationError for a value that is not a string or that PostgreSQL cannot store. */
 export function parseUserAgent(value: unknown): string | null {
   if (value === undefined || value === null) return null;
   const text = cutText(requireString(value, 'userAgent'), maxUserAgentLength);
@@ -72,7 +75,7 @@ export function parseUserAgent(value: unknown): string | null {
   throw new ValidationError('userAgent holds a NUL or half of a surrogate pair.');
 }
 
-/** @throws ValidationError unless it is a whole number in the range. */
+/** @throws ValidationError unless the value is a whole number from `min` to `max`. */
 export function requireInteger(value: unknown, name: string, min: number, max: number): number {
   if (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
   throw new ValidationError(`${name} is ${show(value)}: use a whole number from ${min} to ${max}.`);

@@ -1,4 +1,4 @@
-// Logging in: the same work and the same answer for every failed login.
+// Checks credentials. Every wrong login takes the same work and gets the same result.
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { parseAddress, parseEmail, parseUserAgent, requireFields, requireString } from './arguments.ts';
 import {
@@ -19,29 +19,29 @@ import {
 } from './passwords.ts';
 import { type AuthenticatedUser, userColumns } from './users.ts';
 
-/** Where a request comes from. */
+/** The client of a request. */
 export interface Origin {
-  /** The client's, not the proxy's. Without it, only the account is limited. */
+  /** Address of the client, not of a proxy. Without it, only the account is limited. */
   ipAddress?: string | undefined;
   userAgent?: string | undefined;
 }
 
 export interface Credentials extends Origin {
-  /** In any case. */
+  /** Upper and lower case are equivalent. */
   email: string;
   password: string;
 }
 
 export interface AuthenticateOptions {
-  /** bcrypt cost, 10 to 20, default 12. Cheaper hashes are replaced at login. The same in every application. */
+  /** bcrypt cost, 10 to 20, default 12. A login replaces a cheaper hash. Use one cost in all applications. */
   cost?: number;
   /** Default: `defaultLoginLimits`. */
   limits?: Partial<LoginLimits>;
 }
 
 /**
- * `credentials`: unknown e-mail, wrong password or inactive user, which nobody can tell apart.
- * `limited`: too many failures; the password was not looked at, and it may be the right one.
+ * `credentials`: unknown e-mail, wrong password or inactive user. The result does not reveal which.
+ * `limited`: too many failures. The password was not checked and may be correct.
  */
 export type LoginFailure =
   | { ok: false; reason: 'credentials' }
@@ -50,11 +50,11 @@ export type LoginFailure =
 export type Login = { ok: true; user: AuthenticatedUser } | LoginFailure;
 
 /**
- * Checks e-mail and password, keeps `last_login_at`, and limits failures. A failure is returned and
- * not thrown: thrown inside of a transaction it would take the count of itself back. Pass the pool:
- * a transaction would hold the counters' rows locked for as long as bcrypt takes.
+ * Checks e-mail and password, updates `last_login_at`, and limits failures. A failure is returned, because an
+ * error would roll back a surrounding transaction and with it the count. Pass the pool, because a transaction
+ * would keep the counters locked while bcrypt runs.
  * @param coreDb atriz_core.
- * @throws ValidationError for arguments of a wrong type, an invalid address, or a cost out of range.
+ * @throws ValidationError for an argument of the wrong type, an invalid address, or an option out of range.
  */
 export async function authenticate(
   coreDb: AnyDatabase,
@@ -71,7 +71,7 @@ export async function authenticate(
   if (!checked.ok) return checked;
   let user = await recordLogin(coreDb, checked, password);
   if (!user) {
-    // Changed while bcrypt was at work: a login at the same time renewed the hash, or the user is barred.
+    // While bcrypt ran, another login replaced the hash, the password changed, or the user was deactivated.
     const again = await findMatch(coreDb, checked.attempter, password, checked.cost);
     user = again && (await recordLogin(coreDb, { ...checked, ...again }, password));
   }
@@ -93,7 +93,7 @@ interface Match {
   passwordHash: string;
 }
 
-/** Whether the password is that of an active user, within the limits. Forgiving the attempt is up to the caller. */
+/** Checks the password of an active user, within the limits. After a success, call `forgiveAttempt`. */
 export async function checkPassword(
   coreDb: AnyDatabase,
   { email, ...origin }: Omit<Attempter, 'email'> & { email: string | undefined },
@@ -102,7 +102,7 @@ export async function checkPassword(
 ): Promise<Checked | LoginFailure> {
   const cost = requireCost(requireFields(options, 'options').cost ?? defaultCost);
   const limits = parseLimits(options.limits);
-  // What nobody can have shows in the text itself, so that leaving early tells nothing.
+  // No user can have these values. Their format alone shows it, so an early return reveals nothing.
   if (email === undefined || !isPossible(password)) return { ok: false, reason: 'credentials' };
   const attempter = { email, ...origin };
   const counted = await countAttempt(coreDb, attempter, limits);
@@ -112,7 +112,7 @@ export async function checkPassword(
   return { ok: true, ...match, cost, attempter, attempt: counted.attempt, limits };
 }
 
-/** The active user of this e-mail and password. An unknown e-mail takes as much work. */
+/** Finds the active user with this e-mail and password. An unknown e-mail takes the same work. */
 async function findMatch(
   coreDb: AnyDatabase,
   { email }: Attempter,

@@ -1,5 +1,5 @@
-// bcrypt in threads of its own: a third of a second of arithmetic must not hold up the event loop.
-// A pool of threads as a library would be a dependency for one function.
+// Runs bcrypt in worker threads: a hash takes about a third of a second and would block the event loop.
+// Not a library's thread pool, because that would be a dependency for one function.
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
@@ -8,20 +8,20 @@ const require = createRequire(import.meta.url);
 
 interface Job {
   password: string;
-  /** What bcrypt reads as one: the cost for a new salt, or the first 29 characters of a hash. */
+  /** The cost, for a new salt, or the first 29 characters of a hash, for its salt. */
   salt: number | string;
   resolve: (hash: string) => void;
   reject: (error: Error) => void;
 }
 
-/** One core stays with the event loop; more than four threads would only crowd out the application. */
+/** Leaves one core to the event loop, if there are several. At most four, to leave cores to other work. */
 const maxThreads = Math.min(4, Math.max(1, availableParallelism() - 1));
 
 const waiting: Job[] = [];
 const idle: Thread[] = [];
 let threads = 0;
 
-/** Hashes in a thread, first come first served. Idle threads do not keep the process alive. */
+/** Hashes in a worker thread, in the order of the calls. Idle threads do not keep the process alive. */
 export function bcryptHash(password: string, salt: number | string): Promise<string> {
   return new Promise((resolve, reject) => {
     waiting.push({ password, salt, resolve, reject });
@@ -66,7 +66,7 @@ class Thread {
   }
 }
 
-// As text, so that it starts from TypeScript sources, from the build and from a bundle alike.
+// The worker's code is text, so that it runs from TypeScript sources, from the build and from a bundle.
 function startWorker(): Worker {
   return new Worker(
     `const { parentPort, workerData } = require('node:worker_threads');

@@ -1,7 +1,7 @@
-// The typed errors of the authentication functions.
+// Errors that the authentication functions throw.
 import { AtrizDatabaseError } from '../errors.ts';
 
-/** Why a token is refused. `used` of a refresh token: rotated a moment ago, as by a second tab. */
+/** Why a token is refused. From `rotateRefreshToken`, `used` means a rotation within `reuseGraceMs`. */
 export type TokenFailure =
   | 'unknown'
   | 'wrong type'
@@ -21,7 +21,7 @@ const tokenFailures: Readonly<Record<TokenFailure, string>> = {
   'inactive user': 'belongs to a user who is not active',
 };
 
-/** A token opens nothing. `reason` is for logs; the caller needs to know no more than that. */
+/** A token is refused. `reason` is for logs: do not send it to the client. */
 export class TokenError extends AtrizDatabaseError {
   override readonly name = 'TokenError';
   override readonly code = 'INVALID_TOKEN';
@@ -33,7 +33,7 @@ export class TokenError extends AtrizDatabaseError {
   }
 }
 
-/** atriz_core does not have a role of this name. */
+/** atriz_core has no role with this name. */
 export class UnknownRoleError extends AtrizDatabaseError {
   override readonly name = 'UnknownRoleError';
   override readonly code = 'UNKNOWN_ROLE';
@@ -47,7 +47,7 @@ export class UnknownRoleError extends AtrizDatabaseError {
   }
 }
 
-/** Somebody has this e-mail already, in whatever case it is written. */
+/** A user already has this e-mail, compared without regard to case. */
 export class EmailTakenError extends AtrizDatabaseError {
   override readonly name = 'EmailTakenError';
   override readonly code = 'EMAIL_TAKEN';

@@ -1,4 +1,4 @@
-// @atriz/database/auth: credentials, tokens and roles of atriz_core.
+// Entry point of @atriz/database/auth: credentials, tokens and roles of atriz_core.
 export {
   type CostOptions,
   changePassword,

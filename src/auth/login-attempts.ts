@@ -1,10 +1,10 @@
-// Failed logins, counted and limited in the database for each account and each address.
+// Counts and limits failed logins in the database, for each account and each IP address.
 
 import { createHash } from 'node:crypto';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireFields, requireInteger } from './arguments.ts';
 
-/** `failures` at once, then one more whenever `windowMs / failures` have passed. */
+/** Allows `failures` at once, then one more every `windowMs / failures` milliseconds. */
 export interface LoginLimit {
   failures: number;
   windowMs: number;
@@ -12,28 +12,30 @@ export interface LoginLimit {
 
 export interface LoginLimits {
   /**
-   * For each e-mail, whether somebody has it or not. An address from which the account has logged in
-   * is counted apart, so that strangers cannot lock its owner out there. An attempt counts until its
-   * password was found right: more logins at once than `failures`, from a new address, are limited
-   * even if all are right.
+   * For each e-mail, even if no user has it. An address from which the account has logged in has its own
+   * counter, so that others cannot lock the user out there. An attempt counts as a failure until its password
+   * has been verified, so more than `failures` simultaneous logins are limited even if all are correct.
    */
   account: LoginLimit;
-  /** For each address (IPv6: /64 network) over all e-mails. Many people may share one. */
+  /** For each address (for IPv6, each /64 network), over all e-mails. Many people may share an address. */
   address: LoginLimit;
-  /** How long a success makes an address known to the account, in milliseconds. */
+  /** For how long after a login its address is known to the account, in milliseconds. */
   knownAddressMs: number;
 }
 
 const minute = 60_000;
 
-/** ASVS 4.0, 2.2.1 allows an account 100 failures an hour; these make 50 at most, a person's slips none. */
+/**
+ * ASVS 4.0, 2.2.1 allows at most 100 failures per hour on an account. These limits allow 50 per hour from all
+ * unknown addresses together, and 50 from each known address.
+ */
 export const defaultLoginLimits: LoginLimits = {
   account: { failures: 10, windowMs: 15 * minute },
   address: { failures: 100, windowMs: 15 * minute },
   knownAddressMs: 90 * 24 * 60 * minute,
 };
 
-/** An attempt that was counted as a failure before its password was looked at. */
+/** An attempt that was counted as a failure before its password was checked. */
 export interface CountedAttempt {
   address: string | null;
   account: string;
@@ -50,7 +52,7 @@ export interface Attempter {
   userAgent: string | null;
 }
 
-/** @throws ValidationError */
+/** @throws ValidationError for a limit out of range. */
 export function parseLimits(limits: Partial<LoginLimits> = {}): LoginLimits {
   const { account, address, knownAddressMs } = { ...defaultLoginLimits, ...requireFields(limits, 'limits') };
   requireInteger(knownAddressMs, 'limits.knownAddressMs', 0, 3_660 * 24 * 60 * minute);
@@ -60,7 +62,7 @@ export function parseLimits(limits: Partial<LoginLimits> = {}): LoginLimits {
 function parseLimit(limit: LoginLimit, name: string): LoginLimit {
   const { failures, windowMs } = requireFields(limit, `limits.${name}`);
   requireInteger(failures, `limits.${name}.failures`, 1, 100_000);
-  // A millisecond for each failure at least, and at most a month: nobody is locked out for good.
+  // At least one millisecond per failure. At most 31 days, so that a lock-out ends.
   requireInteger(windowMs, `limits.${name}.windowMs`, failures, 31 * 24 * 60 * minute);
   return { failures, windowMs };
 }
@@ -68,9 +70,9 @@ function parseLimit(limit: LoginLimit, name: string): LoginLimit {
 const stepMs = ({ failures, windowMs }: LoginLimit): number => Math.floor(windowMs / failures);
 
 /**
- * Counts an attempt as a failure, or says when the next one is allowed. Counted first and forgiven on
- * success: of fifty at once, no more pass than the limit says. Always address before account, so that
- * a limited address adds nothing to accounts and two attempts cannot wait for each other.
+ * Counts an attempt as a failure, or returns the wait until the next one is allowed. Counting before the
+ * password check applies the limit to simultaneous attempts. The address comes before the account, so that a
+ * limited address does not count against accounts and two attempts cannot deadlock.
  */
 export async function countAttempt(
   db: AnyDatabase,
@@ -107,7 +109,7 @@ export async function countAttempt(
   return { retryAfterMs: Math.max(1, (wait.rows[0]?.ms ?? 0) + stepMs(limit) - limit.windowMs) };
 }
 
-/** Takes a counted failure back, since the password was right, and remembers the address. */
+/** Reverses a counted failure after a correct password, and stores the address as known to the account. */
 export async function forgiveAttempt(
   db: AnyDatabase,
   { address, account, known, countedAs }: CountedAttempt,
@@ -125,12 +127,12 @@ export async function forgiveAttempt(
 }
 
 /**
- * Forgets the failures of an account, those at its known addresses included: for a password that is
- * new, guesses of the old one mean nothing. The counters of addresses stay.
+ * Resets the counters of an account, including those of its known addresses, after a new password was set.
+ * The counters of whole addresses stay.
  */
 export async function forgetFailures(db: AnyDatabase, email: string): Promise<void> {
   const account = accountOf(email);
-  // The order of the locks is that of forgiveSql.
+  // Locks rows in the same order as forgiveSql.
   await databaseOf(db).query("DELETE FROM login_attempts WHERE subject_type = 'account' AND subject = $1", [
     account,
   ]);
@@ -140,10 +142,10 @@ export async function forgetFailures(db: AnyDatabase, email: string): Promise<vo
   );
 }
 
-/** The subject of an account, as the erasure in the schema computes it too. */
+/** The subject of an account: the SHA-256 of its e-mail, as in `loginSubjectOf` of schema/core.ts. */
 const accountOf = (email: string): string => createHash('sha256').update(email).digest('hex');
 
-// EXCLUDED.forgiven_at is one step from now. A row that is not updated is not returned: limited.
+// EXCLUDED.forgiven_at is one step from now. If the limit is reached, no row is updated or returned.
 const countOne = (type: string, subject: string, step: string, window: string, from: string) =>
   `INSERT INTO login_attempts AS counter (subject_type, subject, forgiven_at, expires_at, user_agent)
    SELECT ${type}, ${subject}, next, next, CASE WHEN ${type} = 'known_address' THEN NULL ELSE $3 END
@@ -175,7 +177,7 @@ SELECT subjects.address, subjects.known, counted_account.subject_type AS "counte
   coalesce(account.type, 'address') AS "limitedType", coalesce(account.subject, subjects.address) AS "limitedSubject"
 FROM subjects LEFT JOIN account ON true LEFT JOIN counted_account ON true`;
 
-// The order of the locks is that of countSql; each count(*) makes its part wait for the one before.
+// Locks rows in the same order as countSql: each count(*) makes a part run after the previous one.
 const forgiveSql = `
 WITH address AS (
   UPDATE login_attempts SET forgiven_at = forgiven_at - $2::float8 * interval '1 ms'

@@ -1,20 +1,20 @@
-// Passwords: bcrypt with a cost that the event loop does not feel.
+// Hashes and verifies passwords with bcrypt, outside the event loop.
 import { timingSafeEqual } from 'node:crypto';
 import { ValidationError } from '../errors.ts';
 import { isStorable, requireInteger, requireString } from './arguments.ts';
 import { bcryptHash } from './bcrypt-threads.ts';
 
-/** bcrypt reads this many bytes and ignores the rest, so a longer password would be a weaker promise. */
+/** bcrypt reads this many bytes and ignores the rest. The end of a longer password would have no effect. */
 const maxPasswordBytes = 72;
-/** 2^12 rounds take about a third of a second in JavaScript; 10 is the least that OWASP accepts. */
+/** 2^12 rounds take about a third of a second in JavaScript. OWASP requires a cost of at least 10. */
 export const defaultCost = 12;
 const [minCost, maxCost] = [10, 20];
 
 /**
- * Hashes a password with bcrypt, in a thread beside the event loop. Bytes count: no normalisation.
+ * Hashes a password with bcrypt in a worker thread. Unicode is not normalised.
  * @param cost log2 of the rounds, 10 to 20. Default 12.
- * @throws ValidationError for a cost out of range and for a password that is empty, longer than 72
- * bytes in UTF-8, or holds a NUL (bcrypt's end mark) or half of a surrogate pair (no UTF-8).
+ * @throws ValidationError for a cost out of range, and for a password that is empty, is longer than 72 bytes
+ * in UTF-8, or contains a NUL (which ends bcrypt's input) or an unpaired surrogate (not valid UTF-8).
  */
 export async function hashPassword(password: string, cost = defaultCost): Promise<string> {
   requireCost(cost);
@@ -22,8 +22,8 @@ export async function hashPassword(password: string, cost = defaultCost): Promis
 }
 
 /**
- * Whether a password belongs to a bcrypt hash ($2a, $2b, $2y). What `hashPassword` refuses belongs to
- * none, and a value that is not a bcrypt hash matches nothing.
+ * Whether a password matches a bcrypt hash ($2a, $2b, $2y). Returns false for a password that `hashPassword`
+ * refuses and for a hash in another format.
  * @throws ValidationError for a value that is not a string.
  */
 export async function verifyPassword(password: string, hash: string): Promise<boolean> {
@@ -32,7 +32,7 @@ export async function verifyPassword(password: string, hash: string): Promise<bo
   return isPossible(password) && costOf(hash) !== undefined && (await matches(password, hash));
 }
 
-/** @throws ValidationError for what `hashPassword` refuses. */
+/** @throws ValidationError for a password that `hashPassword` refuses. */
 export function requirePassword(password: unknown): string {
   const text = requireString(password, 'password');
   const problem = findProblem(text);
@@ -40,12 +40,12 @@ export function requirePassword(password: unknown): string {
   return text;
 }
 
-/** Whether `hashPassword` could have hashed it. */
+/** Whether `hashPassword` accepts the password. */
 export const isPossible = (password: string): boolean => findProblem(password) === undefined;
 
 /**
- * Compares with as much work as a hash of `cost` takes, whether the stored one is cheaper, is no
- * hash at all, or there is nobody to compare with: time must not tell which.
+ * Compares a password with a hash. Does at least the work of `cost`, also for a cheaper, missing or malformed
+ * hash, so that the response time does not reveal whether a user exists.
  */
 export async function comparePassword(
   password: string,
@@ -58,12 +58,12 @@ export async function comparePassword(
     return false;
   }
   const same = await matches(password, hash);
-  // 2^c rounds are done; those of c, c + 1, …, cost - 1 add up to the 2^cost - 2^c that are missing.
+  // With c = stored, 2^c rounds are done. Hashes of cost c, c + 1, …, cost - 1 add the missing 2^cost - 2^c.
   for (let more = stored; more < cost; more += 1) await bcryptHash(password, more);
   return same;
 }
 
-/** Whether a hash is cheaper than `cost` and should be replaced while the password is known. */
+/** Whether a hash is cheaper than `cost` and should be replaced at login, when the password is known. */
 export const isOutdated = (hash: string, cost: number): boolean => (costOf(hash) ?? 0) < cost;
 
 export const requireCost = (cost: number): number =>

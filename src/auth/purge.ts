@@ -1,26 +1,27 @@
-// Purges what has expired, in batches, so that no transaction is long.
+// Deletes expired tokens and login counters, in batches that keep transactions short.
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireFields, requireInteger } from './arguments.ts';
 
 export interface PurgeOptions {
-  /** Rows looked at in one statement. Default 1,000. */
+  /** Rows examined by one statement, 1 to 100,000. Default 1,000. */
   batchSize?: number;
-  /** Called after each batch with the rows deleted so far. */
+  /** Called after each batch with the number of rows deleted so far. */
   onProgress?: (deleted: number) => void;
 }
 
 /**
- * Deletes expired tokens. A rotated refresh token stays for as long as its family can be rotated: when
- * it comes back, even after it expired, it gives a thief away. Several purges may run at once.
- * @returns how many were deleted.
+ * Deletes expired tokens. Keeps the rotated refresh tokens of a family that can still be rotated, because a
+ * reuse of one, even after it expired, indicates theft. Several purges may run at once.
+ * @returns the number of deleted tokens.
+ * @throws ValidationError for an option out of range.
  */
 export async function purgeExpiredTokens(coreDb: AnyDatabase, options: PurgeOptions = {}): Promise<number> {
   return await purge(coreDb, 'auth_tokens', `AND ${isOver('doomed')}`, options);
 }
 
 /**
- * SQL: whether a token has no further use. What counts tokens that are due, and what deletes them, asks this.
- * The statement's time: by a clock that moves on, no index would be used.
+ * SQL condition: whether the purge may delete a token. Counting and deleting share it. It uses
+ * statement_timestamp(), because PostgreSQL uses no index for a comparison with clock_timestamp().
  * @param token the alias of auth_tokens.
  */
 export const isOver = (token: string): string =>
@@ -29,7 +30,7 @@ export const isOver = (token: string): string =>
       SELECT FROM public.auth_tokens AS live WHERE live.family_id = ${token}.family_id AND live.token_type = 'refresh'
         AND live.used_at IS NULL AND live.revoked_at IS NULL AND live.expires_at > statement_timestamp())))`;
 
-/** How many rows the two purges would delete now. */
+/** The number of rows that the two purges would delete now. */
 export async function countExpired(coreDb: AnyDatabase): Promise<number> {
   const { rows } = await databaseOf(coreDb).primary.query<{ expired: number }>(
     `SELECT ((SELECT count(*) FROM auth_tokens AS token WHERE ${isOver('token')})
@@ -39,8 +40,9 @@ export async function countExpired(coreDb: AnyDatabase): Promise<number> {
 }
 
 /**
- * Deletes counters of failed logins that mean nothing any more, and addresses that are forgotten.
- * @returns how many were deleted.
+ * Deletes expired counters of failed logins and expired known addresses. Several purges may run at once.
+ * @returns the number of deleted rows.
+ * @throws ValidationError for an option out of range.
  */
 export async function purgeLoginAttempts(coreDb: AnyDatabase, options: PurgeOptions = {}): Promise<number> {
   return await purge(coreDb, 'login_attempts', '', options);
@@ -55,7 +57,7 @@ async function purge(
   const { batchSize = 1_000, onProgress } = requireFields(options, 'options');
   requireInteger(batchSize, 'batchSize', 1, 100_000);
   let deleted = 0;
-  // Rows that must stay would come again in every batch: each one begins where the last one ended.
+  // Each batch starts after the previous one, because rows that are kept would otherwise be selected again.
   let after: readonly [string | null, string | null] = [null, null];
   for (;;) {
     const { rows } = await databaseOf(coreDb).query<{

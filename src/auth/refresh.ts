@@ -1,4 +1,4 @@
-// Refresh tokens: each is good for one rotation, and one that comes back ends the login.
+// Rotates refresh tokens. Each is valid for one rotation; a later reuse revokes the login.
 import type { AnyDatabase } from '../pool.ts';
 import { requireFields, requireInteger } from './arguments.ts';
 import { TokenError } from './errors.ts';
@@ -20,20 +20,23 @@ const defaultReuseGraceMs = 10_000;
 
 export interface RotateOptions extends NewTokenOptions {
   /**
-   * How long after its rotation a token may come back without ending the login: two tabs, or a retry
-   * after a lost answer. It opens nothing in that time either. Default 10,000 ms; 0 forgives nothing.
+   * For this many milliseconds after a rotation, presenting the old token again fails as `used` but does not
+   * revoke the login: two tabs may rotate at once, or a client may retry after a lost response.
+   * 0 to 3,600,000, default 10,000. With 0, every reuse revokes the login.
    */
   reuseGraceMs?: number;
 }
 
 /**
- * Replaces a refresh token by a new one of the same family. Of any number of rotations at once one
- * succeeds; the others fail as `used` and leave the winner's token alone. A token that comes back
- * after `reuseGraceMs` was stolen from or by somebody: `reused`, and the whole family is revoked,
- * access tokens that were issued with it included. Inside of a transaction let that error commit, or
- * the revocation is rolled back: pass the pool. A login has no maximum age: it lasts for as long as each
- * token is rotated in its lifetime, until it is revoked, as by a new password.
- * @throws TokenError with the reason, ValidationError for arguments that are none.
+ * Replaces a refresh token with a new one of the same family. Of several simultaneous rotations, one
+ * succeeds; the others fail as `used`, and the new token stays valid.
+ *
+ * A token that is presented `reuseGraceMs` or more after its rotation may be stolen. It fails as `reused`,
+ * and its family is revoked, including access tokens. Pass the pool, because the error would roll back a
+ * transaction and with it the revocation.
+ *
+ * A login has no maximum age. It lasts while each token is rotated within its lifetime, until it is revoked.
+ * @throws TokenError with the reason; ValidationError for other invalid arguments.
  */
 export async function rotateRefreshToken(
   coreDb: AnyDatabase,

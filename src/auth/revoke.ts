@@ -1,4 +1,4 @@
-// Withdrawing tokens before they expire: one login, or all that a user has.
+// Revokes tokens before they expire: one login, or all tokens of a user.
 
 import { tokenType } from '../../schema/core.ts';
 import type { AnyDatabase } from '../pool.ts';
@@ -8,9 +8,9 @@ import { requireFields, requireOneOf } from './arguments.ts';
 import { findToken, lockUser, type PresentedToken, type Token, type TokenType } from './tokens.ts';
 
 /**
- * Logs out: revokes a token, and the whole login that it belongs to. Revoking what is unknown or
- * revoked already is not an error, and changes nothing.
- * @returns how many tokens were revoked.
+ * Logs out: revokes a token and the login that it belongs to. For an unknown token or a login that is already
+ * revoked it returns 0.
+ * @returns the number of revoked tokens.
  * @throws ValidationError for a value that is not a token.
  */
 export async function revokeToken(coreDb: AnyDatabase, token: PresentedToken): Promise<number> {
@@ -19,12 +19,13 @@ export async function revokeToken(coreDb: AnyDatabase, token: PresentedToken): P
 }
 
 /**
- * Revokes all tokens of a user, or those of one type; with `refresh` the access tokens of these logins
- * too. Deactivating a user is not a revocation: tokens are refused while it lasts, and those that have not
- * expired are good again afterwards. To end them for good, call this as well. A rotation at the same moment is waited for or
- * comes too late: none survives.
- * @returns how many were revoked.
- * @throws UserReferenceError for an unknown user, ValidationError for other arguments.
+ * Revokes all tokens of a user, or those of one type. The type `refresh` includes the access tokens of
+ * logins. Tokens from a simultaneous rotation are revoked too.
+ *
+ * Deactivating a user does not revoke tokens: they are refused, but after a reactivation, tokens that have
+ * not expired are accepted again. Call this function as well to prevent that.
+ * @returns the number of revoked tokens.
+ * @throws UserReferenceError for an unknown user; ValidationError for other invalid arguments.
  */
 export async function revokeUserTokens(
   coreDb: AnyDatabase,
@@ -40,7 +41,7 @@ export async function revokeUserTokens(
   });
 }
 
-/** Within a transaction that holds the user's row. */
+/** Requires a transaction that has locked the user's row. */
 export async function revokeTokens(
   transaction: Transaction,
   userId: string,
@@ -55,7 +56,7 @@ export async function revokeTokens(
   return rowCount;
 }
 
-/** The token and, where it has one, its whole family. */
+/** Revokes a token and, if it has a family, the other tokens of the family. */
 export async function revokeFamily(coreDb: AnyDatabase, { id, userId, familyId }: Token): Promise<number> {
   return await withTransaction(coreDb, async (transaction) => {
     await lockUser(transaction, userId);

@@ -1,4 +1,4 @@
-// Roles: which user has which, by name.
+// Assigns, removes and reads the roles of users, by role name.
 
 import { UserReferenceError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
@@ -9,8 +9,8 @@ import { roleNamesSql } from './users.ts';
 
 /**
  * Gives a user a role.
- * @returns whether the user did not have it before.
- * @throws UserReferenceError, UnknownRoleError, ValidationError for a value that is not a uuid or not a string.
+ * @returns true if the user did not have the role before.
+ * @throws UserReferenceError for an unknown user; UnknownRoleError; ValidationError for other arguments.
  */
 export async function assignRole(coreDb: AnyDatabase, userId: string, role: string): Promise<boolean> {
   const ids = await findIds(coreDb, userId, role);
@@ -25,7 +25,7 @@ export async function assignRole(coreDb: AnyDatabase, userId: string, role: stri
   }
 }
 
-// Deleted by somebody else between the two statements.
+// The user or the role was deleted between the two statements.
 function asDeleted(error: unknown, userId: string, role: string): unknown {
   const { constraint_name: constraint } = error as { constraint_name?: string };
   if (constraint === 'user_roles_user_id_users_id_fk') return new UserReferenceError(userId, 'unknown');
@@ -34,9 +34,9 @@ function asDeleted(error: unknown, userId: string, role: string): unknown {
 }
 
 /**
- * Takes a role from a user.
- * @returns whether the user had it.
- * @throws UserReferenceError, UnknownRoleError, ValidationError for a value that is not a uuid or not a string.
+ * Removes a role from a user.
+ * @returns true if the user had the role.
+ * @throws UserReferenceError for an unknown user; UnknownRoleError; ValidationError for other arguments.
  */
 export async function removeRole(coreDb: AnyDatabase, userId: string, role: string): Promise<boolean> {
   const ids = await findIds(coreDb, userId, role);
@@ -48,8 +48,8 @@ export async function removeRole(coreDb: AnyDatabase, userId: string, role: stri
 }
 
 /**
- * Names of a user's roles, sorted; of one who is not active too.
- * @throws UserReferenceError for an unknown user, ValidationError for a value that is not a uuid.
+ * Names of a user's roles, sorted. Includes the roles of an inactive user.
+ * @throws UserReferenceError for an unknown user; ValidationError for a value that is not a uuid.
  */
 export async function getUserRoles(coreDb: AnyDatabase, userId: string): Promise<string[]> {
   const id = requireUuid(userId, 'userId');
@@ -62,8 +62,8 @@ export async function getUserRoles(coreDb: AnyDatabase, userId: string): Promise
 }
 
 /**
- * Whether a user may act in a role: has it, and is active.
- * @throws UserReferenceError, UnknownRoleError, ValidationError for a value that is not a uuid or not a string.
+ * Whether a user has a role and is active.
+ * @throws UserReferenceError for an unknown user; UnknownRoleError; ValidationError for other arguments.
  */
 export async function hasRole(coreDb: AnyDatabase, userId: string, role: string): Promise<boolean> {
   return (await findIds(coreDb, userId, role)).active;
@@ -72,7 +72,7 @@ export async function hasRole(coreDb: AnyDatabase, userId: string, role: string)
 async function findIds(coreDb: AnyDatabase, userId: string, role: string) {
   const id = requireUuid(userId, 'userId');
   const name = requireString(role, 'role');
-  // PostgreSQL would refuse such a text instead of not finding it.
+  // PostgreSQL would reject this text with an error instead of finding no role.
   if (!isStorable(name)) throw new UnknownRoleError(name);
   const { rows } = await databaseOf(coreDb).primary.query<{
     user: boolean;

@@ -1,4 +1,4 @@
-// Tokens: 32 random bytes that are shown once; the database keeps their SHA-256.
+// Issues and checks tokens: 32 random bytes, or the jti of a JWT. The database stores only their SHA-256.
 
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { tokenType } from '../../schema/core.ts';
@@ -19,12 +19,12 @@ import { TokenError, type TokenFailure } from './errors.ts';
 import { roleNamesSql } from './users.ts';
 
 export type TokenType = (typeof tokenType.enumValues)[number];
-/** Those that `consumeToken` takes: good for one use. Refresh tokens are rotated instead. */
+/** The types that `consumeToken` accepts. Refresh tokens are rotated instead. */
 const oneTimeTypes = ['email_verification', 'password_reset'] as const;
 export type OneTimeTokenType = (typeof oneTimeTypes)[number];
 const minute = 60_000;
 
-/** How long a token lives unless `lifetimeMs` says otherwise, in milliseconds. */
+/** Default lifetime of each type of token, in milliseconds. */
 export const tokenLifetimesMs: Readonly<Record<TokenType, number>> = {
   access: 15 * minute,
   refresh: 30 * 24 * 60 * minute,
@@ -37,50 +37,50 @@ export interface Token {
   id: string;
   userId: string;
   type: TokenType;
-  /** One login: its refresh tokens, and the access tokens that were issued with it. */
+  /** Identifies one login: its refresh tokens, and the access tokens issued with this id. */
   familyId: string | null;
   createdAt: Date;
-  /** By the database's clock, to the millisecond. From this moment on the token is refused. */
+  /** The token is refused from this time on, by the database's clock. Whole milliseconds. */
   expiresAt: Date;
 }
 
 /**
- * A token as its owner gets it, which is nowhere else: the database knows only its hash. Of a token
- * with a jti, `token` is the jti, which opens nothing by itself: present it as `{ jti }`.
+ * A new token. Only this object contains the secret, because the database stores its hash. For a token with
+ * a jti, `token` is the jti. It is not accepted as a secret: present it as `{ jti }`.
  */
 export interface IssuedToken extends Token {
   token: string;
 }
 
 /**
- * The secret itself, or the `jti` of a JWT whose signature the application has verified. A jti is no
- * secret: it appears in logs. A string is therefore never taken for one.
+ * The secret, or the `jti` of a JWT whose signature the application has verified. A jti is not a secret and
+ * may appear in logs, so a plain string is never accepted as a jti.
  */
 export type PresentedToken = string | { readonly jti: string };
 
 export interface VerifiedToken extends Token {
-  /** Names of the user's roles now, sorted. */
+  /** Names of the user's current roles, sorted. */
   roles: string[];
 }
 
 export interface NewTokenOptions extends Origin {
-  /** 1 millisecond to 366 days. Default: `tokenLifetimesMs` of the type. */
+  /** Lifetime in milliseconds, from 1 to 366 days. Default: `tokenLifetimesMs` of the type. */
   lifetimeMs?: number;
-  /** The `jti` of a JWT that the application signs, 16 to 255 visible ASCII characters. See `PresentedToken`. */
+  /** The `jti` of a JWT that the application signs: 16 to 255 visible ASCII characters. */
   jti?: string;
 }
 
 export interface IssueTokenOptions extends NewTokenOptions {
   userId: string;
   type: TokenType;
-  /** For an access token: the login that it belongs to and ends with. A refresh token begins one. */
+  /** Only for an access token: the login that it belongs to. A new refresh token starts a login. */
   familyId?: string | null;
 }
 
 /**
  * Issues a token to an active user.
- * @throws UserReferenceError for somebody unknown or not active, TokenError `revoked` for a login that
- * is over, ValidationError for other arguments, a jti that was stored before among them.
+ * @throws UserReferenceError for an unknown or inactive user; TokenError `revoked` for a `familyId` without a
+ * valid refresh token; ValidationError for other invalid arguments, such as a jti that is already stored.
  */
 export async function issueToken(coreDb: AnyDatabase, options: IssueTokenOptions): Promise<IssuedToken> {
   const { userId, type, familyId, ...rest } = requireFields(options, 'options');
@@ -121,9 +121,9 @@ async function insertOwned(
 }
 
 /**
- * Checks a token, on every request: one indexed query, nothing is changed. It asks the primary: a replica
- * would learn late of a revocation. A deactivated user is refused, and accepted again when activated.
- * @throws TokenError with the reason, ValidationError for a value that is not a token and for an unknown type.
+ * Checks a token on each request, with one indexed query and no change. It reads the primary, because a
+ * replica may not have a revocation yet. Tokens of an inactive user are refused.
+ * @throws TokenError with the reason; ValidationError for a value that is not a token or an unknown type.
  */
 export async function verifyToken(
   coreDb: AnyDatabase,
@@ -139,9 +139,9 @@ export async function verifyToken(
 }
 
 /**
- * Uses a one-time token up. Of any number of attempts at once, one succeeds. Inside of a transaction
- * that is rolled back it is not used.
- * @throws TokenError with the reason, ValidationError for a value that is not a token or a type that is not a one-time type.
+ * Marks a one-time token as used. Of several simultaneous attempts, one succeeds. If the surrounding
+ * transaction is rolled back, the token stays unused.
+ * @throws TokenError with the reason; ValidationError for a value that is not a token or not a one-time type.
  */
 export async function consumeToken(
   coreDb: AnyDatabase,
@@ -161,8 +161,8 @@ export async function consumeToken(
 }
 
 /**
- * The token of an active user, whose row is locked first and the token's after it: a caller that waited for
- * either sees it as it is now, not as it was when the statement began. Then `isUsable` decides.
+ * SQL of a CTE that finds a token of an active user and locks the user's row. The UPDATE that follows locks
+ * the token and tests `isUsable`. After a wait for a lock, PostgreSQL tests the latest version of the row.
  */
 export const presented = (hash: string, type: string): string =>
   `presented AS MATERIALIZED (
@@ -177,17 +177,17 @@ const tokenColumns = (table: string): string =>
   `${table}.id, ${table}.user_id AS "userId", ${table}.token_type AS type, ${table}.family_id AS "familyId",
    ${table}.created_at AS "createdAt", ${table}.expires_at AS "expiresAt"`;
 
-/** A token before it has an owner, and the parameters $1 to $5 of `insertToken` that say what it is. */
+/** A token without an owner. `parameters` are $1 to $5 of the statement in `insertToken`. */
 export interface NewToken {
   token: string;
   parameters: readonly unknown[];
 }
 
-// Whole milliseconds, so that the Date in JavaScript is exactly what the database compares with.
+// expires_at has whole milliseconds, so that the JavaScript Date equals the value in the database.
 const insertInto = `INSERT INTO auth_tokens (token_hash, token_type, expires_at, ip_address, user_agent, user_id, family_id)
   SELECT $1, $2::token_type, date_trunc('milliseconds', clock_timestamp()) + $3::float8 * interval '1 ms', $4::inet, $5`;
 
-/** @throws ValidationError */
+/** @throws ValidationError for an invalid option. */
 export function parseNewToken(type: TokenType, options: NewTokenOptions): NewToken {
   const { lifetimeMs, jti, ipAddress, userAgent } = requireFields(options, 'options');
   const token = jti === undefined ? randomBytes(32).toString('base64url') : requireString(jti, 'jti');
@@ -210,8 +210,9 @@ export function parseNewToken(type: TokenType, options: NewTokenOptions): NewTok
 }
 
 /**
- * Inserts a token for each row of user_id and family_id that `owner` selects; its own parameters count
- * from $6 on. @throws ValidationError for a jti that was stored before.
+ * Inserts a token for the user_id and family_id that the CTE `owner` returns. Its parameters start at $6.
+ * @returns undefined when `owner` returns no row.
+ * @throws ValidationError for a jti that is already stored.
  */
 export async function insertToken(
   coreDb: AnyDatabase,
@@ -231,7 +232,7 @@ export async function insertToken(
   }
 }
 
-/** Code that changes a user's tokens locks the user's row first, so that no new token escapes a revocation. */
+/** Lock the user's row before changing the user's tokens, so that a revocation includes every new token. */
 export async function lockUser(transaction: Transaction, userId: string): Promise<void> {
   const { rowCount } = await transaction.query('SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE', [
     userId,
@@ -240,7 +241,7 @@ export async function lockUser(transaction: Transaction, userId: string): Promis
 }
 
 export interface FoundToken extends Token {
-  /** Milliseconds since it was used. */
+  /** Milliseconds since the token was used, or null. */
   usedMsAgo: number | null;
   revoked: boolean;
   expired: boolean;
@@ -270,8 +271,9 @@ export function failureOf(found: FoundToken | undefined, type: TokenType): Token
 }
 
 /**
- * What token_hash holds. Null matches nothing: text that was never issued need not be looked for. The
- * prefix of a jti has a space, which no token has: neither can pass for the other.
+ * The value of token_hash, or null, which matches no row, for text that cannot be a token. A jti is hashed
+ * with a prefix that contains a space. A token cannot contain a space, so a jti is never accepted as a token.
+ * @throws ValidationError for a value that is not a string or `{ jti }`.
  */
 export function hashToken(token: PresentedToken): string | null {
   const isJti = typeof token === 'object' && token !== null;

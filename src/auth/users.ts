@@ -1,4 +1,4 @@
-// The user as the authentication functions return one: never with its password hash.
+// The user object that the authentication functions return. It never contains the password hash.
 
 export interface AuthenticatedUser {
   id: string;
@@ -6,19 +6,19 @@ export interface AuthenticatedUser {
   name: string;
   emailVerified: boolean;
   avatarUrl: string | null;
-  /** This login included. */
+  /** As returned by `authenticate`: the time of that login. */
   lastLoginAt: Date | null;
   createdAt: Date;
-  /** Names, sorted. */
+  /** Role names, sorted. */
   roles: string[];
 }
 
-/** Names of a user's roles, sorted; `id` is an SQL expression. Its index is that of user_roles. */
+/** SQL for the sorted names of a user's roles, by the index of user_roles. `id` is an SQL expression. */
 export const roleNamesSql = (id: string): string =>
   `ARRAY(SELECT roles.name::text FROM user_roles JOIN roles ON roles.id = user_roles.role_id
          WHERE user_roles.user_id = ${id} ORDER BY roles.name)`;
 
-/** The columns of `AuthenticatedUser`, of `users` or of a CTE that returns its columns. */
+/** Selects the fields of `AuthenticatedUser` from `users`, or from a CTE with the same columns. */
 export const userColumns = (table: string): string =>
   `${table}.id, ${table}.email, ${table}.name, ${table}.email_verified AS "emailVerified",
    ${table}.avatar_url AS "avatarUrl", ${table}.last_login_at AS "lastLoginAt",

@@ -1,4 +1,4 @@
-// Erases a person from all databases: applications and tracking first, atriz_core last.
+// Erases a person from all databases: first the applications and tracking, then atriz_core.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eq, getTableColumns, inArray, type SQL, sql } from 'drizzle-orm';
 import { type ErasureRule, erasedUserId, keep, type Person } from '../../schema/erasure.ts';
@@ -18,12 +18,12 @@ import {
 } from '../timescale/catalog.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 
-/** What one rule of the schema did, or would do. */
+/** The number of rows that one erasure rule changed, or would change in a dry run. */
 export interface ErasedRows {
   readonly database: DatabaseKey;
   /** Table or view. */
   readonly relation: string;
-  /** The column that leads to the person. */
+  /** The column that contains the user id, or that leads to the row that does. */
   readonly column: string;
   readonly action: 'delete' | 'anonymise';
   readonly rows: number;
@@ -32,46 +32,49 @@ export interface ErasedRows {
 export interface ErasureReport {
   readonly userId: string;
   readonly isDryRun: boolean;
-  /** All rows deleted or anonymised; 0 when nothing was left to do. */
+  /** Total number of rows deleted or anonymised. 0 if the person was already erased. */
   readonly rows: number;
-  /** One entry for each rule, also where it found nothing. */
+  /** One entry for each rule that deletes or anonymises, even if it found no rows. */
   readonly relations: readonly ErasedRows[];
 }
 
-/** A step that is about to be committed, or a wait. */
+/** A step whose transaction is about to commit, or a wait that is about to begin. */
 export type ErasureProgress =
   | { readonly step: 'lock-out' }
   | ({ readonly step: 'rows' } & ErasedRows)
   | { readonly step: 'wait'; readonly milliseconds: number };
 
 export interface EraseOptions {
-  /** Only count. Changes nothing, locks nobody out. Default false. */
+  /** Only counts the rows. Changes nothing and does not deactivate the person. Default false. */
   dryRun?: boolean | undefined;
   /**
-   * How long services may go on accepting the person after the lock-out, in milliseconds: the longest
-   * `ttlMs` of a `createUserCheck`. What they write meanwhile is erased too. Default 60,000.
+   * How long services may still accept the person after the lock-out, in milliseconds: the longest `ttlMs` of
+   * any `createUserCheck`. Rows that they write in this time are erased too. Default 60,000.
    */
   graceMs?: number | undefined;
-  /** How long a statement may wait for rows and tables that others hold, in milliseconds. Default 60,000. */
+  /** How long a statement may wait for a lock on a row or table, in milliseconds. Default 60,000. */
   lockTimeoutMs?: number | undefined;
-  /** Called for each step, inside of its transaction. An error thrown here ends the erasure there. */
+  /** Called before a step commits or a wait begins. An error thrown here ends the erasure before that. */
   onProgress?: ((progress: ErasureProgress) => void) | undefined;
 }
 
-/** A person who still writes after that many passes was not kept out. */
+/** If this many passes find rows, some service writes them without `requireUser`. */
 const maxPasses = 10;
-/** PostgreSQL's own bound of lock_timeout. */
+/** PostgreSQL's maximum for lock_timeout. */
 const maxLockTimeoutMs = 2 ** 31 - 1;
 
 /**
- * Carries out the rules that each schema file has in `erasure`. First the person is deactivated and
- * their tokens revoked, so that nothing new is written; their row in atriz_core goes last, and so marks an
- * erasure that was interrupted. Services get `graceMs` to notice before anything is deleted. Every step may be repeated: run it again after a crash, and it
- * finishes; run it once more, and it reports no rows. Works by id when the row in core is gone already.
- * @param pools one of each database; their roles may change the tables, and own the aggregate.
- * @throws ValidationError for a value that is not a uuid, or is `erasedUserId`; NotMigratedError or ConnectionError
- * for a database that is not ready, before anything changes; ErasureError when others hold the
- * person's rows for too long.
+ * Applies the rules in `erasure` of each schema file. First it deactivates the person, revokes their tokens
+ * and waits `graceMs` until services refuse them. Then it erases their rows in all databases. Their row in
+ * `users` is the last, so its presence shows that an erasure was interrupted.
+ *
+ * Every step can be repeated: after a crash, another run completes the erasure. A run after that reports
+ * 0 rows. It also works if the person has no row in atriz_core.
+ * @param pools one pool for each database. Its role must be able to change the tables, and must own
+ * location_hourly.
+ * @throws ValidationError for a value that is not a uuid or is `erasedUserId`, or an option out of range;
+ * NotMigratedError or ConnectionError, before any change, for a database that is not ready; ErasureError if a
+ * lock is not released within `lockTimeoutMs`, or if a service keeps writing rows of the person.
  */
 export async function eraseUser(
   pools: Readonly<Record<DatabaseKey, Pool>>,
@@ -82,7 +85,7 @@ export async function eraseUser(
   if (id === erasedUserId) {
     throw new ValidationError(`${id} stands for people who are erased already: it is nobody's id.`);
   }
-  // A longer timer of Node ends at once: the services would get no time.
+  // Node runs a timer with a longer delay immediately, so services would get no time.
   if (!(graceMs >= 0 && graceMs < 2 ** 31)) {
     throw new ValidationError(`graceMs is ${graceMs}: use milliseconds from 0 to ${2 ** 31 - 1}.`);
   }
@@ -109,7 +112,7 @@ export async function eraseUser(
   };
   const others = databaseKeys.filter((key) => key !== 'core');
   const milliseconds = await lockOut(pools.core, id, { graceMs, lockTimeoutMs, onProgress });
-  // Before the first pass: anonymising a row cuts what hangs on it off from the person.
+  // Before the first pass, because an anonymised row no longer connects its dependent rows to the person.
   if (milliseconds > 0) {
     onProgress?.({ step: 'wait', milliseconds });
     await sleep(milliseconds);
@@ -126,7 +129,10 @@ export async function eraseUser(
   return tally.report(id, false);
 }
 
-/** @returns the milliseconds for which services may still take the person for active. */
+/**
+ * Deactivates the person and revokes their tokens.
+ * @returns for how many more milliseconds services may accept the person.
+ */
 async function lockOut(
   core: Pool,
   userId: string,
@@ -142,7 +148,7 @@ async function lockOut(
       'UPDATE auth_tokens SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL',
       [userId],
     );
-    // updated_at is the time of the lock-out or later; the lock-out may be that of an interrupted run.
+    // updated_at is the time of the lock-out, possibly by an interrupted run, or of a later change.
     const { rows } = await transaction.query<{ milliseconds: number }>(
       `SELECT greatest($2 - extract(epoch FROM clock_timestamp() - updated_at) * 1000, 0)::float8 AS milliseconds
        FROM users WHERE id = $1`,
@@ -164,7 +170,7 @@ const describe = (database: DatabaseKey, { relation, column, action }: ActiveRul
   action,
 });
 
-/** Adds up what each rule did, over all passes. */
+/** Sums the rows that each rule changed, over all passes. */
 class Tally {
   readonly #relations = new Map<ActiveRule, ErasedRows>();
 
@@ -185,13 +191,13 @@ class Tally {
 /** A rule that changes rows. */
 type ActiveRule = Exclude<ErasureRule, { action: 'keep' }>;
 
-/** Told of every statement, before its transaction commits. */
+/** Called after each statement, before its transaction commits, and with 0 if a rule has no rows. */
 type OnRows = (rule: ActiveRule, rows: number) => void;
 
 const activeRules = (key: DatabaseKey): ActiveRule[] =>
   erasureRules(key).filter((rule): rule is ActiveRule => rule.action !== 'keep');
 
-/** How many rows a rule would change now. */
+/** The number of rows that a rule would change now. */
 async function countRows(db: Database, key: DatabaseKey, rule: ActiveRule, userId: string): Promise<number> {
   const storage = await readStorage(db, key, rule.relation);
   const [row] = await db.primary.orm.execute<{ rows: string }>(
@@ -206,7 +212,7 @@ export interface EraseRowsOptions {
   lockTimeoutMs: number;
 }
 
-/** Carries out all rules of a database. A second time it finds nothing. */
+/** Applies all rules of a database. A second call changes no rows. */
 export async function eraseRows(
   db: Pool,
   key: DatabaseKey,
@@ -223,8 +229,8 @@ export async function eraseRows(
   });
 }
 
-// A child needs FOR KEY SHARE of its parent: none is added between the rule that looks for children
-// and the rule that takes the person out of the parent. One that waited is found by `isUnerased`.
+// Inserting a child locks its parent FOR KEY SHARE. FOR UPDATE here delays such an insert until the rule for
+// children and the rule for the parent have committed. `isUnerased` finds a child inserted afterwards.
 async function lockParents(transaction: Transaction, { through }: ActiveRule, userId: string): Promise<void> {
   if (!through) return;
   await transaction.orm.execute(
@@ -232,7 +238,7 @@ async function lockParents(transaction: Transaction, { through }: ActiveRule, us
   );
 }
 
-/** A transaction in which nothing waits for ever. @throws ErasureError when others hold a lock for too long. */
+/** Runs `work` in a transaction with lock_timeout. @throws ErasureError if a lock is not released in time. */
 async function withLockTimeout<Result>(
   db: Pool,
   milliseconds: number,
@@ -254,7 +260,7 @@ async function withLockTimeout<Result>(
   }
 }
 
-/** Chunk by chunk, each in its own transaction: a crash loses one, and no transaction outgrows a chunk. */
+/** Applies a rule to each chunk in its own transaction, so that no transaction is larger than a chunk. */
 async function eraseChunks(
   db: Pool,
   key: DatabaseKey,
@@ -266,21 +272,21 @@ async function eraseChunks(
   if (storage.isAggregate) await awaitRefresh(db, storage, lockTimeoutMs);
   if ((await countRows(db, key, rule, userId)) === 0) return onRows(rule, 0);
   const chunks = await readChunks(db, storage);
-  // A relation that is not a hypertable has rows, but no chunks.
+  // A table that is not a hypertable has no chunks: one statement covers all of its rows.
   const ranges = chunks.length > 0 ? chunks : [undefined];
   for (const range of ranges) {
     await withLockTimeout(db, lockTimeoutMs, async (transaction) => {
-      // TimescaleDB fails, rather than waits, when two sessions delete the same compressed rows.
+      // Without this lock, TimescaleDB fails when two sessions delete the same compressed rows.
       await transaction.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`erase ${userId}`]);
-      // The default of 100,000 guards against accidents; a chunk is bounded by itself.
+      // Removes the limit of 100,000 rows. The size of a chunk already limits the transaction.
       await transaction.query('SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0');
       onRows(rule, await apply(transaction, rule, userId, { storage, range }));
     });
   }
 }
 
-// A refresh that read raw points before they were deleted writes them down later: let it finish first.
-// Those that start after this one read points that are gone.
+// A running refresh may have read raw locations before their deletion and would still write their hours. The
+// lock waits for its end. A later refresh no longer reads the deleted locations.
 async function awaitRefresh(db: Pool, storage: Storage, lockTimeoutMs: number): Promise<void> {
   await withLockTimeout(db, lockTimeoutMs, (transaction) =>
     transaction.query(`LOCK TABLE ${quoteStorage(storage)} IN SHARE ROW EXCLUSIVE MODE`),
@@ -310,7 +316,7 @@ async function apply(
   return count;
 }
 
-// Columns are qualified by the relation's own name, whatever stores its rows.
+// The alias is the name in the schema, because Drizzle qualifies columns with it.
 const target = (storage: Storage, { relation }: ActiveRule): SQL =>
   sql`${sql.raw(quoteStorage(storage))} AS ${sql.identifier(nameOf(relation))}`;
 
@@ -322,11 +328,11 @@ type AnonymiseRule = Extract<ActiveRule, { action: 'anonymise' }>;
 const replacedIn = ({ columns }: AnonymiseRule): [string, unknown][] =>
   Object.entries(columns).filter(([, value]) => value !== keep);
 
-/** The rows that a rule has still to change. */
+/** SQL condition: the rows that a rule still has to change. */
 function isUnerased(rule: ActiveRule, userId: string): SQL {
   const { column, through } = rule;
   if (rule.action === 'delete' || !through) return belongsTo(rule, userId);
-  // Also rows that were added to an anonymised parent: nothing else would ever lead to them again.
+  // Includes rows that were added to an anonymised parent, which no longer lead to a person.
   const changes = replacedIn(rule).map(
     ([property, value]) => sql`${getTableColumns(rule.relation)[property]} IS DISTINCT FROM ${value}`,
   );

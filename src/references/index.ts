@@ -1,4 +1,4 @@
-// @atriz/database/references: user_id across databases, which no foreign key keeps true.
+// Entry point of @atriz/database/references: checks user ids across databases and erases people.
 export {
   type ErasedRows,
   type EraseOptions,

@@ -1,16 +1,17 @@
-// Asks atriz_core which ids are allowed in a user_id column.
+// Checks with atriz_core which user ids an application may write to a user_id column.
 import { UserReferenceError, UserReferencesError, ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { isUuid, requireUuid } from '../sql/uuid.ts';
 
-/** What atriz_core says of a user id. */
+/** The state of a user id in atriz_core. */
 export type Standing = 'active' | 'inactive' | 'unknown';
 
 /**
- * Call it before a row with this `user_id` is written to an application's database.
+ * Checks that a user exists and is active. Call it before writing a row with this user id to an application's
+ * database.
  * @param coreDb atriz_core, or a transaction of it.
- * @returns the user's id, normalised.
- * @throws UserReferenceError for somebody unknown or not active; ValidationError for a value that is not a uuid.
+ * @returns the user id in lower case.
+ * @throws UserReferenceError for an unknown or inactive user; ValidationError for a value that is not a uuid.
  */
 export async function requireUser(coreDb: AnyDatabase, userId: string): Promise<string> {
   const id = parseUserId(userId);
@@ -20,15 +21,20 @@ export async function requireUser(coreDb: AnyDatabase, userId: string): Promise<
 }
 
 /**
- * `requireUser` for a batch, in one round trip; none for an empty batch. An id may occur many times.
- * @returns the ids, normalised, in the order given.
- * @throws UserReferencesError naming every id that fails, once, with its reason; ValidationError for no array.
+ * Checks a batch of ids as `requireUser` does, in one round trip, or none if the batch is empty. The batch
+ * may contain duplicates.
+ * @returns the ids in lower case, in the given order.
+ * @throws UserReferencesError that lists each refused id once, with its reason, including values that are not
+ * uuids; ValidationError if `userIds` is not an array.
  */
 export async function requireUsers(coreDb: AnyDatabase, userIds: readonly string[]): Promise<string[]> {
   return acceptActive(userIds, (ids) => readStandings(coreDb, ids));
 }
 
-/** The rules of `requireUsers`, wherever the answers come from. Absent from the answer means unknown. */
+/**
+ * Checks ids as `requireUsers` does, with the standings that `ask` returns. An id that `ask` does not return
+ * is unknown.
+ */
 export async function acceptActive(
   userIds: readonly string[],
   ask: (ids: readonly string[]) => Promise<ReadonlyMap<string, Standing>>,
@@ -50,7 +56,7 @@ export async function acceptActive(
 /** @throws ValidationError for a value that is not a uuid. */
 export const parseUserId = (userId: string): string => requireUuid(userId, 'User id');
 
-/** One round trip. Nobody is in the answer who is not in atriz_core. */
+/** Reads the standing of each id in one round trip. The result does not contain unknown ids. */
 export async function readStandings(
   coreDb: AnyDatabase,
   ids: readonly string[],

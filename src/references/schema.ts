@@ -1,4 +1,4 @@
-// What the schema files say about people: the columns that point to core, and the rules of erasure.
+// Reads from the schema files which columns contain user ids of atriz_core, and the rules of erasure.
 import { is } from 'drizzle-orm';
 import { getTableConfig, getViewConfig, PgColumn, PgTable, PgView } from 'drizzle-orm/pg-core';
 import { isCoreUserId } from '../../schema/columns.ts';
@@ -8,20 +8,20 @@ import { ConfigurationError } from '../errors.ts';
 
 export type Relation = PgTable | PgView;
 
-/** A column of a table or view that names a person of atriz_core. */
+/** A column of a table or view that contains user ids of atriz_core. */
 export interface ReferenceColumn {
   readonly relation: Relation;
   readonly column: PgColumn;
 }
 
-/** The columns that `coreUserId()` made in the schema of a database. None in atriz_core: it has foreign keys. */
+/** The columns of a database that `coreUserId()` created. atriz_core has none: it uses foreign keys. */
 export const referenceColumns = (key: DatabaseKey): ReferenceColumn[] =>
   referencesIn(definitionOf(key).schema);
 
 /**
- * The rules of a database, in the order in which they are carried out.
- * @throws ConfigurationError when a table, a view or a column that points to core has no rule: what
- * nobody thought of must not survive an erasure in silence.
+ * The erasure rules of a database, in the order in which `eraseUser` applies them.
+ * @throws ConfigurationError if a table, a view or a column of `coreUserId()` has no rule, so that no data is
+ * left out of an erasure by mistake.
  */
 export function erasureRules(
   key: DatabaseKey,

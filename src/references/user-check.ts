@@ -1,37 +1,40 @@
-// requireUser for ingest: remembers answers for a while, and asks atriz_core for many ids at once.
+// A cached requireUser for services with many writes. It queries atriz_core for many ids at once.
 import { UserReferenceError, ValidationError } from '../errors.ts';
 import type { Database } from '../pool.ts';
 import { acceptActive, parseUserId, readStandings, type Standing } from './require.ts';
 
-/** Seconds of trust that `createUserCheck` gives by default, and that `eraseUser` waits for. In milliseconds. */
+/** Default `ttlMs` of `createUserCheck` and default `graceMs` of `eraseUser`, in milliseconds. */
 export const defaultTtlMs = 60_000;
 
 export interface UserCheckOptions {
-  /** How long an active user is taken for active without asking again. Default 60,000. */
+  /** How long the result for an active user is cached, in milliseconds. Default 60,000. */
   ttlMs?: number;
-  /** How long somebody unknown or inactive stays refused without asking again. Default 5,000. */
+  /** How long the result for an unknown or inactive user is cached, in milliseconds. Default 5,000. */
   refusedTtlMs?: number;
-  /** Most ids remembered, about 150 bytes each; the oldest answer goes first. Default 100,000. */
+  /** Maximum number of cached results, about 150 bytes each. The oldest is removed first. Default 100,000. */
   max?: number;
 }
 
-/** `requireUser` and `requireUsers` with a memory. They return and throw what those do. */
+/** `requireUser` and `requireUsers` with a cache. They return and throw the same as those functions. */
 export interface UserCheck {
   requireUser(userId: string): Promise<string>;
   requireUsers(userIds: readonly string[]): Promise<string[]>;
-  /** Forgets one answer, so that the next call asks again: after this process itself changed the user. */
+  /**
+   * Removes the cached result of a user. Call it after this process changed the user. A query that is already
+   * running still stores its result.
+   */
   forget(userId: string): void;
 }
 
 /**
- * A check for services that see the same users again and again. Ids asked for at the same moment,
- * by however many callers, go to atriz_core in one query; an id that is being asked for is not asked
- * for twice. A query that fails rejects its callers and is not remembered.
+ * Creates a check for services that receive the same user ids often. Ids that several callers request in
+ * one turn of the event loop go to atriz_core in one query, and an id with a running query is not queried
+ * again. If a query fails, its callers get the error and nothing is cached.
  *
- * What stale means: somebody deactivated or erased is still accepted for up to `ttlMs`, and somebody
- * refused who has just been created or activated stays refused for up to `refusedTtlMs`, counted from
- * when the query was sent. Keep `ttlMs` at most as long as the `graceMs` of `eraseUser`.
- * @param coreDb a pool of atriz_core. Not a transaction: the check outlives it.
+ * Cached results may be stale: a deactivated or erased user is accepted for up to `ttlMs`, and a new or
+ * reactivated user may be refused for up to `refusedTtlMs`. Both count from the time of the query. `ttlMs`
+ * must not exceed the `graceMs` of `eraseUser`.
+ * @param coreDb a pool of atriz_core. Not a transaction, because the check outlives it.
  * @throws ValidationError for an option out of range.
  */
 export function createUserCheck(coreDb: Database, options: UserCheckOptions = {}): UserCheck {
@@ -69,8 +72,8 @@ export function createUserCheck(coreDb: Database, options: UserCheckOptions = {}
   };
 }
 
-// A Map in order of arrival, not an LRU package: answers die of age within a minute, so which one
-// makes room for another hardly matters, and nothing else of such a package would be used.
+// Not a library's LRU cache, because results expire within a minute by default. Which result is removed first
+// makes little difference, so a Map in insertion order is enough.
 class Memory {
   readonly #answers = new Map<string, { standing: Standing; until: number }>();
   readonly #max: number;
@@ -98,7 +101,7 @@ class Memory {
   }
 }
 
-/** Gathers what is asked for until the event loop comes round, then asks once for all of it. */
+/** Collects the ids requested in one turn of the event loop, then calls `ask` once for all of them. */
 function batched(
   ask: (ids: readonly string[]) => Promise<ReadonlyMap<string, Standing>>,
 ): (id: string) => Promise<Standing> {
