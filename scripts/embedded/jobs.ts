@@ -63,12 +63,14 @@ export async function runJob(pool: Pool, id: number): Promise<void> {
   const start = new Date();
   // No parameter: jobs commit, which CALL allows on every server only in the simple query protocol.
   await pool.query(`CALL run_job(${Number(id)})`);
+  const { rows } = await pool.query<{ found: boolean }>(`SELECT ${hasWorkers} AS found`);
+  if (rows[0]?.found) return;
   await pool.query(
     `INSERT INTO _timescaledb_internal.bgw_job_stat AS s (job_id, last_start, last_finish, next_start,
        last_successful_finish, last_run_success, total_runs, total_duration, total_duration_failures, total_successes,
        total_failures, total_crashes, consecutive_failures, consecutive_crashes)
      SELECT job_id, $2, now(), now() + schedule_interval, now(), true, 1, now() - $2, '0', 1, 0, 0, 0, 0
-     FROM timescaledb_information.jobs WHERE job_id = $1 AND NOT (${hasWorkers})
+     FROM timescaledb_information.jobs WHERE job_id = $1
      ON CONFLICT (job_id) DO UPDATE SET last_start = excluded.last_start, last_finish = excluded.last_finish,
        next_start = excluded.next_start, last_successful_finish = excluded.last_finish, last_run_success = true,
        total_runs = s.total_runs + 1, total_successes = s.total_successes + 1,
