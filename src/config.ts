@@ -42,11 +42,7 @@ const serverVariables = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD'] as const;
  * @throws ConfigurationError naming the variable, its value and the expected form.
  */
 export function databaseUrl(key: DatabaseKey, env: Environment = process.env): ResolvedUrl {
-  const found =
-    fromVariable(key, env) ??
-    fromApplicationUrl(key, env) ??
-    fromServerVariables(key, env) ??
-    fromEmbedded(key);
+  const found = findUrl(key, env);
   if (found) return refuseForeign(key, found);
   const { database, urlVariable } = definitionOf(key);
   throw new ConfigurationError(
@@ -54,6 +50,15 @@ export function databaseUrl(key: DatabaseKey, env: Environment = process.env): R
       'or set PGHOST, PGPORT, PGUSER and PGPASSWORD, or start the embedded cluster with "npm run dev".',
   );
 }
+
+/** Whether a setting says where the database is. @throws ConfigurationError if that setting is not a URL. */
+export const hasUrl = (key: DatabaseKey): boolean => findUrl(key, process.env) !== undefined;
+
+const findUrl = (key: DatabaseKey, env: Environment): ResolvedUrl | undefined =>
+  fromVariable(key, env) ??
+  fromApplicationUrl(key, env) ??
+  fromServerVariables(key, env) ??
+  fromEmbedded(key);
 
 function fromVariable(key: DatabaseKey, env: Environment): ResolvedUrl | undefined {
   const { urlVariable } = definitionOf(key);

@@ -135,6 +135,15 @@ describe('the command line', () => {
     expect(stderr.trim().split('\n')).toHaveLength(1);
   });
 
+  test('status shows what has a setting, and names the others; asked for one of them, it says how to set it', async () => {
+    const environment = { PSHOP_DATABASE_URL: 'postgresql://me:hush@127.0.0.1:1/pshop_db' };
+    const all = await runCli(['status'], environment, { cwd: folder });
+    expect(all).toMatchObject({ code: 1, stderr: '' });
+    expect(all.stdout).toContain('pshop_db at 127.0.0.1:1: no server answers there');
+    expect(all.stdout).toContain('No setting says where core, tracking, atriz, mextrack are.');
+    expect((await runCli(['status', 'core'], environment, { cwd: folder })).code).toBe(2);
+  });
+
   test('reads .env of the current folder; a set variable wins over it', async () => {
     writeFileSync(join(folder, '.env'), 'SHARED_DATABASE_URL=nonsense-from-file\n');
     const fromFile = await runCli(['status', 'core'], {}, { cwd: folder });

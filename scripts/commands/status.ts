@@ -1,6 +1,6 @@
 // status: shows the server, migrations, tables, chunks and policies of each database.
 import type { Command } from 'commander';
-import { databaseUrl, selectDatabases } from '../../src/config.ts';
+import { databaseUrl, hasUrl, selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { maskPassword } from '../../src/driver/database-url.ts';
 import { ConnectionError } from '../../src/errors.ts';
@@ -45,9 +45,14 @@ export function registerStatus(program: Command): void {
 }
 
 export async function printStatus(names: readonly string[], { json, check }: StatusOptions): Promise<void> {
-  const statuses = await Promise.all(selectDatabases(names).map(readStatus));
+  const selected = selectDatabases(names);
+  // An application knows its own databases only. Where no setting says anything, the error explains the settings.
+  const known = names.length === 0 && selected.some(hasUrl) ? selected.filter(hasUrl) : selected;
+  const statuses = await Promise.all(known.map(readStatus));
   if (json) printJson(statuses);
   else printReport(statuses);
+  const unknown = selected.filter((key) => !known.includes(key));
+  if (!json && unknown.length > 0) console.log(`\nNo setting says where ${unknown.join(', ')} are.`);
   const inStep = statuses.every((status) => status.isReachable && status.migrations.isInStep);
   if (check && !inStep) process.exitCode = 3;
   if (statuses.some(({ isReachable }) => !isReachable)) process.exitCode = 1;
