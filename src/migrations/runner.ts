@@ -157,12 +157,17 @@ function requireDown(migration: Migration, key: DatabaseKey): SqlFile {
       migration: migration.tag,
     });
   const down = readDown(migration);
-  if (!down) throw refuse(`${downPath(migration)} does not exist. Write it, or restore a backup.`);
+  if (!down) {
+    throw refuse(
+      `${downPath(migration)} does not exist. "npm run db:generate -- ${key}" writes it, as far as it can be derived.`,
+    );
+  }
   if ('problem' in down) throw refuse(down.problem);
   if (down.sql.includes(unfinishedMark)) {
     throw refuse(`${downPath(migration)} is a stub. Write what stands behind "${unfinishedMark}".`);
   }
-  const reason = /^--\s*irreversible:\s*(.*)/.exec(down.sql)?.[1];
+  // Among the comments that the file begins with.
+  const reason = /^(?:\s*--.*\n)*?\s*--\s*irreversible:\s*(.*)/.exec(down.sql)?.[1];
   if (reason !== undefined) throw refuse(`${reason.trim() || 'it is marked irreversible'}.`);
   if (isEmpty(down)) {
     throw refuse(`${downPath(migration)} holds no statement. Write it, or "-- irreversible: reason".`);

@@ -52,11 +52,17 @@ describe('down', () => {
     await migrate(pool, 'atriz', { folder: folder.path });
     const missing = await failure(rollback(pool, 'atriz', { folder: folder.path, count: 2 }));
     expect(String(missing)).toMatch(
-      /0001_b of atriz cannot be taken back: .*0001_b\.down\.sql does not exist/,
+      /0001_b of atriz cannot be taken back: .*0001_b\.down\.sql does not exist\. "npm run db:generate -- atriz" writes it/,
     );
     folder.write('0001_b.down.sql', '-- write by hand: what takes back 0001_b.\n');
     const stub = await failure(rollback(pool, 'atriz', { folder: folder.path, count: 2 }));
     expect(String(stub)).toMatch(/0001_b of atriz cannot be taken back: .*0001_b\.down\.sql is a stub\./);
+    folder.write(
+      '0001_b.down.sql',
+      '-- Takes back 0001_b.\n-- irreversible: b has the only copy.\nSELECT 1;\n',
+    );
+    const second = await failure(rollback(pool, 'atriz', { folder: folder.path, count: 2 }));
+    expect(String(second)).toContain('0001_b of atriz cannot be taken back: b has the only copy.');
     folder.write('0001_b.down.sql', 'DROP TABLE b;');
     const marked = await failure(rollback(pool, 'atriz', { folder: folder.path, count: 3 }));
     expect(String(marked)).toContain('0000_a of atriz cannot be taken back: the rows would be lost.');
