@@ -6,7 +6,13 @@ import { selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { ConnectionError, MigrationError, TimescaleMissingError } from '../../src/errors.ts';
 import { migrate, readMigrations, rollback } from '../../src/migrations/index.ts';
-import { downPath, isEmpty, readFolder, unfinishedMark } from '../../src/migrations/journal.ts';
+import {
+  downPath,
+  irreversibleReason,
+  isEmpty,
+  readFolder,
+  unfinishedMark,
+} from '../../src/migrations/journal.ts';
 import type { Pool } from '../../src/pool.ts';
 import { comparePolicies } from '../../src/tracking/compare-policies.ts';
 import { readCatalog } from '../catalog/catalog.ts';
@@ -85,7 +91,7 @@ async function prove(pool: Pool, key: DatabaseKey): Promise<string[]> {
     try {
       await migrate(pool, key, { to: tag });
       const after = await readCatalog(pool);
-      if (!/^--\s*irreversible:/.test(readFileSync(downPath({ path }), 'utf8'))) {
+      if (irreversibleReason(readFileSync(downPath({ path }), 'utf8')) === undefined) {
         await rollback(pool, key);
         const down = differences(`${tag}.down.sql`, before, await readCatalog(pool));
         // Later differences would only result from these.

@@ -124,6 +124,10 @@ export function readDown(migration: Migration): SqlFile | { problem: string } | 
   return typeof sql === 'string' ? splitSql(path, sql) : sql;
 }
 
+/** The reason of a down file that has `-- irreversible: reason` among the comments that it begins with. */
+export const irreversibleReason = (sql: string): string | undefined =>
+  /^(?:\s*--.*\n)*?\s*--\s*irreversible:\s*(.*)/.exec(sql)?.[1];
+
 /** Whether a file has no command: only white space, semicolons and comments, such as breakpoints. */
 export const isEmpty = ({ sql }: Pick<SqlFile, 'sql'>): boolean => firstCommand(sql) === sql.length;
 

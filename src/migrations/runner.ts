@@ -17,6 +17,7 @@ import {
 import {
   createMigrationsTable,
   downPath,
+  irreversibleReason,
   isEmpty,
   type Migration,
   migrationsTable,
@@ -166,8 +167,7 @@ function requireDown(migration: Migration, key: DatabaseKey): SqlFile {
   if (down.sql.includes(unfinishedMark)) {
     throw refuse(`${downPath(migration)} is a stub. Write what stands behind "${unfinishedMark}".`);
   }
-  // Among the comments that the file begins with.
-  const reason = /^(?:\s*--.*\n)*?\s*--\s*irreversible:\s*(.*)/.exec(down.sql)?.[1];
+  const reason = irreversibleReason(down.sql);
   if (reason !== undefined) throw refuse(`${reason.trim() || 'it is marked irreversible'}.`);
   if (isEmpty(down)) {
     throw refuse(`${downPath(migration)} holds no statement. Write it, or "-- irreversible: reason".`);
