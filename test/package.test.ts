@@ -153,6 +153,14 @@ test('npm pack, install, compile in strict mode, run; and the command line comes
     project,
   );
   expect(status).toMatchObject({ code: 0, stdout: expect.stringContaining('core      nothing to do\n') });
+  // As in production: without development dependencies, and without a checkout.
+  const deployed = await run(
+    'npx',
+    ['--no-install', 'atriz-db', 'deploy', 'core', '--dry-run', '--json'],
+    { SHARED_DATABASE_URL: url, NODE_ENV: 'production' },
+    project,
+  );
+  expect(JSON.parse(deployed.stdout)).toMatchObject({ isDryRun: true, pending: {} });
   const missing = { SHARED_DATABASE_URL: new URL('/nowhere', url).href };
   const refused = await run('npx', ['--no-install', 'atriz-db', 'migrate', 'core'], missing, project);
   expect(refused).toMatchObject({
