@@ -208,7 +208,10 @@ export function selectDatabases(names: readonly string[]): DatabaseKey[] {
 
 const namesFromFile = new Set<string>();
 
-/** Reads `.env` of the current folder into the environment; variables that are set already win. For command lines only. */
+/**
+ * Reads `.env` of the current folder into the environment, without overriding variables that already exist. Only for
+ * scripts: the library itself must not call it.
+ */
 export function loadEnvironmentFile(): void {
   const before = new Set(Object.keys(process.env));
   const { parsed = {} } = dotenv.config({ quiet: true });

@@ -1,4 +1,4 @@
-// The access matrix with role prefix and passwords from the environment, for the commands access, create and migrate.
+// The access matrix with role prefix and passwords from the environment, for the commands and the doctor.
 
 import { rolePassword, rolePrefix } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';

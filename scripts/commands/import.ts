@@ -295,7 +295,7 @@ async function look(input: Input, shiftMs: number, json: boolean): Promise<Repor
   };
 }
 
-/** Options of the parser that say what they detect, and keep it. */
+/** Parser options that print what was detected, unless `json` is set. `detected` returns it after parsing. */
 function parseOptions(
   input: Input,
   json: boolean,

@@ -20,7 +20,7 @@ export interface Holder {
   readonly sockets: Pick<Sockets, 'afterEnding' | 'ending' | 'reasonOf'>;
   /** Turns a connection error into a ConnectionError; returns other errors unchanged. */
   readonly describe: (error: unknown) => unknown;
-  /** Called immediately when the connection is lost, so that no query uses what postgres.js keeps of it. */
+  /** Called as soon as the connection is lost: new queries must not go to its postgres.js client. */
   readonly onLoss: () => void;
 }
 

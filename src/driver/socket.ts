@@ -248,7 +248,7 @@ export class Sockets {
   }
 
   #awaitEnd(socket: Socket): void {
-    // One event loop turn later all users of the connection know: an uninformed transaction would send COMMIT.
+    // Wait one more event loop turn after the close: a transaction that does not know of the loss would send COMMIT.
     const closed = new Promise((resolve) => socket.once('close', () => setImmediate(resolve)));
     const ending: Promise<unknown> = Promise.all([this.#ending, closed]).then(() => {
       if (this.#ending === ending) this.#ending = undefined;

@@ -1,4 +1,4 @@
-// Finds the root folder of this package, which has the migrations, from source or from dist/.
+// Finds this package's root folder, which contains drizzle/, whether the code runs from source or from dist/.
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -120,8 +120,8 @@ export class NumberedBatches {
   }
 
   /**
-   * Creates or advances the row if it is missing or behind, because the tables were emptied or restored. The
-   * batches that this removed are lost.
+   * Registers the row again and inserts the batch. The row is missing or behind after the tables were emptied or
+   * restored from a backup; earlier batches that this removed are not written again.
    */
   async #insertIntoNewRow(row: Row, number: number, locations: readonly LocationInput[]): Promise<boolean> {
     row.isRegistered = false;

@@ -50,7 +50,7 @@ export class WriterConnection {
   /** Set by `giveUp`: the error with which all remaining locations are rejected. */
   #end: { reason: unknown } | undefined;
   #isCollecting = false;
-  /** Number of consecutive attempts without an answer. */
+  /** Number of consecutive attempts that timed out. */
   #unanswered = 0;
   /** Ends the current wait: for more locations, for an answer, or before a retry. */
   #wake: (() => void) | undefined;
