@@ -58,13 +58,15 @@ export function startJobs(
   };
 }
 
-/** Runs a job now. Where no scheduler does so, the run is recorded for timescaledb_information.job_stats. */
+/** Runs a job now. Where no scheduler records it for timescaledb_information.job_stats, a role that may does so. */
 export async function runJob(pool: Pool, id: number): Promise<void> {
   const start = new Date();
   // No parameter: jobs commit, which CALL allows on every server only in the simple query protocol.
   await pool.query(`CALL run_job(${Number(id)})`);
-  const { rows } = await pool.query<{ found: boolean }>(`SELECT ${hasWorkers} AS found`);
-  if (rows[0]?.found) return;
+  const { rows } = await pool.query<{ isDue: boolean }>(
+    `SELECT NOT (${hasWorkers}) AND has_table_privilege('_timescaledb_internal.bgw_job_stat', 'INSERT, UPDATE') AS "isDue"`,
+  );
+  if (!rows[0]?.isDue) return;
   await pool.query(
     `INSERT INTO _timescaledb_internal.bgw_job_stat AS s (job_id, last_start, last_finish, next_start,
        last_successful_finish, last_run_success, total_runs, total_duration, total_duration_failures, total_successes,

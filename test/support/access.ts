@@ -4,10 +4,12 @@ import { inject } from 'vitest';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { createDatabasePool, type Pool, recordLocations } from '../../src/index.ts';
 import { migrate } from '../../src/migrations/index.ts';
+import { startWorkers } from '../../src/timescale/catalog.ts';
 import type { LocationInput } from '../../src/tracking/index.ts';
 import { freshEnvironment, runCli } from './cli.ts';
 import { openSessionPool, serverUrl, uniqueName } from './database.ts';
 import { copyOfFolder } from './migrations.ts';
+import { switchOffPolicies } from './templates.ts';
 
 /** Written by hand: the roles that a server with all five databases has. */
 export const roleNames = [
@@ -91,10 +93,8 @@ export class ArrangedServer {
     if (migrated.length > 0) steps.push(['migrate', ...migrated]);
     for (const step of steps) await this.#succeed(step);
     if (migrated.includes('tracking') && this.enforcesLogins) {
-      // Tests run the jobs when it suits them; background workers would run them at any moment.
-      await this.superuser('tracking').query(
-        'SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL',
-      );
+      await switchOffPolicies(this.superuser('tracking'));
+      await this.superuser('tracking').query(startWorkers);
     }
     if (migrated.length === keys.length) return;
     await migrateStandIn(this.superuser('tracking'));

@@ -34,8 +34,8 @@ export async function createTemplate(
   ]);
 }
 
-/** Tests run the jobs when it suits them; background workers would run them at any moment. */
-async function switchOffPolicies(pool: Pool): Promise<void> {
+/** Tests run the jobs when it suits them; background workers would run them at any moment. Stops those that run. */
+export async function switchOffPolicies(pool: Pool): Promise<void> {
   const { rowCount } = await pool.query("SELECT FROM pg_extension WHERE extname = 'timescaledb'");
   if (rowCount === 0) return;
   await pool.query(
