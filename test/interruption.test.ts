@@ -1,7 +1,16 @@
 // What the programs that start a cluster leave behind when they are interrupted: nothing.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { isAlive } from '../src/config.ts';
@@ -21,6 +30,10 @@ function temporaryFolder(): string {
   folders.push(folder);
   // Run as root, PostgreSQL runs as another user, who has to enter it.
   chmodSync(folder, 0o755);
+  // What is made once per machine is not made again.
+  for (const name of readdirSync(tmpdir())) {
+    if (/^(atriz-timescaledb|tsx)-/.test(name)) symlinkSync(join(tmpdir(), name), join(folder, name));
+  }
   return folder;
 }
 
