@@ -189,3 +189,15 @@ export async function readChunks(db: Database, { schema, name }: Storage): Promi
   );
   return rows;
 }
+
+/** Makes all jobs of policies belong to the connecting role, a superuser. */
+export async function takeJobs(db: Database): Promise<void> {
+  // _timescaledb_config before 2.25, _timescaledb_catalog since.
+  const { rows } = await db.query<{ name: string }>(
+    `SELECT c.oid::regclass::text AS name FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE c.relname = 'bgw_job' AND c.relkind = 'r' AND starts_with(n.nspname, '_timescaledb_')`,
+  );
+  for (const { name } of rows) {
+    await db.query(`UPDATE ${name} SET owner = current_user::regrole WHERE id >= 1000`);
+  }
+}

@@ -7,7 +7,7 @@ import { parseDatabaseUrl } from '../../../src/driver/database-url.ts';
 import { createDatabasePool, type Pool } from '../../../src/pool.ts';
 import { withCatalogPath } from '../../../src/sql/catalog-path.ts';
 import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
-import { startWorkers, stopWorkers } from '../../../src/timescale/catalog.ts';
+import { startWorkers, stopWorkers, takeJobs } from '../../../src/timescale/catalog.ts';
 import { withTransaction } from '../../../src/transaction.ts';
 import { catalogOnly, withSettings } from '../../cli/pools.ts';
 import { libpqEnvironment } from '../client/environment.ts';
@@ -71,9 +71,7 @@ async function withOwnersOfJobs(
     await restore();
   } finally {
     await inSession(url, async (pool) => {
-      await pool.query(
-        'UPDATE _timescaledb_catalog.bgw_job SET owner = current_user::regrole WHERE id >= 1000',
-      );
+      await takeJobs(pool);
       if (made.length > 0) await pool.query(`DROP ROLE ${made.join(', ')}`);
     });
   }
