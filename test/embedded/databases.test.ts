@@ -57,11 +57,12 @@ test('a database is created, listed, copied as a template and dropped', async ()
   await using('copied', async (sql) => {
     expect(await sql`SELECT current_database(), n FROM kept`).toEqual([{ current_database: 'copied', n: 7 }]);
     await expect(maintenance`DROP DATABASE copied`).rejects.toMatchObject({ code: '55006' });
-    const ended = new Promise((resolve) => {
+    let dropped: Promise<unknown> | undefined;
+    await new Promise((resolve) => {
       const watching = connect('copied', { onclose: resolve });
-      void watching`SELECT 1`.then(() => maintenance`DROP DATABASE copied WITH (FORCE)`);
+      dropped = watching`SELECT 1`.then(() => maintenance`DROP DATABASE copied WITH (FORCE)`);
     });
-    await ended;
+    await dropped;
   });
   await expect.poll(names).toEqual(['or igin', 'postgres']);
 });
