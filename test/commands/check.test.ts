@@ -127,7 +127,19 @@ test('generate and check --offline say why nothing was generated, without a stac
     },
     { code: 3, stderr: expect.stringMatching(/_snapshot\.json and schema\/core\.ts cannot be compared/) },
   ]);
-  for (const { stderr } of [...renamed, ...broken]) expect(stderr).not.toMatch(/^\s+at /m);
+  const path = join(root, 'schema/pshop.ts');
+  writeFileSync(
+    path,
+    `${readFileSync(path, 'utf8')}\nexport const one = (undefined as unknown as { a: 1 }).a;\n`,
+  );
+  const thrown = await runCli(['generate', 'pshop', '--name', 'x'], {}, { root });
+  expect(thrown).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(
+      /^Nothing was generated for pshop\. drizzle-kit says:\n.*Cannot read properties/s,
+    ),
+  });
+  for (const { stderr } of [...renamed, ...broken, thrown]) expect(stderr).not.toMatch(/^\s+at /m);
   expect(folder('core').read('meta/_journal.json')).toBe(journal);
 });
 
