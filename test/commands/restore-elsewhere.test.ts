@@ -12,7 +12,8 @@ import { doctor } from '../support/doctor.ts';
 import { likeServer, startOwnServer } from '../support/own-server.ts';
 
 // pg_dump does not work with the embedded tracking server.
-const isNative = inject('server').capabilities.includes('background-workers');
+const { capabilities } = inject('server');
+const isNative = capabilities.includes('timescaledb') && capabilities.includes('background-workers');
 const keys: DatabaseKey[] = isNative ? ['core', 'tracking', 'mextrack'] : ['core', 'mextrack'];
 const nameOf = (url: string) => new URL(url).pathname.slice(1);
 

@@ -72,7 +72,7 @@ test('push is refused, with what to do instead, unless a variable names the data
 });
 
 testWith(
-  ['background-workers'],
+  ['timescaledb', 'background-workers'],
   'and finds nothing to change in tracking: the schema is the catalog',
   async () => {
     const url = await migratedDatabase('tracking');
