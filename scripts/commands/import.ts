@@ -1,53 +1,34 @@
 // import: loads GPS locations from a file of CSV, NDJSON, GeoJSON or GPX into location_events.
-import { once } from 'node:events';
-import {
-  createReadStream,
-  createWriteStream,
-  existsSync,
-  openSync,
-  realpathSync,
-  rmSync,
-  statSync,
-  type WriteStream,
-} from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
-import { dirname, join, parse, resolve } from 'node:path';
-import { pipeline, type Readable } from 'node:stream';
+import { existsSync, realpathSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { finished } from 'node:stream/promises';
-import { createGunzip } from 'node:zlib';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { locationSources } from '../../schema/tracking.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
-import {
-  type DetectedDialect,
-  type DialectOptions,
-  detectFormat,
-  type LocationFormat,
-  locationFormats,
-} from '../../src/tracking/import/dialect.ts';
+import { locationFormats } from '../../src/tracking/import/dialect.ts';
 import { type ImportResult, importLocations } from '../../src/tracking/import/import.ts';
-import { type LocationDefaults, type ParseOptions, parseLocations } from '../../src/tracking/import/parse.ts';
+import { parseLocations } from '../../src/tracking/import/parse.ts';
 import { checkLimits, locationLimits } from '../../src/tracking/validate.ts';
 import { parseUuid } from '../cli/arguments.ts';
 import { formatCount, plural, printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { startBar } from '../cli/progress.ts';
 import { saysWhere } from '../cli/where.ts';
+import {
+  type Detected,
+  type FileOptions,
+  type Input,
+  openInput,
+  parseOptions,
+  readText,
+} from './import/location-file.ts';
+import { drained, isRegularFile, openRejects, type Rejects } from './import/rejects-file.ts';
 
-interface ImportOptions {
-  app?: string;
-  device?: string;
-  user?: string;
-  format?: LocationFormat;
-  delimiter?: string;
-  columns?: Record<string, string | null>;
-  timeZone?: string;
+interface ImportOptions extends FileOptions {
   once?: boolean;
   dryRun?: boolean;
-  rejects?: string;
   shiftToNow?: boolean;
-  allowZeroPosition?: boolean;
   json?: boolean;
 }
 
@@ -154,101 +135,6 @@ async function importFile(file: string, options: ImportOptions): Promise<Report>
   return await withPool('tracking', (pool) => load(pool, input, shiftMs, options, onProgress));
 }
 
-/** How the file is written, as it was found out. */
-interface Detected extends Partial<DetectedDialect> {
-  format: LocationFormat;
-  isCompressed: boolean;
-}
-
-interface Input {
-  readonly file: string;
-  readonly format: LocationFormat;
-  readonly isCompressed: boolean;
-  readonly defaults: LocationDefaults;
-  readonly dialect: DialectOptions;
-  readonly rejectsFile: string;
-  readonly allowZeroPosition: boolean;
-}
-
-async function openInput(
-  file: string,
-  { app, device, user, format, rejects, allowZeroPosition = false, ...dialect }: ImportOptions,
-): Promise<Input> {
-  const isCompressed = await hasGzipHeader(file);
-  const found = format ?? detectFormat(await beginningOf(file, isCompressed), file);
-  // What does not fit in GPX or GeoJSON is kept as NDJSON, which can be mended line by line.
-  const rejectsFormat = found === 'csv' ? 'csv' : 'ndjson';
-  const name = parse(file.replace(/\.gz$/i, '')).name;
-  const { delimiter, columns, timeZone } = dialect;
-  return {
-    file,
-    format: found,
-    isCompressed,
-    dialect: {
-      ...(delimiter !== undefined && { delimiter }),
-      ...(columns && { columns }),
-      ...(timeZone !== undefined && { timeZone }),
-    },
-    defaults: {
-      ...(app && { appSource: app }),
-      ...(device && { deviceId: device }),
-      ...(user && { userId: user }),
-    },
-    rejectsFile: resolve(rejects ?? join(dirname(file), `${name}.rejects.${rejectsFormat}`)),
-    allowZeroPosition,
-  };
-}
-
-/** The first bytes of every gzip file. */
-async function hasGzipHeader(file: string): Promise<boolean> {
-  const { bytesRead, buffer } = await withFile(file, (handle) => handle.read(Buffer.alloc(2), 0, 2, 0));
-  return bytesRead === 2 && buffer[0] === 0x1f && buffer[1] === 0x8b;
-}
-
-async function beginningOf(file: string, isCompressed: boolean): Promise<string> {
-  for await (const piece of readText({ file, isCompressed }).stream) return piece.toString('utf8', 0, 64_000);
-  return '';
-}
-
-/** The text of a file, and how many of its bytes were read. */
-function readText({ file, isCompressed }: Pick<Input, 'file' | 'isCompressed'>): {
-  stream: AsyncIterable<Buffer>;
-  bytesRead: () => number;
-} {
-  const bytes = createReadStream(file, { highWaterMark: 256 * 1024 });
-  const bytesRead = () => bytes.bytesRead;
-  return { stream: isCompressed ? unpack(bytes, file) : bytes, bytesRead };
-}
-
-async function* unpack(bytes: Readable, file: string): AsyncGenerator<Buffer> {
-  try {
-    // Its errors reach the loop over its last stream.
-    yield* pipeline(bytes, createGunzip(), () => undefined) as AsyncIterable<Buffer>;
-  } catch (error) {
-    if (!(error as NodeJS.ErrnoException).code?.startsWith('Z_')) throw error;
-    throw new ConfigurationError(
-      `${resolve(file)} is not whole: ${(error as Error).message}. Nothing was loaded.`,
-    );
-  }
-}
-
-/** One line about the file, once its header is known; at once for formats without. */
-function sayDetected(
-  { format, isCompressed, dialect: { timeZone } }: Input,
-  detected: DetectedDialect | undefined,
-): string {
-  const names = Object.entries(detected?.columns ?? {}).map(([name, column]) =>
-    column === null ? `${name} is left out` : `${name} is ${column}`,
-  );
-  const facts = [
-    isCompressed && 'compressed by gzip',
-    detected && detected.delimiter !== ',' && `separated by ${JSON.stringify(detected.delimiter)}`,
-    timeZone && `times of ${timeZone}`,
-    ...names,
-  ];
-  return `Reading ${format}${facts.some(Boolean) ? `, ${facts.filter(Boolean).join(', ')}` : ''}.`;
-}
-
 /** Reads and checks everything, and loads nothing. */
 async function look(input: Input, shiftMs: number, json: boolean): Promise<Report> {
   const limits = locationLimits({ anyAge: true, allowZeroPosition: input.allowZeroPosition });
@@ -293,30 +179,6 @@ async function look(input: Input, shiftMs: number, json: boolean): Promise<Repor
     rejectsFile: null,
     earlierRejectsFile: null,
   };
-}
-
-/** Parser options that print what was detected, unless `json` is set. `detected` returns it after parsing. */
-function parseOptions(
-  input: Input,
-  json: boolean,
-  onHeader: (header: string) => void = () => undefined,
-): { options: ParseOptions; detected: () => Detected } {
-  const { format, isCompressed, defaults, dialect } = input;
-  let detected: DetectedDialect | undefined;
-  const say = () => {
-    if (!json) console.log(sayDetected(input, detected));
-  };
-  if (format !== 'csv') say();
-  const options: ParseOptions = {
-    ...dialect,
-    defaults,
-    onHeader: (header, found) => {
-      detected = found;
-      onHeader(header);
-      say();
-    },
-  };
-  return { options, detected: () => ({ format, isCompressed, ...detected }) };
 }
 
 /** @returns the milliseconds from the newest valid location to the present. Reads the whole file. */
@@ -390,63 +252,6 @@ async function load(
     rejectsFile: kept?.path ?? null,
     earlierRejectsFile: earlier,
   };
-}
-
-/** @throws the error of the stream: after an error, `drain` is not emitted. */
-async function drained(stream: WriteStream): Promise<void> {
-  if (stream.errored) throw stream.errored;
-  await once(stream, 'drain');
-}
-
-interface Rejects {
-  readonly path: string;
-  readonly stream: WriteStream;
-  readonly remove: () => void;
-}
-
-/**
- * Creates a file under an unused name, because the rejects of an earlier import may not be corrected yet. If
- * `wanted` is not a regular file, such as a pipe, appends to it.
- * @throws ConfigurationError if the file cannot be created.
- */
-function openRejects(wanted: string, header: string | undefined): Rejects {
-  const isNew = !existsSync(wanted) || isRegularFile(wanted);
-  const { path, fd } = isNew ? createNew(wanted) : { path: wanted, fd: openSync(wanted, 'a') };
-  const stream = createWriteStream(path, { fd });
-  // Without a listener, the error would end the process. finished() reports it before the commit.
-  stream.on('error', () => undefined);
-  if (header !== undefined) stream.write(`${header}\n`);
-  const remove = () => {
-    stream.destroy();
-    if (isNew) rmSync(path, { force: true });
-  };
-  return { path, stream, remove };
-}
-
-async function withFile<Result>(
-  file: string,
-  work: (handle: FileHandle) => Promise<Result>,
-): Promise<Result> {
-  await using handle = await open(file);
-  return await work(handle);
-}
-
-const isRegularFile = (path: string) => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
-
-function createNew(wanted: string): { path: string; fd: number } {
-  const { dir, name, ext } = parse(wanted);
-  for (let number = 1; ; number += 1) {
-    const path = number === 1 ? wanted : join(dir, `${name}-${number}${ext}`);
-    try {
-      return { path, fd: openSync(path, 'wx') };
-    } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (code === 'EEXIST') continue;
-      throw new ConfigurationError(
-        `The rows that do not fit cannot be kept: ${message}. Nothing was loaded; name another file with --rejects.`,
-      );
-    }
-  }
 }
 
 function report(result: Report): void {
