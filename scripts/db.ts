@@ -1,9 +1,21 @@
 #!/usr/bin/env node
 // The command line of @atriz/database: npm run db -- <command>, or atriz-db <command>.
-import { runProgram } from './cli/arguments.ts';
-import { buildProgram } from './cli/program.ts';
-import { onClosedOutput } from './cli/signals.ts';
 
-// The command goes on: what it changes must not depend on who reads its output.
-onClosedOutput();
-await runProgram(buildProgram());
+// Imported here and not above: its packages are optional, because an application that runs no command needs none.
+const load = () =>
+  Promise.all([import('./cli/arguments.ts'), import('./cli/program.ts'), import('./cli/signals.ts')]);
+
+try {
+  const [{ runProgram }, { buildProgram }, { onClosedOutput }] = await load();
+  // The command goes on: what it changes must not depend on who reads its output.
+  onClosedOutput();
+  await runProgram(buildProgram());
+} catch (error) {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code !== 'ERR_MODULE_NOT_FOUND') throw error;
+  const reason = message.split(' imported from ', 1)[0];
+  console.error(
+    `The command line needs its optional packages: run "npm install --include=optional". (${reason})`,
+  );
+  process.exitCode = 1;
+}

@@ -1,9 +1,10 @@
 // npm run dev: the embedded cluster in .atriz/, until Ctrl-C. Development and tests only.
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { loadEnvironmentFile, useUtc } from '../src/config.ts';
+import { useUtc } from '../src/config.ts';
 import { databaseKeys, definitionOf } from '../src/databases.ts';
 import { commandLine } from './cli/arguments.ts';
+import { loadEnvironmentFile } from './cli/environment-file.ts';
 import { printTable } from './cli/output.ts';
 import { interruption } from './cli/signals.ts';
 import { describeServers } from './cli/where.ts';

@@ -2,7 +2,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { delimiter, resolve } from 'node:path';
-import dotenv from 'dotenv';
 import * as v from 'valibot';
 import { type DatabaseKey, databaseKeys, databases, definitionOf, isDatabaseKey } from './databases.ts';
 import {
@@ -32,7 +31,8 @@ const clusterFile = v.object({
   servers: v.object({ plain: v.string(), timescaledb: v.string() }),
 });
 
-const clusterPath = '.atriz/cluster.json';
+/** Also the `origin` of a URL that it gives. */
+export const clusterPath = '.atriz/cluster.json';
 
 const serverVariables = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD'] as const;
 
@@ -204,25 +204,6 @@ export function selectDatabases(names: readonly string[]): DatabaseKey[] {
     );
   }
   return names.length === 0 ? databaseKeys : databaseKeys.filter((key) => names.includes(key));
-}
-
-const namesFromFile = new Set<string>();
-
-/**
- * Reads `.env` of the current folder into the environment, without overriding variables that already exist. Only for
- * scripts: the library itself must not call it.
- */
-export function loadEnvironmentFile(): void {
-  const before = new Set(Object.keys(process.env));
-  const { parsed = {} } = dotenv.config({ quiet: true });
-  namesFromFile.clear();
-  for (const name of Object.keys(parsed)) if (!before.has(name)) namesFromFile.add(name);
-}
-
-/** Where the variables of a ResolvedUrl's `origin` were set: in .env, in the environment, or by the embedded cluster. */
-export function sourceOf(origin: string): string {
-  if (origin === clusterPath) return 'the embedded cluster in .atriz/';
-  return origin.split(', ').some((name) => namesFromFile.has(name)) ? '.env' : 'the environment';
 }
 
 /**

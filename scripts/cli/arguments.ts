@@ -1,10 +1,11 @@
 // Reads the arguments of a script, prints its errors and sets its exit code.
 import { subscribe } from 'node:diagnostics_channel';
 import { type Command, CommanderError, InvalidArgumentError } from 'commander';
-import { loadEnvironmentFile, useUtc } from '../../src/config.ts';
+import { useUtc } from '../../src/config.ts';
 import type { NoticeMessage } from '../../src/driver/channels.ts';
 import { AtrizDatabaseError, asTyped } from '../../src/errors.ts';
 import { isUuid } from '../../src/sql/uuid.ts';
+import { loadEnvironmentFile } from './environment-file.ts';
 
 /** Without the first `--`: pnpm passes the one of `pnpm run x -- --option` on to the script, npm does not. */
 export const commandLine = (): string[] => {

@@ -6,8 +6,9 @@ import type { Command } from 'commander';
 import { ownDatabase, selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
+import { migrationsFolder } from '../../src/migrations/files.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
-import { downPath, migrationsFolder, unfinishedMark } from '../../src/migrations/journal.ts';
+import { downPath, unfinishedMark } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { deriveDown } from '../drizzle-kit/down-stub.ts';
 import {

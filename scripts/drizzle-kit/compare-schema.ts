@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { DrizzleSnapshotJSON } from 'drizzle-kit/api';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
-import { migrationsFolder, readFolder } from '../../src/migrations/journal.ts';
+import { migrationsFolder } from '../../src/migrations/files.ts';
+import { readFolder } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { kitArguments, kitEnvironment, needsTerminal, renameQuestion, withoutStack } from './process.ts';
 

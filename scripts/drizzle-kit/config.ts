@@ -2,11 +2,12 @@
 
 import { isIP } from 'node:net';
 import { type Config, defineConfig } from 'drizzle-kit';
-import { allowsPush, databaseUrl, loadEnvironmentFile, withLibpqVariables } from '../../src/config.ts';
+import { allowsPush, databaseUrl, withLibpqVariables } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { isServerSetting } from '../../src/driver/url-parameters.ts';
 import { ConfigurationError } from '../../src/errors.ts';
+import { loadEnvironmentFile } from '../cli/environment-file.ts';
 
 // drizzle-kit also reads the configuration for these commands, which must work without a server.
 const offlineCommands = ['generate', 'check', 'up', 'export', 'drop'];

@@ -1,10 +1,10 @@
 // Runs bcrypt in worker threads: a hash takes about a third of a second and would block the event loop.
 // Not a library's thread pool, because that would be a dependency for one function.
+// In a bundle, bcryptjs may not exist as a file. Then it runs here, and leaves the event loop a turn every 100 ms.
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-
-const require = createRequire(import.meta.url);
+import { hash } from 'bcryptjs';
 
 interface Job {
   password: string;
@@ -17,12 +17,16 @@ interface Job {
 /** Leaves one core to the event loop, if there are several. At most four, to leave cores to other work. */
 const maxThreads = Math.min(4, Math.max(1, availableParallelism() - 1));
 
+/** The file of bcryptjs for the workers; undefined in a bundle that contains it. */
+const bcryptFile = findBcrypt();
+
 const waiting: Job[] = [];
 const idle: Thread[] = [];
 let threads = 0;
 
 /** Hashes in a worker thread, in the order of the calls. Idle threads do not keep the process alive. */
 export function bcryptHash(password: string, salt: number | string): Promise<string> {
+  if (bcryptFile === undefined) return hash(password, salt);
   return new Promise((resolve, reject) => {
     waiting.push({ password, salt, resolve, reject });
     startNext();
@@ -72,6 +76,15 @@ function startWorker(): Worker {
     `const { parentPort, workerData } = require('node:worker_threads');
      const { hashSync } = require(workerData);
      parentPort.on('message', ({ password, salt }) => parentPort.postMessage(hashSync(password, salt)));`,
-    { eval: true, workerData: require.resolve('bcryptjs'), execArgv: [] },
+    { eval: true, workerData: bcryptFile, execArgv: [] },
   );
+}
+
+function findBcrypt(): string | undefined {
+  try {
+    // A bundle in CommonJS has no import.meta.url.
+    return createRequire(import.meta.url).resolve('bcryptjs');
+  } catch {
+    return undefined;
+  }
 }

@@ -1,10 +1,9 @@
 // Reads a migrations folder. All knowledge of drizzle-kit's layout is in this file.
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseKey } from '../databases.ts';
 import { MigrationError } from '../errors.ts';
-import { packageRoot } from './package-root.ts';
+import { filesIn, hasFile, migrationsFolder, readBytes } from './files.ts';
 import { firstCommand } from './skip-comments.ts';
 
 /** drizzle-kit's table of applied migrations, which this package also uses. */
@@ -55,9 +54,6 @@ export interface MigrationsFolder {
   readonly problems: readonly string[];
 }
 
-/** The folder of a database's migrations. */
-export const migrationsFolder = (key: DatabaseKey): string => join(packageRoot(), 'drizzle', key);
-
 /** The migrations of a database in the journal's order. @throws MigrationError naming what is wrong. */
 export function readMigrations(key: DatabaseKey, folder = migrationsFolder(key)): readonly Migration[] {
   const { migrations, problems } = readFolder(key, folder);
@@ -72,7 +68,7 @@ export function readMigrations(key: DatabaseKey, folder = migrationsFolder(key))
 /** Reads a folder and reports errors in `problems` instead of throwing them. */
 export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): MigrationsFolder {
   const journalPath = join(folder, 'meta', '_journal.json');
-  if (!existsSync(journalPath)) {
+  if (!hasFile(journalPath)) {
     const mend = `Run "npm run db:generate -- ${key} --name tables".`;
     return { migrations: [], problems: [`${journalPath} does not exist. ${mend}`] };
   }
@@ -82,7 +78,7 @@ export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): Mi
   const problems = [...doubles(entries, journalPath), ...strangers(entries, folder)];
   const migrations = entries.flatMap(({ tag, when }) => {
     const path = join(folder, `${tag}.sql`);
-    if (!existsSync(path)) {
+    if (!hasFile(path)) {
       problems.push(`The journal names ${tag}, but ${path} does not exist: restore it from version control.`);
       return [];
     }
@@ -101,7 +97,7 @@ export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): Mi
 /** The text of a migration file, or the problem with it. */
 function readSql(path: string): string | { problem: string } {
   try {
-    const bytes = readFileSync(path);
+    const bytes = readBytes(path);
     const sql = bytes.toString('utf8');
     // Invalid UTF-8 would be decoded to another text than the file's.
     if (!Buffer.from(sql, 'utf8').equals(bytes))
@@ -119,7 +115,7 @@ function readSql(path: string): string | { problem: string } {
 /** The down file of a migration, undefined if there is none, or the problem with it. */
 export function readDown(migration: Migration): SqlFile | { problem: string } | undefined {
   const path = downPath(migration);
-  if (!existsSync(path)) return undefined;
+  if (!hasFile(path)) return undefined;
   const sql = readSql(path);
   return typeof sql === 'string' ? splitSql(path, sql) : sql;
 }
@@ -140,7 +136,7 @@ interface JournalEntry {
 
 function readJournal(path: string): JournalEntry[] | string {
   try {
-    const { entries } = JSON.parse(readFileSync(path, 'utf8')) as { entries: JournalEntry[] };
+    const { entries } = JSON.parse(readBytes(path).toString('utf8')) as { entries: JournalEntry[] };
     const isEntry = ({ tag, when }: JournalEntry) => typeof tag === 'string' && Number.isSafeInteger(when);
     if (Array.isArray(entries) && entries.every(isEntry)) return entries;
     return `${path} is not a journal of drizzle-kit: restore it from version control.`;
@@ -165,7 +161,7 @@ function doubles(entries: readonly JournalEntry[], journalPath: string): string[
 
 function strangers(entries: readonly JournalEntry[], folder: string): string[] {
   const known = new Set(entries.map(({ tag }) => `${tag}.sql`));
-  return readdirSync(folder)
+  return filesIn(folder)
     .filter(
       (name) => name.endsWith('.sql') && !known.has(name) && !known.has(name.replace(/\.down\.sql$/, '.sql')),
     )

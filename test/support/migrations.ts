@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writ
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DatabaseKey } from '../../src/databases.ts';
-import { migrationsFolder } from '../../src/migrations/journal.ts';
+import { migrationsFolder } from '../../src/migrations/files.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { afterFile } from './after-file.ts';
 import { emptyDatabase, openSessionPool } from './database.ts';

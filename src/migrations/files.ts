@@ -1,0 +1,28 @@
+// Reads drizzle/: from the disk, or in a build from the text that came with it.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { DatabaseKey } from '../databases.ts';
+import { packageRoot } from './package-root.ts';
+import { packed } from './packed.ts';
+
+const isPacked = Object.keys(packed).length > 0;
+/** Paths in `packed` have slashes, also where the system writes paths with backslashes. */
+const packedText = (path: string): string | undefined => packed[path.replaceAll('\\', '/')];
+
+/** The folder of a database's migrations. */
+export const migrationsFolder = (key: DatabaseKey): string =>
+  isPacked ? `drizzle/${key}` : join(packageRoot(), 'drizzle', key);
+
+export const hasFile = (path: string): boolean => packedText(path) !== undefined || existsSync(path);
+
+export function readBytes(path: string): Buffer {
+  const text = packedText(path);
+  return text === undefined ? readFileSync(path) : Buffer.from(text);
+}
+
+export function filesIn(folder: string): string[] {
+  const names = Object.keys(packed)
+    .filter((path) => path.startsWith(`${folder}/`))
+    .map((path) => path.slice(folder.length + 1));
+  return names.length > 0 ? names : readdirSync(folder);
+}
