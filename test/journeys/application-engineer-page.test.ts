@@ -4,12 +4,12 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { assignRole, createUser } from '../src/auth/index.ts';
-import { createDatabasePool } from '../src/index.ts';
-import { packageRoot } from '../src/migrations/package-root.ts';
-import { recordLocation } from '../src/tracking/index.ts';
-import { ArrangedServer, point } from './support/access.ts';
-import { failure } from './support/failure.ts';
+import { assignRole, createUser } from '../../src/auth/index.ts';
+import { createDatabasePool } from '../../src/index.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
+import { recordLocation } from '../../src/tracking/index.ts';
+import { ArrangedServer, point } from '../support/access.ts';
+import { failure } from '../support/failure.ts';
 
 interface Page {
   logIn(

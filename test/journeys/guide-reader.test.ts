@@ -9,8 +9,8 @@ import {
   type Pool,
   type SeedFunction,
   withTransaction,
-} from '../src/index.ts';
-import { describeWith, emptyDatabase, migratedDatabase } from './support/database.ts';
+} from '../../src/index.ts';
+import { describeWith, emptyDatabase, migratedDatabase } from '../support/database.ts';
 
 describeWith(['timescaledb'], 'Usage in applications', () => {
   test('sets up a hypertable, records a location, reads recent ones and hourly statistics', async () => {

@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import { build as esbuild } from 'esbuild';
 import { build as vite } from 'vite';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { readMigrations } from '../src/migrations/index.ts';
-import { packageRoot } from '../src/migrations/package-root.ts';
-import { run } from './support/cli.ts';
-import { emptyDatabase } from './support/database.ts';
-import { plainTracking } from './support/tracking.ts';
+import { readMigrations } from '../../src/migrations/index.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
+import { run } from '../support/cli.ts';
+import { emptyDatabase } from '../support/database.ts';
+import { plainTracking } from '../support/tracking.ts';
 
 const application = `
 import { Readable } from 'node:stream';

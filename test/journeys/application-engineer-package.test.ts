@@ -3,9 +3,9 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { packageRoot } from '../src/migrations/package-root.ts';
-import { run } from './support/cli.ts';
-import { migratedDatabase } from './support/database.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
+import { run } from '../support/cli.ts';
+import { migratedDatabase } from '../support/database.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'atriz-consumer-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
