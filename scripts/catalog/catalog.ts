@@ -142,3 +142,13 @@ async function readAll(db: Database, kinds: Readonly<Record<string, string>>): P
   }
   return lines;
 }
+
+/** Sentences about the lines of two catalogs that differ. @param what changed the one into the other. */
+export function differences(what: string, wanted: readonly string[], found: readonly string[]): string[] {
+  const [inWanted, inFound] = [new Set(wanted), new Set(found)];
+  const missing = wanted
+    .filter((line) => !inFound.has(line))
+    .map((line) => `${what} does not restore ${line}`);
+  const extra = found.filter((line) => !inWanted.has(line)).map((line) => `${what} leaves ${line}`);
+  return [...missing, ...extra];
+}

@@ -21,6 +21,7 @@ import { registerPrepare } from '../commands/prepare.ts';
 import { registerPsql } from '../commands/psql.ts';
 import { registerPurgeTokens } from '../commands/purge-tokens.ts';
 import { registerReferences } from '../commands/references.ts';
+import { registerRehearse } from '../commands/rehearse.ts';
 import { registerReset } from '../commands/reset.ts';
 import { registerRestore } from '../commands/restore.ts';
 import { registerSeed } from '../commands/seed.ts';
@@ -70,6 +71,7 @@ export function buildProgram(): Command {
     registerRestore,
     registerDrill,
     registerDoctor,
+    registerRehearse,
     registerDeploy,
     registerCheck,
     registerGenerate,

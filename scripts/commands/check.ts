@@ -15,7 +15,7 @@ import {
 } from '../../src/migrations/journal.ts';
 import type { Pool } from '../../src/pool.ts';
 import { comparePolicies } from '../../src/tracking/compare-policies.ts';
-import { readCatalog } from '../catalog/catalog.ts';
+import { differences, readCatalog } from '../catalog/catalog.ts';
 import { printJson } from '../cli/output.ts';
 import { withPool, withScratchDatabase } from '../cli/pools.ts';
 import { compareWithSchema } from '../drizzle-kit/compare-schema.ts';
@@ -125,13 +125,4 @@ async function checkPolicies(key: DatabaseKey): Promise<string[]> {
     if (isAbsent || error instanceof TimescaleMissingError) return [];
     throw error;
   }
-}
-
-function differences(what: string, wanted: readonly string[], found: readonly string[]): string[] {
-  const [inWanted, inFound] = [new Set(wanted), new Set(found)];
-  const missing = wanted
-    .filter((line) => !inFound.has(line))
-    .map((line) => `${what} does not restore ${line}`);
-  const extra = found.filter((line) => !inWanted.has(line)).map((line) => `${what} leaves ${line}`);
-  return [...missing, ...extra];
 }

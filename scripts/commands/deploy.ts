@@ -1,7 +1,7 @@
 // deploy: runs the steps of a deployment in order and stops at the first failure.
 import { type Command, InvalidArgumentError } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
+import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import { backupBefore } from '../backup/create/before-deploy.ts';
@@ -14,11 +14,16 @@ import { pendingCheck } from '../doctor/migrations.ts';
 import { backupCheck } from '../doctor/operations.ts';
 import { printFindings, summary } from '../doctor/report.ts';
 import { type DoctorReport, hasErrors, runDoctor } from '../doctor/run.ts';
+import { defaultMaxBlock, rehearseDatabases } from '../rehearse/databases.ts';
+import { formatMs, longestBlock } from '../rehearse/report.ts';
+import { defaultFolder } from './backup.ts';
 import { createDatabase, databaseName, exists } from './create.ts';
 import { migrateDatabase } from './migrate.ts';
 
 interface DeployOptions {
   dryRun?: boolean;
+  /** Rehearse the migrations on the backup first. */
+  rehearse?: boolean;
   /** Checks of the doctor whose errors do not stop the deployment. */
   accept: readonly string[];
   json?: boolean;
@@ -55,6 +60,7 @@ const steps: readonly Step[] = [
   { name: 'create', looksOnly: true, run: createMissing },
   { name: 'doctor', looksOnly: true, run: examine },
   { name: 'backup', run: backUp },
+  { name: 'rehearse', run: rehearsePending },
   { name: 'migrate', run: migrateInOrder },
   { name: 'doctor again', run: examineAgain },
 ];
@@ -65,6 +71,7 @@ export function registerDeploy(program: Command): void {
       'create what is missing, examine, back up, migrate in order, examine again; stops at the first thing that is wrong',
     )
     .argument('[database...]', 'which; default: all')
+    .option('--rehearse', 'rehearse the migrations on the backup, and stop where one blocks too long')
     .option('--dry-run', 'examine, and show what would be applied; changes nothing')
     .option(
       '--accept <checks>',
@@ -83,7 +90,9 @@ async function deploy(names: string[], options: DeployOptions): Promise<void> {
   const deployment: Deployment = { keys, options, created: new Set(), pending: new Map() };
   const report: Reported[] = [];
   let failure: { step: string; exitCode: number } | undefined;
-  for (const { name, looksOnly, run } of steps) {
+  for (const { name, looksOnly, run } of steps.filter(
+    ({ name }) => options.rehearse || name !== 'rehearse',
+  )) {
     const isDue = !failure && (looksOnly || !options.dryRun);
     const { exitCode, ...outcome } = isDue
       ? await run(deployment).catch(failed)
@@ -187,6 +196,26 @@ async function backUp({ created, pending }: Deployment): Promise<Outcome> {
   if (pending.size === 0) return nothingToDo;
   if (changed.length === 0) return { status: 'not needed', result: 'the databases are new' };
   return { status: 'done', result: await backupBefore(changed) };
+}
+
+/** On the backup of the step before, or on a dump where that has none. */
+async function rehearsePending({ created, pending }: Deployment): Promise<Outcome> {
+  const changed = [...pending.keys()].filter((key) => !created.has(key));
+  if (changed.length === 0) return nothingToDo;
+  const rehearse = (isCritical: boolean) =>
+    rehearseDatabases(
+      changed.filter((key) => definitionOf(key).backup.critical === isCritical),
+      { from: 'latest', live: !isCritical, to: defaultFolder, maxBlock: defaultMaxBlock },
+    );
+  const rehearsals = [...(await rehearse(true)), ...(await rehearse(false))];
+  const problems = rehearsals.flatMap(({ database, problems }) =>
+    problems.map((problem) => `${database}: ${problem}`),
+  );
+  if (problems.length > 0) return { status: 'failed', result: problems.join('\n'), exitCode: 3 };
+  return {
+    status: 'done',
+    result: `${listOf(pending)}: no wait longer than ${formatMs(longestBlock(rehearsals))}`,
+  };
 }
 
 /** Migrates one database after the other, so that a failure can report what was applied and what was not. */

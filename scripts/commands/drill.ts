@@ -4,7 +4,6 @@ import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
-import { installedPrograms } from '../backup/client/versions.ts';
 import { dumpAll } from '../backup/create/backup.ts';
 import { directUrl } from '../backup/create/dump.ts';
 import { startRun } from '../backup/create/run-folder.ts';
@@ -12,15 +11,13 @@ import { BackupError } from '../backup/errors.ts';
 import { interruptible } from '../backup/interruptible.ts';
 import { findBackup, readCatalogLines } from '../backup/library/backups.ts';
 import { type DatabaseBackup, isKnown, rowsOf } from '../backup/library/manifest.ts';
+import { withRestored } from '../backup/restore/beside.ts';
 import { compareContents, compareProperties, differs } from '../backup/restore/compare.ts';
-import { openMaintenance } from '../backup/restore/new-database.ts';
-import { requireRestorable } from '../backup/restore/requirements.ts';
-import { type Restored, restoreDatabase } from '../backup/restore/restore.ts';
+import type { Restored } from '../backup/restore/restore.ts';
 import { formatBytes, formatCount, printJson, printTable } from '../cli/output.ts';
 import { type Progress, showProgress } from '../cli/progress.ts';
 import { saysWhere } from '../cli/where.ts';
 import { defaultFolder, selectForBackup } from './backup.ts';
-import { databaseName } from './create.ts';
 
 interface DrillOptions {
   from?: string;
@@ -130,28 +127,15 @@ async function drillOne(
   backup: DatabaseBackup,
   running: Running,
 ): Promise<Pick<Outcome, 'problems' | 'restoreSeconds' | 'compareSeconds'>> {
-  const maintenance = openMaintenance(key);
   try {
-    const options = { withRoles: true, makesRoles: false, installed: await installedPrograms(), ...running };
-    const programs = await requireRestorable(folder, backup, maintenance, options);
-    const warnings: string[] = [];
-    const restored = await restoreDatabase(
-      key,
-      backup,
-      { maintenance, name: databaseName(key) },
-      { ...options, folder, programs, onWarning: (text) => warnings.push(text) },
-    );
-    try {
-      const problems = [...warnings, ...(await findDifferences(folder, backup, restored))];
-      return { problems, restoreSeconds: restored.restoreSeconds, compareSeconds: restored.compareSeconds };
-    } finally {
-      await restored.beside.drop();
-    }
+    return await withRestored(key, folder, backup, running, async (restored, warnings) => ({
+      problems: [...warnings, ...(await findDifferences(folder, backup, restored))],
+      restoreSeconds: restored.restoreSeconds,
+      compareSeconds: restored.compareSeconds,
+    }));
   } catch (error) {
     if (!(error instanceof BackupError) || running.signal.aborted) throw error;
     return { problems: [error.message], restoreSeconds: null, compareSeconds: null };
-  } finally {
-    await maintenance.close();
   }
 }
 

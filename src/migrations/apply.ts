@@ -11,12 +11,20 @@ import { assertLocked, inTransaction, prepareSession, type SessionTimeouts } fro
 import { describeSqlError } from './sql-error.ts';
 import { runAlone, runInside } from './transaction-guard.ts';
 
-export interface TimeoutOptions extends SessionTimeouts {
+export interface ApplyOptions extends SessionTimeouts {
   /** How often to retry a migration that could not get a lock. Default 5. */
   lockRetries?: number | undefined;
   /** Called before each retry, with the blocking session if one was found. */
   onBlocked?: ((blocker: string | undefined, attempt: number) => void) | undefined;
+  /** @internal For rehearsals. */
+  observe?: ObserveStatement | undefined;
 }
+
+/** Runs a statement by calling `run`. Inside of a file's transaction, it may query the session before and after. */
+export type ObserveStatement = (
+  run: () => Promise<void>,
+  about: { session: Database; statement: Statement; isInTransaction: boolean },
+) => Promise<void>;
 
 /** One run of a file. `record` saves the result in the file's transaction, or after its last statement. */
 interface Run {
@@ -24,6 +32,7 @@ interface Run {
   readonly file: SqlFile;
   readonly subject: Subject;
   readonly record: () => Promise<void>;
+  readonly observe: ObserveStatement;
 }
 
 /**
@@ -35,9 +44,9 @@ export async function applyFile(
   file: SqlFile,
   subject: Subject,
   record: () => Promise<void>,
-  { lockRetries = 5, onBlocked, ...timeouts }: TimeoutOptions,
+  { lockRetries = 5, onBlocked, observe = (run) => run(), ...timeouts }: ApplyOptions,
 ): Promise<void> {
-  const run: Run = { session, file, subject, record: () => asOurselves(session, record) };
+  const run: Run = { session, file, subject, record: () => asOurselves(session, record), observe };
   await prepareSession(session, timeouts);
   const blockers = await watchBlockers(pool, session, timeouts.lockTimeoutMs || 2000);
   try {
@@ -75,14 +84,16 @@ async function asOurselves(session: Database, record: () => Promise<void>): Prom
 }
 
 async function applyWhole(run: Run): Promise<void> {
-  const { session, file, subject, record } = run;
+  const { session, file, subject, record, observe } = run;
   try {
     await inTransaction(session, async () => {
       await assertLocked(session);
       for (const statement of file.statements) {
-        await runInside(session, statement.text).catch((error: unknown) => {
-          throw describeSqlError(error, file, statement, { ...subject, afterwards: 'left nothing behind' });
-        });
+        const runIt = () =>
+          runInside(session, statement.text).catch((error: unknown) => {
+            throw describeSqlError(error, file, statement, { ...subject, afterwards: 'left nothing behind' });
+          });
+        await observe(runIt, { session, statement, isInTransaction: true });
       }
       await record();
     });
@@ -127,12 +138,13 @@ async function applyByStatement(run: Run): Promise<void> {
 // Most statements run in one transaction with their progress, so a crash cannot separate the two. Only those that
 // PostgreSQL refuses there run outside, and are marked as started before.
 async function runStatement(run: Run, index: number, statement: Statement): Promise<void> {
-  const { session, file, subject } = run;
+  const { session, file, subject, observe } = run;
   let refused: unknown;
   await assertLocked(session);
   try {
     await inTransaction(session, async () => {
-      await runInside(session, statement.text);
+      const runIt = () => runInside(session, statement.text);
+      await observe(runIt, { session, statement, isInTransaction: true });
       await asOurselves(session, () => saveProgress(session, file, subject, index + 1, false));
     });
     return;
@@ -142,10 +154,12 @@ async function runStatement(run: Run, index: number, statement: Statement): Prom
     refused = error;
   }
   await noteProgress(run, index, true);
-  await runAlone(session, statement.text).catch((error: unknown) => {
-    // 42601 syntax_error: there are several statements. The first error names the one that a transaction refuses.
-    throw sqlState(error) === '42601' ? refused : error;
-  });
+  const runIt = () =>
+    runAlone(session, statement.text).catch((error: unknown) => {
+      // 42601 syntax_error: there are several statements. The first error names the one that a transaction refuses.
+      throw sqlState(error) === '42601' ? refused : error;
+    });
+  await observe(runIt, { session, statement, isInTransaction: false });
   await noteProgress(run, index + 1, false);
 }
 

@@ -4,7 +4,7 @@ import { MigrationError, OutOfStepError, sqlState, ValidationError } from '../er
 import type { Database, Pool } from '../pool.ts';
 import { requireTimescale } from '../timescale/timescale.ts';
 import { readApplied } from './applied.ts';
-import { applyFile, type TimeoutOptions } from './apply.ts';
+import { type ApplyOptions, applyFile } from './apply.ts';
 import {
   clearProgress,
   createHistoryTables,
@@ -31,7 +31,7 @@ import { inTransaction, type LockOptions, resetSession, withMigrationSession } f
 import { withoutValues } from './sql-error.ts';
 import { compareMigrations, type MigrationState, nameOfRow, planDown, planUp } from './state.ts';
 
-interface CommonOptions extends LockOptions, TimeoutOptions {
+interface CommonOptions extends LockOptions, ApplyOptions {
   /** Another folder than the package's own. */
   folder?: string | undefined;
   /** Called after each migration, with its duration in milliseconds. */

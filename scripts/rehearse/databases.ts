@@ -1,0 +1,110 @@
+// Rehearses the pending migrations of several databases, each on a copy that is dropped afterwards.
+import { resolve } from 'node:path';
+import type { DatabaseKey } from '../../src/databases.ts';
+import { getMigrationStatus } from '../../src/migrations/index.ts';
+import { dumpAll } from '../backup/create/backup.ts';
+import { directUrl } from '../backup/create/dump.ts';
+import { startRun } from '../backup/create/run-folder.ts';
+import { BackupError } from '../backup/errors.ts';
+import { interruptible } from '../backup/interruptible.ts';
+import { findBackup } from '../backup/library/backups.ts';
+import type { DatabaseBackup } from '../backup/library/manifest.ts';
+import { withRestored } from '../backup/restore/beside.ts';
+import { withPool } from '../cli/pools.ts';
+import { type Progress, showProgress } from '../cli/progress.ts';
+import { type DatabaseRehearsal, rehearse } from './rehearse.ts';
+import { findProblems } from './report.ts';
+
+export interface RehearsalOptions {
+  /** A folder, or `latest`. */
+  readonly from: string;
+  /** Dump the database instead. */
+  readonly live?: boolean;
+  /** Where backups are, and the dump of `live` stands meanwhile. */
+  readonly to: string;
+  readonly traffic?: boolean;
+  /** Seconds for which a migration may block a table. */
+  readonly maxBlock: number;
+}
+
+export const defaultMaxBlock = 1;
+
+interface Running {
+  readonly signal: AbortSignal;
+  readonly progress: Progress;
+}
+
+/** Databases without pending migrations are left out. */
+export async function rehearseDatabases(
+  keys: readonly DatabaseKey[],
+  options: RehearsalOptions,
+): Promise<DatabaseRehearsal[]> {
+  const pending = new Map<DatabaseKey, string[]>();
+  for (const key of keys) {
+    const state = await withPool(key, (pool) => getMigrationStatus(pool, key));
+    if (state.pending.length > 0)
+      pending.set(
+        key,
+        state.pending.map(({ tag }) => tag),
+      );
+  }
+  return interruptible('The rehearsal', async (signal) => {
+    using progress = showProgress();
+    const rehearsals: DatabaseRehearsal[] = [];
+    for (const [key, tags] of pending)
+      rehearsals.push(await rehearseOne(key, tags, options, { signal, progress }));
+    return rehearsals;
+  });
+}
+
+async function rehearseOne(
+  key: DatabaseKey,
+  pending: readonly string[],
+  options: RehearsalOptions,
+  running: Running,
+): Promise<DatabaseRehearsal> {
+  const { signal, progress } = running;
+  return withSource(key, options, running, (folder, backup) =>
+    withRestored(key, folder, backup, running, async ({ beside }) => {
+      const work = rehearse(key, beside.url, {
+        pending,
+        withTraffic: options.traffic ?? false,
+        onStage: (text) => progress.stage(key, `rehearsing ${text}`),
+      });
+      const migrations = await Promise.race([work, rejectedBy(signal)]);
+      progress.stage(key, 'rehearsed');
+      const problems = findProblems(migrations, options.maxBlock * 1000);
+      return { database: key, backup: options.live ? null : folder, migrations, problems };
+    }),
+  );
+}
+
+async function withSource<Result>(
+  key: DatabaseKey,
+  { from, live, to }: RehearsalOptions,
+  running: Running,
+  work: (folder: string, backup: DatabaseBackup) => Promise<Result>,
+): Promise<Result> {
+  if (!live) {
+    const { folder, manifest } = await findBackup(from, resolve(to), [key]);
+    const backup = manifest.databases.find((database) => database.key === key);
+    if (backup?.holds === 'everything') return work(folder, backup);
+    throw new BackupError(
+      `${folder} does not hold the rows of ${key}: name another by --from, or take --live, which dumps it now.`,
+    );
+  }
+  directUrl(key);
+  const run = await startRun(resolve(to));
+  try {
+    const { databases } = await dumpAll([key], run, { jobs: 1, holds: () => 'everything', ...running });
+    return await work(run.path, databases[0] as DatabaseBackup);
+  } finally {
+    await run.discard();
+  }
+}
+
+const rejectedBy = (signal: AbortSignal): Promise<never> =>
+  new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });

@@ -1,0 +1,267 @@
+// Watches a migration run: the time of its statements, the locks that it holds, and what it writes.
+import type { ObserveStatement } from '../../src/migrations/apply.ts';
+import type { Database, Pool } from '../../src/pool.ts';
+import { blocksReads, blocksWrites, type LockMode, stronger } from './lock-modes.ts';
+
+/** What a migration does to one relation that existed before. Times are milliseconds. */
+export interface RelationEffect {
+  /** As SQL writes it, without the schema public; of a partition or chunk, its parent. */
+  readonly relation: string;
+  readonly strongestLock: LockMode;
+  /** How long applications could not write to it, and not even read it. */
+  readonly blocksWritesMs: number;
+  readonly blocksReadsMs: number;
+  /** Bytes of its new files with their indexes; 0 if it was not rewritten. */
+  readonly rewrittenBytes: number;
+  readonly indexesBuilt: readonly string[];
+}
+
+export interface Observation {
+  readonly durationMs: number;
+  readonly relations: readonly RelationEffect[];
+  readonly rowsChanged: number;
+  /** WAL of the whole server meanwhile, in bytes: an upper bound. */
+  readonly walBytes: number;
+  /** The most bytes by which the database was larger than before. */
+  readonly diskBytes: number;
+}
+
+interface Relation {
+  oid: string;
+  name: string;
+  kind: string;
+  /** The table of an index, or the parent of a partition or chunk. */
+  parent: string | null;
+  filenode: string | null;
+}
+
+interface Snapshot {
+  readonly relations: ReadonlyMap<string, Relation>;
+  readonly rowsChanged: number;
+}
+
+/** A lock that was held from one moment to another, of `performance.now()`. */
+interface Held {
+  readonly oid: string;
+  readonly mode: LockMode;
+  readonly from: number;
+  readonly to: number;
+}
+
+// Qualified, because a migration may set search_path. Chunks and partitions count as their parent.
+const relationsQuery = `
+  SELECT c.oid::text, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, c.relkind::text AS kind,
+    coalesce(x.indrelid, i.inhparent)::text AS parent, pg_catalog.pg_relation_filenode(c.oid)::text AS filenode
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+  LEFT JOIN pg_catalog.pg_index x ON x.indexrelid OPERATOR(pg_catalog.=) c.oid
+  LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) c.oid AND i.inhseqno OPERATOR(pg_catalog.=) 1
+  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'drizzle')
+    AND n.nspname NOT IN ('_timescaledb_catalog', '_timescaledb_config', '_timescaledb_cache')
+    AND c.relkind IN ('r', 'p', 'm', 'v', 'f', 'i', 'I')`;
+
+const rowsQuery = `
+  SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid)
+    OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_updated(c.oid)
+    OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid)), 0)::float8 AS rows
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+  WHERE c.relkind OPERATOR(pg_catalog.=) 'r' AND n.nspname NOT IN ('pg_catalog', 'drizzle')`;
+
+const locksQuery = `
+  SELECT relation::text AS oid, mode FROM pg_catalog.pg_locks
+  WHERE pid OPERATOR(pg_catalog.=) $1 AND granted AND locktype OPERATOR(pg_catalog.=) 'relation'`;
+
+/** Milliseconds between two looks at the locks of a statement that runs without a transaction. */
+const pollMs = 5;
+
+/** Observes one migration, up or down. */
+export class Observer {
+  readonly #pool: Pool;
+  readonly #inTransaction: boolean;
+  readonly #held: Held[] = [];
+  readonly #rewritten = new Map<string, number>();
+  readonly #indexes = new Map<string, string[]>();
+  #startedAt = performance.now();
+  #before: Snapshot | undefined;
+  #startLsn = '0/0';
+  #startBytes = 0;
+  #peakBytes = 0;
+  #rowsChanged = 0;
+
+  /**
+   * @param pool other sessions in the same database.
+   * @param inTransaction whether the whole file is one transaction, which holds its locks until it commits.
+   */
+  constructor(pool: Pool, inTransaction: boolean) {
+    this.#pool = pool;
+    this.#inTransaction = inTransaction;
+  }
+
+  readonly observe: ObserveStatement = async (run, { session, isInTransaction }) => {
+    const pid = await backendPid(session);
+    const before = await readSnapshot(session);
+    if (!this.#before) await this.#begin(before);
+    const from = performance.now();
+    const polled = isInTransaction ? undefined : this.#poll(pid);
+    try {
+      await run();
+    } finally {
+      await polled?.stop();
+    }
+    if (isInTransaction) {
+      const to = this.#inTransaction ? Number.POSITIVE_INFINITY : performance.now();
+      for (const lock of await readLocks(session, pid)) this.#held.push({ ...lock, from, to });
+    }
+    const after = await readSnapshot(session);
+    this.#rowsChanged += Math.max(0, after.rowsChanged - before.rowsChanged);
+    await this.#compare(session, before, after);
+    this.#peakBytes = Math.max(this.#peakBytes, await databaseBytes(this.#pool));
+  };
+
+  /** Call it when the migration is committed. */
+  async finish(): Promise<Observation> {
+    const endedAt = performance.now();
+    const { rows } = await this.#pool.query<{ bytes: number }>(
+      'SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1)::float8 AS bytes',
+      [this.#startLsn],
+    );
+    return {
+      durationMs: endedAt - this.#startedAt,
+      relations: this.#effects(endedAt),
+      rowsChanged: this.#rowsChanged,
+      walBytes: this.#before ? (rows[0]?.bytes ?? 0) : 0,
+      diskBytes: Math.max(0, this.#peakBytes - this.#startBytes),
+    };
+  }
+
+  async #begin(before: Snapshot): Promise<void> {
+    this.#before = before;
+    this.#startBytes = await databaseBytes(this.#pool);
+    const { rows } = await this.#pool.query<{ lsn: string }>(
+      'SELECT pg_current_wal_insert_lsn()::text AS lsn',
+    );
+    this.#startLsn = rows[0]?.lsn ?? '0/0';
+    this.#startedAt = performance.now();
+  }
+
+  #poll(pid: number): { stop: () => Promise<void> } {
+    let isRunning = true;
+    const seen = new Map<string, { lock: Omit<Held, 'from' | 'to'>; from: number; to: number }>();
+    const loop = async () => {
+      while (isRunning) {
+        const at = performance.now();
+        for (const lock of await readLocks(this.#pool, pid)) {
+          const name = `${lock.oid} ${lock.mode}`;
+          const known = seen.get(name);
+          if (known) known.to = at;
+          else seen.set(name, { lock, from: at - pollMs, to: at });
+        }
+        await new Promise((resolve) => setTimeout(resolve, pollMs));
+      }
+    };
+    const ended = loop();
+    return {
+      stop: async () => {
+        isRunning = false;
+        await ended;
+        for (const { lock, from, to } of seen.values()) this.#held.push({ ...lock, from, to });
+      },
+    };
+  }
+
+  async #compare(session: Database, before: Snapshot, after: Snapshot): Promise<void> {
+    for (const { oid, kind, filenode, parent, name } of after.relations.values()) {
+      const old = before.relations.get(oid);
+      const isTable = ['r', 'm'].includes(kind);
+      if (old && isTable && filenode !== old.filenode && filenode !== null) {
+        const bytes = await totalBytes(session, oid);
+        const root = rootOf(oid, after.relations);
+        this.#rewritten.set(root, (this.#rewritten.get(root) ?? 0) + bytes);
+      } else if (
+        !old &&
+        ['i', 'I'].includes(kind) &&
+        parent !== null &&
+        this.#before?.relations.has(parent)
+      ) {
+        const root = rootOf(oid, after.relations);
+        const isOfParent = parent === root;
+        if (isOfParent) this.#indexes.set(root, [...(this.#indexes.get(root) ?? []), shortName(name)]);
+      }
+    }
+  }
+
+  #effects(endedAt: number): RelationEffect[] {
+    const known = this.#before?.relations ?? new Map<string, Relation>();
+    const locks = this.#held
+      .filter(({ oid }) => known.has(oid))
+      .map((lock) => ({ ...lock, root: rootOf(lock.oid, known), to: Math.min(lock.to, endedAt) }));
+    return [...new Set(locks.map(({ root }) => root))]
+      .map((root) => {
+        const own = locks.filter((lock) => lock.root === root);
+        const heldFor = (counts: (mode: LockMode) => boolean) =>
+          covered(own.filter(({ mode }) => counts(mode)));
+        return {
+          relation: shortName(known.get(root)?.name ?? root),
+          strongestLock: own.map(({ mode }) => mode).reduce(stronger),
+          blocksWritesMs: heldFor(blocksWrites),
+          blocksReadsMs: heldFor(blocksReads),
+          rewrittenBytes: this.#rewritten.get(root) ?? 0,
+          indexesBuilt: this.#indexes.get(root) ?? [],
+        };
+      })
+      .sort(
+        (one, other) => other.blocksWritesMs - one.blocksWritesMs || (one.relation < other.relation ? -1 : 1),
+      );
+  }
+}
+
+const shortName = (name: string): string => name.replace(/^public\./, '');
+
+/** Milliseconds in which at least one of the locks was held. */
+function covered(locks: readonly Held[]): number {
+  let [total, until] = [0, Number.NEGATIVE_INFINITY];
+  for (const { from, to } of [...locks].sort((one, other) => one.from - other.from)) {
+    total += Math.max(0, to - Math.max(from, until));
+    until = Math.max(until, to);
+  }
+  return total;
+}
+
+/** The table of an index, the hypertable of a chunk, the partitioned table of a partition; else the relation itself. */
+function rootOf(oid: string, relations: ReadonlyMap<string, Relation>): string {
+  const parent = relations.get(oid)?.parent;
+  return parent && relations.has(parent) ? rootOf(parent, relations) : oid;
+}
+
+async function readSnapshot(session: Database): Promise<Snapshot> {
+  const relations = await session.query<Relation>(relationsQuery);
+  const changed = await session.query<{ rows: number }>(rowsQuery);
+  return {
+    relations: new Map(relations.rows.map((relation) => [relation.oid, relation])),
+    rowsChanged: changed.rows[0]?.rows ?? 0,
+  };
+}
+
+async function readLocks(db: Database, pid: number): Promise<{ oid: string; mode: LockMode }[]> {
+  return (await db.query<{ oid: string; mode: LockMode }>(locksQuery, [pid])).rows;
+}
+
+async function backendPid(session: Database): Promise<number> {
+  const { rows } = await session.query<{ pid: number }>('SELECT pg_catalog.pg_backend_pid() AS pid');
+  return rows[0]?.pid ?? 0;
+}
+
+async function totalBytes(session: Database, oid: string): Promise<number> {
+  const { rows } = await session.query<{ bytes: number }>(
+    'SELECT pg_catalog.pg_total_relation_size($1::oid)::float8 AS bytes',
+    [oid],
+  );
+  return rows[0]?.bytes ?? 0;
+}
+
+async function databaseBytes(pool: Pool): Promise<number> {
+  const { rows } = await pool.query<{ bytes: number }>(
+    'SELECT pg_database_size(current_database())::float8 AS bytes',
+  );
+  return rows[0]?.bytes ?? 0;
+}
