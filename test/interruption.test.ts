@@ -50,7 +50,7 @@ function start(script: string, cwd: string, temporary: string) {
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (output += text));
   const says = (text: string) =>
     expect
-      .poll(() => output, { timeout: 60_000, interval: 50 })
+      .poll(() => output, { interval: 50 })
       .toContain(text)
       .then(() => output);
   return { child, says, ended: once(child, 'exit') };

@@ -17,7 +17,7 @@ test('only Drizzle Studio is answered', async () => {
       });
     const page = { origin: 'https://local.drizzle.studio' };
     const answer = () => ask('SELECT 41 + 1 AS answer', page).then((response) => response.text());
-    await expect.poll(() => answer().catch(() => ''), { timeout: 60_000 }).toContain('42');
+    await expect.poll(() => answer().catch(() => '')).toContain('42');
     for (const headers of [{ origin: 'https://evil.example' }, { origin: 'null' }, {}]) {
       const refused = await ask('CREATE TABLE witness (a int)', headers);
       expect(refused.status).toBe(403);
