@@ -58,6 +58,10 @@ export interface MigrationsFolder {
 /** The folder of a database's migrations. */
 export const migrationsFolder = (key: DatabaseKey): string => join(packageRoot(), 'drizzle', key);
 
+/** drizzle-kit's snapshot of the schema that a migration leaves. */
+export const snapshotPath = (key: DatabaseKey, tag: string): string =>
+  join(migrationsFolder(key), 'meta', `${tag.split('_', 1)[0]}_snapshot.json`);
+
 /** The migrations of a database in the journal's order. @throws MigrationError naming what is wrong. */
 export function readMigrations(key: DatabaseKey, folder = migrationsFolder(key)): readonly Migration[] {
   const { migrations, problems } = readFolder(key, folder);

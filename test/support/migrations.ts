@@ -99,7 +99,7 @@ export function copyOfFolder(key: DatabaseKey): Folder {
 export function copyOfProject(): { root: string; folder: (key: DatabaseKey) => Folder } {
   const root = temporaryFolder();
   const from = packageRoot();
-  const parts = ['package.json', 'tsconfig.json', 'schema', 'src', 'scripts', 'drizzle'];
+  const parts = ['package.json', 'tsconfig.json', '.squawk.toml', 'schema', 'src', 'scripts', 'drizzle'];
   const configs = ['core', 'tracking', 'apps'].map((name) => `drizzle.${name}.config.ts`);
   for (const part of [...parts, ...configs]) cpSync(join(from, part), join(root, part), { recursive: true });
   cpSync(join(from, compiledFolder), join(root, 'dist'), { recursive: true });
