@@ -83,7 +83,7 @@ export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): Mi
   const entries = readJournal(journalPath);
   if (typeof entries === 'string') return { migrations: [], problems: [entries] };
 
-  const problems = [...doubles(entries, journalPath), ...strangers(entries, folder)];
+  const problems = [...doubles(entries, journalPath), ...strangers(entries, folder, key)];
   const migrations = entries.flatMap(({ tag, when }) => {
     const path = join(folder, `${tag}.sql`);
     if (!existsSync(path)) {
@@ -167,15 +167,19 @@ function doubles(entries: readonly JournalEntry[], journalPath: string): string[
   return [...numbers, ...times];
 }
 
-function strangers(entries: readonly JournalEntry[], folder: string): string[] {
+function strangers(entries: readonly JournalEntry[], folder: string, key: DatabaseKey): string[] {
   const known = new Set(entries.map(({ tag }) => `${tag}.sql`));
-  return readdirSync(folder)
-    .filter(
-      (name) => name.endsWith('.sql') && !known.has(name) && !known.has(name.replace(/\.down\.sql$/, '.sql')),
-    )
-    .map(
-      (name) => `${join(folder, name)} is not in the journal: generate it with drizzle-kit, or delete it.`,
-    );
+  const names = readdirSync(folder).filter((name) => name.endsWith('.sql') && !known.has(name));
+  return names
+    .filter((name) => !known.has(name.replace(/\.down\.sql$/, '.sql')))
+    .map((name) => {
+      const path = join(folder, name);
+      // "drizzle-kit drop" deletes the migration, its snapshot and its entry, and knows no down files.
+      return name.endsWith('.down.sql') && !names.includes(name.replace(/\.down\.sql$/, '.sql'))
+        ? `${path} has no migration, as after "drizzle-kit drop": delete it where that was applied nowhere; else restore ` +
+            `${folder} from version control and take the migration back first, "npm run migrate -- down ${key}".`
+        : `${path} is not in the journal: generate it with drizzle-kit, or delete it.`;
+    });
 }
 
 function splitSql(path: string, sql: string): SqlFile {

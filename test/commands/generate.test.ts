@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { readCatalog } from '../../scripts/catalog/catalog.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { migrate, rollback } from '../../src/migrations/index.ts';
-import { runCli, runSource } from '../support/cli.ts';
+import { environmentFor, run, runCli, runSource } from '../support/cli.ts';
 import { migratedDatabase, openSessionPool, testWith } from '../support/database.ts';
 import { copyOfProject } from '../support/migrations.ts';
 
@@ -186,3 +186,48 @@ testWith(
     await upDownUp('tracking', 2);
   },
 );
+
+test('what plain drizzle-kit generates gets its down from generate, and what drizzle-kit drops is missed', async () => {
+  const key = 'atriz';
+  edit('schema/atriz.ts', ["bio: text('bio')", "bio: text('bio'), nick: text('nick')"]);
+  const kit = await run(
+    process.execPath,
+    ['node_modules/drizzle-kit/bin.cjs', 'generate', '--config', 'drizzle.apps.config.ts', '--name', 'nick'],
+    { APP: key },
+    root,
+  );
+  expect(kit).toMatchObject({ code: 0 });
+  const url = await migratedDatabase(key);
+  const cli = (...args: string[]) => runCli(args, environmentFor(key, url), { root });
+  expect(await cli('migrate', key)).toMatchObject({ code: 0 });
+  for (const missed of [await cli('migrate', 'down', key, '--yes'), await cli('check', key, '--offline')]) {
+    expect(missed.stderr).toContain(
+      '0002_nick.down.sql does not exist. "npm run db:generate -- atriz" writes it',
+    );
+  }
+  expect(await cli('generate', key)).toMatchObject({ code: 0 });
+  expect(folder(key).read('0002_nick.down.sql')).toContain('DROP COLUMN "nick"');
+
+  // What "drizzle-kit drop" does, which asks in a terminal: it knows no down files.
+  folder(key).remove('0002_nick.sql');
+  folder(key).remove('meta/0002_snapshot.json');
+  folder(key).entries = folder(key).entries.slice(0, -1);
+  const back =
+    /0002_nick\.down\.sql has no migration, as after "drizzle-kit drop": .*"npm run migrate -- down atriz"/;
+  expect(await cli('migrate', key)).toMatchObject({ code: 3, stderr: expect.stringMatching(back) });
+  expect(await cli('check', key, '--offline')).toMatchObject({
+    code: 3,
+    stderr: expect.stringMatching(back),
+  });
+  expect(await cli('status', key)).toMatchObject({ stdout: expect.stringMatching(back) });
+  folder(key).remove('0002_nick.down.sql');
+  const record =
+    /applied without a file 0002_nick: .*"npm run migrate -- mark atriz 0002_nick --undo" removes the record/;
+  expect(await cli('migrate', key)).toMatchObject({ code: 0, stdout: expect.stringMatching(record) });
+  expect(await cli('status', key, '--check')).toMatchObject({
+    code: 3,
+    stdout: expect.stringMatching(record),
+  });
+  expect(await cli('migrate', 'mark', key, '0002_nick', '--undo', '--yes')).toMatchObject({ code: 0 });
+  expect(await cli('status', key, '--check')).toMatchObject({ code: 0 });
+});
