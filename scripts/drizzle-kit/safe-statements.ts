@@ -56,18 +56,19 @@ export function safeStatements(
   };
 }
 
+const unescaped = (name = '') => name.replaceAll('""', '"');
 const qualified = (schema: string | undefined, relation: string | undefined) =>
-  `${schema ?? 'public'}.${relation ?? ''}`;
+  `${unescaped(schema ?? 'public')}.${unescaped(relation)}`;
 
 function addedObject(text: string): MovedObject | undefined {
   const index = createIndex.exec(text);
-  if (index) return { table: qualified(index[3], index[4]), kind: 'indexes', name: index[2] ?? '' };
+  if (index) return { table: qualified(index[3], index[4]), kind: 'indexes', name: unescaped(index[2]) };
   const constraint = addConstraint.exec(text);
   if (!constraint) return undefined;
   return {
     table: qualified(constraint[1], constraint[2]),
     kind: constraint[4] === 'CHECK' ? 'checkConstraints' : 'foreignKeys',
-    name: constraint[3] ?? '',
+    name: unescaped(constraint[3]),
   };
 }
 

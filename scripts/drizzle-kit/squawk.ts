@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { relative } from 'node:path';
 import { childEnvironment } from '../../src/config.ts';
+import { AtrizDatabaseError } from '../../src/errors.ts';
 import type { SqlFile } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 
@@ -45,9 +46,10 @@ interface Finding {
 
 /** What squawk refuses, in lines, with the comment that lets it pass. */
 export function squawkAdvice(files: readonly File[]): string[] {
-  const findings = runSquawk(files, ['--reporter', 'json']).flatMap(
-    ({ stdout }) => JSON.parse(stdout) as Finding[],
-  );
+  const findings = runSquawk(files, ['--reporter', 'json']).flatMap(({ stdout, stderr }) => {
+    if (!stdout.startsWith('[')) throw new AtrizDatabaseError(`squawk did not run: ${stderr || stdout}`);
+    return JSON.parse(stdout) as Finding[];
+  });
   const place = ({ file, line }: Finding) => `${file}:${line + 1}`;
   const places = [...new Set(findings.map(place))];
   return places.flatMap((where) => {

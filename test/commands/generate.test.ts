@@ -158,20 +158,28 @@ testWith(
   ['timescaledb'],
   'on a hypertable: chunk by chunk where TimescaleDB can, accepted where it cannot',
   async () => {
-    edit('schema/tracking.ts', [
-      "check('check_latitude',",
-      `index('idx_speed').on(table.speed).with({ fillfactor: 70 }).where(sql\`\${table.speed} > 100\`),
+    edit(
+      'schema/tracking.ts',
+      ['  pgView,', '  pgView, uniqueIndex,'],
+      [
+        "check('check_latitude',",
+        `index('idx_speed').on(table.speed).with({ fillfactor: 70 }).where(sql\`\${table.speed} > 100\`),
      index('idx_altitude').on(sql\`abs(\${table.altitude})\`).concurrently(),
+     uniqueIndex('idx_once').on(table.deviceId, table.time).concurrently(),
      check('check_source', sql\`\${table.appSource} <> ''\`),
      check('check_latitude',`,
-    ]);
+      ],
+    );
     const { code, stdout } = await generate('tracking', 'more');
     expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.not.stringContaining('refuses') });
     const chunkByChunk =
       '-- A hypertable has no CONCURRENTLY: this blocks the writes of one chunk at a time.\n' +
       '-- squawk-ignore require-concurrent-index-creation\n';
     expect(newFiles('tracking', 2).map(([sql]) => sql)).toEqual([
-      '-- TimescaleDB cannot validate a constraint later where a hypertable has compression.\n' +
+      '-- A unique index of a hypertable has no form that lets writes through.\n' +
+        '-- squawk-ignore require-concurrent-index-creation\n' +
+        'CREATE UNIQUE INDEX "idx_once" ON "location_events" USING btree ("device_id","time");--> statement-breakpoint\n' +
+        '-- TimescaleDB cannot validate a constraint later where a hypertable has compression.\n' +
         '-- squawk-ignore constraint-missing-not-valid\n' +
         'ALTER TABLE "location_events" ADD CONSTRAINT "check_source" CHECK ("location_events"."app_source" <> \'\');',
       [
