@@ -64,7 +64,7 @@ function checkFiles(key: DatabaseKey): string[] {
     const path = downPath(migration);
     if (!existsSync(path))
       return [
-        `${path} does not exist: write what takes ${migration.tag} back, or "-- irreversible: reason".`,
+        `${path} does not exist. "npm run db:generate -- ${key}" writes it, as far as it can be derived.`,
       ];
     if (readFileSync(path, 'utf8').includes(unfinishedMark))
       return [`${path} is a stub: finish what it says "${unfinishedMark}" of.`];

@@ -8,7 +8,13 @@ import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { migrationsFolder } from '../../src/migrations/files.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
-import { downPath, unfinishedMark } from '../../src/migrations/journal.ts';
+import {
+  downPath,
+  type Migration,
+  readFolder,
+  snapshotPath,
+  unfinishedMark,
+} from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { deriveDown } from '../drizzle-kit/down-stub.ts';
 import {
@@ -18,6 +24,8 @@ import {
   renameQuestion,
   withoutStack,
 } from '../drizzle-kit/process.ts';
+import { type MovedObject, safeStatements } from '../drizzle-kit/safe-statements.ts';
+import { squawkAdvice } from '../drizzle-kit/squawk.ts';
 
 interface GenerateOptions {
   name?: string;
@@ -54,9 +62,58 @@ function generate(key: DatabaseKey, { name, custom }: GenerateOptions): void {
     throw new ConfigurationError(`The name is "${name}": use lower-case letters, digits and _.`);
   }
   const extra = [...(name ? ['--name', name] : []), ...(custom ? ['--custom'] : [])];
+  const known = new Set(readFolder(key).migrations.map(({ tag }) => tag));
+  const isNew = ({ tag }: Migration) => !known.has(tag);
   runKit(key, extra);
+  const [written] = readMigrations(key).filter(isNew);
+  if (written && !custom) makeSafe(key, written);
   writeMissingDowns(key);
   writeMissingScripts(key);
+  const advice = custom ? [] : squawkAdvice(readMigrations(key).filter(isNew));
+  if (advice.length === 0) return;
+  console.log(`\n"npm run db:lint" refuses this; decide before it is applied:\n${advice.join('\n')}`);
+}
+
+/** Moves what would block writes into a migration without a transaction, with a journal entry and snapshot of its own. */
+function makeSafe(key: DatabaseKey, { tag, path, statements }: Migration): void {
+  const texts = statements.map(({ text }) => text.trim());
+  const { inside, outside, moved } = safeStatements(texts, hypertablesOf(key));
+  if (outside.length === 0) {
+    if (inside.join() !== texts.join()) writeFileSync(path, joined(inside));
+    return;
+  }
+  const sql = `-- transaction: none\n${joined(outside)}`;
+  let outsidePath = path;
+  if (inside.length > 0) {
+    runKit(key, ['--custom', '--name', `${tag.replace(/^\d+_/, '')}_concurrently`]);
+    outsidePath = readMigrations(key).at(-1)?.path ?? path;
+    writeFileSync(path, joined(inside));
+    forget(moved, snapshotPath(key, tag));
+  }
+  writeFileSync(outsidePath, sql);
+  console.log(
+    `${outsidePath} blocks no writes: it runs outside of a transaction, with "npm run db:migrate:${key}" (drizzle-kit migrate cannot)`,
+  );
+}
+
+const joined = (statements: readonly string[]) => statements.join('--> statement-breakpoint\n');
+
+/** Tables that earlier migrations made hypertables. */
+function hypertablesOf(key: DatabaseKey): Set<string> {
+  const calls = readMigrations(key).flatMap(({ sql }) => [
+    ...sql.matchAll(/create_hypertable\(\s*'([^']+)'/gi),
+  ]);
+  const names = calls.map(([, relation = '']) => relation.replaceAll('"', ''));
+  return new Set(names.map((name) => (name.includes('.') ? name : `public.${name}`)));
+}
+
+/** A snapshot is what its migration leaves: without what the next one makes. */
+function forget(moved: readonly MovedObject[], path: string): void {
+  const snapshot = JSON.parse(readFileSync(path, 'utf8')) as {
+    tables: Record<string, Record<MovedObject['kind'], Record<string, unknown>>>;
+  };
+  for (const { table, kind, name } of moved) delete snapshot.tables[table]?.[kind][name];
+  writeFileSync(path, JSON.stringify(snapshot, null, 2));
 }
 
 /**

@@ -3,7 +3,8 @@ import type { Command } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
-import { type MigrateOptions, migrate } from '../../src/migrations/index.ts';
+import { getMigrationStatus, type MigrateOptions, migrate } from '../../src/migrations/index.ts';
+import { nameOfRow } from '../../src/migrations/state.ts';
 import { printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { saysWhere } from '../cli/where.ts';
@@ -11,7 +12,7 @@ import { reapplyAccess } from './create.ts';
 import { registerMigrateDown } from './migrate-down.ts';
 import { addRunOptions, libraryOptions, type RunOptions } from './migrate-options.ts';
 import { registerMigrateRecord } from './migrate-record.ts';
-import { printStatus, type StatusOptions } from './status.ts';
+import { appliedWithoutFile, printStatus, type StatusOptions } from './status.ts';
 
 interface UpOptions extends RunOptions {
   to?: string;
@@ -114,6 +115,8 @@ export async function migrateDatabase(
     dryRun: options.dryRun,
   };
   return withPool(key, async (pool) => {
+    const { orphaned } = await getMigrationStatus(pool, key);
+    if (orphaned.length > 0) tell(appliedWithoutFile(key, orphaned.map(nameOfRow)));
     const applied = await migrate(pool, key, library);
     if (options.dryRun) for (const { tag } of applied) tell(`${tag}  would be applied`);
     if (applied.length === 0) tell('nothing to do');

@@ -132,12 +132,16 @@ function printMigrationProblems(
       `out of order ${outOfOrder.join(', ')}: older than the latest applied, as after a late merge.`,
     edited.length > 0 &&
       `edited after it was applied ${edited.join(', ')}: restore the file, or "npm run migrate -- repair ${key}".`,
-    orphaned.length > 0 &&
-      `applied without a file ${orphaned.join(', ')}: this checkout is older than the database, or the file was deleted: then ` +
-        `"npm run migrate -- mark ${key} ${orphaned[0]} --undo" removes the record.`,
+    orphaned.length > 0 && appliedWithoutFile(key, orphaned),
   ].filter(Boolean);
   if (found.length > 0) console.log(`\n${found.map((line) => `${key}: ${line}`).join('\n')}`);
 }
+
+/** @param names of the records, as `migrate mark --undo` takes them. */
+export const appliedWithoutFile = (key: DatabaseKey, names: readonly string[]): string =>
+  `applied without a file ${names.join(', ')}: this checkout is older than the database, or the file was deleted or dropped. ` +
+  `Restore it from version control and "npm run migrate -- down ${key}" takes it back; or "npm run migrate -- mark ${key} ` +
+  `${names[0]} --undo" removes the record, and what it made stays.`;
 
 function printTimescale({ hypertables, policies }: NonNullable<DatabaseFacts['timescale']>): void {
   printSection(

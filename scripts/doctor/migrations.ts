@@ -51,7 +51,7 @@ async function findWrong(db: Pool, key: DatabaseKey): Promise<Found[]> {
           warning(
             `${orphaned.map(nameOfRow).join(', ')} applied without a file: this checkout is older than the database, or the file was deleted`,
             'npm install @atriz/database@latest',
-            `in a checkout: git pull; where the file was deleted: npm run migrate -- mark ${key} ${orphaned.map(nameOfRow)[0] ?? ''} --undo`,
+            `in a checkout: git pull; where the file was deleted or dropped: restore it and take it back, or npm run migrate -- mark ${key} ${orphaned.map(nameOfRow)[0] ?? ''} --undo`,
           ),
         ]
       : []),

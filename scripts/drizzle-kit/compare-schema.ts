@@ -1,12 +1,10 @@
 // Checks with drizzle-kit whether schema/ and drizzle/ match.
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { DrizzleSnapshotJSON } from 'drizzle-kit/api';
 import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
-import { migrationsFolder } from '../../src/migrations/files.ts';
-import { readFolder } from '../../src/migrations/journal.ts';
+import { readFolder, snapshotPath } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { kitArguments, kitEnvironment, needsTerminal, renameQuestion, withoutStack } from './process.ts';
 
@@ -20,7 +18,7 @@ async function pendingChanges(key: DatabaseKey): Promise<string[]> {
   if (!last) return [];
   // Imported here, because an installed package lacks drizzle-kit, a development dependency.
   const { generateDrizzleJson, generateMigration } = await import('drizzle-kit/api');
-  const snapshot = join(migrationsFolder(key), 'meta', `${last.tag.split('_', 1)[0]}_snapshot.json`);
+  const snapshot = snapshotPath(key, last.tag);
   const ahead = `the schema is ahead of its migrations, run "npm run db:generate -- ${key} --name …"`;
   try {
     const recorded = JSON.parse(readFileSync(snapshot, 'utf8')) as DrizzleSnapshotJSON;

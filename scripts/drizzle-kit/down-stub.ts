@@ -26,9 +26,16 @@ const rules: readonly Rule[] = [
     undo: ([, sequence]) => `DROP SEQUENCE ${sequence};`,
   },
   {
-    pattern: new RegExp(`^CREATE (?:UNIQUE )?INDEX (CONCURRENTLY )?(?:IF NOT EXISTS )?${name}`, 'i'),
-    undo: ([, concurrently = '', index]) => `DROP INDEX ${concurrently}${index};`,
+    // An index is in the schema of its table.
+    pattern: new RegExp(
+      `^CREATE (?:UNIQUE )?INDEX (CONCURRENTLY )?(?:IF NOT EXISTS )?${name} ON ${qualified}`,
+      'i',
+    ),
+    undo: ([, concurrently = '', index, , schema]) =>
+      `DROP INDEX ${concurrently}${schema === undefined ? '' : `${schema}.`}${index};`,
   },
+  // Gone with its constraint, which the same migration adds.
+  { pattern: new RegExp(`^ALTER TABLE ${qualified} VALIDATE CONSTRAINT ${name}`, 'i'), undo: () => '' },
   {
     pattern: new RegExp(`^ALTER TABLE ${qualified} ADD COLUMN ${name}`, 'i'),
     undo: ([, table, , , column]) => `ALTER TABLE ${table} DROP COLUMN ${column};`,
@@ -53,9 +60,11 @@ export function deriveDown(tag: string, statements: readonly { readonly text: st
     .map(({ text }) => text.slice(firstCommand(text)).trim())
     .filter((text) => text !== '')
     .map(undo)
+    .filter((step) => step !== '')
     .reverse();
   if (steps.length === 0) return `${unfinishedMark} what takes back ${tag}.\n`;
-  return `-- Takes back ${tag}.\n${steps.join('\n--> statement-breakpoint\n')}\n`;
+  const first = steps.some((step) => /^DROP INDEX CONCURRENTLY/.test(step)) ? '-- transaction: none\n' : '';
+  return `${first}-- Takes back ${tag}.\n${steps.join('\n--> statement-breakpoint\n')}\n`;
 }
 
 function undo(statement: string): string {

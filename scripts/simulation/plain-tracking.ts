@@ -1,15 +1,13 @@
 // atriz_tracking on a server without TimescaleDB: the same tables and indexes, no hypertable, the aggregate as a view.
 // For benches and for tests of what does not depend on chunks.
-import { readFileSync } from 'node:fs';
 import { readMigrations } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 
 /** Creates the tables in an empty database, with the migrations that do not need TimescaleDB. */
 export async function createPlainTracking(pool: Pool): Promise<void> {
-  for (const { path } of readMigrations('tracking')) {
-    const sql = readFileSync(path, 'utf8');
+  for (const { sql, statements } of readMigrations('tracking')) {
     const [withoutAggregate, aggregate] = [!/timescaledb|create_hypertable/i.test(sql), plainAggregate(sql)];
-    if (withoutAggregate) await pool.query(sql);
+    if (withoutAggregate) for (const { text } of statements) await pool.query(text);
     else if (aggregate) await pool.query(aggregate);
   }
   // create_hypertable would create this index.

@@ -91,7 +91,14 @@ async function applyWhole(run: Run): Promise<void> {
       for (const statement of file.statements) {
         const runIt = () =>
           runInside(session, statement.text).catch((error: unknown) => {
-            throw describeSqlError(error, file, statement, { ...subject, afterwards: 'left nothing behind' });
+            const advice = refusesTransaction(error)
+              ? 'It belongs in a migration of its own, whose first line is "-- transaction: none".'
+              : undefined;
+            throw describeSqlError(error, file, statement, {
+              ...subject,
+              afterwards: 'left nothing behind',
+              advice,
+            });
           });
         await observe(runIt, { session, statement, isInTransaction: true });
       }
@@ -149,8 +156,7 @@ async function runStatement(run: Run, index: number, statement: Statement): Prom
     });
     return;
   } catch (error) {
-    // 25001 active_sql_transaction, 2D000 invalid_transaction_termination: a CALL that commits.
-    if (!['25001', '2D000'].includes(sqlState(error) ?? '')) throw error;
+    if (!refusesTransaction(error)) throw error;
     refused = error;
   }
   await noteProgress(run, index, true);
@@ -162,6 +168,9 @@ async function runStatement(run: Run, index: number, statement: Statement): Prom
   await observe(runIt, { session, statement, isInTransaction: false });
   await noteProgress(run, index + 1, false);
 }
+
+/** 25001 active_sql_transaction, 2D000 invalid_transaction_termination: a CALL that commits. */
+const refusesTransaction = (error: unknown) => ['25001', '2D000'].includes(sqlState(error) ?? '');
 
 const noteProgress = ({ session, file, subject }: Run, done: number, started: boolean) =>
   inTransaction(session, () =>
@@ -176,7 +185,7 @@ async function advise(
   error: unknown,
 ): Promise<string | undefined> {
   const { session } = run;
-  if (['25001', '2D000'].includes(sqlState(error) ?? ''))
+  if (refusesTransaction(error))
     return 'One statement between two "--> statement-breakpoint" can run outside of a transaction.';
   try {
     const advice = await invalidIndexAdvice(session, text);

@@ -1,25 +1,34 @@
 // Handles the invalid index that an interrupted CREATE INDEX CONCURRENTLY leaves, which no query uses.
 import type { Database } from '../pool.ts';
 import { firstCommand } from './skip-comments.ts';
+import { indexPerChunk } from './transaction-guard.ts';
 
 const identifier = '(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)';
-const concurrently = new RegExp(
-  `^create\\s+(?:unique\\s+)?index\\s+concurrently\\s+(?:if\\s+not\\s+exists\\s+)?(${identifier})\\s+on\\s+(?:only\\s+)?(?:(${identifier})\\.)?${identifier}`,
+const create = new RegExp(
+  `^create\\s+(?:unique\\s+)?index\\s+(concurrently\\s+)?(?:if\\s+not\\s+exists\\s+)?(${identifier})\\s+on\\s+(?:only\\s+)?(?:(${identifier})\\.)?${identifier}`,
   'i',
 );
 
-/** The index that a statement creates concurrently: quoted, with the schema of its table if the statement has one. */
-function createdIndex(statement: string): string | undefined {
-  const match = concurrently.exec(statement.slice(firstCommand(statement)));
-  const quote = (name: string) => (name.startsWith('"') ? name : `"${name.toLowerCase()}"`);
-  if (!match?.[1]) return undefined;
-  return match[2] ? `${quote(match[2])}.${quote(match[1])}` : quote(match[1]);
+interface CreatedIndex {
+  /** Quoted, with the schema of its table if the statement has one. */
+  readonly name: string;
+  /** The statement that drops it. A hypertable has no DROP INDEX CONCURRENTLY. */
+  readonly drop: string;
 }
 
-async function validity(session: Database, index: string): Promise<boolean | undefined> {
+/** The index that a statement creates in several transactions. */
+function createdIndex(statement: string): CreatedIndex | undefined {
+  const match = create.exec(statement.slice(firstCommand(statement)));
+  const quote = (name: string) => (name.startsWith('"') ? name : `"${name.toLowerCase()}"`);
+  if (!match?.[2] || !(match[1] || indexPerChunk.test(statement))) return undefined;
+  const name = match[3] ? `${quote(match[3])}.${quote(match[2])}` : quote(match[2]);
+  return { name, drop: `DROP INDEX ${match[1] ? 'CONCURRENTLY ' : ''}${name}` };
+}
+
+async function validity(session: Database, { name }: CreatedIndex): Promise<boolean | undefined> {
   const { rows } = await session.query<{ valid: boolean }>(
     'SELECT indisvalid AS valid FROM pg_index WHERE indexrelid = to_regclass($1)',
-    [index],
+    [name],
   );
   return rows[0]?.valid;
 }
@@ -32,7 +41,7 @@ export async function interruptedIndex(session: Database, statement: string): Pr
   const index = createdIndex(statement);
   if (!index) return 'absent';
   const valid = await validity(session, index);
-  if (valid === false) await session.query(`DROP INDEX CONCURRENTLY IF EXISTS ${index}`);
+  if (valid === false) await session.query(index.drop);
   return valid === true ? 'complete' : 'absent';
 }
 
@@ -40,5 +49,5 @@ export async function interruptedIndex(session: Database, statement: string): Pr
 export async function invalidIndexAdvice(session: Database, statement: string): Promise<string | undefined> {
   const index = createdIndex(statement);
   if (!index || (await validity(session, index)) !== false) return undefined;
-  return `The index ${index} is invalid: DROP INDEX CONCURRENTLY ${index}; the next run does so by itself.`;
+  return `The index ${index.name} is invalid: ${index.drop}; the next run does so by itself.`;
 }

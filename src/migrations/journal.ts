@@ -54,6 +54,10 @@ export interface MigrationsFolder {
   readonly problems: readonly string[];
 }
 
+/** drizzle-kit's snapshot of the schema that a migration leaves. */
+export const snapshotPath = (key: DatabaseKey, tag: string): string =>
+  join(migrationsFolder(key), 'meta', `${tag.split('_', 1)[0]}_snapshot.json`);
+
 /** The migrations of a database in the journal's order. @throws MigrationError naming what is wrong. */
 export function readMigrations(key: DatabaseKey, folder = migrationsFolder(key)): readonly Migration[] {
   const { migrations, problems } = readFolder(key, folder);
@@ -75,7 +79,7 @@ export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): Mi
   const entries = readJournal(journalPath);
   if (typeof entries === 'string') return { migrations: [], problems: [entries] };
 
-  const problems = [...doubles(entries, journalPath), ...strangers(entries, folder)];
+  const problems = [...doubles(entries, journalPath), ...strangers(entries, folder, key)];
   const migrations = entries.flatMap(({ tag, when }) => {
     const path = join(folder, `${tag}.sql`);
     if (!hasFile(path)) {
@@ -159,15 +163,19 @@ function doubles(entries: readonly JournalEntry[], journalPath: string): string[
   return [...numbers, ...times];
 }
 
-function strangers(entries: readonly JournalEntry[], folder: string): string[] {
+function strangers(entries: readonly JournalEntry[], folder: string, key: DatabaseKey): string[] {
   const known = new Set(entries.map(({ tag }) => `${tag}.sql`));
-  return filesIn(folder)
-    .filter(
-      (name) => name.endsWith('.sql') && !known.has(name) && !known.has(name.replace(/\.down\.sql$/, '.sql')),
-    )
-    .map(
-      (name) => `${join(folder, name)} is not in the journal: generate it with drizzle-kit, or delete it.`,
-    );
+  const names = filesIn(folder).filter((name) => name.endsWith('.sql') && !known.has(name));
+  return names
+    .filter((name) => !known.has(name.replace(/\.down\.sql$/, '.sql')))
+    .map((name) => {
+      const path = join(folder, name);
+      // "drizzle-kit drop" deletes the migration, its snapshot and its entry, and knows no down files.
+      return name.endsWith('.down.sql') && !names.includes(name.replace(/\.down\.sql$/, '.sql'))
+        ? `${path} has no migration, as after "drizzle-kit drop": delete it where that was applied nowhere; else restore ` +
+            `${folder} from version control and take the migration back first, "npm run migrate -- down ${key}".`
+        : `${path} is not in the journal: generate it with drizzle-kit, or delete it.`;
+    });
 }
 
 function splitSql(path: string, sql: string): SqlFile {

@@ -11,6 +11,7 @@ export const asSent = (text: string): string => `;${text}`;
  * SAVEPOINT, and COPY with STDIN or STDOUT, in any spelling.
  */
 export async function runInside(session: Database, text: string): Promise<void> {
+  if (indexPerChunk.test(text)) throw perChunkInside();
   // Escape quotes, dollars and backslashes, so that the text cannot end the literal or the block.
   const literal = asSent(text).replace(
     /['$\\]/g,
@@ -18,6 +19,18 @@ export async function runInside(session: Database, text: string): Promise<void> 
   );
   await session.sql.unsafe(`DO $$ BEGIN EXECUTE E'${literal}'; END $$`);
 }
+
+/** TimescaleDB's form of CREATE INDEX CONCURRENTLY, for hypertables: a transaction for each chunk. */
+export const indexPerChunk = /\bcreate\s+index\b[^;]*\btimescaledb\s*\.\s*transaction_per_chunk\b/i;
+
+// Not left to TimescaleDB: inside a DO block it does not notice the transaction, and the server crashes (2.29.2).
+const perChunkInside = () =>
+  Object.assign(
+    new Error(
+      'CREATE INDEX ... WITH (timescaledb.transaction_per_chunk) cannot run inside a transaction block',
+    ),
+    { code: '25001', severity: 'ERROR' },
+  );
 
 /** Runs exactly one statement outside of a transaction: the extended protocol refuses a second one. */
 export async function runAlone(session: Database, text: string): Promise<void> {

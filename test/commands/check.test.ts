@@ -143,7 +143,7 @@ test('generate and check --offline say why nothing was generated, without a stac
   expect(folder('core').read('meta/_journal.json')).toBe(journal);
 });
 
-test('generate writes the migration, its down, and the npm scripts of a new database', async () => {
+test('generate writes the migration and its down', async () => {
   const { root, folder } = copyOfProject();
   const edit = (path: string, change: (text: string) => string) =>
     writeFileSync(join(root, path), change(readFileSync(join(root, path), 'utf8')));
@@ -165,34 +165,6 @@ test('generate writes the migration, its down, and the npm scripts of a new data
   expect(await cli('generate', 'core', '--name', '../x')).toMatchObject({ code: 2 });
   expect(await cli('create-migration', 'pshop', 'by_hand')).toMatchObject({ code: 0 });
   expect(folder('pshop').read('0002_by_hand.down.sql')).toContain(unfinishedMark);
-
-  edit('src/databases.ts', (text) =>
-    text
-      .replace(
-        'import * as core from',
-        "import * as billing from '../schema/billing.ts';\nimport * as core from",
-      )
-      .replace(
-        '  pshop: {',
-        `  billing: {
-    database: 'billing_db', urlVariable: 'BILLING_DATABASE_URL', holds: 'invoices', dependsOn: ['core'],
-    application: true, extensions: [], backup: { every: 'day', critical: true }, schema: billing,
-  },
-  pshop: {`,
-      ),
-  );
-  writeFileSync(
-    join(root, 'schema', 'billing.ts'),
-    "import { pgTable } from 'drizzle-orm/pg-core';\nimport { primaryId } from './columns.ts';\nexport const invoices = pgTable('invoices', { id: primaryId() });\n",
-  );
-  const source = (...args: string[]) => runCli(args, {}, { root, fromSource: true });
-  expect(await source('generate', 'billing', '--name', 'tables')).toMatchObject({ code: 0 });
-  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
-    scripts: Record<string, string>;
-  };
-  expect(scripts['db:migrate:billing']).toBe('tsx scripts/db.ts migrate billing');
-  const status = await source('migrate', 'billing', '--dry-run');
-  expect(status).toMatchObject({ code: 2, stderr: expect.stringContaining('set BILLING_DATABASE_URL') });
 });
 
 describe('deriveDown', () => {

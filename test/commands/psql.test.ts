@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { databaseKeys } from '../../src/databases.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { environmentFor, runCli, runCliProcess } from '../support/cli.ts';
 import { migratedDatabase, testWith } from '../support/database.ts';
@@ -28,7 +29,7 @@ test('psql takes one database, and says what to install where it is missing', as
   expect(await runCli(['psql'], environment)).toMatchObject({ code: 2 });
   expect(await runCli(['psql', 'all'], environment)).toMatchObject({
     code: 2,
-    stderr: expect.stringContaining('core, tracking, atriz, mextrack, pshop'),
+    stderr: expect.stringContaining(databaseKeys.join(', ')),
   });
   const { code, stderr } = await runCli(['psql', 'core'], { ...environment, PG_BIN: '/nonexistent' });
   expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining('There is no psql: install') });

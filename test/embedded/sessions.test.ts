@@ -272,6 +272,20 @@ group('across sessions', () => {
     expect(await sql`SELECT 'listen' AS word`).toEqual([{ word: 'listen' }]);
   });
 
+  test('concurrent indexes are made and dropped, and refused in a transaction', async () => {
+    const sql = client();
+    await sql`CREATE TABLE indexed (n int)`;
+    await sql`CREATE INDEX CONCURRENTLY indexed_n ON indexed (n)`;
+    expect(await sql`SELECT indisvalid FROM pg_index WHERE indexrelid = 'indexed_n'::regclass`).toEqual([
+      { indisvalid: true },
+    ]);
+    await sql`DROP INDEX CONCURRENTLY indexed_n`;
+    await expect(
+      sql.begin((transaction) => transaction`CREATE INDEX CONCURRENTLY again ON indexed (n)`),
+    ).rejects.toMatchObject({ code: '25001' });
+    await sql`DROP TABLE indexed`;
+  });
+
   test('a running statement is cancelled, its transaction is aborted and the client goes on', async () => {
     const onBegin = vi.fn();
     const [sql, bystander] = [client({ onnotice: onBegin }), client()];

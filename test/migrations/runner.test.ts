@@ -11,7 +11,7 @@ import {
   repair,
   rollback,
 } from '../../src/migrations/index.ts';
-import { emptyDatabase, migratedDatabase, openSessionPool } from '../support/database.ts';
+import { emptyDatabase, migratedDatabase, openSessionPool, testWith } from '../support/database.ts';
 import { failure } from '../support/failure.ts';
 import { copyOfFolder, emptyFolder, exists, freshPool, tags } from '../support/migrations.ts';
 
@@ -248,6 +248,28 @@ describe('outside of a transaction', () => {
     );
     expect(rows).toEqual([{ indisvalid: true }]);
   });
+});
+
+testWith(['timescaledb'], 'an index of a hypertable is built chunk by chunk', async () => {
+  const pool = openSessionPool('tracking', await emptyDatabase('tracking'));
+  const folder = emptyFolder().add(
+    '0000_h',
+    "CREATE EXTENSION timescaledb; CREATE TABLE h (time timestamptz NOT NULL, v int); SELECT create_hypertable('h', 'time');" +
+      "INSERT INTO h VALUES ('2026-01-01', 1), ('2026-02-01', 2);",
+  );
+  const index = 'CREATE INDEX i ON h USING btree (v) WITH (timescaledb.transaction_per_chunk);';
+  folder.add('0001_i', index);
+  // Sent to TimescaleDB in the transaction of the migration, it would crash the server.
+  expect(String(await failure(migrate(pool, 'tracking', { folder: folder.path })))).toMatch(
+    /left nothing behind: CREATE INDEX .* cannot run inside a transaction block.*whose first line is "-- transaction: none"/s,
+  );
+  folder.write('0001_i.sql', `-- transaction: none\n${index}\n`);
+  folder.write('0001_i.down.sql', 'DROP INDEX i;\n');
+  expect(tags(await migrate(pool, 'tracking', { folder: folder.path }))).toEqual(['0001_i']);
+  const { rows } = await pool.query("SELECT indisvalid FROM pg_index WHERE indexrelid = 'i'::regclass");
+  expect(rows).toEqual([{ indisvalid: true }]);
+  await rollback(pool, 'tracking', { folder: folder.path });
+  expect((await pool.query("SELECT to_regclass('i') AS i")).rows).toEqual([{ i: null }]);
 });
 
 test('what exists already, as after drizzle-kit push, is told with the command that records it', async () => {

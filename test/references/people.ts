@@ -26,7 +26,7 @@ export const userIdOf = (person: number) => `0e000000-0000-4000-8000-${suffix(pe
 export const bystander = 0;
 
 /** `n` is a person; `id(kind)` an id of hers; `other(kind)` the same of the bystander. */
-const rowsOf: Record<Exclude<DatabaseKey, 'tracking'>, string> = {
+const rowsOf: Partial<Record<DatabaseKey, string>> = {
   core: `
     INSERT INTO roles (id, name) VALUES ('0a000000-0000-4000-8000-00000000ffff', 'driver') ON CONFLICT DO NOTHING;
     INSERT INTO users (id, email, password_hash, name)
@@ -80,8 +80,9 @@ const points = `
 export async function addPeople(pools: Partial<Pools>, count: number): Promise<void> {
   for (const key of databaseKeys) {
     const pool = pools[key];
-    if (!pool) continue;
-    const text = (key === 'tracking' ? points : rowsOf[key])
+    const rows = key === 'tracking' ? points : rowsOf[key];
+    if (!pool || !rows) continue;
+    const text = rows
       .replaceAll(/\bid\('(..)'\)/g, "('$1000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid")
       .replaceAll(/\bother\('(..)'\)/g, "'$1000000-0000-4000-8000-000000000000'::uuid");
     await withTransaction(pool, async (transaction) => {

@@ -12,7 +12,7 @@ const tablesOf = (key: (typeof databaseKeys)[number]) =>
   Object.values(definitionOf(key).schema).filter((value) => is(value, PgTable));
 
 test('finds the columns that point to core, in tables and in the aggregate', () => {
-  const found = databaseKeys.flatMap((key) =>
+  const found = (['core', 'tracking', 'atriz', 'mextrack', 'pshop'] as const).flatMap((key) =>
     referenceColumns(key).map(({ relation, column }) => `${key} ${nameOf(relation)}.${column.name}`),
   );
   expect(found).toEqual([

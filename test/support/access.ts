@@ -1,7 +1,7 @@
 // Databases with the access matrix applied, and sessions of its roles.
 import { randomUUID } from 'node:crypto';
 import { inject } from 'vitest';
-import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
+import { type DatabaseKey, databaseKeys, databases, definitionOf } from '../../src/databases.ts';
 import { createDatabasePool, type Pool, recordLocations } from '../../src/index.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { startWorkers } from '../../src/timescale/catalog.ts';
@@ -11,20 +11,28 @@ import { openSessionPool, serverUrl, uniqueName } from './database.ts';
 import { copyOfFolder } from './migrations.ts';
 import { switchOffPolicies } from './templates.ts';
 
-/** Written by hand: the roles that a server with all five databases has. */
-export const roleNames = [
-  'atriz_core_owner',
-  'atriz_tracking_owner',
-  'atriz_db_owner',
-  'mextrack_db_owner',
-  'pshop_db_owner',
-  'atriz_app',
-  'mextrack_app',
-  'pshop_app',
+type Databases = typeof databases;
+type ApplicationKey = {
+  [Key in DatabaseKey]: Databases[Key]['application'] extends true ? Key : never;
+}[DatabaseKey];
+export type RoleName =
+  | `${Databases[DatabaseKey]['database']}_owner`
+  | `${ApplicationKey}_app`
+  | 'atriz_auth'
+  | 'atriz_reporting';
+
+export const ownerOf = (key: DatabaseKey): RoleName => `${databases[key].database}_owner`;
+export const applicationKeys = databaseKeys.filter(
+  (key): key is ApplicationKey => definitionOf(key).application,
+);
+
+/** The roles that a server with all databases has. */
+export const roleNames: readonly RoleName[] = [
+  ...databaseKeys.map(ownerOf),
+  ...applicationKeys.map((key) => `${key}_app` as const),
   'atriz_auth',
   'atriz_reporting',
-] as const;
-export type RoleName = (typeof roleNames)[number];
+];
 
 const passwordOf = (role: string) => `secret-of-${role}`;
 

@@ -95,13 +95,20 @@ export function copyOfFolder(key: DatabaseKey): Folder {
   return new Folder(path);
 }
 
-/** A copy of the whole project, for the command line, which knows only its own migrations. */
-export function copyOfProject(): { root: string; folder: (key: DatabaseKey) => Folder } {
+/**
+ * A copy of the project, for the command line, which knows only its own migrations.
+ * @param more files and folders beyond what the command line needs.
+ */
+export function copyOfProject(more: readonly string[] = []): {
+  root: string;
+  folder: (key: DatabaseKey) => Folder;
+} {
   const root = temporaryFolder();
   const from = packageRoot();
-  const parts = ['package.json', 'tsconfig.json', 'schema', 'src', 'scripts', 'drizzle'];
+  const parts = ['package.json', 'tsconfig.json', '.squawk.toml', 'schema', 'src', 'scripts', 'drizzle'];
   const configs = ['core', 'tracking', 'apps'].map((name) => `drizzle.${name}.config.ts`);
-  for (const part of [...parts, ...configs]) cpSync(join(from, part), join(root, part), { recursive: true });
+  for (const part of [...parts, ...configs, ...more])
+    cpSync(join(from, part), join(root, part), { recursive: true });
   cpSync(join(from, compiledFolder), join(root, 'dist'), { recursive: true });
   symlinkSync(join(from, 'node_modules'), join(root, 'node_modules'));
   return { root, folder: (key) => new Folder(join(root, 'drizzle', key)) };

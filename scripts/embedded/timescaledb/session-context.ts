@@ -10,6 +10,7 @@ export interface SessionContext extends OtherSession {
   readonly server: SessionServer;
   /** The settings of the startup packet. */
   readonly startup: Record<string, string>;
+  readonly inTransaction: boolean;
 }
 
 /** The part of the server that sessions use. */

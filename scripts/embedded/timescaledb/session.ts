@@ -72,9 +72,13 @@ export class ClientSession implements SessionContext {
       queue: this.#queue,
       send: (outgoing, output, copyData) => this.#send(outgoing, output, copyData),
       write: (bytes) => this.#write(bytes),
-      inTransaction: () => this.#output.transactionStatus !== 'I',
+      inTransaction: () => this.inTransaction,
       runDatabaseCommand: (command) => this.server.runDatabaseCommand(command, this),
     });
+  }
+
+  get inTransaction(): boolean {
+    return this.#output.transactionStatus !== 'I';
   }
 
   receive(messages: Message[]): void {

@@ -1,6 +1,7 @@
 // A session's prepared statements on the shared backend: with unique names, and parsed again if lost.
 import { createHash } from 'node:crypto';
 import { guardAdvisoryLocks } from './advisory-locks.ts';
+import { inOneTransaction } from './concurrent-index.ts';
 import { type CopyPlan, findCopyFromStdin } from './copy.ts';
 import type { EmbeddedDatabase } from './database.ts';
 import { type DatabaseCommand, findDatabaseCommand } from './database-commands.ts';
@@ -131,12 +132,13 @@ export class PreparedStatements {
     );
   }
 
-  /** Rewrites what a shared backend cannot do: LISTEN, advisory locks, RESET SESSION AUTHORIZATION. */
+  /** Rewrites what the backend cannot do: LISTEN, advisory locks, RESET SESSION AUTHORIZATION, concurrent indexes. */
   rewriteForBackend(sql: string): string {
     if (/\blisten\b/i.test(sql) && parseStatements(sql)?.some(({ kind }) => kind === 'ListenStmt')) {
       return raiseSql('0A000', 'the embedded server delivers no notifications: LISTEN is not supported');
     }
-    return this.#session.settings.rewriteResetAuthorization(guardAdvisoryLocks(sql));
+    const { settings, inTransaction } = this.#session;
+    return settings.rewriteResetAuthorization(guardAdvisoryLocks(inOneTransaction(sql, inTransaction)));
   }
 
   /** The SQL that a message contains, or that it binds. */

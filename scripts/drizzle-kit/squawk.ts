@@ -1,0 +1,67 @@
+// Runs squawk over migrations: those outside of a transaction are judged by other rules than the others.
+import { spawnSync } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { relative } from 'node:path';
+import { childEnvironment } from '../../src/config.ts';
+import { AtrizDatabaseError } from '../../src/errors.ts';
+import type { SqlFile } from '../../src/migrations/journal.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
+
+type File = Pick<SqlFile, 'path' | 'inTransaction'>;
+
+/** Runs it once for each kind of file that there is. */
+export function runSquawk(files: readonly File[], options: readonly string[] = []) {
+  const [inside, outside] = [true, false].map((inTransaction) =>
+    files
+      .filter((file) => file.inTransaction === inTransaction)
+      .map(({ path }) => relative(packageRoot(), path)),
+  );
+  return [
+    { paths: inside ?? [], more: [] },
+    { paths: outside ?? [], more: ['--no-assume-in-transaction'] },
+  ]
+    .filter(({ paths }) => paths.length > 0)
+    .map(({ paths, more }) => squawk([...options, ...more, ...paths]));
+}
+
+function squawk(args: readonly string[]) {
+  const program = createRequire(import.meta.url).resolve('squawk-cli/js/bin/squawk');
+  const { status, stdout, stderr, error } = spawnSync(process.execPath, [program, ...args], {
+    cwd: packageRoot(),
+    env: childEnvironment({}),
+    encoding: 'utf8',
+  });
+  if (error) throw error;
+  return { status: status ?? 1, stdout, stderr };
+}
+
+interface Finding {
+  file: string;
+  /** From 0. */
+  line: number;
+  message: string;
+  help: string | null;
+  rule_name: string;
+}
+
+/** What squawk refuses, in lines, with the comment that lets it pass. */
+export function squawkAdvice(files: readonly File[]): string[] {
+  const findings = runSquawk(files, ['--reporter', 'json']).flatMap(({ stdout, stderr }) => {
+    if (!stdout.startsWith('[')) throw new AtrizDatabaseError(`squawk did not run: ${stderr || stdout}`);
+    return JSON.parse(stdout) as Finding[];
+  });
+  const place = ({ file, line }: Finding) => `${file}:${line + 1}`;
+  const places = [...new Set(findings.map(place))];
+  return places.flatMap((where) => {
+    const found = findings.filter((finding) => place(finding) === where);
+    const rules = found.map(({ rule_name }) => rule_name);
+    return [
+      ...found.map(({ message, help }, index) =>
+        `${where} ${rules[index]}: ${message} ${help ?? ''}`.trimEnd(),
+      ),
+      ...(rules.includes('syntax-error')
+        ? []
+        : [`  to keep it as it is, write in the line above: -- squawk-ignore ${rules.join(', ')}`]),
+    ];
+  });
+}
