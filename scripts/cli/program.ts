@@ -80,11 +80,5 @@ export function buildProgram(): Command {
   ]) {
     register(program);
   }
-  // Commands made with command() inherit exitOverride. This also covers those added with addCommand().
-  const override = (command: Command): void => {
-    command.exitOverride();
-    command.commands.forEach(override);
-  };
-  override(program);
   return program;
 }

@@ -227,9 +227,16 @@ function covered(locks: readonly Held[]): number {
   return total;
 }
 
+/** Stands for all relations in which TimescaleDB keeps compressed rows: which hypertable's they are depends on its version. */
+const compressedChunks = 'compressed chunks';
+const isCompressed = ({ name }: Relation): boolean =>
+  /^_timescaledb_internal\.(compress_hyper_|_compressed_hypertable_|_hyper_\w+_compressed$)/.test(name);
+
 /** The table of an index, the hypertable of a chunk, the partitioned table of a partition; else the relation itself. */
 function rootOf(oid: string, relations: ReadonlyMap<string, Relation>): string {
-  const parent = relations.get(oid)?.parent;
+  const relation = relations.get(oid);
+  if (relation && isCompressed(relation)) return compressedChunks;
+  const parent = relation?.parent;
   return parent && relations.has(parent) ? rootOf(parent, relations) : oid;
 }
 

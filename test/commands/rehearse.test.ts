@@ -1,10 +1,12 @@
 // rehearse: what pending migrations would block, rewrite and cost, measured on a copy with the rows of the database.
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
+import { recordLocations } from '../../src/tracking/index.ts';
 import { databasesBeside, everythingIn, temporaryFolder } from '../support/backups.ts';
 import { environmentFor, runCli } from '../support/cli.ts';
 import { describeWith, migratedDatabase, openPool } from '../support/database.ts';
 import { copyOfProject } from '../support/migrations.ts';
+import { point } from '../support/tracking-points.ts';
 
 interface Migration {
   tag: string;
@@ -178,6 +180,34 @@ describeWith(['pg_dump'], 'a rehearsal', () => {
       'migrate: not started',
       'doctor again: not started',
     ]);
+  });
+});
+
+// pg_dump does not work with the embedded tracking server.
+describeWith(['pg_dump', 'timescaledb', 'background-workers'], 'of a hypertable', () => {
+  test('chunks count as the hypertable, and what is compressed as one more', async () => {
+    const own = project.folder('tracking');
+    own.add(own.nextTag('battery'), 'ALTER TABLE location_events ADD COLUMN battery smallint;', {
+      down: 'ALTER TABLE location_events DROP COLUMN battery;',
+    });
+    const url = await migratedDatabase('tracking');
+    const db = openPool('tracking', url);
+    const days = [20, 12, 0].map((age) => point({ time: new Date(Date.now() - age * 86_400_000) }));
+    await recordLocations(db, days);
+    await db.query(
+      "SELECT compress_chunk(c) FROM show_chunks('location_events', older_than => INTERVAL '7 days') c",
+    );
+    const result = await runCli(
+      ['rehearse', 'tracking', '--live', '--to', temporaryFolder(), '--json'],
+      environmentFor('tracking', url),
+      { root: project.root },
+    );
+    expect(result).toMatchObject({ code: 0, stderr: '' });
+    const [rehearsal] = JSON.parse(result.stdout) as Rehearsal[];
+    const { relations, down } = rehearsal?.migrations[0] as Migration;
+    const blocked = relations.filter(({ blocksReadsMs }) => blocksReadsMs > 0);
+    expect(blocked.map(({ relation }) => relation).sort()).toEqual(['compressed chunks', 'location_events']);
+    expect(down).toMatchObject({ durationMs: expect.any(Number), problems: [] });
   });
 });
 
