@@ -203,11 +203,11 @@ describeWith(['pg_dump', 'timescaledb', 'background-workers'], 'of a hypertable'
       { root: project.root },
     );
     expect(result).toMatchObject({ code: 0, stderr: '' });
-    const [rehearsal] = JSON.parse(result.stdout) as Rehearsal[];
-    const { relations, down } = rehearsal?.migrations[0] as Migration;
-    const blocked = relations.filter(({ blocksReadsMs }) => blocksReadsMs > 0);
+    const [rehearsal] = JSON.parse(result.stdout) as [Rehearsal];
+    const [migration] = rehearsal.migrations as [Migration];
+    const blocked = migration.relations.filter(({ blocksReadsMs }) => blocksReadsMs > 0);
     expect(blocked.map(({ relation }) => relation).sort()).toEqual(['compressed chunks', 'location_events']);
-    expect(down).toMatchObject({ durationMs: expect.any(Number), problems: [] });
+    expect(migration.down).toMatchObject({ durationMs: expect.any(Number), problems: [] });
   });
 });
 
