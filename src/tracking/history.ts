@@ -4,7 +4,7 @@ import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireUuid } from '../sql/uuid.ts';
-import { type LocationRow, readLocations, selectedColumns } from './packed-rows.ts';
+import { type LocationRow, readLocation, selectedColumns } from './packed-rows.ts';
 import { readHours, requireCount, requireDate, selectedHourColumns } from './reads.ts';
 
 export interface TimeRange {
@@ -51,7 +51,7 @@ export async function getLocationHistory(
   return {
     rawSince: row.rawSince,
     hours: readHours(row.hours.map((hour) => withDates(hour, ['hour', 'firstEvent', 'lastEvent']))),
-    points: readLocations(row.points),
+    points: row.points.map(readLocation),
   };
 }
 
@@ -109,7 +109,7 @@ export async function getTrack(
   requireUuid(deviceId, 'deviceId');
   requireRange(range);
   requireCount('maxPoints', maxPoints);
-  const { rows } = await databaseOf(db).query<LocationRow>(
+  return databaseOf(db).read(
     `SELECT ${selectedColumns} FROM (
        SELECT *, row_number() OVER (ORDER BY time) - 1 AS place, count(*) OVER () AS total FROM location_events
        WHERE device_id = $1::uuid AND time >= $2::timestamptz AND time < $3::timestamptz
@@ -117,8 +117,8 @@ export async function getTrack(
      WHERE place % ceil(total::float8 / $4::float8)::bigint = 0
      ORDER BY place`,
     [deviceId, range.from, range.to, maxPoints],
+    readLocation,
   );
-  return readLocations(rows);
 }
 
 export function requireRange({ from, to }: TimeRange): void {

@@ -27,26 +27,24 @@ const packed = locationColumns.flatMap(({ type, name, property, required }) => {
 });
 const others = locationColumns.filter(({ type }) => !readers[type]);
 
-/** What a query selects from location_events for `readLocations`. */
+/** What a query selects from location_events for `readLocation`. */
 export const selectedColumns = [
   `concat_ws(',', ${packed.map(({ value }) => value).join(', ')}) AS packed`,
   ...others.map(({ name, property }) => `${name} AS "${property}"`),
 ].join(', ');
 
-export function readLocations(rows: readonly LocationRow[]): LocationEvent[] {
-  return rows.map((row) => {
-    const location: Record<string, unknown> = { ...emptyLocation };
-    for (const { property } of others) location[property] = row[property];
-    const text = row.packed;
-    let begin = 0;
-    for (const { property, read } of packed) {
-      const comma = text.indexOf(',', begin);
-      const end = comma < 0 ? text.length : comma;
-      if (end > begin) location[property] = read(text, begin, end);
-      begin = end + 1;
-    }
-    return location as LocationEvent;
-  });
+export function readLocation(row: LocationRow): LocationEvent {
+  const location: Record<string, unknown> = { ...emptyLocation };
+  for (const { property } of others) location[property] = row[property];
+  const text = row.packed;
+  let begin = 0;
+  for (const { property, read } of packed) {
+    const comma = text.indexOf(',', begin);
+    const end = comma < 0 ? text.length : comma;
+    if (end > begin) location[property] = read(text, begin, end);
+    begin = end + 1;
+  }
+  return location as LocationEvent;
 }
 
 /** The digits at `at` and after it. */

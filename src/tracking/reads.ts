@@ -4,7 +4,7 @@ import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireUuid } from '../sql/uuid.ts';
-import { type LocationRow, readLocations, readNumber, selectedColumns } from './packed-rows.ts';
+import { readLocation, readNumber, selectedColumns } from './packed-rows.ts';
 
 /** A statement and its parameters, separate from their execution so that a test can prepend EXPLAIN. */
 interface Query {
@@ -60,7 +60,7 @@ export async function getRecentLocations(
   options?: RecentLocationsOptions,
 ): Promise<LocationEvent[]> {
   const { text, parameters } = recentLocationsQuery(deviceId, options);
-  return readLocations((await databaseOf(db).query<LocationRow>(text, parameters)).rows);
+  return databaseOf(db).read(text, parameters, readLocation);
 }
 
 /**
@@ -109,7 +109,7 @@ export async function getLatestLocations(
     'deviceIds' in options
       ? latestOfDevicesQuery(options.deviceIds, hours)
       : latestOfApplicationQuery(options.appSource, hours);
-  return readLocations((await databaseOf(db).query<LocationRow>(text, parameters)).rows);
+  return databaseOf(db).read(text, parameters, readLocation);
 }
 
 /** Of the last $2 hours. The constant $3 lets TimescaleDB leave out older chunks when it plans the query. */

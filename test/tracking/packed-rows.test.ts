@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
 import type { Pool } from '../../src/pool.ts';
-import { type LocationRow, readLocations, selectedColumns } from '../../src/tracking/packed-rows.ts';
+import { type LocationRow, readLocation, selectedColumns } from '../../src/tracking/packed-rows.ts';
 import { withTransaction } from '../../src/transaction.ts';
 import { plainTracking } from '../support/tracking.ts';
 
@@ -49,7 +49,7 @@ test('times of any precision, year and time zone, numbers of any sign and length
         `SELECT ${selectedColumns} FROM location_events ORDER BY location_events.time`,
       );
       expect(rows).toHaveLength(8);
-      expect([zone, readLocations(rows)]).toEqual([zone, expected.rows]);
+      expect([zone, rows.map(readLocation)]).toEqual([zone, expected.rows]);
     });
   }
 });
