@@ -1,6 +1,6 @@
 // Reads locations from rows in which the server has put the times, ids and numbers into one text. The driver
 // needs more time for eleven columns of a row than the server needs to find the row.
-import type { LocationEvent } from '../../schema/tracking.ts';
+import { type LocationEvent, locationEvents } from '../../schema/tracking.ts';
 import { parseTimestamp } from '../driver/client-options.ts';
 import { emptyLocation, locationColumns } from './columns.ts';
 
@@ -25,11 +25,13 @@ const packed = locationColumns.flatMap(({ type, name, property, required }) => {
   const value = required ? name : `coalesce(${name}::text, '')`;
   return read ? [{ value, property, read }] : [];
 });
-const others = locationColumns.filter(({ type }) => !readers[type]);
+/** Last in the text, because it may have commas. */
+const rest = 'appSource';
+const others = locationColumns.filter(({ type, property }) => !readers[type] && property !== rest);
 
 /** What a query selects from location_events for `readLocation`. */
 export const selectedColumns = [
-  `concat_ws(',', ${packed.map(({ value }) => value).join(', ')}) AS packed`,
+  `concat_ws(',', ${packed.map(({ value }) => value).join(', ')}, ${locationEvents[rest].name}) AS packed`,
   ...others.map(({ name, property }) => `${name} AS "${property}"`),
 ].join(', ');
 
@@ -39,11 +41,11 @@ export function readLocation(row: LocationRow): LocationEvent {
   const text = row.packed;
   let begin = 0;
   for (const { property, read } of packed) {
-    const comma = text.indexOf(',', begin);
-    const end = comma < 0 ? text.length : comma;
+    const end = text.indexOf(',', begin);
     if (end > begin) location[property] = read(text, begin, end);
     begin = end + 1;
   }
+  location[rest] = text.slice(begin);
   return location as LocationEvent;
 }
 
