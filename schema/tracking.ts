@@ -49,7 +49,8 @@ export const trackingPolicies = {
 
 /**
  * The applications that record locations. Each has a schema of its name with the views location_events and
- * location_hourly, which contain and accept only its own locations: migration 0008_application_views.
+ * location_hourly, which contain and accept only its own locations: migration 0008_application_views. Each has
+ * an index of its own locations.
  */
 export const locationSources = ['mextrack', 'pshop'] as const;
 
@@ -80,6 +81,13 @@ export const locationEvents = pgTable(
     index('idx_location_user').on(table.userId, table.time.desc().nullsFirst()),
     // Serves the locations of an application: WHERE app_source = $1 ORDER BY time DESC.
     index('idx_location_app').on(table.appSource, table.time.desc().nullsFirst()),
+    // Serve the views of the applications: WHERE device_id = $1 AND time > $2, and getLatestLocations, which
+    // goes from device to device. In idx_location_device it would read the points of all other applications.
+    ...locationSources.map((source) =>
+      index(`idx_location_${source}`)
+        .on(table.deviceId, table.time.desc().nullsFirst())
+        .where(sql`${table.appSource} = ${sql.raw(`'${source}'`)}`),
+    ),
     check('check_latitude', sql`${table.latitude} BETWEEN -90 AND 90`),
     check('check_longitude', sql`${table.longitude} BETWEEN -180 AND 180`),
     check('check_heading', sql`${table.heading} BETWEEN 0 AND 360`),

@@ -12,10 +12,24 @@ export function median(values: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }
 
+export interface Spread {
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+}
+
+export const spreadOf = (values: readonly number[]): Spread => ({
+  median: median(values),
+  min: Math.min(...values),
+  max: Math.max(...values),
+});
+
 export interface Measure {
   what: string;
   /** Rows per second, or milliseconds. */
   value: number;
+  /** Least and greatest value of the runs. */
+  range?: readonly [number, number];
   unit: 'rows/s' | 'ms';
   /** Relative to the peer in `against`; above 1 is better. */
   ratio: number;

@@ -1,12 +1,16 @@
-// Benchmark of the guide's reads: the library, the same SQL in bare postgres.js, and the same through Drizzle.
+// Benchmark of the guide's reads: the library, the same columns in bare postgres.js, and the same through Drizzle.
+// Then the library through the view of an application, against the table.
 import { and, desc, sql as drizzleSql, eq, gt } from 'drizzle-orm';
 import type * as tracking from '../../schema/tracking.ts';
 import { locationEvents } from '../../schema/tracking.ts';
 import type { Pool } from '../../src/pool.ts';
+import { locationColumns } from '../../src/tracking/columns.ts';
 import { getHourlyStats, getLatestLocations, getRecentLocations } from '../../src/tracking/index.ts';
+import { selectedColumns } from '../../src/tracking/packed-rows.ts';
 import { recentLocationsQuery } from '../../src/tracking/reads.ts';
 import { benchUuid } from './rows.ts';
-import { type Measure, median } from './timing.ts';
+import { scratchName } from './scratch.ts';
+import { type Measure, type Spread, spreadOf } from './timing.ts';
 
 const devices = 1_000;
 const repetitions = 30;
@@ -22,17 +26,18 @@ export async function benchReads(db: Pool<typeof tracking>, rounds: number): Pro
   await db.query('DELETE FROM location_events WHERE device_id <> $1', [device]);
   await fillFleet(db, 259);
   const tenfold = await benchLatest(db, '10 million points', rounds);
-  return [...recent, ...latest, ...tenfold];
+  const views = await benchViews(db, device, rounds);
+  return [...recent, ...latest, ...tenfold, ...views];
 }
 
-/** `devices` devices, a point every `seconds` for 30 days. */
+/** `devices` devices of three applications, a point every `seconds` for 30 days. */
 async function fillFleet(db: Pool, seconds: number): Promise<void> {
   const ids = Array.from({ length: devices }, (_, number) => benchUuid('device', number));
   for (let start = 0; start < ids.length; start += 100) {
     await db.query(
       `INSERT INTO location_events (time, device_id, user_id, app_source, latitude, longitude, accuracy, altitude, speed, heading)
-       SELECT time, id, id, 'mextrack', -34.6, -58.4, 5, 20, 40, 90
-       FROM unnest($1::uuid[]) AS id, generate_series(now() - interval '29 days 23 hours', now(), $2::int * interval '1 second') AS time`,
+       SELECT time, id, id, (ARRAY['mextrack', 'pshop', 'atriz'])[number % 3 + 1], -34.6, -58.4, 5, 20, 40, 90
+       FROM unnest($1::uuid[]) WITH ORDINALITY AS device (id, number), generate_series(now() - interval '29 days 23 hours', now(), $2::int * interval '1 second') AS time`,
       [ids.slice(start, start + 100), seconds],
     );
   }
@@ -49,10 +54,12 @@ async function fill(db: Pool, device: string, every: string, back: string, speed
 
 async function benchRecent(db: Pool<typeof tracking>, device: string, rounds: number): Promise<Measure[]> {
   const { text, parameters } = recentLocationsQuery(device, { hours: 24 });
+  const columns = locationColumns.map(({ name, property }) => `${name} AS "${property}"`);
+  const bare = text.replace(selectedColumns, columns.join(', '));
   const since = () => drizzleSql`now() - interval '24 hours'`;
   const times = await compare(rounds, {
     library: () => getRecentLocations(db, device, { hours: 24 }),
-    bare: () => db.sql.unsafe(text, parameters as never[], { prepare: true }),
+    bare: () => db.sql.unsafe(bare, parameters as never[], { prepare: true }),
     drizzle: () =>
       db.orm
         .select()
@@ -87,20 +94,55 @@ async function benchLatest(db: Pool, size: string, rounds: number): Promise<Meas
   ];
 }
 
-const row = (what: string, value: number, peer: number, against: string): Measure => ({
+/** As the owner on the table, and as a role that has the privileges of an application on its views. */
+async function benchViews(db: Pool, device: string, rounds: number): Promise<Measure[]> {
+  const role = scratchName('application');
+  await db.query(
+    `CREATE ROLE ${role}; GRANT USAGE ON SCHEMA mextrack TO ${role};
+     GRANT SELECT ON mextrack.location_events TO ${role}`,
+  );
+  try {
+    await using application = db.dedicated();
+    await application.query(`SET ROLE ${role}; SET search_path = mextrack, public`);
+    const recent = await compare(rounds, {
+      table: () => getRecentLocations(db, device),
+      view: () => getRecentLocations(application, device),
+    });
+    const latest = await compare(rounds, {
+      table: () => getLatestLocations(db, { appSource: 'mextrack' }),
+      view: () => getLatestLocations(application, { appSource: 'mextrack' }),
+    });
+    return [
+      row('a device, 24 h: getRecentLocations, the table', recent.table, recent.table, 'the table'),
+      row("… the application's view", recent.view, recent.table, 'the table'),
+      row(
+        'newest of an application (334 of 1,001 devices): the table',
+        latest.table,
+        latest.table,
+        'the table',
+      ),
+      row("… the application's view", latest.view, latest.table, 'the table'),
+    ];
+  } finally {
+    await db.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+  }
+}
+
+const row = (what: string, { median, min, max }: Spread, peer: Spread, against: string): Measure => ({
   what,
-  value,
+  value: median,
+  range: [min, max],
   unit: 'ms',
-  ratio: peer / value,
+  ratio: peer.median / median,
   against,
 });
 
-/** Median times in milliseconds; the ways alternate. */
+/** Times in milliseconds; the ways alternate. */
 async function compare<Name extends string>(
   rounds: number,
   ways: Readonly<Record<Name, () => PromiseLike<unknown>>>,
   times = repetitions,
-): Promise<Record<Name, number>> {
+): Promise<Record<Name, Spread>> {
   const entries = Object.entries(ways) as [Name, () => PromiseLike<unknown>][];
   const samples = Object.fromEntries(entries.map(([name]) => [name, [] as number[]])) as Record<
     Name,
@@ -114,5 +156,5 @@ async function compare<Name extends string>(
       samples[name].push(performance.now() - begin);
     }
   }
-  return Object.fromEntries(entries.map(([name]) => [name, median(samples[name])])) as Record<Name, number>;
+  return Object.fromEntries(entries.map(([name]) => [name, spreadOf(samples[name])])) as Record<Name, Spread>;
 }

@@ -83,8 +83,12 @@ async function benchCompression(db: Pool): Promise<string | undefined> {
 }
 
 function print(title: string, measures: readonly Measure[]): void {
-  const figure = ({ value, unit }: Measure) =>
-    unit === 'ms' ? `${value.toFixed(2)} ms` : `${Math.round(value).toLocaleString('en-US')} rows/s`;
+  const among = (range: Measure['range']) =>
+    range ? ` (${range.map((value) => value.toFixed(2)).join(' to ')})` : '';
+  const figure = ({ value, range, unit }: Measure) =>
+    unit === 'ms'
+      ? `${value.toFixed(2)} ms${among(range)}`
+      : `${Math.round(value).toLocaleString('en-US')} rows/s`;
   printTable(
     [title, 'figure', 'ratio', 'against'],
     measures.map((measure) => [measure.what, figure(measure), measure.ratio.toFixed(2), measure.against]),

@@ -137,4 +137,5 @@ export function isProxied(options: DatabasePoolOptions, url: DatabaseUrl): boole
 }
 
 // infinity and -infinity are not dates: they stay text instead of becoming an invalid Date.
-const parseTimestamp = (text: string): Date | string => (text.endsWith('infinity') ? text : new Date(text));
+export const parseTimestamp = (text: string): Date | string =>
+  text.endsWith('infinity') ? text : new Date(text);

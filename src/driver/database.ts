@@ -6,6 +6,7 @@ import type { DatabaseKey } from '../databases.ts';
 import { ValidationError } from '../errors.ts';
 import { createOrm, type DrizzleSchema, type Schema, type SqlTag, transactionClients } from './orm.ts';
 import { encodeParameter, unknownType } from './parameters.ts';
+import { convertRows } from './query.ts';
 
 export interface QueryResult<Row> {
   rows: Row[];
@@ -42,11 +43,26 @@ export abstract class Database<S extends Schema = Schema> {
     text: string,
     parameters: readonly unknown[] = [],
   ): Promise<QueryResult<Row>> {
-    const encoded = parameters.map((value) => this.sql.typed(encodeParameter(value) as string, unknownType));
-    const results = await this.sql.unsafe(text, encoded, { prepare: encoded.length > 0 });
+    const results = await this.#send(text, parameters);
     const last = Array.isArray(results[0]) ? results.at(-1) : results;
     const rows = last as unknown as postgres.RowList<Row[]>;
     return { rows: [...rows], rowCount: rows.count ?? rows.length };
+  }
+
+  /** @internal The rows of one statement, each converted when it arrives, while the server still reads the next ones. */
+  async read<Raw extends object, Row>(
+    text: string,
+    parameters: readonly unknown[],
+    convert: (raw: Raw) => Row,
+  ): Promise<Row[]> {
+    const query = this.#send(text, parameters);
+    convertRows(query, convert);
+    return [...((await query) as Iterable<unknown>)] as Row[];
+  }
+
+  #send(text: string, parameters: readonly unknown[]) {
+    const encoded = parameters.map((value) => this.sql.typed(encodeParameter(value) as string, unknownType));
+    return this.sql.unsafe(text, encoded, { prepare: encoded.length > 0 });
   }
 }
 

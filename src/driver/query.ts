@@ -18,12 +18,20 @@ export interface RunningQuery {
   cursor: (rows?: number | CursorWork, work?: CursorWork) => object;
   cursorFn?: CursorWork;
   forEachFn?: unknown;
+  /** Set by `convertRows`: `forEachFn` puts the rows into the result, which a second run begins again. */
+  convertsRows?: boolean;
   streaming?: boolean;
   options: { onexecute?: (connection: unknown) => boolean };
   onlyDescribe?: boolean;
 }
 
 type CursorWork = (rows: unknown) => unknown;
+
+/** Converts each row when it arrives, while the server still reads the next ones. Call it before the query starts. */
+export function convertRows<Raw, Row>(query: Promise<unknown>, convert: (raw: Raw) => Row): void {
+  const forEachFn = (raw: Raw, result: Row[]) => result.push(convert(raw));
+  Object.assign(query, { forEachFn, convertsRows: true });
+}
 
 export const isQuery = (result: unknown): boolean => result instanceof Promise && 'handler' in result;
 

@@ -343,8 +343,10 @@ const isCopy = ({ streaming, strings }: RunningQuery): boolean =>
   streaming === true || /^\s*copy\b/i.test(strings[0] ?? '');
 
 /** Whether the caller gets the rows only at the end, so that a failed query can run again. */
-const isRepeatable = ({ cursorFn, forEachFn, streaming, onlyDescribe }: RunningQuery): boolean =>
-  !(cursorFn || forEachFn || streaming || onlyDescribe);
+const isRepeatable = (query: RunningQuery): boolean => {
+  const { cursorFn, forEachFn, convertsRows, streaming, onlyDescribe } = query;
+  return !(cursorFn || (forEachFn && !convertsRows) || streaming || onlyDescribe);
+};
 
 /** Whether the error concerns only this statement, not the connection. */
 const isOfStatement = (error: unknown): boolean => (error as { severity?: string }).severity === 'ERROR';

@@ -6,7 +6,7 @@ import { locationColumns } from './columns.ts';
 import { requireRange, type TimeRange } from './history.ts';
 import type { LocationFormat } from './import/dialect.ts';
 import { atrizNamespace } from './import/gpx.ts';
-import { readLocations, selectedColumns } from './reads.ts';
+import { type LocationRow, readLocation, selectedColumns } from './packed-rows.ts';
 
 const rowsPerRead = 1_000;
 
@@ -38,7 +38,7 @@ export async function* exportLocations(
     [deviceId, range.from, range.to],
   );
   for await (const batch of rows.cursor(rowsPerRead)) {
-    const texts = readLocations(batch as unknown as LocationEvent[]).map(row);
+    const texts = (batch as unknown as LocationRow[]).map((each) => row(readLocation(each)));
     yield `${isFirst ? '' : between}${texts.join(between)}`;
     isFirst = false;
   }

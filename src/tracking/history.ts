@@ -4,14 +4,8 @@ import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireUuid } from '../sql/uuid.ts';
-import {
-  readHours,
-  readLocations,
-  requireCount,
-  requireDate,
-  selectedColumns,
-  selectedHourColumns,
-} from './reads.ts';
+import { type LocationRow, readLocation, selectedColumns } from './packed-rows.ts';
+import { readHours, requireCount, requireDate, selectedHourColumns } from './reads.ts';
 
 export interface TimeRange {
   /** Start of the range, inclusive. */
@@ -50,20 +44,19 @@ export async function getLocationHistory(
   const { rows } = await databaseOf(db).query<{
     rawSince: Date;
     hours: HourlyJson[];
-    points: LocationJson[];
+    points: LocationRow[];
   }>(historyQuery, [deviceId, range.from, range.to]);
   const [row] = rows;
   if (!row) throw new Error('An aggregate without GROUP BY returned no row.');
   return {
     rawSince: row.rawSince,
     hours: readHours(row.hours.map((hour) => withDates(hour, ['hour', 'firstEvent', 'lastEvent']))),
-    points: readLocations(row.points.map((point) => withDates(point, ['time']))),
+    points: row.points.map(readLocation),
   };
 }
 
 type Dates<Row, Names extends keyof Row> = Omit<Row, Names> & Record<Names, string>;
 type HourlyJson = Dates<LocationHourly, 'hour' | 'firstEvent' | 'lastEvent'>;
-type LocationJson = Dates<LocationEvent, 'time'>;
 
 /** Converts the named values to dates, because JSON has none. */
 function withDates<Row extends object, Name extends keyof Row>(row: Row, names: readonly Name[]) {
@@ -96,7 +89,7 @@ const historyQuery = `
       AND (time < (SELECT least(first, edge) FROM bounds) OR time >= (SELECT greatest(first, last) FROM bounds))
     GROUP BY 1, device_id, user_id, app_source
   ), points AS (
-    SELECT ${selectedColumns} FROM location_events
+    SELECT time, ${selectedColumns} FROM location_events
     WHERE device_id = $1::uuid AND time >= greatest($2::timestamptz, (SELECT "rawSince" FROM bounds)) AND time < $3::timestamptz
   )
   SELECT (SELECT "rawSince" FROM bounds) AS "rawSince",
@@ -116,7 +109,7 @@ export async function getTrack(
   requireUuid(deviceId, 'deviceId');
   requireRange(range);
   requireCount('maxPoints', maxPoints);
-  const { rows } = await databaseOf(db).query<LocationEvent>(
+  return databaseOf(db).read(
     `SELECT ${selectedColumns} FROM (
        SELECT *, row_number() OVER (ORDER BY time) - 1 AS place, count(*) OVER () AS total FROM location_events
        WHERE device_id = $1::uuid AND time >= $2::timestamptz AND time < $3::timestamptz
@@ -124,8 +117,8 @@ export async function getTrack(
      WHERE place % ceil(total::float8 / $4::float8)::bigint = 0
      ORDER BY place`,
     [deviceId, range.from, range.to, maxPoints],
+    readLocation,
   );
-  return readLocations(rows);
 }
 
 export function requireRange({ from, to }: TimeRange): void {
