@@ -4,14 +4,7 @@ import { join } from 'node:path';
 import { beforeAll, expect, inject, test } from 'vitest';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { freshEnvironment } from '../support/cli.ts';
-import {
-  describeWith,
-  maintain,
-  openPool,
-  possibleKeys,
-  serverUrl,
-  uniqueName,
-} from '../support/database.ts';
+import { describeWith, maintain, openPool, serverUrl, uniqueName } from '../support/database.ts';
 import { Checkout, commandsUnder } from '../support/journey.ts';
 
 const page = 'docs/operating.md';
@@ -20,19 +13,17 @@ const scheduled = [
   ...readFileSync(join(packageRoot(), page), 'utf8').matchAll(/^ *[\d* ]+ cd \S+ && (npm run .*)$/gm),
 ].map(([, line = '']) => line);
 
-// Without TimescaleDB there is no tracking, and pg_dump cannot dump the embedded one.
-const hasTracking =
-  possibleKeys().includes('tracking') && inject('server').capabilities.includes('background-workers');
-const isPossible = (line: string) => hasTracking || !/ tracking\b/.test(line.split('#', 1)[0] ?? '');
+// pg_dump cannot dump the embedded tracking database.
+const canDumpTracking = inject('server').capabilities.includes('background-workers');
+const isPossible = (line: string) => canDumpTracking || !/ tracking\b/.test(line.split('#', 1)[0] ?? '');
 
-describeWith(['pg_dump'], 'the commands of an operator', () => {
+describeWith(['pg_dump', 'timescaledb'], 'the commands of an operator', () => {
   let checkout: Checkout;
   let mextrack: string;
   beforeAll(() => {
-    const own = freshEnvironment();
-    const { TRACKING_DATABASE_URL: _, ...plain } = own;
-    checkout = new Checkout(hasTracking ? own : plain);
-    mextrack = new URL(own.MEXTRACK_DATABASE_URL ?? '').pathname.slice(1);
+    const environment = freshEnvironment();
+    checkout = new Checkout(environment);
+    mextrack = new URL(environment.MEXTRACK_DATABASE_URL ?? '').pathname.slice(1);
   });
   const type = async (line: string) => ({ line, ...(await checkout.type(line)) });
 
