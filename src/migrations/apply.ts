@@ -44,8 +44,9 @@ export async function applyFile(
   file: SqlFile,
   subject: Subject,
   record: () => Promise<void>,
-  { lockRetries = 5, onBlocked, observe = (run) => run(), ...timeouts }: ApplyOptions,
+  options: ApplyOptions,
 ): Promise<void> {
+  const { lockRetries = 5, onBlocked, observe = (run) => run(), ...timeouts } = options;
   const run: Run = { session, file, subject, record: () => asOurselves(session, record), observe };
   await prepareSession(session, timeouts);
   const blockers = await watchBlockers(pool, session, timeouts.lockTimeoutMs || 2000);
