@@ -5,17 +5,20 @@ import type { Transaction } from '../../transaction.ts';
 import type { CopyBuffer } from '../copy-buffer.ts';
 import { copyStatement, createCopyBuffer } from '../rows.ts';
 
-/** Chunks of 256 kB of one age that may wait for the COPY of the other age to end: about 100,000 rows. */
-const mostWaiting = 64;
-
 export class CopyByAge {
   readonly #old = createCopyBuffer();
   readonly #recent = createCopyBuffer();
   readonly #compressedBefore: number;
+  readonly #mostWaiting: number;
 
-  /** @param compressedBefore Older rows are compressed. -Infinity for a server that cannot compress directly. */
-  constructor(compressedBefore: number) {
+  /**
+   * @param compressedBefore Older rows are compressed. -Infinity for a server that cannot compress directly.
+   * @param mostWaiting Chunks of 256 kB of one age that may wait for the COPY of the other age to end. 64 are about
+   * 90,000 rows.
+   */
+  constructor(compressedBefore: number, mostWaiting = 64) {
     this.#compressedBefore = compressedBefore;
+    this.#mostWaiting = mostWaiting;
   }
 
   /** The buffer for a row of this time, in milliseconds since 1970. */
@@ -32,13 +35,28 @@ export class CopyByAge {
       while (!old.isEmpty || !recent.isEmpty) {
         const isOld = recent.isEmpty || old.full.length > recent.full.length;
         await this.#compress(transaction, isOld ? 'on' : 'off');
-        const chunks = isOld ? chunksOf(old, recent, reading) : chunksOf(recent, old, reading);
-        await copyFrom(transaction, copyStatement, chunks);
+        const [own, other] = isOld ? [old, recent] : [recent, old];
+        await copyFrom(transaction, copyStatement, this.#chunks(own, other, reading));
       }
       await this.#compress(transaction, 'off');
     } finally {
       await reading.return(undefined);
     }
+  }
+
+  /** The chunks of one COPY, which ends when all is read or too much waits for the other one. */
+  async *#chunks(
+    own: CopyBuffer,
+    other: CopyBuffer,
+    reading: AsyncGenerator<void>,
+  ): AsyncGenerator<Uint8Array> {
+    let hasMore = true;
+    while (hasMore && other.full.length <= this.#mostWaiting) {
+      yield* own.full.splice(0);
+      hasMore = !(await reading.next()).done;
+    }
+    yield* own.full.splice(0);
+    yield own.end();
   }
 
   async #compress(transaction: Transaction, setting: 'on' | 'off'): Promise<void> {
@@ -47,19 +65,4 @@ export class CopyByAge {
       setting,
     ]);
   }
-}
-
-/** The chunks of one COPY, which ends when all is read or too much waits for the other one. */
-async function* chunksOf(
-  own: CopyBuffer,
-  other: CopyBuffer,
-  reading: AsyncGenerator<void>,
-): AsyncGenerator<Uint8Array> {
-  let hasMore = true;
-  while (hasMore && other.full.length <= mostWaiting) {
-    yield* own.full.splice(0);
-    hasMore = !(await reading.next()).done;
-  }
-  yield* own.full.splice(0);
-  yield own.end();
 }
