@@ -80,6 +80,8 @@ const hour = 3_600_000;
 const day = 24 * hour;
 const { retention, compression } = trackingPolicies.location_events;
 const rowsPerBatch = 5_000;
+/** Few, so that the garbage collector finds them before it moves them to the old generation. */
+const rowsPerCheck = 500;
 
 /**
  * Loads all valid locations of any age. If it throws, none is loaded. TimescaleDB 2.24 and newer writes days
@@ -286,13 +288,22 @@ function rejectOf(parsed: ParsedLocation, reason: string): ImportReject {
 async function* checkBatches(
   source: AsyncIterable<LocationInput> | Iterable<LocationInput>,
 ): AsyncGenerator<ParsedLocation[]> {
-  let position = 0;
+  let position = -1;
+  const check = (given: LocationInput): ParsedLocation => {
+    position += 1;
+    const checked = checkValues(given);
+    return typeof checked === 'string' ? { position, reason: checked } : { position, location: checked };
+  };
+  // Awaiting each element of an array would take as long as checking it.
+  if (Array.isArray(source)) {
+    for (let start = 0; start < source.length; start += rowsPerCheck)
+      yield source.slice(start, start + rowsPerCheck).map(check);
+    return;
+  }
   let batch: ParsedLocation[] = [];
   for await (const given of source) {
-    const checked = checkValues(given);
-    batch.push(typeof checked === 'string' ? { position, reason: checked } : { position, location: checked });
-    position += 1;
-    if (batch.length < rowsPerBatch) continue;
+    batch.push(check(given));
+    if (batch.length < rowsPerCheck) continue;
     yield batch;
     batch = [];
   }
