@@ -9,11 +9,20 @@ export function benchUuid(kind: string, number: number): string {
   return `${hash.slice(0, 8)}-${hash.slice(8, 12)}-4${hash.slice(13, 16)}-8${hash.slice(17, 20)}-${hash.slice(20, 32)}`;
 }
 
-/** Points of many devices, every 10 seconds, up to the present. */
-export function fleetRows({ rows, devices }: { rows: number; devices: number }): LocationInput[] {
-  const perDevice = Math.ceil(rows / devices);
-  const to = new Date(Date.now() - 60_000);
-  const from = new Date(to.getTime() - (perDevice - 1) * 10_000);
+interface Fleet {
+  rows: number;
+  devices: number;
+  /** Time of the first points. Default: so that the last ones are of the present. */
+  from?: Date;
+  /** Seconds between two points of a device. */
+  interval?: number;
+}
+
+/** Points of many devices, in the order of time. */
+export function fleetRows({ rows, devices, from: given, interval = 10 }: Fleet): LocationInput[] {
+  const length = (Math.ceil(rows / devices) - 1) * interval * 1000;
+  const from = given ?? new Date(Date.now() - 60_000 - length);
+  const to = new Date(from.getTime() + length);
   const trips = Array.from({ length: devices }, (_, number) => [
     ...drive({
       deviceId: benchUuid('device', number),
@@ -21,7 +30,7 @@ export function fleetRows({ rows, devices }: { rows: number; devices: number }):
       appSource: number % 2 === 0 ? 'mextrack' : 'pshop',
       from,
       to,
-      interval: 10,
+      interval,
       seed: number + 1,
     }),
   ]);

@@ -33,5 +33,7 @@ export interface Measure {
   unit: 'rows/s' | 'ms';
   /** Relative to the peer in `against`; above 1 is better. */
   ratio: number;
+  /** The lowest and the highest ratio of the rounds. */
+  range?: readonly [number, number];
   against: string;
 }

@@ -8,6 +8,8 @@ import type * as tracking from '../../schema/tracking.ts';
 import { locationEvents } from '../../schema/tracking.ts';
 import { childEnvironment } from '../../src/config.ts';
 import type { Pool } from '../../src/pool.ts';
+import { readTimescale } from '../../src/timescale/catalog.ts';
+import { isOlder } from '../../src/timescale/timescale.ts';
 import { locationColumns } from '../../src/tracking/columns.ts';
 import {
   createLocationWriter,
@@ -15,19 +17,27 @@ import {
   type LocationInput,
   recordLocations,
 } from '../../src/tracking/index.ts';
+import { withTransaction } from '../../src/transaction.ts';
 import { startBar } from '../cli/progress.ts';
+import { fleetRows } from './rows.ts';
 import { type Measure, median } from './timing.ts';
 
 interface Way {
   what: string;
+  /** The ways with which it is compared. */
+  against: readonly string[];
   /** Number of rows to write; slow ways would take minutes for all of them. */
   rows: number;
   write: (events: readonly LocationInput[]) => Promise<unknown>;
 }
 
+const day = 86_400_000;
+const oldDevices = 100;
 const drizzleSingle = 'drizzle insert of one row';
 const drizzleMany = 'drizzle .values() of 1,000';
 const psqlCopy = 'psql \\copy';
+const psqlCopyOld = 'psql \\copy, 10 to 20 days ago';
+const psqlCopyCompressed = 'psql \\copy, 10 to 20 days ago, enable_direct_compress_copy';
 
 export async function benchWrites(
   db: Pool<typeof tracking>,
@@ -39,6 +49,14 @@ export async function benchWrites(
   const csv = join(folder, 'rows.csv');
   await writeCsv(csv, events);
   const ways = waysToWrite(db, url, csv, events.length);
+  const timescale = await readTimescale(db);
+  if (timescale && hasPsql() && !isOlder(timescale.version, '2.24')) {
+    const oldCsv = join(folder, 'old.csv');
+    const from = new Date(Date.now() - 20 * day);
+    const interval = (10 * 86_400 * oldDevices) / events.length;
+    await writeCsv(oldCsv, fleetRows({ rows: events.length, devices: oldDevices, from, interval }));
+    ways.push(...waysToWriteOld(db, url, oldCsv, events.length));
+  }
   const speeds = new Map<string, number[]>(ways.map(({ what }) => [what, []]));
   using bar = startBar('{bar} {what}', rounds * ways.length, { what: '' });
   for (let round = 0; round < rounds; round += 1) {
@@ -55,19 +73,20 @@ export async function benchWrites(
       bar.increment();
     }
   }
-  const speed = (what: string) => median(speeds.get(what) ?? []);
-  const hasPsql = speeds.has(psqlCopy);
-  return ways.flatMap(({ what }) => {
-    const against = what.startsWith('recordLocations') || !hasPsql ? drizzleMany : psqlCopy;
-    const measure = (peer: string): Measure => ({
-      what,
-      value: speed(what),
-      unit: 'rows/s',
-      ratio: speed(what) / speed(peer),
-      against: peer,
-    });
-    return what.startsWith('writer') ? [measure(against), measure(drizzleSingle)] : [measure(against)];
-  });
+  const speed = (what: string) => speeds.get(what) ?? [];
+  return ways.flatMap(({ what, against }) =>
+    against.map((peer): Measure => {
+      const ratios = speed(what).map((value, round) => value / (speed(peer)[round] ?? Number.NaN));
+      return {
+        what,
+        value: median(speed(what)),
+        unit: 'rows/s',
+        ratio: median(ratios),
+        range: [Math.min(...ratios), Math.max(...ratios)],
+        against: peer,
+      };
+    }),
+  );
 }
 
 function waysToWrite(db: Pool<typeof tracking>, url: string, csv: string, all: number): Way[] {
@@ -77,7 +96,9 @@ function waysToWrite(db: Pool<typeof tracking>, url: string, csv: string, all: n
         await write(events.slice(start, start + size));
     };
   };
+  const copied = { against: hasPsql() ? [psqlCopy] : [drizzleMany], rows: all };
   const recorded = [100, 1_000, 10_000].map((size) => ({
+    against: [drizzleMany],
     what: `recordLocations of ${size.toLocaleString('en-US')}`,
     rows: Math.min(all, size * 300),
     write: inSlices(size, (slice) => recordLocations(db, slice)),
@@ -85,27 +106,61 @@ function waysToWrite(db: Pool<typeof tracking>, url: string, csv: string, all: n
   const ways: Way[] = [
     {
       what: drizzleSingle,
+      against: [drizzleMany],
       rows: Math.min(all, 3_000),
       write: inSlices(1, (slice) => db.orm.insert(locationEvents).values(slice)),
     },
     {
       what: drizzleMany,
+      against: [drizzleMany],
       rows: Math.min(all, 50_000),
       write: inSlices(1_000, (slice) => db.orm.insert(locationEvents).values(slice)),
     },
     ...recorded,
-    { what: 'writer, 1,000 devices, each awaited', rows: all, write: (events) => writeAwaited(db, events) },
     {
-      what: 'importLocations of CSV',
+      what: 'writer, 1,000 devices, each awaited',
+      against: [...copied.against, drizzleSingle],
       rows: all,
-      write: () =>
-        importLocations(db, { format: 'csv', stream: createReadStream(csv, { highWaterMark: 262_144 }) }),
+      write: (events) => writeAwaited(db, events),
     },
-    { what: 'importLocations of points', rows: all, write: (events) => importLocations(db, events) },
+    { ...copied, what: 'importLocations of CSV', write: () => importLocations(db, readCsv(csv)) },
+    { ...copied, what: 'importLocations of points', write: (events) => importLocations(db, events) },
   ];
-  const psql: Way = { what: psqlCopy, rows: all, write: async () => copyWithPsql(url, csv) };
+  const psql: Way = { ...copied, what: psqlCopy, write: async () => copyWithPsql(url, csv) };
   return hasPsql() ? [...ways, psql] : ways;
 }
+
+/** Into chunks that are compressed, in the order of time. */
+function waysToWriteOld(db: Pool, url: string, csv: string, rows: number): Way[] {
+  const against = [psqlCopyOld, psqlCopyCompressed];
+  return [
+    // In a transaction, after which no hours are refreshed, as after \copy.
+    {
+      what: 'importLocations of CSV, 10 to 20 days ago',
+      against,
+      rows,
+      write: () => withTransaction(db, (transaction) => importLocations(transaction, readCsv(csv))),
+    },
+    {
+      what: '… and its hours refreshed',
+      against,
+      rows,
+      write: () => importLocations(db, readCsv(csv)),
+    },
+    { what: psqlCopyOld, against: [psqlCopyOld], rows, write: async () => copyWithPsql(url, csv) },
+    {
+      what: psqlCopyCompressed,
+      against: [psqlCopyOld],
+      rows,
+      write: async () => copyWithPsql(url, csv, ['-c', 'SET timescaledb.enable_direct_compress_copy = on']),
+    },
+  ];
+}
+
+const readCsv = (path: string) => ({
+  format: 'csv' as const,
+  stream: createReadStream(path, { highWaterMark: 262_144 }),
+});
 
 /** Like a service: every device waits until its point is written before it sends the next one. */
 async function writeAwaited(db: Pool, events: readonly LocationInput[]): Promise<void> {
@@ -146,14 +201,21 @@ function hasPsql(): boolean {
   }
 }
 
-function copyWithPsql(url: string, csv: string): void {
+function copyWithPsql(url: string, csv: string, before: readonly string[] = []): void {
   const target = new URL(url);
   const password = decodeURIComponent(target.password);
   target.password = '';
   const columns = locationColumns.map(({ name }) => name).join(', ');
   execFileSync(
     'psql',
-    ['-q', '-d', target.href, '-c', `\\copy location_events (${columns}) FROM '${csv}' CSV HEADER`],
+    [
+      '-q',
+      '-d',
+      target.href,
+      ...before,
+      '-c',
+      `\\copy location_events (${columns}) FROM '${csv}' CSV HEADER`,
+    ],
     {
       env: childEnvironment({ PGPASSWORD: password }),
       stdio: ['ignore', 'ignore', 'inherit'],

@@ -90,8 +90,15 @@ function print(title: string, measures: readonly Measure[]): void {
       ? `${value.toFixed(2)} ms${among(range)}`
       : `${Math.round(value).toLocaleString('en-US')} rows/s`;
   printTable(
-    [title, 'figure', 'ratio', 'against'],
-    measures.map((measure) => [measure.what, figure(measure), measure.ratio.toFixed(2), measure.against]),
+    [title, 'figure', 'ratio', 'from', 'to', 'against'],
+    measures.map((measure) => [
+      measure.what,
+      figure(measure),
+      measure.ratio.toFixed(2),
+      measure.range?.[0].toFixed(2) ?? '',
+      measure.range?.[1].toFixed(2) ?? '',
+      measure.against,
+    ]),
   );
   console.log();
 }

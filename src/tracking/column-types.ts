@@ -1,6 +1,7 @@
 // Checks values of each PostgreSQL type, reads them from text, and encodes them for the server.
 import { isUuid } from '../sql/uuid.ts';
 import type { CopyBuffer } from './copy-buffer.ts';
+import { equals, isPlainText, readDecimal, readTime } from './plain-cells.ts';
 
 /** The column cannot hold the value. `reason` continues a sentence that begins with the column's name. */
 export class Invalid {
@@ -33,6 +34,11 @@ export interface ColumnType<Value = unknown> {
   toElement(value: Value): string | number;
   /** Writes a value in binary COPY format, with its length. */
   encode(buffer: CopyBuffer, value: Value): void;
+  /**
+   * Does the same as `parse` and `encode` for a plain cell of CSV that is not empty, without a string. Returns false,
+   * and may have written a part, if the cell is not plain or not valid.
+   */
+  copyCell(buffer: CopyBuffer, bytes: Buffer, start: number, end: number): boolean;
 }
 
 /** @param sqlType The type with its precision, such as `numeric(10, 8)`. */
@@ -86,10 +92,21 @@ const timestamptz: ColumnType<Date> = {
     (typeof cell === 'string' && parsePlainTime(cell)) || parseText(epochText(cell), parseTime),
   toElement: (time) => time.toISOString(),
   encode(buffer, time) {
-    buffer.int32(8);
-    buffer.int64((time.getTime() - postgresEpoch) * 1000);
+    encodeTime(buffer, time.getTime());
+  },
+  copyCell(buffer, bytes, start, end) {
+    const time = readTime(bytes, start, end);
+    if (Number.isNaN(time)) return false;
+    encodeTime(buffer, time);
+    return true;
   },
 };
+
+/** @param time in milliseconds since 1970. */
+export function encodeTime(buffer: CopyBuffer, time: number): void {
+  buffer.int32(8);
+  buffer.int64((time - postgresEpoch) * 1000);
+}
 
 /** Binary timestamptz counts microseconds from 2000-01-01. */
 const postgresEpoch = Date.UTC(2000, 0, 1);
@@ -148,9 +165,14 @@ const uuid: ColumnType<string> = {
     buffer.int32(16);
     buffer.uuid(text);
   },
+  copyCell(buffer, bytes, start, end) {
+    buffer.int32(16);
+    return end - start === 36 && buffer.uuidFrom(bytes, start);
+  },
 };
 
 function varchar(characters: number, { oneOf }: ColumnLimits): ColumnType<string> {
+  const known = oneOf?.map((text) => Buffer.from(text));
   const check = (value: unknown) => {
     if (oneOf) {
       return oneOf.some((one) => one === value)
@@ -171,6 +193,13 @@ function varchar(characters: number, { oneOf }: ColumnLimits): ColumnType<string
     // The values of `oneOf` need no quotes.
     toElement: oneOf ? (text) => text : quoteElement,
     encode: (buffer, text) => buffer.text(text),
+    copyCell(buffer, bytes, start, end) {
+      const isValid = known
+        ? known.some((text) => equals(bytes, start, end, text))
+        : end - start <= characters && isPlainText(bytes, start, end);
+      if (isValid) buffer.bytesFrom(bytes, start, end);
+      return isValid;
+    },
   };
 }
 
@@ -194,6 +223,25 @@ function rangeOf(scale: number, min: number, max: number, unknown: number | unde
   };
   return { check, parse };
 }
+
+/** What columns of numbers have in common. */
+const numbers = (
+  { check, parse }: ReturnType<typeof rangeOf>,
+  encode: ColumnType<number>['encode'],
+): Omit<ColumnType<number>, 'type' | 'bytes'> => ({
+  check,
+  parse,
+  toElement: (value) => value,
+  encode,
+  copyCell(buffer, bytes, start, end) {
+    // Invalid for NaN, which stands for what is not plain.
+    const number = check(readDecimal(bytes, start, end));
+    if (number instanceof Invalid) return false;
+    if (number === null) buffer.null();
+    else encode(buffer, number);
+    return true;
+  },
+});
 
 /** Reads decimal numbers only: `Number` also accepts an empty text and the prefixes 0x, 0o and 0b. */
 const toNumber = (text: string): number => (text === '' || /^0[xob]/i.test(text) ? Number.NaN : Number(text));
@@ -223,23 +271,22 @@ function numeric(precision: number, scale: number, { min, max, unknown }: Column
   const padding = 10 ** (fractionGroups * 4 - scale);
   const firstWhole = 10_000 ** (wholeGroups - 1);
   const firstFraction = 10_000 ** (fractionGroups - 1);
+  // The number of groups, the weight of the first one, the sign, the scale, then the groups.
+  const encode = (buffer: CopyBuffer, value: number) => {
+    const units = Math.round(Math.abs(value) * factor);
+    const whole = Math.floor(units / factor);
+    buffer.int32(8 + groups * 2);
+    buffer.int16(groups);
+    buffer.int16(wholeGroups - 1);
+    buffer.int16(value < 0 ? 0x4000 : 0);
+    buffer.int16(scale);
+    writeGroups(buffer, whole, firstWhole);
+    if (scale > 0) writeGroups(buffer, (units - whole * factor) * padding, firstFraction);
+  };
   return {
     type: 'numeric',
     bytes: 12 + groups * 2,
-    ...rangeOf(scale, min ?? -most, max ?? most, unknown),
-    toElement: (value) => value,
-    // The number of groups, the weight of the first one, the sign, the scale, then the groups.
-    encode(buffer, value) {
-      const units = Math.round(Math.abs(value) * factor);
-      const whole = Math.floor(units / factor);
-      buffer.int32(8 + groups * 2);
-      buffer.int16(groups);
-      buffer.int16(wholeGroups - 1);
-      buffer.int16(value < 0 ? 0x4000 : 0);
-      buffer.int16(scale);
-      writeGroups(buffer, whole, firstWhole);
-      if (scale > 0) writeGroups(buffer, (units - whole * factor) * padding, firstFraction);
-    },
+    ...numbers(rangeOf(scale, min ?? -most, max ?? most, unknown), encode),
   };
 }
 
@@ -255,17 +302,12 @@ function writeGroups(buffer: CopyBuffer, value: number, first: number): void {
 
 function integer(type: string, bytes: 2 | 4, { min, max, unknown }: ColumnLimits): ColumnType<number> {
   const bound = 2 ** (bytes * 8 - 1);
-  return {
-    type,
-    bytes: 4 + bytes,
-    ...rangeOf(0, min ?? -bound, max ?? bound - 1, unknown),
-    toElement: (value) => value,
-    encode(buffer, value) {
-      buffer.int32(bytes);
-      if (bytes === 2) buffer.int16(value);
-      else buffer.int32(value);
-    },
+  const encode = (buffer: CopyBuffer, value: number) => {
+    buffer.int32(bytes);
+    if (bytes === 2) buffer.int16(value);
+    else buffer.int32(value);
   };
+  return { type, bytes: 4 + bytes, ...numbers(rangeOf(0, min ?? -bound, max ?? bound - 1, unknown), encode) };
 }
 
 /** PostgreSQL's jsonb parser is recursive, and much deeper values exceed its stack limit. */
@@ -285,6 +327,8 @@ const jsonb: ColumnType<object> = {
   },
   toElement: (value) => quoteElement(JSON.stringify(value)),
   encode: (buffer, value) => buffer.jsonb(JSON.stringify(value)),
+  // An object is quoted in CSV.
+  copyCell: () => false,
 };
 
 function parseJson(text: string): unknown {

@@ -41,9 +41,9 @@ export const locationColumns: readonly LocationColumn[] = Object.entries(limits)
   const property = key as keyof LocationInput;
   const column = tableColumns[property];
   const { name, notNull: required } = column;
-  const { type, bytes, check, parse, toElement, encode } = columnType(column.getSQLType(), limit);
+  const { type, bytes, check, parse, toElement, encode, copyCell } = columnType(column.getSQLType(), limit);
   // Listed one by one, because V8 is faster when all objects have the same shape.
-  return { property, name, required, type, bytes, check, parse, toElement, encode };
+  return { property, name, required, type, bytes, check, parse, toElement, encode, copyCell };
 });
 
 /**

@@ -9,13 +9,14 @@ const signature = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1');
 const trailer = Buffer.from([0xff, 0xff]);
 const chunkBytes = 256 * 1024;
 
-/** Collects the bytes of a COPY in chunks. A chunk in `full` is never written to again. */
+/** Collects the bytes of one COPY after another in chunks. A chunk in `full` is never written to again. */
 export class CopyBuffer {
   #buffer = Buffer.allocUnsafeSlow(chunkBytes);
   /** The same memory as `#buffer`. A DataView's setters are twice as fast as a Buffer's. */
   #view = new DataView(this.#buffer.buffer);
   #offset = signature.copy(this.#buffer);
   readonly #rowBytes: number;
+  #isEmpty = true;
   /** Chunks that are ready to be sent. */
   readonly full: Uint8Array[] = [];
 
@@ -28,6 +29,7 @@ export class CopyBuffer {
    * Makes room for a row and `more` bytes. Call it before each row, because `int16` to `text` do not check.
    */
   reserve(more = 0): void {
+    this.#isEmpty = false;
     const needed = this.#rowBytes + more;
     if (this.#offset + needed <= this.#buffer.length) return;
     this.full.push(this.#buffer.subarray(0, this.#offset));
@@ -36,9 +38,26 @@ export class CopyBuffer {
     this.#offset = 0;
   }
 
-  /** The bytes that are not in `full` yet, and the trailer of the COPY. */
+  /** Where the next value goes. `rewind` takes back what was written since, if nothing was reserved in between. */
+  get offset(): number {
+    return this.#offset;
+  }
+
+  rewind(offset: number): void {
+    this.#offset = offset;
+  }
+
+  /** Whether no row was written since the last `end`. */
+  get isEmpty(): boolean {
+    return this.#isEmpty;
+  }
+
+  /** The bytes that are not in `full` yet, and the trailer of the COPY. The next row begins another COPY. */
   end(): Uint8Array {
-    return Buffer.concat([this.#buffer.subarray(0, this.#offset), trailer]);
+    const rest = Buffer.concat([this.#buffer.subarray(0, this.#offset), trailer]);
+    this.#offset = signature.copy(this.#buffer);
+    this.#isEmpty = true;
+    return rest;
   }
 
   int16(value: number): void {
@@ -49,6 +68,10 @@ export class CopyBuffer {
   int32(value: number): void {
     this.#view.setInt32(this.#offset, value);
     this.#offset += 4;
+  }
+
+  null(): void {
+    this.int32(-1);
   }
 
   int64(value: number): void {
@@ -63,6 +86,34 @@ export class CopyBuffer {
       if (index === 8 || index === 13 || index === 18 || index === 23) index += 1;
       const byte = (hexDigit(text.charCodeAt(index)) << 4) | hexDigit(text.charCodeAt(index + 1));
       this.#view.setUint8(this.#offset, byte);
+      this.#offset += 1;
+    }
+  }
+
+  /** Writes the 16 bytes of a uuid that is text in `bytes`. @returns false if it is not a uuid. */
+  uuidFrom(bytes: Uint8Array, start: number): boolean {
+    let index = start;
+    for (let length = 0; length < 16; length += 1) {
+      if (length === 4 || length === 6 || length === 8 || length === 10) {
+        if (bytes[index] !== hyphen) return false;
+        index += 1;
+      }
+      const high = hexDigits[bytes[index] as number] as number;
+      const low = hexDigits[bytes[index + 1] as number] as number;
+      // -1 for what is not a digit has all bits set.
+      if ((high | low) < 0) return false;
+      this.#view.setUint8(this.#offset, (high << 4) | low);
+      this.#offset += 1;
+      index += 2;
+    }
+    return true;
+  }
+
+  /** Writes the length and the bytes. */
+  bytesFrom(bytes: Uint8Array, start: number, end: number): void {
+    this.int32(end - start);
+    for (let at = start; at < end; at += 1) {
+      this.#buffer[this.#offset] = bytes[at] as number;
       this.#offset += 1;
     }
   }
@@ -87,3 +138,9 @@ export class CopyBuffer {
 
 /** The value of a hexadecimal digit: the low four bits of its character code, plus nine for letters. */
 const hexDigit = (code: number): number => (code & 15) + (code >> 6) * 9;
+
+const hyphen = 0x2d;
+/** The value of a hexadecimal digit by its character code, -1 for other characters. */
+const hexDigits = Int8Array.from({ length: 256 }, (_, code) =>
+  /[\da-f]/i.test(String.fromCharCode(code)) ? hexDigit(code) : -1,
+);

@@ -75,7 +75,7 @@ export async function appendLocations(
   locations: readonly LocationInput[],
 ): Promise<void> {
   if (locations.length >= rowsForCopy && (await takesCopy(transaction))) {
-    await copyFrom(transaction, copyStatement, encodeCopy([locations]));
+    await copyFrom(transaction, copyStatement, encodeCopy(locations));
     return;
   }
   for (let start = 0; start < locations.length; start += rowsPerStatement) {

@@ -26,26 +26,25 @@ export const copyStatement = `COPY location_events (${columnNames}) FROM STDIN W
 
 const rowBytes = locationColumns.reduce((sum, { bytes }) => sum + bytes, 2);
 
+/** A buffer for rows of `copyStatement`. */
+export const createCopyBuffer = (): CopyBuffer => new CopyBuffer(rowBytes);
+
 /** Encodes the rows of a COPY in chunks of about 256 kB. Locations must have passed validation. */
-export async function* encodeCopy(
-  batches: AsyncIterable<readonly LocationInput[]> | Iterable<readonly LocationInput[]>,
-): AsyncGenerator<Uint8Array> {
-  const buffer = new CopyBuffer(rowBytes);
-  for await (const locations of batches) {
-    for (const location of locations) {
-      encodeRow(buffer, location);
-      if (buffer.full.length > 0) yield* buffer.full.splice(0);
-    }
+export function* encodeCopy(locations: readonly LocationInput[]): Generator<Uint8Array> {
+  const buffer = createCopyBuffer();
+  for (const location of locations) {
+    encodeRow(buffer, location);
+    if (buffer.full.length > 0) yield* buffer.full.splice(0);
   }
   yield buffer.end();
 }
 
-function encodeRow(buffer: CopyBuffer, location: LocationInput): void {
+export function encodeRow(buffer: CopyBuffer, location: LocationInput): void {
   buffer.reserve();
   buffer.int16(locationColumns.length);
   for (const column of locationColumns) {
     const value = location[column.property];
-    if (value === null || value === undefined) buffer.int32(-1);
+    if (value === null || value === undefined) buffer.null();
     else column.encode(buffer, value);
   }
 }

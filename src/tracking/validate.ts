@@ -108,6 +108,10 @@ export function checkValues(given: unknown): LocationInput | string {
   return location as unknown as LocationInput;
 }
 
+/** Whether `checkLimits` accepts a time, in milliseconds since 1970. */
+export const acceptsTime = (at: number, { oldest, newest }: LocationLimits): boolean =>
+  at <= newest && at >= oldest && at >= yearOne;
+
 /** @returns the reason why the time or position is not accepted, or undefined if both are. */
 export function checkLimits(
   { time, latitude, longitude }: LocationInput,

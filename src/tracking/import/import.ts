@@ -1,6 +1,5 @@
 // Backfill: streams locations into location_events with COPY, in constant memory and in one transaction.
 import { trackingPolicies } from '../../../schema/tracking.ts';
-import { copyFrom } from '../../driver/copy.ts';
 import { liftTimeouts } from '../../driver/timeouts.ts';
 import { sqlState } from '../../errors.ts';
 import { type AnyDatabase, type Database, databaseOf, Pool } from '../../pool.ts';
@@ -11,20 +10,34 @@ import type { LocationInput } from '../columns.ts';
 import type { TimeRange } from '../history.ts';
 import { milliseconds } from '../interval.ts';
 import { appendLocations, appendNewLocations, takesCopy } from '../record.ts';
-import { copyStatement, encodeCopy } from '../rows.ts';
-import { checkLimits, checkValues, locationLimits, type ZeroPositionOption } from '../validate.ts';
+import { encodeRow } from '../rows.ts';
+import {
+  acceptsTime,
+  checkLimits,
+  checkValues,
+  locationLimits,
+  type ZeroPositionOption,
+} from '../validate.ts';
+import { CopyByAge } from './copy-by-age.ts';
 import type { LocationFormat } from './dialect.ts';
-import { type ImportReject, type ParsedLocation, type ParseOptions, parseLocations } from './parse.ts';
+import { lineFeed, readLine, wholeLines } from './lines.ts';
+import {
+  type ImportReject,
+  LineReader,
+  type ParsedLocation,
+  type ParseOptions,
+  parseLocations,
+} from './parse.ts';
+import { plainRows } from './plain-rows.ts';
 import { refreshHours } from './refresh.ts';
 
 /** Locations, or text from which to read them, such as the stream of a file. */
-export type LocationSource =
-  | AsyncIterable<LocationInput>
-  | Iterable<LocationInput>
-  | ({
-      format: LocationFormat;
-      stream: AsyncIterable<string | Uint8Array>;
-    } & ParseOptions);
+export type LocationSource = AsyncIterable<LocationInput> | Iterable<LocationInput> | LocationText;
+
+interface LocationText extends ParseOptions {
+  format: LocationFormat;
+  stream: AsyncIterable<string | Uint8Array>;
+}
 
 export interface ImportOptions extends ZeroPositionOption {
   /** Milliseconds that are added to the time of every location. Default 0. */
@@ -66,9 +79,9 @@ export interface ImportResult {
 const hour = 3_600_000;
 const day = 24 * hour;
 const { retention, compression } = trackingPolicies.location_events;
-/** Locations that are collected for one COPY, when days are compressed directly: about 40 MB. */
-const rowsPerDirectCopy = 100_000;
 const rowsPerBatch = 5_000;
+/** Few, so that the garbage collector finds them before it moves them to the old generation. */
+const rowsPerCheck = 500;
 
 /**
  * Loads all valid locations of any age. If it throws, none is loaded. TimescaleDB 2.24 and newer writes days
@@ -111,8 +124,8 @@ class Load {
   readonly #options: ImportOptions;
   readonly #limits;
   readonly #retentionStart = Date.now() - milliseconds(retention);
-  /** Start of a UTC day. The days before it are old enough to be compressed. */
-  readonly #compressedBefore = Math.floor((Date.now() - milliseconds(compression.after)) / day) * day;
+  /** Older locations are written in compressed form. */
+  #compressedBefore = Number.NEGATIVE_INFINITY;
   readonly hours = new Set<number>();
   /** Whether the role writes through a view. Such a role does not own the aggregate and cannot refresh it. */
   isBehindView = false;
@@ -147,33 +160,58 @@ class Load {
   async into(transaction: Transaction): Promise<void> {
     this.isBehindView = !(await takesCopy(transaction));
     if (this.isBehindView || this.#options.once) await this.#insert(transaction);
-    else if (await compressesDirectly(transaction)) await this.#copyByAge(transaction);
-    else await copyFrom(transaction, copyStatement, encodeCopy(this.#locations()));
+    else await this.#copy(transaction);
     await this.#options.beforeCommit?.();
   }
 
-  /** Copies old and recent days separately, because one COPY compresses either all of its rows or none. */
-  async #copyByAge(transaction: Transaction): Promise<void> {
-    const waiting: Record<'on' | 'off', LocationInput[]> = { on: [], off: [] };
-    const compress = (setting: 'on' | 'off') =>
-      transaction.query("SELECT set_config('timescaledb.enable_direct_compress_copy', $1, true)", [setting]);
-    const copy = async (setting: 'on' | 'off') => {
-      const locations = waiting[setting];
-      waiting[setting] = [];
-      if (locations.length === 0) return;
-      await compress(setting);
-      await copyFrom(transaction, copyStatement, encodeCopy([locations]));
-      if (setting === 'on') this.#compressed += locations.length;
-    };
+  async #copy(transaction: Transaction): Promise<void> {
+    // The days before this start of a UTC day are old enough to be compressed.
+    if (await compressesDirectly(transaction))
+      this.#compressedBefore = Math.floor((Date.now() - milliseconds(compression.after)) / day) * day;
+    const copy = new CopyByAge(this.#compressedBefore);
+    const source = this.#source;
+    const isCsv = 'stream' in source && source.format === 'csv';
+    await copy.run(transaction, isCsv ? this.#encodeCsv(source, copy) : this.#encodeLocations(copy));
+  }
+
+  async *#encodeLocations(copy: CopyByAge): AsyncGenerator<void> {
     for await (const locations of this.#locations()) {
-      for (const location of locations)
-        waiting[location.time.getTime() < this.#compressedBefore ? 'on' : 'off'].push(location);
-      if (waiting.on.length >= rowsPerDirectCopy) await copy('on');
-      if (waiting.off.length >= rowsPerDirectCopy) await copy('off');
+      for (const location of locations) encodeRow(copy.bufferFor(location.time.getTime()), location);
+      yield;
     }
-    await copy('off');
-    await copy('on');
-    await compress('off');
+  }
+
+  /** Encodes plain rows from their bytes. The other lines take the same way as in `#locations`. */
+  async *#encodeCsv(source: LocationText, copy: CopyByAge): AsyncGenerator<void> {
+    const { shiftMs = 0, onProgress } = this.#options;
+    const target = {
+      bufferFor: (time: number) => (acceptsTime(time, this.#limits) ? copy.bufferFor(time) : undefined),
+      count: (time: number) => this.#count(time),
+    };
+    const reader = new LineReader('csv', source);
+    let plain: ReturnType<typeof plainRows>;
+    for await (const { bytes, isUnended } of wholeLines(source.stream)) {
+      let start = 0;
+      while (start < bytes.length) {
+        if (plain) {
+          const { rows, end } = plain.encode(bytes, start);
+          reader.position += rows;
+          start = end;
+          if (start === bytes.length) break;
+        }
+        const end = isUnended ? bytes.length : bytes.indexOf(lineFeed, start) + 1;
+        const { text, broken } = readLine(bytes.subarray(start, end));
+        const parsed = reader.read(text, broken, isUnended);
+        if (parsed) {
+          const location = this.#accept(parsed);
+          if (typeof location === 'string') await this.#reject(parsed, location);
+          else encodeRow(copy.bufferFor(location.time.getTime()), location);
+        } else if (reader.layout) plain ??= plainRows(reader.layout, shiftMs, target);
+        start = end;
+      }
+      yield;
+      onProgress?.(this.#loaded);
+    }
   }
 
   /** Into a view, which does not support COPY; and one batch after the other, so that each sees those before it. */
@@ -195,20 +233,15 @@ class Load {
   /** Yields the valid locations, moved in time and counted. Reports the others to `onReject`. */
   async *#locations(): AsyncGenerator<LocationInput[]> {
     const source = this.#source;
-    const { onProgress, onReject } = this.#options;
+    const { onProgress } = this.#options;
     const batches =
       'stream' in source ? parseLocations(source.stream, source.format, source) : checkBatches(source);
     for await (const batch of batches) {
       const locations: LocationInput[] = [];
       for (const parsed of batch) {
-        const checked = 'location' in parsed ? this.#accept(parsed.location) : parsed.reason;
-        if (typeof checked === 'string') {
-          this.#rejected += 1;
-          await onReject?.(rejectOf(parsed, checked));
-        } else {
-          locations.push(checked);
-          if ('mayBeCut' in parsed) this.#unendedLine = parsed.position;
-        }
+        const location = this.#accept(parsed);
+        if (typeof location === 'string') await this.#reject(parsed, location);
+        else locations.push(location);
       }
       yield locations;
       onProgress?.(this.#loaded);
@@ -219,18 +252,30 @@ class Load {
    * Moves a location in time, checks its limits and counts it. @returns it, or the reason why it is not
    * valid.
    */
-  #accept(given: LocationInput): LocationInput | string {
+  #accept(parsed: ParsedLocation): LocationInput | string {
+    if (!('location' in parsed)) return parsed.reason;
     const { shiftMs = 0 } = this.#options;
+    const given = parsed.location;
     const location = shiftMs === 0 ? given : { ...given, time: new Date(given.time.getTime() + shiftMs) };
     const reason = checkLimits(location, this.#limits);
     if (reason !== undefined) return reason;
-    const at = location.time.getTime();
-    this.#loaded += 1;
-    this.#oldest = Math.min(this.#oldest, at);
-    this.#newest = Math.max(this.#newest, at);
-    if (at < this.#retentionStart) this.#olderThanRetention += 1;
-    else this.hours.add(at - (at % hour));
+    this.#count(location.time.getTime());
+    if (parsed.mayBeCut) this.#unendedLine = parsed.position;
     return location;
+  }
+
+  async #reject(parsed: ParsedLocation, reason: string): Promise<void> {
+    this.#rejected += 1;
+    await this.#options.onReject?.(rejectOf(parsed, reason));
+  }
+
+  #count(time: number): void {
+    this.#loaded += 1;
+    this.#oldest = Math.min(this.#oldest, time);
+    this.#newest = Math.max(this.#newest, time);
+    if (time < this.#compressedBefore) this.#compressed += 1;
+    if (time < this.#retentionStart) this.#olderThanRetention += 1;
+    else this.hours.add(time - (time % hour));
   }
 }
 
@@ -243,13 +288,22 @@ function rejectOf(parsed: ParsedLocation, reason: string): ImportReject {
 async function* checkBatches(
   source: AsyncIterable<LocationInput> | Iterable<LocationInput>,
 ): AsyncGenerator<ParsedLocation[]> {
-  let position = 0;
+  let position = -1;
+  const check = (given: LocationInput): ParsedLocation => {
+    position += 1;
+    const checked = checkValues(given);
+    return typeof checked === 'string' ? { position, reason: checked } : { position, location: checked };
+  };
+  // Awaiting each element of an array would take as long as checking it.
+  if (Array.isArray(source)) {
+    for (let start = 0; start < source.length; start += rowsPerCheck)
+      yield source.slice(start, start + rowsPerCheck).map(check);
+    return;
+  }
   let batch: ParsedLocation[] = [];
   for await (const given of source) {
-    const checked = checkValues(given);
-    batch.push(typeof checked === 'string' ? { position, reason: checked } : { position, location: checked });
-    position += 1;
-    if (batch.length < rowsPerBatch) continue;
+    batch.push(check(given));
+    if (batch.length < rowsPerCheck) continue;
     yield batch;
     batch = [];
   }

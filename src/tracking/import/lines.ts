@@ -6,6 +6,8 @@ import { ValidationError } from '../../errors.ts';
  * In bytes. Without a limit, a file without line breaks would fill the memory. No location needs this much.
  */
 const longestLine = 1_000_000;
+/** In bytes. A longer piece, such as a whole text, would become one batch of locations. */
+const longestPiece = 256 * 1024;
 
 interface Lines {
   readonly texts: readonly string[];
@@ -15,8 +17,21 @@ interface Lines {
   readonly broken?: ReadonlyMap<number, Uint8Array>;
 }
 
-// Not node:readline, because it yields one line at a time, which takes longer than parsing the location.
 export async function* splitLines(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Lines> {
+  for await (const { bytes, isUnended } of wholeLines(source)) {
+    yield isUnended ? { ...readLines(bytes), isUnended } : readLines(bytes.subarray(0, -1));
+  }
+}
+
+interface WholeLines {
+  /** Lines with their line feeds. In UTF-8, no other character contains this byte. */
+  readonly bytes: Buffer;
+  /** `bytes` is the last line of the text and has no line feed. */
+  readonly isUnended: boolean;
+}
+
+// Not node:readline, because it yields one line at a time, which takes longer than parsing the location.
+export async function* wholeLines(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<WholeLines> {
   let rest: Buffer = Buffer.alloc(0);
   for await (const piece of toBytes(source)) {
     const bytes = rest.length > 0 ? Buffer.concat([rest, piece]) : piece;
@@ -26,14 +41,14 @@ export async function* splitLines(source: AsyncIterable<string | Uint8Array>): A
     if (rest.length > longestLine) {
       throw new ValidationError(`A line is longer than ${longestLine} bytes: this is not CSV or NDJSON.`);
     }
-    if (end > 0) yield readLines(bytes.subarray(0, end - 1));
+    if (end > 0) yield { bytes: bytes.subarray(0, end), isUnended: false };
   }
-  if (rest.length > 0) yield { ...readLines(rest), isUnended: true };
+  if (rest.length > 0) yield { bytes: rest, isUnended: true };
 }
 
-const lineFeed = 0x0a;
+export const lineFeed = 0x0a;
 
-/** @param bytes Whole lines, without the last line feed. In UTF-8, no other character contains this byte. */
+/** @param bytes Whole lines, without the last line feed. */
 function readLines(bytes: Buffer): Lines {
   const texts = bytes.toString('utf8').split('\n').map(withoutReturn);
   if (isUtf8(bytes)) return { texts };
@@ -49,19 +64,31 @@ function readLines(bytes: Buffer): Lines {
   return { texts, broken };
 }
 
+/** @param bytes One line, with or without its line feed. @returns its text, and its bytes if they are not UTF-8. */
+export function readLine(bytes: Buffer): { text: string; broken: Uint8Array | undefined } {
+  const line = bytes.at(-1) === lineFeed ? bytes.subarray(0, -1) : bytes;
+  const broken = isUtf8(line) ? undefined : Uint8Array.from(line);
+  return { text: withoutReturn(line.toString('utf8')), broken };
+}
+
 async function* toBytes(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Buffer> {
   // A piece of text may end between the two code units of a surrogate pair.
   let half = '';
   for await (const piece of source) {
     if (typeof piece !== 'string') {
-      yield Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
+      yield* cut(Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength));
       continue;
     }
     const text = half + piece;
     half = (text.charCodeAt(text.length - 1) & 0xfc00) === 0xd800 ? text.slice(-1) : '';
-    yield Buffer.from(half === '' ? text : text.slice(0, -1));
+    yield* cut(Buffer.from(half === '' ? text : text.slice(0, -1)));
   }
   if (half !== '') yield Buffer.from(half);
+}
+
+function* cut(bytes: Buffer): Generator<Buffer> {
+  for (let start = 0; start < bytes.length; start += longestPiece)
+    yield bytes.subarray(start, start + longestPiece);
 }
 
 const withoutReturn = (line: string) => (line.endsWith('\r') ? line.slice(0, -1) : line);

@@ -58,17 +58,8 @@ export async function* parseLocations(
   format: LocationFormat,
   options: ParseOptions = {},
 ): AsyncGenerator<ParsedLocation[]> {
-  const { defaults = {}, onHeader } = options;
-  checkDefaults(defaults);
-  const fallbacks = locationColumns.map(({ property }) => defaults[property as keyof LocationDefaults]);
-  const placeOf = placesOf(options);
-  const readTime = options.timeZone === undefined ? undefined : timeReader(options.timeZone);
-  const fromCells = (cells: unknown[] | Invalid) => {
-    if (cells instanceof Invalid) return cells;
-    if (readTime) cells[timePlace] = readTime(cells[timePlace]);
-    return toLocation(cells, fallbacks);
-  };
   if (format === 'gpx' || format === 'geojson') {
+    const { fromCells, placeOf } = readerOfCells(options);
     // Loaded when needed, with its library.
     const rows =
       format === 'gpx'
@@ -77,46 +68,108 @@ export async function* parseLocations(
     for await (const batch of rows) yield batch.map((row) => fromRow(row, fromCells, placeOf));
     return;
   }
-  let { delimiter } = options;
-  let readRow: ((text: string) => LocationInput | Invalid) | undefined =
-    format === 'ndjson' ? (text) => fromCells(jsonCells(text, placeOf)) : undefined;
-  let mayEndEarly = false;
-  let position = 0;
+  const reader = new LineReader(format, options);
   for await (const { texts, broken, isUnended } of splitLines(source)) {
     const parsed: ParsedLocation[] = [];
-    for (const [index, original] of texts.entries()) {
-      position += 1;
-      const text = position === 1 ? original.replace(/^\uFEFF/, '') : original;
-      if (text.startsWith('#') || isBlank(text)) continue;
-      const bytes = broken?.get(index);
-      if (bytes && !readRow) throw new ValidationError('The header is not UTF-8.');
-      if (bytes) parsed.push({ position, text: original, reason: 'is not UTF-8', bytes });
-      else if (readRow) {
-        const location = readRow(text);
-        if (location instanceof Invalid) parsed.push({ position, text: original, reason: location.reason });
-        else {
-          const mayBeCut = isUnended && mayEndEarly && /[\d.]$/.test(text);
-          parsed.push({ position, text: original, location, ...(mayBeCut && { mayBeCut: true as const }) });
-        }
-      } else if (/^sep=.$/i.test(text)) {
-        // Excel's own line.
-        delimiter ??= text.slice(4);
-      } else {
-        const separator = delimiter ?? detectDelimiter(text, placeOf);
-        const header = parseHeader(text, separator, placeOf, defaults);
-        const places = locationColumns.map((_, place) => header.findIndex((one) => one.place === place));
-        readRow = (row) => fromCells(csvCells(row, header.length, places, separator));
-        // A uuid that was cut is not valid.
-        mayEndEarly = locationColumns[header.at(-1)?.place ?? -1]?.type !== 'uuid';
-        const renamed = header.flatMap(({ name, place }) => {
-          const column = place === null ? null : (locationColumns[place]?.name ?? null);
-          return name === column ? [] : [[name, column] as const];
-        });
-        onHeader?.(text, { delimiter: separator, columns: Object.fromEntries(renamed) });
-      }
+    for (const [index, text] of texts.entries()) {
+      const line = reader.read(text, broken?.get(index), isUnended);
+      if (line) parsed.push(line);
     }
     if (parsed.length > 0) yield parsed;
   }
+}
+
+/** The rows of a CSV, as its header says. */
+export interface CsvLayout {
+  readonly delimiter: string;
+  /** Number of cells of a row. */
+  readonly width: number;
+  /** The cell of each column of the table; -1: none. */
+  readonly places: readonly number[];
+  /** The value of each column where a row has none. */
+  readonly fallbacks: readonly (string | undefined)[];
+  /** Times without a zone are UTC. */
+  readonly isUtc: boolean;
+}
+
+/** Reads CSV or NDJSON line by line. */
+export class LineReader {
+  readonly #options: ParseOptions;
+  readonly #fromCells: FromCells;
+  readonly #placeOf: PlaceOf;
+  readonly #fallbacks: readonly (string | undefined)[];
+  #delimiter: string | undefined;
+  #readRow: ((text: string) => LocationInput | Invalid) | undefined;
+  #mayEndEarly = false;
+  /** The number of lines that were read. */
+  position = 0;
+  /** Undefined before the header, and for NDJSON. */
+  layout: CsvLayout | undefined;
+
+  constructor(format: 'csv' | 'ndjson', options: ParseOptions) {
+    const { fromCells, placeOf, fallbacks } = readerOfCells(options);
+    this.#options = options;
+    this.#fromCells = fromCells;
+    this.#placeOf = placeOf;
+    this.#fallbacks = fallbacks;
+    this.#delimiter = options.delimiter;
+    if (format === 'ndjson') this.#readRow = (text) => fromCells(jsonCells(text, placeOf));
+  }
+
+  /**
+   * @param broken The bytes of a line that is not UTF-8.
+   * @returns undefined for a header, a blank line or a comment.
+   */
+  read(original: string, broken?: Uint8Array, isUnended = false): ParsedLocation | undefined {
+    this.position += 1;
+    const { position } = this;
+    const text = position === 1 ? original.replace(/^\uFEFF/, '') : original;
+    if (text.startsWith('#') || isBlank(text)) return undefined;
+    if (!this.#readRow) {
+      if (broken) throw new ValidationError('The header is not UTF-8.');
+      // Excel's own line.
+      if (/^sep=.$/i.test(text)) this.#delimiter ??= text.slice(4);
+      else this.#readHeader(text);
+      return undefined;
+    }
+    if (broken) return { position, text: original, reason: 'is not UTF-8', bytes: broken };
+    const location = this.#readRow(text);
+    if (location instanceof Invalid) return { position, text: original, reason: location.reason };
+    const mayBeCut = isUnended && this.#mayEndEarly && /[\d.]$/.test(text);
+    return { position, text: original, location, ...(mayBeCut && { mayBeCut }) };
+  }
+
+  #readHeader(text: string): void {
+    const { defaults = {}, onHeader, timeZone } = this.#options;
+    const delimiter = this.#delimiter ?? detectDelimiter(text, this.#placeOf);
+    const header = parseHeader(text, delimiter, this.#placeOf, defaults);
+    const places = locationColumns.map((_, place) => header.findIndex((one) => one.place === place));
+    const isUtc = timeZone === undefined;
+    this.layout = { delimiter, width: header.length, places, fallbacks: this.#fallbacks, isUtc };
+    this.#readRow = (row) => this.#fromCells(csvCells(row, header.length, places, delimiter));
+    // A uuid that was cut is not valid.
+    this.#mayEndEarly = locationColumns[header.at(-1)?.place ?? -1]?.type !== 'uuid';
+    const renamed = header.flatMap(({ name, place }) => {
+      const column = place === null ? null : (locationColumns[place]?.name ?? null);
+      return name === column ? [] : [[name, column] as const];
+    });
+    onHeader?.(text, { delimiter, columns: Object.fromEntries(renamed) });
+  }
+}
+
+type FromCells = (cells: unknown[] | Invalid) => LocationInput | Invalid;
+
+function readerOfCells(options: ParseOptions) {
+  const { defaults = {}, timeZone } = options;
+  checkDefaults(defaults);
+  const fallbacks = locationColumns.map(({ property }) => defaults[property as keyof LocationDefaults]);
+  const readTime = timeZone === undefined ? undefined : timeReader(timeZone);
+  const fromCells: FromCells = (cells) => {
+    if (cells instanceof Invalid) return cells;
+    if (readTime) cells[timePlace] = readTime(cells[timePlace]);
+    return toLocation(cells, fallbacks);
+  };
+  return { fromCells, placeOf: placesOf(options), fallbacks };
 }
 
 function checkDefaults(defaults: LocationDefaults): void {
@@ -237,11 +290,7 @@ function orderCells(named: Readonly<Record<string, unknown>>, placeOf: PlaceOf):
 }
 
 /** A row of GPX or GeoJSON; refused, its text is a line of NDJSON. */
-function fromRow(
-  { position, cells }: Row,
-  fromCells: (cells: unknown[] | Invalid) => LocationInput | Invalid,
-  placeOf: PlaceOf,
-): ParsedLocation {
+function fromRow({ position, cells }: Row, fromCells: FromCells, placeOf: PlaceOf): ParsedLocation {
   const location = fromCells(orderCells(cells, placeOf));
   const text = JSON.stringify(cells);
   return location instanceof Invalid

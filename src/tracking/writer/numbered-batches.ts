@@ -145,7 +145,7 @@ export class NumberedBatches {
         [row.id, number],
       );
       if (rowCount === 0) return false;
-      await copyFrom(transaction, `${markOf(row)} ${copyStatement}`, encodeCopy([locations]));
+      await copyFrom(transaction, `${markOf(row)} ${copyStatement}`, encodeCopy(locations));
       return true;
     });
   }
