@@ -6,12 +6,14 @@ import { benchCapacity } from './bench/capacity.ts';
 import { benchImport } from './bench/import.ts';
 import { benchMigrate } from './bench/migrate.ts';
 import { benchReferences } from './bench/references.ts';
+import { describeMachine } from './bench/timing.ts';
 import { benchTracking, type TrackingBenchOptions } from './bench/tracking.ts';
 import { countingNumber, runProgram } from './cli/arguments.ts';
 
 const program = new Command('bench')
   .description('measure against a peer, on the server that the settings name')
-  .exitOverride();
+  .exitOverride()
+  .hook('preAction', () => console.log(describeMachine()));
 program
   .command('migrate')
   .description('all databases from empty, and with nothing to do, against drizzle-kit migrate')

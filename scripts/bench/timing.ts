@@ -1,4 +1,13 @@
 // Measurements of the benchmarks: wall time, and the median of several runs.
+import { availableParallelism, loadavg } from 'node:os';
+
+/** `2 cores, Node.js 22.1.0`, and a warning if others keep the machine busy, which makes ratios unsteady. */
+export function describeMachine(): string {
+  const cores = availableParallelism();
+  const [load = 0] = loadavg();
+  const busy = load > cores / 2 ? ` The machine is busy: its load is ${load.toFixed(1)}.` : '';
+  return `${cores} cores, Node.js ${process.versions.node}.${busy}`;
+}
 
 /** Wall time of `work` in milliseconds. */
 export async function timed(work: () => Promise<unknown>): Promise<number> {
@@ -34,6 +43,6 @@ export interface Measure {
   /** Relative to the peer in `against`; above 1 is better. */
   ratio: number;
   /** The lowest and the highest ratio of the rounds. */
-  range?: readonly [number, number];
+  ratioRange?: readonly [number, number];
   against: string;
 }

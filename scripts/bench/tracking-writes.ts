@@ -82,7 +82,7 @@ export async function benchWrites(
         value: median(speed(what)),
         unit: 'rows/s',
         ratio: median(ratios),
-        range: [Math.min(...ratios), Math.max(...ratios)],
+        ratioRange: [Math.min(...ratios), Math.max(...ratios)],
         against: peer,
       };
     }),
@@ -124,6 +124,11 @@ function waysToWrite(db: Pool<typeof tracking>, url: string, csv: string, all: n
       write: (events) => writeAwaited(db, events),
     },
     { ...copied, what: 'importLocations of CSV', write: () => importLocations(db, readCsv(csv)) },
+    {
+      ...copied,
+      what: 'importLocations of CSV, once',
+      write: () => importLocations(db, readCsv(csv), { once: true }),
+    },
     { ...copied, what: 'importLocations of points', write: (events) => importLocations(db, events) },
   ];
   const psql: Way = { ...copied, what: psqlCopy, write: async () => copyWithPsql(url, csv) };

@@ -95,8 +95,8 @@ function print(title: string, measures: readonly Measure[]): void {
       measure.what,
       figure(measure),
       measure.ratio.toFixed(2),
-      measure.range?.[0].toFixed(2) ?? '',
-      measure.range?.[1].toFixed(2) ?? '',
+      measure.ratioRange?.[0].toFixed(2) ?? '',
+      measure.ratioRange?.[1].toFixed(2) ?? '',
       measure.against,
     ]),
   );
