@@ -21,7 +21,8 @@ export async function* readGeoJson(source: AsyncIterable<string | Uint8Array>): 
   // Errors reach the loop over the last stream.
   const features = pipeline(
     Readable.from(source, { objectMode: false }),
-    parser.asStream(),
+    // Whole values only: half of the tokens.
+    parser.asStream({ streamValues: false }),
     pick.asStream({ filter: 'features' }),
     streamArray.asStream(),
     () => undefined,
