@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { benchAuth } from './bench/auth.ts';
 import { benchBackup } from './bench/backup.ts';
 import { benchCapacity } from './bench/capacity.ts';
+import { benchGrowth } from './bench/growth.ts';
 import { benchImport } from './bench/import.ts';
 import { benchMigrate } from './bench/migrate.ts';
 import { benchReferences } from './bench/references.ts';
@@ -41,6 +42,15 @@ program
   .option('--url <url>', 'a server, by the URL of any of its databases; default: that of tracking')
   .option('--rows <count>', 'points to import', countingNumber, 10_000_000)
   .action((options: { url?: string; rows: number }) => benchImport(options));
+program
+  .command('growth')
+  .description(
+    'reads, writes and jobs at 1, 10, 30 and 100 million points over 29 days; writes JSON and an SVG chart',
+  )
+  .option('--url <url>', 'a server, by the URL of any of its databases; default: that of tracking')
+  .option('--rows <count>', 'the most points', countingNumber, 10_000_000)
+  .option('--out <folder>', 'where bench-growth.json and .svg go; default: here')
+  .action((options: { url?: string; rows: number; out?: string }) => benchGrowth(options));
 program
   .command('capacity')
   .description(

@@ -19,4 +19,41 @@ export function barChart(title: string, bars: readonly { label: string; value: n
 `;
 }
 
+/** A line for each figure over the sizes, both logarithmic, relative to the first size. */
+export function growthChart(
+  title: string,
+  measured: readonly { rows: number; figures: Readonly<Record<string, number>> }[],
+): string {
+  const [width, height, left, top] = [900, 460, 60, 50];
+  const [first, last] = [measured[0], measured.at(-1)];
+  if (!first || !last) return '';
+  const names = Object.keys(first.figures);
+  const span = Math.max(1, Math.log10(last.rows / first.rows));
+  const x = (rows: number) => left + (Math.log10(rows / first.rows) / span) * 420;
+  // A tenth to ten times.
+  const y = (ratio: number) => top + 180 - Math.max(-1, Math.min(1, Math.log10(ratio))) * 180;
+  const grid = [0.1, 0.2, 0.5, 1, 2, 5, 10].map(
+    (ratio) =>
+      `<path d="M${left} ${y(ratio)}h420" stroke="${ratio === 1 ? '#888' : '#ddd'}"/><text x="${left - 8}" y="${y(ratio) + 4}" text-anchor="end">${ratio}</text>`,
+  );
+  const sizes = measured.map(
+    ({ rows }) =>
+      `<text x="${x(rows)}" y="${height - 20}" text-anchor="middle">${Math.round(rows / 1e6)} M</text>`,
+  );
+  const lines = names.map((name, index) => {
+    const points = measured.map(({ rows, figures }) => {
+      const ratio = (figures[name] ?? Number.NaN) / (first.figures[name] ?? Number.NaN);
+      return `${x(rows).toFixed(1)},${y(ratio).toFixed(1)}`;
+    });
+    const colour = `hsl(${(index * 360) / names.length} 65% 40%)`;
+    return `<polyline points="${points.join(' ')}" fill="none" stroke="${colour}" stroke-width="2"/>
+  <text x="500" y="${top + 10 + index * 22}" fill="${colour}">${escapeText(name)}</text>`;
+  });
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="13">
+  <text x="8" y="22" font-size="16">${escapeText(title)}</text>
+  ${[...grid, ...sizes, ...lines].join('\n  ')}
+</svg>
+`;
+}
+
 const escapeText = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');

@@ -1,5 +1,6 @@
 // Rows for the benchmarks: points of a simulated fleet, in the order in which a server receives them.
 import { createHash } from 'node:crypto';
+import { locationColumns } from '../../src/tracking/columns.ts';
 import type { LocationInput } from '../../src/tracking/index.ts';
 import { drive } from '../simulation/fleet.ts';
 
@@ -42,4 +43,37 @@ export function fleetRows({ rows, devices, from: given, interval = 10 }: Fleet):
     }
   }
   return events;
+}
+
+interface CsvFleet {
+  rows: number;
+  devices: number;
+  /** Number of the first device. */
+  firstDevice?: number;
+  /** Milliseconds between two points of a device. */
+  stepMs: number;
+}
+
+/** The text of a CSV, in the order of time, up to a minute ago. It is made while it is read, and needs no memory. */
+export async function* fleetCsv({
+  rows,
+  devices,
+  firstDevice = 0,
+  stepMs,
+}: CsvFleet): AsyncGenerator<string> {
+  const ids = Array.from({ length: devices }, (_, index) => {
+    const number = firstDevice + index;
+    return `${benchUuid('device', number)},${benchUuid('user', number)},${number % 2 === 0 ? 'mextrack' : 'pshop'}`;
+  });
+  const begin = Date.now() - stepMs * (rows / devices) - 60_000;
+  yield `${locationColumns.map(({ name }) => name).join(',')}\n`;
+  for (let made = 0; made < rows; ) {
+    let text = '';
+    for (let line = 0; line < 1_000 && made < rows; line += 1) {
+      const time = new Date(begin + Math.floor(made / devices) * stepMs).toISOString();
+      text += `${time},${ids[made % devices]},-34.6${made % 1_000},-58.3${made % 777},5.25,20.5,${made % 90}.5,${made % 360},\n`;
+      made += 1;
+    }
+    yield text;
+  }
 }
