@@ -27,6 +27,8 @@ export interface Check {
   readonly ofServer?: boolean;
   /** Concerns rows or jobs, which a deployment does not fix. `deploy` reports its errors and continues. */
   readonly isOfOperation?: boolean;
+  /** Makes a database beside the real one, which takes seconds and the right to create databases. */
+  readonly usesScratch?: boolean;
   /** Read-only. A missing privilege or a timeout becomes a warning, so that the other checks still run. */
   run(db: Pool, key: DatabaseKey, thresholds: Thresholds): Promise<Found[]>;
 }

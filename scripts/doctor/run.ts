@@ -20,19 +20,22 @@ export interface DoctorReport {
 }
 
 /** Examines these databases in order. Read-only, except for the scratch database of the drift check. */
-export async function runDoctor(keys: readonly DatabaseKey[]): Promise<DoctorReport[]> {
+export async function runDoctor(
+  keys: readonly DatabaseKey[],
+  wanted: readonly Check[] = checks,
+): Promise<DoctorReport[]> {
   const payload = { database: '', check: '' };
-  using bar = startBar('{bar} {database} | {check}', keys.length * checks.length, payload, {
+  using bar = startBar('{bar} {database} | {check}', keys.length * wanted.length, payload, {
     isLasting: false,
   });
   const reports: DoctorReport[] = [];
   const servers = new Set<string>();
   for (const [index, key] of keys.entries()) {
     const server = serverOf(key);
-    const due = checks.filter(({ ofServer }) => !ofServer || !servers.has(server));
+    const due = wanted.filter(({ ofServer }) => !ofServer || !servers.has(server));
     servers.add(server);
     const onCheck = ({ name }: Check, done: number) =>
-      bar.update(index * checks.length + done, { database: key, check: name });
+      bar.update(index * wanted.length + done, { database: key, check: name });
     reports.push({ key, database: databaseName(key), findings: await examine(key, due, onCheck) });
   }
   return reports;
