@@ -39,7 +39,7 @@ async function report({ out, open, json, ...track }: ReportOptions): Promise<voi
   if (json) return printJson(facts);
   // Its libraries draw, which no other command needs.
   const { renderPage } = await import('../report/page.ts');
-  const page = renderPage(facts);
+  const page = await renderPage(facts);
   const file = resolve(out);
   await writeFile(file, page);
   console.log(`${file} (${formatBytes(Buffer.byteLength(page))})`);

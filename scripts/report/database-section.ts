@@ -17,7 +17,7 @@ ${table({
   rows: report.databases.map(overview),
 })}
 <p class="note">Findings are those of <code>npm run db:doctor</code>, without its comparison with a migrated scratch database.</p>
-${report.databases.map((database) => chapter(database, report))}
+<div class="databases">${report.databases.map((database) => chapter(database, report))}</div>
 </section>`;
 }
 
@@ -121,7 +121,8 @@ const mendOf = ({ findings }: DatabaseReport): Html =>
 
 function findingList(findings: readonly Finding[]): Html {
   if (findings.length === 0) return html`<p>${badge('good', 'healthy')} The doctor finds nothing.</p>`;
-  return html`<ul class="findings">${findings.map(
+  const errorsFirst = [...findings].sort((one, other) => one.severity.localeCompare(other.severity));
+  return html`<ul class="findings">${errorsFirst.map(
     ({ severity, check, reason, mend, note }) => html`
 <li>${badge(severity, severity)} <strong>${check}</strong>: ${reason}
 <pre tabindex="0"><code>${mend}</code></pre>${note && html`<small>${note}</small>`}</li>`,

@@ -2,15 +2,21 @@
 import { formatBytes, formatCount, plural } from '../cli/output.ts';
 import { backupSection } from './backup-section.ts';
 import { databaseSection } from './database-section.ts';
+import { diagramSection } from './diagram-section.ts';
 import { badge, distance, moment, type Tone } from './elements.ts';
 import { isUnknown } from './fact.ts';
 import type { Report } from './facts.ts';
 import { type Html, html, trusted } from './html.ts';
+import { mapSection } from './map-section.ts';
 import { style } from './style.ts';
 import { trackingSection } from './tracking-section.ts';
 
 /** @param refreshSeconds after which a browser loads the page again. */
-export function renderPage(report: Report, { refreshSeconds }: { refreshSeconds?: number } = {}): string {
+export async function renderPage(
+  report: Report,
+  { refreshSeconds }: { refreshSeconds?: number } = {},
+): Promise<string> {
+  const diagrams = await diagramSection();
   const { markup } = html`<!doctype html>
 <html lang="en">
 <head>
@@ -37,7 +43,9 @@ ${refreshSeconds !== undefined && html`<meta http-equiv="refresh" content="${ref
 </section>
 ${databaseSection(report)}
 ${trackingSection(report)}
+${mapSection(report)}
 ${backupSection(report)}
+${diagrams}
 </main>
 <footer><p>Written by <code>npm run db:report</code>. It holds positions of vehicles: pass it on with care.</p></footer>
 </body>
@@ -49,7 +57,9 @@ ${backupSection(report)}
 const sections = [
   ['databases', 'Databases'],
   ['tracking', 'Tracking'],
+  ['map', 'Map'],
   ['backups', 'Backups'],
+  ['diagrams', 'Diagrams'],
 ] as const;
 
 function tiles({ databases, tracking, backups, at }: Report): Html[] {
@@ -63,7 +73,9 @@ function tiles({ databases, tracking, backups, at }: Report): Html[] {
       'Databases',
       `${reachable.length} of ${databases.length}`,
       reachable.length === databases.length ? 'good' : 'warning',
-      reachable.length === databases.length ? 'all answer' : 'the others do not answer',
+      reachable.length === databases.length
+        ? 'all answer'
+        : `${databases.length - reachable.length} not reached`,
     ),
     tile('Findings', formatCount(findings.length), ...findingTone(errors, warnings)),
     tile('Size', formatBytes(bytes)),

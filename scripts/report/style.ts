@@ -45,16 +45,18 @@ nav a { display: inline-block; padding: .25rem 0; }
 .tile dt { color: var(--muted); font-size: .875rem; }
 .tile dd { display: flex; flex-wrap: wrap; align-items: center; gap: .25rem .5rem; margin: .125rem 0 0; }
 .tile strong { font-size: 1.25rem; font-variant-numeric: tabular-nums; }
-.card { margin: 1rem 0; padding: 1rem 1.25rem; background: var(--surface); border: 1px solid var(--line); border-radius: 10px; }
+.databases { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); align-items: start; gap: 1rem; margin: 1rem 0; }
+.card { min-width: 0; padding: 1rem 1.25rem; background: var(--surface); border: 1px solid var(--line); border-radius: 10px; }
 .card h3 { margin: 0 0 .25rem; display: flex; flex-wrap: wrap; align-items: center; gap: .5rem; }
 .badge { display: inline-block; padding: .0625rem .5rem; border-radius: 999px; font-size: .8125rem; font-weight: 600; white-space: nowrap; }
+.tile .badge { white-space: normal; border-radius: 10px; }
 .badge.good { color: var(--good); background: var(--good-fill); }
 .badge.warning { color: var(--warning); background: var(--warning-fill); }
 .badge.error { color: var(--error); background: var(--error-fill); }
 .badge.neutral { color: var(--neutral); background: var(--neutral-fill); }
 .findings { margin: .75rem 0; padding: 0; list-style: none; }
-.findings li { margin: .75rem 0; overflow-wrap: anywhere; }
-.unknown { overflow-wrap: anywhere; }
+li, p { overflow-wrap: anywhere; }
+.findings li { margin: .75rem 0; }
 .scroll { margin: .75rem 0; overflow-x: auto; background: var(--surface); border: 1px solid var(--line); border-radius: 10px; }
 table { width: 100%; border-collapse: collapse; font-size: .9375rem; }
 caption { padding: .625rem .875rem 0; text-align: left; color: var(--muted); font-size: .875rem; }
@@ -62,20 +64,53 @@ th, td { padding: .5rem .875rem; text-align: left; vertical-align: top; border-b
 tbody tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--muted); font-size: .8125rem; font-weight: 600; white-space: nowrap; }
 tbody th { font-weight: 600; }
-td time, td .badge { white-space: nowrap; }
+td { min-width: 7rem; }
+td time, td .badge, td code { white-space: nowrap; }
 td small { display: block; }
+td.number { min-width: 0; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-details { margin: .75rem 0; }
+details { margin: .5rem 0; }
+.card details:last-child { margin-bottom: 0; }
 summary { cursor: pointer; color: var(--accent); padding: .25rem 0; }
+figure { margin: .75rem 0; padding: .75rem .5rem; background: var(--surface); border: 1px solid var(--line); border-radius: 10px; }
+figure svg { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+.plot { font-size: 12px; color: var(--muted); }
+.narrow { display: none; }
+.legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: .5rem .5rem 0; color: var(--muted); font-size: .875rem; }
+.swatch { display: inline-block; width: .875rem; height: .875rem; margin-right: .375rem; border-radius: 3px; vertical-align: -.125rem; }
+.swatch.raw { background: var(--raw); }
+.swatch.compressed { background: var(--compressed); }
+.swatch.before { border: 1px dashed var(--muted); }
+.swatch.line { height: .25rem; vertical-align: .25rem; }
+.swatch.speed-1 { background: var(--speed-1); }
+.swatch.speed-2 { background: var(--speed-2); }
+.swatch.speed-3 { background: var(--speed-3); }
+.swatch.speed-4 { background: var(--speed-4); }
+.swatch.stop { border: 1.5px solid var(--ink); border-radius: 50%; }
+.diagram { padding: .75rem; }
+.entities { display: block; max-width: none; height: auto; margin: 0 auto; font-family: Helvetica, Arial, "Liberation Sans", Arimo, sans-serif; }
+.entities text { fill: var(--ink); }
+.entities polygon, .entities path { stroke: var(--muted); }
+.entities ellipse { stroke: var(--muted); }
+.entities .node polygon[fill="none"] { stroke: var(--line); }
+.entities polygon[fill="#eeeeee"] { fill: var(--neutral-fill); }
+.entities polygon[fill="black"] { fill: var(--muted); }
+@media screen and (max-width: 45rem) {
+  .wide { display: none; }
+  .narrow { display: block; }
+}
 footer { margin-top: 3rem; padding-bottom: 2rem; color: var(--muted); font-size: .875rem; }
 @media print {
   body { background: #fff; font-size: 10pt; }
   nav, .skip { display: none; }
   header, main, footer { max-width: none; padding: 0; }
+  .databases { display: block; }
+  .card { margin: 1rem 0; }
   .card, .tile, figure, tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; }
   a { color: inherit; text-decoration: none; }
   .badge { border: 1px solid; }
+  .swatch { print-color-adjust: exact; }
 }
 `;

@@ -7,7 +7,7 @@ import { getLatestLocations, getTrack, type TimeRange } from '../../src/tracking
 import { attempt, type Fact } from './fact.ts';
 
 /** Days of the chart of hours, and days in which a device counts as known. */
-const chartDays = 14;
+export const chartDays = 14;
 export const knownDays = 30;
 /** Hours without a location after which a device is silent. */
 export const silentHours = 24;
@@ -30,6 +30,12 @@ export interface ChunkFacts {
   readonly rawBytes: number | null;
 }
 
+export interface HourFacts {
+  readonly hour: string;
+  readonly points: number;
+  readonly devices: number;
+}
+
 interface DeviceFacts {
   readonly deviceId: string;
   /** Name of its vehicle in mextrack_db. */
@@ -37,7 +43,7 @@ interface DeviceFacts {
   readonly lastSeen: string;
 }
 
-interface Position {
+export interface Position {
   readonly deviceId: string;
   readonly label: string;
   readonly time: string;
@@ -49,9 +55,7 @@ interface Position {
 
 export interface TrackingFacts {
   readonly chunks: Fact<readonly ChunkFacts[]>;
-  readonly hours: Fact<
-    readonly { readonly hour: string; readonly points: number; readonly devices: number }[]
-  >;
+  readonly hours: Fact<readonly HourFacts[]>;
   readonly devices: Fact<{
     readonly points: number;
     readonly known: number;
@@ -64,7 +68,7 @@ export interface TrackingFacts {
   readonly track: Fact<Track> | null;
 }
 
-interface Track {
+export interface Track {
   readonly deviceId: string;
   readonly label: string;
   readonly from: string;
@@ -113,7 +117,7 @@ function readChunkFacts(db: Pool): Promise<ChunkFacts[]> {
 }
 
 async function readHours(db: Pool) {
-  const { rows } = await db.query<{ hour: string; points: number; devices: number }>(
+  const { rows } = await db.query<HourFacts>(
     `SELECT ${iso('hour')} AS hour, sum(point_count)::float8 AS points, count(DISTINCT device_id)::int AS devices
      FROM location_hourly WHERE hour > now() - make_interval(days => $1)
      GROUP BY location_hourly.hour ORDER BY location_hourly.hour`,

@@ -1,11 +1,12 @@
 // Tracking on the page: chunks, hours, policies and their jobs, silent devices, late hours.
 import { formatBytes, formatCount, plural } from '../cli/output.ts';
 import type { TimescaleFacts } from '../commands/status.ts';
+import { chunkChart, hourChart } from './charts.ts';
 import { badge, details, distance, moment, notice, show, table, timeElement } from './elements.ts';
 import { isUnknown } from './fact.ts';
 import type { Report } from './facts.ts';
 import { type Html, html } from './html.ts';
-import { type ChunkFacts, knownDays, silentHours, type TrackingFacts } from './tracking-facts.ts';
+import { type ChunkFacts, chartDays, knownDays, silentHours, type TrackingFacts } from './tracking-facts.ts';
 
 export function trackingSection({ tracking, at }: Report): Html {
   return html`<section id="tracking" aria-labelledby="tracking-title">
@@ -20,7 +21,7 @@ function content({ timescale, chunks, hours, devices, late }: Tracking, at: stri
   return html`<h3>Chunks</h3>
 ${show(chunks, chunkTable)}
 <h3>Points per hour</h3>
-${show(hours, (found) => html`<p>${plural(found.length, 'hour')}</p>`)}
+${show(hours, (found) => (found.length === 0 ? html`<p>There are no points in the last ${chartDays} days.</p>` : hourChart(found, at)))}
 <h3>Late hours</h3>
 ${show(late, lateHours)}
 <h3>Policies and their jobs</h3>
@@ -37,6 +38,7 @@ function chunkTable(chunks: readonly ChunkFacts[]): Html {
     compressed.length > 0 &&
     `; ${formatCount(compressed.length)} are compressed, from ${formatBytes(raw)} to ${formatBytes(sumOf(compressed))}`;
   return html`<p>${plural(chunks.length, 'chunk')}, ${formatBytes(bytes)}${saved}.</p>
+${chunkChart(chunks)}
 ${details(
   'Every chunk in numbers',
   table({
@@ -66,7 +68,7 @@ type Known<Name extends keyof TrackingFacts> = Exclude<TrackingFacts[Name], { un
 function jobTable({ policies }: TimescaleFacts, at: string): Html {
   if (policies.length === 0) return html`<p>${badge('warning', 'none')} No policy is set.</p>`;
   return table({
-    caption: 'Policies and their jobs',
+    caption: 'Each policy, and when its job runs',
     head: ['policy', 'setting', 'every', 'last run (UTC)', 'result', 'next run (UTC)', 'failures'],
     numbers: [6],
     rows: policies.map((policy) => [
@@ -96,7 +98,7 @@ function silentTable({ known, silent, silentDevices }: Known<'devices'>, at: str
   const rest = silent - silentDevices.length;
   return html`<p>${badge('warning', `${formatCount(silent)} silent`)} ${text}, that many sent nothing for ${silentHours} hours${rest > 0 && `; the latest ${silentDevices.length} are listed`}.</p>
 ${table({
-  caption: 'Devices that fell silent',
+  caption: 'The latest to fall silent first',
   head: ['device', 'last point (UTC)', 'silent since', 'id'],
   rows: silentDevices.map(({ label, lastSeen, deviceId }) => [
     label,

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Report } from '../../scripts/report/facts.ts';
-import { databaseKeys, definitionOf } from '../../src/databases.ts';
+import { databaseKeys, databases, definitionOf } from '../../src/databases.ts';
 import { recordLocations } from '../../src/index.ts';
 import { ArrangedServer } from '../support/access.ts';
 import { temporaryFolder } from '../support/backups.ts';
@@ -91,6 +91,13 @@ test('shows the five databases with tables, migrations and findings, and nobody 
   expect(page).not.toContain('secret-of');
 });
 
+test('draws an ER diagram of each database', async () => {
+  const { page } = await report({});
+  for (const { database } of Object.values(databases))
+    expect(page).toContain(`<title>ER diagram of ${database}: `);
+  expect(page).toContain('>password_hash</text>');
+});
+
 test('is one file without scripts that fetches nothing', async () => {
   const { page } = await report(server.environment, '--device', moving);
   expect(foreignParts(page)).toEqual([]);
@@ -167,11 +174,16 @@ describe('tracking', () => {
       track: null,
     });
     expect(page).toContain(silent);
+    expect(page).toContain('<title>Map of the latest positions of 1 device</title>');
+    expect(page).toContain('<title>Points per hour since ');
+    // The label of the dot, written by another library, and that of the table.
+    expect(page).toContain('&lt;script&gt;');
+    expect(page).toContain('&#60;script&#62;');
   });
 
   test('a track of a device in a range', async () => {
     const [from, to] = [Date.now() - 2 * hour, Date.now() + hour].map((at) => new Date(at).toISOString());
-    const { facts } = await report(
+    const { page, facts } = await report(
       server.environment,
       '--device',
       moving,
@@ -181,6 +193,8 @@ describe('tracking', () => {
       String(to),
     );
     expect(facts.tracking).toMatchObject({ track: { deviceId: moving, points: { length: 60 } } });
+    expect(page).toContain('<figcaption class="legend">');
+    expect(page).toMatch(/Stops of three minutes and more/);
     const lost = ['report', '--from', '2026-01-01'];
     expect(await runCli(lost, server.environment)).toMatchObject({
       code: 2,
