@@ -34,11 +34,11 @@ export function registerReport(program: Command): void {
     .action(report);
 }
 
-async function report({ out, open, json, ...track }: ReportOptions): Promise<void> {
-  const facts = await readReport(trackRequest(track));
-  if (json) return printJson(facts);
-  // Its libraries draw, which no other command needs.
-  const { renderPage } = await import('../report/page.ts');
+async function report({ out, open, json, ...options }: ReportOptions): Promise<void> {
+  const track = trackRequest(options);
+  if (json) return printJson(await readReport({ track }));
+  // What draws is loaded while the databases are read, and by no other command.
+  const [facts, { renderPage }] = await Promise.all([readReport({ track }), import('../report/page.ts')]);
   const page = await renderPage(facts);
   const file = resolve(out);
   await writeFile(file, page);

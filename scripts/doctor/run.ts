@@ -19,15 +19,22 @@ export interface DoctorReport {
   readonly findings: readonly Finding[];
 }
 
+interface DoctorOptions {
+  /** By default all. */
+  readonly wanted?: readonly Check[];
+  /** Shows no progress. */
+  readonly isQuiet?: boolean;
+}
+
 /** Examines these databases in order. Read-only, except for the scratch database of the drift check. */
 export async function runDoctor(
   keys: readonly DatabaseKey[],
-  wanted: readonly Check[] = checks,
+  { wanted = checks, isQuiet = false }: DoctorOptions = {},
 ): Promise<DoctorReport[]> {
   const payload = { database: '', check: '' };
-  using bar = startBar('{bar} {database} | {check}', keys.length * wanted.length, payload, {
-    isLasting: false,
-  });
+  using bar = isQuiet
+    ? undefined
+    : startBar('{bar} {database} | {check}', keys.length * wanted.length, payload, { isLasting: false });
   const reports: DoctorReport[] = [];
   const servers = new Set<string>();
   for (const [index, key] of keys.entries()) {
@@ -35,7 +42,7 @@ export async function runDoctor(
     const due = wanted.filter(({ ofServer }) => !ofServer || !servers.has(server));
     servers.add(server);
     const onCheck = ({ name }: Check, done: number) =>
-      bar.update(index * wanted.length + done, { database: key, check: name });
+      bar?.update(index * wanted.length + done, { database: key, check: name });
     reports.push({ key, database: databaseName(key), findings: await examine(key, due, onCheck) });
   }
   return reports;

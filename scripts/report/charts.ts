@@ -1,8 +1,7 @@
 // The charts of tracking: chunks by day, and points by hour.
 import * as Plot from '@observablehq/plot';
 import { formatBytes, formatCount, plural } from '../cli/output.ts';
-import type { Html } from './html.ts';
-import { html } from './html.ts';
+import { type Html, html } from './html.ts';
 import { figure, swatch, wideWidth } from './picture.ts';
 import type { ChunkFacts, HourFacts } from './tracking-facts.ts';
 
@@ -14,9 +13,10 @@ export function chunkChart(chunks: readonly ChunkFacts[]): Html {
   const largest = Math.max(1, ...rows.map(({ bytes, rawBytes }) => Math.max(bytes, rawBytes ?? 0)));
   const [unit, size] = byteUnit(largest);
   const range = [rows[0]?.from ?? new Date(), rows.at(-1)?.to ?? new Date()] as const;
+  const hasCompressed = chunks.some(({ isCompressed }) => isCompressed);
   return figure({
     title: `Size of ${plural(chunks.length, 'chunk')} by day, raw and compressed`,
-    legend: html`${swatch('raw', 'raw')}${swatch('compressed', 'compressed, with how many times smaller')}${swatch('before', 'before compression')}`,
+    legend: html`${swatch('raw', 'raw')}${hasCompressed && swatch('compressed', 'compressed')}${hasCompressed && swatch('before', 'before compression, and how many times larger')}`,
     draw: (width) => {
       const room = (width - 60) / Math.max(1, (range[1].getTime() - range[0].getTime()) / day);
       return {

@@ -44,10 +44,13 @@ export const show = <Value extends object>(fact: Fact<Value>, render: (value: Va
 /** `2026-11-28 11:40`, in UTC. */
 export const moment = (iso: string): string => iso.slice(0, 16).replace('T', ' ');
 
+/** A time in a table, which does not break. */
+export const when = (iso: string): Html => html`<time datetime="${iso}">${moment(iso)}</time>`;
+
 /** A time in UTC, and how long before or after the report it is. */
 export function timeElement(iso: string | null, now: string, none = 'never'): Html {
   if (iso === null) return html`${none}`;
-  return html`<time datetime="${iso}">${moment(iso)}</time> <small>${distance(iso, now)}</small>`;
+  return html`${when(iso)} <small>${distance(iso, now)}</small>`;
 }
 
 const steps = [

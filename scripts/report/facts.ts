@@ -53,25 +53,28 @@ export interface Report {
   readonly backups: Fact<BackupReport>;
 }
 
+interface ReportRequest {
+  readonly track?: TrackRequest | undefined;
+  /** Shows no progress on the terminal. */
+  readonly isQuiet?: boolean;
+}
+
 /** Only reads. Missing databases and missing privileges become `unknown`. */
-export async function readReport(request?: TrackRequest): Promise<Report> {
+export async function readReport({ track, isQuiet = false }: ReportRequest = {}): Promise<Report> {
   const [databases, tracking, backups] = await Promise.all([
-    readDatabases(),
-    readTrackingReport(request),
+    readDatabases(isQuiet),
+    readTrackingReport(track),
     attempt(readBackups),
   ]);
   return { at: new Date().toISOString(), databases, tracking, backups };
 }
 
-async function readDatabases(): Promise<DatabaseReport[]> {
+async function readDatabases(isQuiet: boolean): Promise<DatabaseReport[]> {
   const places = databaseKeys.map(placeOf);
   const examined = places.filter(({ url }) => url !== null).map(({ key }) => key);
   const [databases, reports] = await Promise.all([
     Promise.all(places.map(readDatabase)),
-    runDoctor(
-      examined,
-      checks.filter(({ usesScratch }) => !usesScratch),
-    ),
+    runDoctor(examined, { wanted: checks.filter(({ usesScratch }) => !usesScratch), isQuiet }),
   ]);
   const findings = new Map(reports.map((report) => [report.key, report.findings]));
   return databases.map((database) => ({ ...database, findings: findings.get(database.key) ?? [] }));

@@ -1,6 +1,6 @@
 // Maps on the page: where devices are, and the track that was asked for.
 import { formatCount, plural } from '../cli/output.ts';
-import { details, distance, moment, notice, show, table } from './elements.ts';
+import { details, distance, moment, notice, show, table, when } from './elements.ts';
 import { isUnknown } from './fact.ts';
 import type { Report } from './facts.ts';
 import { type Html, html } from './html.ts';
@@ -33,7 +33,7 @@ ${details(
     numbers: [3, 4, 5],
     rows: shown.map(({ label, time, latitude, longitude, speed }) => [
       label,
-      moment(time),
+      when(time),
       distance(time, at),
       latitude.toFixed(5),
       longitude.toFixed(5),
@@ -57,7 +57,7 @@ ${
     numbers: [2, 3, 4],
     rows: stops.map((stop, index) => [
       String(index + 1),
-      moment(stop.from),
+      when(stop.from),
       String(Math.round((Date.parse(stop.to) - Date.parse(stop.from)) / 60_000)),
       stop.latitude.toFixed(5),
       stop.longitude.toFixed(5),

@@ -1,4 +1,5 @@
 // Lays out the page: one file without scripts and without anything from elsewhere.
+import { asTyped } from '../../src/errors.ts';
 import { formatBytes, formatCount, plural } from '../cli/output.ts';
 import { backupSection } from './backup-section.ts';
 import { databaseSection } from './database-section.ts';
@@ -51,7 +52,7 @@ ${diagrams}
 </body>
 </html>
 `;
-  return markup;
+  return asTyped(markup);
 }
 
 const sections = [

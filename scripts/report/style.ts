@@ -101,6 +101,7 @@ figure svg { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 }
 footer { margin-top: 3rem; padding-bottom: 2rem; color: var(--muted); font-size: .875rem; }
 @media print {
+  :root { color-scheme: light; }
   body { background: #fff; font-size: 10pt; }
   nav, .skip { display: none; }
   header, main, footer { max-width: none; padding: 0; }
@@ -109,6 +110,10 @@ footer { margin-top: 3rem; padding-bottom: 2rem; color: var(--muted); font-size:
   .card, .tile, figure, tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; }
+  .entities { max-width: 100%; }
+  /* Paper cannot be opened. */
+  details::details-content { content-visibility: visible; block-size: auto; }
+  summary { list-style: none; color: inherit; }
   a { color: inherit; text-decoration: none; }
   .badge { border: 1px solid; }
   .swatch { print-color-adjust: exact; }

@@ -2,7 +2,7 @@
 import { formatBytes, formatCount, plural } from '../cli/output.ts';
 import type { TimescaleFacts } from '../commands/status.ts';
 import { chunkChart, hourChart } from './charts.ts';
-import { badge, details, distance, moment, notice, show, table, timeElement } from './elements.ts';
+import { badge, details, distance, moment, notice, show, table, timeElement, when } from './elements.ts';
 import { isUnknown } from './fact.ts';
 import type { Report } from './facts.ts';
 import { type Html, html } from './html.ts';
@@ -46,7 +46,7 @@ ${details(
     head: ['from (UTC)', 'state', 'size', 'before compression', 'ratio'],
     numbers: [2, 3, 4],
     rows: chunks.map(({ from, isCompressed, bytes, rawBytes }) => [
-      moment(from),
+      when(from),
       isCompressed ? 'compressed' : 'raw',
       formatBytes(bytes),
       rawBytes === null ? '' : formatBytes(rawBytes),
@@ -102,7 +102,7 @@ ${table({
   head: ['device', 'last point (UTC)', 'silent since', 'id'],
   rows: silentDevices.map(({ label, lastSeen, deviceId }) => [
     label,
-    moment(lastSeen),
+    when(lastSeen),
     distance(lastSeen, at),
     html`<code>${deviceId}</code>`,
   ]),
