@@ -117,7 +117,7 @@ function storedSizes(tracking: Report['tracking'], key: string, name: string) {
 
 /** What the doctor says of a database that does not answer, its reason left out: it is shown already. */
 const mendOf = ({ findings }: DatabaseReport): Html =>
-  html`${findings.map(({ mend }) => html`<pre tabindex="0"><code>${mend}</code></pre>`)}`;
+  html`${findings.map(({ mend }) => html`<pre><code>${mend}</code></pre>`)}`;
 
 function findingList(findings: readonly Finding[]): Html {
   if (findings.length === 0) return html`<p>${badge('good', 'healthy')} The doctor finds nothing.</p>`;
@@ -125,7 +125,7 @@ function findingList(findings: readonly Finding[]): Html {
   return html`<ul class="findings">${errorsFirst.map(
     ({ severity, check, reason, mend, note }) => html`
 <li>${badge(severity, severity)} <strong>${check}</strong>: ${reason}
-<pre tabindex="0"><code>${mend}</code></pre>${note && html`<small>${note}</small>`}</li>`,
+<pre><code>${mend}</code></pre>${note && html`<small>${note}</small>`}</li>`,
   )}
 </ul>`;
 }

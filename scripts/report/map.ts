@@ -49,9 +49,10 @@ class Projection {
     };
   }
 
-  longitudeAt = (east: number): number => turn(this.longitude + east / this.#perLongitude);
+  // Lines of the grid may lie beyond 180° or 90°, where the picture is wider than the earth.
+  longitudeAt = (east: number): number => this.longitude + east / this.#perLongitude;
   latitudeAt = (north: number): number => this.latitude + north / kilometresPerDegree;
-  eastOf = (longitude: number): number => turn(longitude - this.longitude) * this.#perLongitude;
+  eastOf = (longitude: number): number => (longitude - this.longitude) * this.#perLongitude;
   northOf = (latitude: number): number => (latitude - this.latitude) * kilometresPerDegree;
 }
 
@@ -82,10 +83,7 @@ function ground(projection: Projection, width: number) {
     y: { domain: [-halfNorth, halfNorth], axis: null },
   } as const;
   const degrees = (from: number, to: number) => gridDegrees(from, to, isWide ? 5 : 3);
-  const meridians = degrees(
-    projection.longitudeAt(-halfEast),
-    projection.longitude + (projection.longitude - projection.longitudeAt(-halfEast)),
-  );
+  const meridians = degrees(projection.longitudeAt(-halfEast), projection.longitudeAt(halfEast));
   const parallels = degrees(projection.latitudeAt(-halfNorth), projection.latitudeAt(halfNorth));
   const below: Plot.Markish[] = [
     Plot.frame({ fill: 'var(--page)', stroke: 'var(--line)' }),
@@ -94,7 +92,7 @@ function ground(projection: Projection, width: number) {
     Plot.axisX(meridians.values.map(projection.eastOf), {
       label: null,
       tickSize: 0,
-      tickFormat: (east: number) => compass(projection.longitudeAt(east), meridians.digits, 'E', 'W'),
+      tickFormat: (east: number) => compass(turn(projection.longitudeAt(east)), meridians.digits, 'E', 'W'),
     }),
     Plot.axisY(parallels.values.map(projection.northOf), {
       label: null,

@@ -81,7 +81,7 @@ export async function readTracking(
   names: ReadonlyMap<string, string>,
   request: TrackRequest | undefined,
 ): Promise<TrackingFacts> {
-  // One after the other, because each fact has a pool of two connections, and the embedded server only one session.
+  // One after the other: the embedded server has one session, and the doctor asks at the same time.
   return {
     chunks: await attempt(() => readChunkFacts(db)),
     hours: await attempt(() => readHours(db)),

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, inject, test } from 'vitest';
 import type { Report } from '../../scripts/report/facts.ts';
 import { databaseKeys, databases, definitionOf } from '../../src/databases.ts';
 import { recordLocations } from '../../src/index.ts';
@@ -180,6 +180,39 @@ describe('tracking', () => {
     expect(page).toContain('&lt;script&gt;');
     expect(page).toContain('&#60;script&#62;');
   });
+
+  test.runIf(inject('server').capabilities.includes('timescaledb'))(
+    'chunks, jobs, and hours that changed after they were summarised',
+    async () => {
+      const db = server.superuser('tracking');
+      const to = new Date(Math.floor(Date.now() / hour) * hour - hour);
+      const from = new Date(to.getTime() - 5 * day);
+      await db.query('CALL refresh_continuous_aggregate($1, $2::timestamptz, $3::timestamptz)', [
+        'location_hourly',
+        from,
+        to,
+      ]);
+      const before = await report(server.environment);
+      expect(before.facts.tracking).toMatchObject({
+        late: { hours: 0 },
+        timescale: { policies: { length: 5 } },
+        chunks: [{ isCompressed: false, rawBytes: null }, { isCompressed: false }],
+      });
+      expect(before.page).toContain('No hour waits');
+
+      await recordLocations(db, [point({ deviceId: silent, time: new Date(to.getTime() - 3 * day) })]);
+      await db.query(
+        "SELECT compress_chunk(c) FROM show_chunks('location_events', older_than => interval '1 day') AS c",
+      );
+      const { page, facts } = await report(server.environment);
+      expect(facts.tracking).toMatchObject({
+        late: { hours: 1, from: new Date(to.getTime() - 3 * day).toISOString().replace('.000Z', 'Z') },
+        chunks: [{ isCompressed: true, rawBytes: expect.any(Number) }, { isCompressed: false }],
+      });
+      expect(page).toMatch(/<title>Size of 2 chunks by day/);
+      expect(page).toContain('before compression');
+    },
+  );
 
   test('a track of a device in a range', async () => {
     const [from, to] = [Date.now() - 2 * hour, Date.now() + hour].map((at) => new Date(at).toISOString());
