@@ -36,9 +36,9 @@ export function registerReport(program: Command): void {
 
 async function report({ out, open, json, ...options }: ReportOptions): Promise<void> {
   const track = trackRequest(options);
-  if (json) return printJson(await readReport({ track }));
+  if (json) return printJson(await readReport(track));
   // What draws is loaded while the databases are read, and by no other command.
-  const [facts, { renderPage }] = await Promise.all([readReport({ track }), import('../report/page.ts')]);
+  const [facts, { renderPage }] = await Promise.all([readReport(track), import('../report/page.ts')]);
   const page = await renderPage(facts);
   const file = resolve(out);
   await writeFile(file, page);

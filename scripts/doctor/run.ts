@@ -22,29 +22,31 @@ export interface DoctorReport {
 interface DoctorOptions {
   /** By default all. */
   readonly wanted?: readonly Check[];
-  /** Shows no progress. */
-  readonly isQuiet?: boolean;
+  /** All databases at once, and without a bar: for a reader who waits, and checks that are quick. */
+  readonly isConcurrent?: boolean;
 }
 
 /** Examines these databases in order. Read-only, except for the scratch database of the drift check. */
 export async function runDoctor(
   keys: readonly DatabaseKey[],
-  { wanted = checks, isQuiet = false }: DoctorOptions = {},
+  { wanted = checks, isConcurrent = false }: DoctorOptions = {},
 ): Promise<DoctorReport[]> {
   const payload = { database: '', check: '' };
-  using bar = isQuiet
+  using bar = isConcurrent
     ? undefined
     : startBar('{bar} {database} | {check}', keys.length * wanted.length, payload, { isLasting: false });
-  const reports: DoctorReport[] = [];
   const servers = new Set<string>();
-  for (const [index, key] of keys.entries()) {
+  const examinations = keys.map((key, index) => {
     const server = serverOf(key);
     const due = wanted.filter(({ ofServer }) => !ofServer || !servers.has(server));
     servers.add(server);
     const onCheck = ({ name }: Check, done: number) =>
       bar?.update(index * wanted.length + done, { database: key, check: name });
-    reports.push({ key, database: databaseName(key), findings: await examine(key, due, onCheck) });
-  }
+    return async () => ({ key, database: databaseName(key), findings: await examine(key, due, onCheck) });
+  });
+  if (isConcurrent) return Promise.all(examinations.map((examination) => examination()));
+  const reports: DoctorReport[] = [];
+  for (const examination of examinations) reports.push(await examination());
   return reports;
 }
 

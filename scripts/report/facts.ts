@@ -53,28 +53,22 @@ export interface Report {
   readonly backups: Fact<BackupReport>;
 }
 
-interface ReportRequest {
-  readonly track?: TrackRequest | undefined;
-  /** Shows no progress on the terminal. */
-  readonly isQuiet?: boolean;
-}
-
 /** Only reads. Missing databases and missing privileges become `unknown`. */
-export async function readReport({ track, isQuiet = false }: ReportRequest = {}): Promise<Report> {
+export async function readReport(track?: TrackRequest): Promise<Report> {
   const [databases, tracking, backups] = await Promise.all([
-    readDatabases(isQuiet),
+    readDatabases(),
     readTrackingReport(track),
     attempt(readBackups),
   ]);
   return { at: new Date().toISOString(), databases, tracking, backups };
 }
 
-async function readDatabases(isQuiet: boolean): Promise<DatabaseReport[]> {
+async function readDatabases(): Promise<DatabaseReport[]> {
   const places = databaseKeys.map(placeOf);
   const examined = places.filter(({ url }) => url !== null).map(({ key }) => key);
   const [databases, reports] = await Promise.all([
     Promise.all(places.map(readDatabase)),
-    runDoctor(examined, { wanted: checks.filter(({ usesScratch }) => !usesScratch), isQuiet }),
+    runDoctor(examined, { wanted: checks.filter(({ usesScratch }) => !usesScratch), isConcurrent: true }),
   ]);
   const findings = new Map(reports.map((report) => [report.key, report.findings]));
   return databases.map((database) => ({ ...database, findings: findings.get(database.key) ?? [] }));

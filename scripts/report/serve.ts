@@ -67,7 +67,7 @@ function sharedPage(): () => Promise<string> {
   return () => {
     if (page && performance.now() - made < refreshSeconds * 500) return page;
     made = Number.POSITIVE_INFINITY;
-    page = readReport({ isQuiet: true }).then((report) => renderPage(report, { refreshSeconds }));
+    page = readReport().then((report) => renderPage(report, { refreshSeconds }));
     page
       .finally(() => {
         made = performance.now();
