@@ -17,6 +17,8 @@ export interface Finding {
   readonly mend: string;
   /** Additional information about the mend. */
   readonly note?: string;
+  /** The check could not look, as without a privilege, so that it says nothing about the database. */
+  readonly isUnchecked?: boolean;
 }
 
 export interface Check {

@@ -107,7 +107,8 @@ async function notChecked({ name }: Check, db: Pool, key: DatabaseKey, failure: 
           note: 'as a superuser',
         }
       : { mend: `npm run db:doctor -- ${key}`, note: 'again, once that is mended' };
-  return { check: name, severity: 'warning', reason: `${name} was not checked: ${failure.message}`, ...mend };
+  const reason = `${name} was not checked: ${failure.message}`;
+  return { check: name, severity: 'warning', reason, ...mend, isUnchecked: true };
 }
 
 const unreachable = (key: DatabaseKey, failure: ConnectionError): Finding => ({

@@ -77,7 +77,7 @@ function chapter(database: DatabaseReport, { tracking }: Report): Html {
 <h3 id="database-${key}-title">${database.database} ${badge(stateTones[state], state)}</h3>
 <p>${holds[0]?.toUpperCase()}${holds.slice(1)}.</p>
 ${url !== null && html`<p class="note"><code>${url}</code>, from ${origin}</p>`}
-${state === 'reachable' ? findingList(database.findings) : [...(isUnknown(facts) ? [notice(facts)] : []), mendOf(database)]}
+${state === 'reachable' ? findingList(database) : [...(isUnknown(facts) ? [notice(facts)] : []), mendOf(database)]}
 ${state === 'reachable' && show(database.migrations, migrationList)}
 ${
   state === 'reachable' &&
@@ -119,15 +119,19 @@ function storedSizes(tracking: Report['tracking'], key: string, name: string) {
 const mendOf = ({ findings }: DatabaseReport): Html =>
   html`${findings.map(({ mend }) => html`<pre><code>${mend}</code></pre>`)}`;
 
-function findingList(findings: readonly Finding[]): Html {
-  if (findings.length === 0) return html`<p>${badge('good', 'healthy')} The doctor finds nothing.</p>`;
+function findingList({ findings, unchecked }: DatabaseReport): Html {
+  const unknown = unchecked.map((reason) => notice({ unknown: `${reason}.` }));
+  if (findings.length === 0) {
+    const rest = unchecked.length > 0 && ' where it could look';
+    return html`<p>${badge('good', 'healthy')} The doctor finds nothing${rest}.</p>${unknown}`;
+  }
   const errorsFirst = [...findings].sort((one, other) => one.severity.localeCompare(other.severity));
   return html`<ul class="findings">${errorsFirst.map(
     ({ severity, check, reason, mend, note }) => html`
 <li>${badge(severity, severity)} <strong>${check}</strong>: ${reason}
 <pre><code>${mend}</code></pre>${note && html`<small>${note}</small>`}</li>`,
   )}
-</ul>`;
+</ul>${unknown}`;
 }
 
 function migrationList(migrations: MigrationFacts): Html {

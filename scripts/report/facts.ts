@@ -34,6 +34,8 @@ export interface DatabaseReport {
   readonly migrations: Fact<MigrationFacts>;
   /** Of every check that needs no scratch database. */
   readonly findings: readonly Finding[];
+  /** Why checks could not look. A role that only reads is enough for a report, so no right is asked for. */
+  readonly unchecked: readonly string[];
 }
 
 export interface BackupReport {
@@ -71,7 +73,14 @@ async function readDatabases(): Promise<DatabaseReport[]> {
     runDoctor(examined, { wanted: checks.filter(({ usesScratch }) => !usesScratch), isConcurrent: true }),
   ]);
   const findings = new Map(reports.map((report) => [report.key, report.findings]));
-  return databases.map((database) => ({ ...database, findings: findings.get(database.key) ?? [] }));
+  return databases.map((database) => {
+    const found = findings.get(database.key) ?? [];
+    return {
+      ...database,
+      findings: found.filter(({ isUnchecked }) => !isUnchecked),
+      unchecked: found.filter(({ isUnchecked }) => isUnchecked).map(({ reason }) => reason),
+    };
+  });
 }
 
 interface Place {
@@ -96,7 +105,12 @@ function placeOf(key: DatabaseKey): Place {
   }
 }
 
-async function readDatabase({ key, url, origin, reason }: Place): Promise<Omit<DatabaseReport, 'findings'>> {
+async function readDatabase({
+  key,
+  url,
+  origin,
+  reason,
+}: Place): Promise<Omit<DatabaseReport, 'findings' | 'unchecked'>> {
   const { database, holds } = definitionOf(key);
   const place = { key, database, holds, url, origin };
   const without = (state: DatabaseReport['state'], unknown: string) => {

@@ -159,8 +159,13 @@ test('a role that only reads gets what it may read, and the reasons for the rest
     expect(facts.tracking).toMatchObject({ devices: { known: 2, silent: 1 }, positions: { total: 1 } });
     if (server.hasTimescale) {
       expect(facts.tracking).toMatchObject({ chunks: { unknown: expect.stringContaining('may not') } });
+      expect(facts.databases[1]?.unchecked).toContainEqual(
+        expect.stringMatching(/^compression was not checked/),
+      );
     }
   }
+  // No advice to widen the rights of the role.
+  expect(page).not.toContain('GRANT pg_monitor');
   expect(page).not.toMatch(/\bat .*\.[jt]s:\d+/);
 });
 
