@@ -12,6 +12,7 @@ import { startCluster } from './embedded/cluster.ts';
 import { EmbeddedClusterError } from './embedded/errors.ts';
 import { startJobs } from './embedded/jobs.ts';
 import { type ClusterUrl, clusterUrls, environmentLines } from './embedded/urls.ts';
+import { servePage } from './report/serve.ts';
 
 const { folder } = new Command('dev')
   .description('runs the embedded cluster until Ctrl-C')
@@ -45,7 +46,13 @@ async function serve(urls: readonly ClusterUrl[]): Promise<void> {
     urls.map(({ key, url }) => [key, url]),
   );
   console.log(`\nFor an env file:\n\n${environmentLines(urls).join('\n')}\n`);
-  console.log(sayHowToReach(urls));
+  const used = describeServers(databaseKeys);
+  const cluster = new Set(urls.map(({ url }) => new URL(url).host));
+  const isUsed = used.addresses.length > 0 && used.addresses.every((address) => cluster.has(address));
+  // It shows what the commands of this folder work on, which should be this cluster.
+  await using page = isUsed ? await servePage() : undefined;
+  if (page) console.log(`See it, live:  ${page.url}\n`);
+  console.log(sayHowToReach(isUsed, used.text));
   console.log('"npm run db:prepare" creates, migrates and fills the databases. Ctrl-C stops the cluster.');
   const tracking = urls.find(({ key }) => definitionOf(key).extensions.includes('timescaledb'));
   const stopJobs = startJobs(tracking?.url ?? '', {
@@ -58,12 +65,9 @@ async function serve(urls: readonly ClusterUrl[]): Promise<void> {
   await stopJobs();
 }
 
-function sayHowToReach(urls: readonly ClusterUrl[]): string {
+function sayHowToReach(isUsed: boolean, used: string): string {
   if (resolve(folder) !== resolve('.atriz')) return 'Put these lines into .env.';
-  const cluster = new Set(urls.map(({ url }) => new URL(url).host));
-  const used = describeServers(databaseKeys);
-  if (used.addresses.every((address) => cluster.has(address)))
-    return 'The commands of this folder find the cluster by themselves.';
-  return `Your settings win over this cluster: the commands of this folder work elsewhere.\n${used.text}
+  if (isUsed) return 'The commands of this folder find the cluster by themselves.';
+  return `Your settings win over this cluster: the commands of this folder work elsewhere.\n${used}
 To use the cluster, take those settings out, or put the lines above into .env.\n`;
 }

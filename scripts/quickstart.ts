@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { plot } from 'asciichart';
 import { Command, InvalidArgumentError } from 'commander';
@@ -33,6 +33,7 @@ import { runPolicies } from './simulation/jobs.ts';
 
 interface QuickstartOptions {
   keep?: boolean;
+  report: boolean;
   vehicles: number;
   days: number;
 }
@@ -40,10 +41,15 @@ interface QuickstartOptions {
 /** Points per shift, 30 seconds apart. A vehicle drives two shifts a day. */
 const pointsPerShift = 500;
 const hour = 3_600_000;
+/** What stays when all else is gone. */
+const reportFile = 'atriz-report.html';
+/** Of Truck 1. */
+const firstDevice = deviceOf(1);
 
 const program = new Command('quickstart')
   .description('starts an embedded cluster, fills it with a simulated fleet and asks it questions')
   .option('--keep', 'stay up until Ctrl-C')
+  .option('--no-report', `write no ${reportFile} into the current folder`)
   .option('--vehicles <count>', 'how many vehicles drive', wholeNumber, 20)
   .option('--days <count>', 'for how many days', wholeNumber, 10);
 
@@ -58,6 +64,10 @@ try {
   if (!(error instanceof EmbeddedClusterError || error instanceof AtrizDatabaseError)) throw error;
   console.error(error.message);
   process.exitCode = 1;
+}
+
+function deviceOf(vehicle: number): string {
+  return `0e000000-0000-4000-8000-${String(vehicle).padStart(12, '0')}`;
 }
 
 function wholeNumber(text: string): number {
@@ -99,6 +109,8 @@ async function run(urls: readonly ClusterUrl[], options: QuickstartOptions): Pro
   await runCommand('status', urls);
   await showPositions(pools);
   await showOneVehicle(pools.tracking);
+  if (options.report)
+    await runCommand('report', urls, ['--out', resolve(reportFile), '--device', firstDevice]);
   heading(`Done in ${Math.round((performance.now() - started) / 1000)} s. What to type next`);
   await sayGoodbye(options, urls);
 }
@@ -108,7 +120,11 @@ function heading(text: string): void {
 }
 
 /** Runs a command as its user would, and shows what it prints. */
-async function runCommand(command: string, urls: readonly ClusterUrl[]): Promise<void> {
+async function runCommand(
+  command: string,
+  urls: readonly ClusterUrl[],
+  args: readonly string[] = [],
+): Promise<void> {
   heading(`npm run db:${command}`);
   const settings = Object.fromEntries(urls.map(({ key, url }) => [definitionOf(key).urlVariable, url]));
   const root = packageRoot();
@@ -116,7 +132,7 @@ async function runCommand(command: string, urls: readonly ClusterUrl[]): Promise
   // Asynchronous, because this process serves the tracking database at the same time.
   const { stdout } = await promisify(execFile)(
     process.execPath,
-    ['--import', 'tsx', join(root, 'scripts', 'db.ts'), command],
+    ['--import', 'tsx', join(root, 'scripts', 'db.ts'), command, ...args],
     {
       cwd: root,
       env: childEnvironment({ ...settings, ...width, NODE_ENV: 'development' }),
@@ -155,7 +171,7 @@ async function driveFleet({ core, tracking, mextrack }: Pools, options: Quicksta
       Array.from({ length: options.vehicles }, (_, index) => ({
         userId,
         vehicleName: `Truck ${index + 1}`,
-        deviceId: `0e000000-0000-4000-8000-${String(index + 1).padStart(12, '0')}`,
+        deviceId: deviceOf(index + 1),
       })),
     )
     .returning();
@@ -249,10 +265,9 @@ async function showPositions({ tracking, mextrack }: Pools): Promise<void> {
 }
 
 async function showOneVehicle(tracking: Pool): Promise<void> {
-  const device = `0e000000-0000-4000-8000-${'1'.padStart(12, '0')}`;
-  const points = await getRecentLocations(tracking, device, { hours: 24 });
+  const points = await getRecentLocations(tracking, firstDevice, { hours: 24 });
   heading(`Truck 1: ${formatCount(points.length)} points in the last 24 hours; average speed by hour, km/h`);
-  const stats = await getHourlyStats(tracking, device, { days: 2 });
+  const stats = await getHourlyStats(tracking, firstDevice, { days: 2 });
   const speeds = new Map(stats.map(({ hour, avgSpeed }) => [hour.getTime(), avgSpeed ?? 0]));
   const now = Math.floor(Date.now() / hour);
   // Hours without a point, when the truck stands, are zero.
@@ -264,7 +279,8 @@ async function showOneVehicle(tracking: Pool): Promise<void> {
   console.log(`${' '.repeat(9)}${ticks.join('')}${clock((now + 1) * hour)} UTC`);
 }
 
-async function sayGoodbye({ keep }: QuickstartOptions, urls: readonly ClusterUrl[]): Promise<void> {
+async function sayGoodbye({ keep, report }: QuickstartOptions, urls: readonly ClusterUrl[]): Promise<void> {
+  if (report) console.log(`  open ${reportFile}    this fleet on one page: charts, a map, diagrams`);
   if (!keep) {
     console.log('  npm run dev            the same cluster, to stay: data in .atriz/');
     console.log('  npm run db:prepare     in a second terminal: create, migrate and seed; then db:status');

@@ -72,3 +72,9 @@ export function parseUuid(text: string): string {
   if (isUuid(text)) return text;
   throw new InvalidArgumentError('It should be a uuid, such as 5f0c9f2e-7f0f-4c39-9d1f-6c1a4f0f7a11.');
 }
+
+export function parseTime(text: string): Date {
+  const time = new Date(/[zZ]$|[+-]\d\d:?\d\d$|^\d{4}-\d\d-\d\d$/.test(text) ? text : `${text}Z`);
+  if (!Number.isNaN(time.getTime())) return time;
+  throw new InvalidArgumentError('It should be ISO 8601, such as 2026-11-01 or 2026-11-01T06:00:00Z.');
+}

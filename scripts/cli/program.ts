@@ -22,6 +22,7 @@ import { registerPsql } from '../commands/psql.ts';
 import { registerPurgeTokens } from '../commands/purge-tokens.ts';
 import { registerReferences } from '../commands/references.ts';
 import { registerRehearse } from '../commands/rehearse.ts';
+import { registerReport } from '../commands/report.ts';
 import { registerReset } from '../commands/reset.ts';
 import { registerRestore } from '../commands/restore.ts';
 import { registerSeed } from '../commands/seed.ts';
@@ -71,6 +72,7 @@ export function buildProgram(): Command {
     registerRestore,
     registerDrill,
     registerDoctor,
+    registerReport,
     registerRehearse,
     registerDeploy,
     registerCheck,

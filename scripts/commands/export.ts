@@ -2,11 +2,11 @@
 import { createWriteStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { ConfigurationError } from '../../src/errors.ts';
 import { exportLocations } from '../../src/tracking/export.ts';
 import { type LocationFormat, locationFormats } from '../../src/tracking/import/dialect.ts';
-import { parseUuid } from '../cli/arguments.ts';
+import { parseTime, parseUuid } from '../cli/arguments.ts';
 import { withPool } from '../cli/pools.ts';
 
 interface ExportOptions {
@@ -42,10 +42,4 @@ export function registerExport(program: Command): void {
         }
       }),
     );
-}
-
-function parseTime(text: string): Date {
-  const time = new Date(/[zZ]$|[+-]\d\d:?\d\d$|^\d{4}-\d\d-\d\d$/.test(text) ? text : `${text}Z`);
-  if (!Number.isNaN(time.getTime())) return time;
-  throw new InvalidArgumentError('It should be ISO 8601, such as 2026-11-01 or 2026-11-01T06:00:00Z.');
 }

@@ -21,19 +21,18 @@ export interface StatusOptions {
 
 type Status = { key: DatabaseKey; url: string; origin: string } & (
   | { isReachable: false; error: string }
-  | ({
-      isReachable: true;
-      migrations: {
-        isInStep: boolean;
-        applied: string[];
-        pending: string[];
-        outOfOrder: string[];
-        edited: string[];
-        orphaned: string[];
-        problems: readonly string[];
-      };
-    } & DatabaseFacts)
+  | ({ isReachable: true; migrations: MigrationFacts } & DatabaseFacts & { timescale?: TimescaleFacts })
 );
+
+export interface MigrationFacts {
+  isInStep: boolean;
+  applied: string[];
+  pending: string[];
+  outOfOrder: string[];
+  edited: string[];
+  orphaned: string[];
+  problems: readonly string[];
+}
 
 export function registerStatus(program: Command): void {
   saysWhere(program.command('status'))
@@ -62,24 +61,12 @@ async function readStatus(key: DatabaseKey): Promise<Status> {
   const { url, origin } = databaseUrl(key);
   const where = { key, url: maskPassword(url), origin };
   try {
-    return await withPool(key, async (pool) => {
-      const state = await getMigrationStatus(pool, key);
-      const tags = (migrations: typeof state.applied) => migrations.map(({ tag }) => tag);
-      return {
-        ...where,
-        isReachable: true,
-        migrations: {
-          isInStep: isInStep(state),
-          applied: tags(state.applied),
-          pending: tags(state.pending),
-          outOfOrder: tags(state.outOfOrder),
-          edited: state.edited.map(({ migration }) => migration.tag),
-          orphaned: state.orphaned.map(nameOfRow),
-          problems: state.problems,
-        },
-        ...(await readFacts(pool)),
-      };
-    });
+    return await withPool(key, async (pool) => ({
+      ...where,
+      isReachable: true,
+      migrations: await readMigrationFacts(pool, key),
+      ...(await atOnce(pool, readAll)),
+    }));
   } catch (error) {
     // A failure, such as a missing privilege, must not hide the status of the other databases.
     const { code, message } = error as NodeJS.ErrnoException;
@@ -87,6 +74,20 @@ async function readStatus(key: DatabaseKey): Promise<Status> {
     const known = error instanceof ConnectionError ? message : `${key}: ${message} (${code}).`;
     return { ...where, isReachable: false, error: known };
   }
+}
+
+export async function readMigrationFacts(pool: Pool, key: DatabaseKey): Promise<MigrationFacts> {
+  const state = await getMigrationStatus(pool, key);
+  const tags = (migrations: typeof state.applied) => migrations.map(({ tag }) => tag);
+  return {
+    isInStep: isInStep(state),
+    applied: tags(state.applied),
+    pending: tags(state.pending),
+    outOfOrder: tags(state.outOfOrder),
+    edited: state.edited.map(({ migration }) => migration.tag),
+    orphaned: state.orphaned.map(nameOfRow),
+    problems: state.problems,
+  };
 }
 
 function printReport(statuses: readonly Status[]): void {
@@ -122,7 +123,7 @@ function printReport(statuses: readonly Status[]): void {
 
 function printMigrationProblems(
   key: DatabaseKey,
-  { pending, outOfOrder, edited, orphaned, problems }: Extract<Status, { isReachable: true }>['migrations'],
+  { pending, outOfOrder, edited, orphaned, problems }: MigrationFacts,
 ): void {
   const late = outOfOrder.length > 0 ? ' -- --allow-out-of-order' : '';
   const found = [
@@ -143,7 +144,7 @@ export const appliedWithoutFile = (key: DatabaseKey, names: readonly string[]): 
   `Restore it from version control and "npm run migrate -- down ${key}" takes it back; or "npm run migrate -- mark ${key} ` +
   `${names[0]} --undo" removes the record, and what it made stays.`;
 
-function printTimescale({ hypertables, policies }: NonNullable<DatabaseFacts['timescale']>): void {
+function printTimescale({ hypertables, policies }: TimescaleFacts): void {
   printSection(
     ['hypertable', 'chunks', 'compressed', 'size'],
     hypertables.map(({ name, chunks, compressedChunks, bytes }) => [
@@ -173,52 +174,68 @@ function printSection(head: readonly string[], rows: readonly (readonly string[]
   printTable(head, rows);
 }
 
-interface DatabaseFacts {
+export interface DatabaseFacts {
   serverVersion: string;
   extensions: { name: string; version: string }[];
   bytes: number;
-  /** `rows` is the planner's estimate. */
-  tables: { name: string; rows: number; bytes: number }[];
-  /** Absent if TimescaleDB is not enabled. */
-  timescale?: {
-    hypertables: { name: string; chunks: number; compressedChunks: number; bytes: number }[];
-    policies: {
-      job: number;
-      policy: string;
-      relation: string;
-      settings: Record<string, string>;
-      every: string;
-      lastRun: string | null;
-      lastResult: string | null;
-      nextRun: string | null;
-    }[];
-  };
+  /** `rows` is the planner's estimate, or before the first ANALYZE the number that the server has counted. */
+  tables: { name: string; rows: number; bytes: number; comment: string | null }[];
 }
 
-const readFacts = (pool: Pool): Promise<DatabaseFacts> =>
-  withCatalogPath(pool, readAll, { isolation: 'repeatable read', readOnly: true });
+export interface TimescaleFacts {
+  hypertables: { name: string; chunks: number; compressedChunks: number; bytes: number }[];
+  policies: {
+    job: number;
+    policy: string;
+    relation: string;
+    settings: Record<string, string>;
+    every: string;
+    lastRun: string | null;
+    lastResult: string | null;
+    nextRun: string | null;
+    failures: number;
+    lastError: string | null;
+  }[];
+}
 
-async function readAll(db: Transaction): Promise<DatabaseFacts> {
+const atOnce = <Result>(pool: Pool, read: (db: Transaction) => Promise<Result>): Promise<Result> =>
+  withCatalogPath(pool, read, { isolation: 'repeatable read', readOnly: true });
+
+/** What every role may read that may connect. */
+export const readDatabaseFacts = (pool: Pool): Promise<DatabaseFacts> => atOnce(pool, readDatabase);
+
+/** Undefined if TimescaleDB is not enabled. */
+export const readTimescaleFacts = (pool: Pool): Promise<TimescaleFacts | undefined> =>
+  atOnce(pool, readPolicyFacts);
+
+async function readAll(db: Transaction): Promise<DatabaseFacts & { timescale?: TimescaleFacts }> {
+  const facts = await readDatabase(db);
+  const timescale = await readPolicyFacts(db);
+  return timescale ? { ...facts, timescale } : facts;
+}
+
+async function readDatabase(db: Transaction): Promise<DatabaseFacts> {
   const { rows } = await db.query<DatabaseFacts>(
     `SELECT current_setting('server_version') AS "serverVersion",
        pg_database_size(current_database())::float8 AS bytes,
        (SELECT coalesce(jsonb_agg(jsonb_build_object('name', extname, 'version', extversion) ORDER BY extname), '[]')
           FROM pg_extension WHERE extname <> 'plpgsql') AS extensions,
-       (SELECT coalesce(jsonb_agg(jsonb_build_object('name', relname, 'rows', greatest(reltuples, 0), 'bytes',
-                 pg_total_relation_size(oid)) ORDER BY relname), '[]')
+       (SELECT coalesce(jsonb_agg(jsonb_build_object('name', relname,
+                 'rows', CASE WHEN reltuples < 0 THEN pg_stat_get_live_tuples(oid) ELSE reltuples END,
+                 'bytes', pg_total_relation_size(oid), 'comment', obj_description(oid, 'pg_class')) ORDER BY relname), '[]')
           FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')) AS tables`,
   );
-  const facts = rows[0] as DatabaseFacts;
+  return rows[0] as DatabaseFacts;
+}
+
+async function readPolicyFacts(db: Transaction): Promise<TimescaleFacts | undefined> {
   const timescale = await readTimescale(db);
-  if (!timescale) return facts;
-  return {
-    ...facts,
-    timescale: { hypertables: await readHypertables(db, timescale.schema), policies: await readPolicies(db) },
-  };
+  if (!timescale) return undefined;
+  return { hypertables: await readHypertables(db, timescale.schema), policies: await readPolicies(db) };
 }
 
 async function readHypertables(db: Transaction, schema: string) {
-  const { rows } = await db.query<NonNullable<DatabaseFacts['timescale']>['hypertables'][number]>(
+  const { rows } = await db.query<TimescaleFacts['hypertables'][number]>(
     `SELECT r.name, count(c.chunk_name)::int AS chunks,
        (count(*) FILTER (WHERE c.is_compressed))::int AS "compressedChunks",
        coalesce(${schema}.hypertable_size(format('%I.%I', storage_schema, storage_name)::regclass), 0)::float8 AS bytes
@@ -230,7 +247,7 @@ async function readHypertables(db: Transaction, schema: string) {
 }
 
 async function readPolicies(db: Transaction) {
-  const { rows } = await db.query<NonNullable<DatabaseFacts['timescale']>['policies'][number]>(
+  const { rows } = await db.query<TimescaleFacts['policies'][number]>(
     `SELECT j.job_id AS job,
        replace(replace(j.proc_name, 'policy_', ''), '_', ' ') AS policy,
        j.relation,
@@ -239,7 +256,9 @@ async function readPolicies(db: Transaction) {
        j.schedule_interval::text AS every,
        to_char(nullif(j.last_run_started_at, '-infinity'), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "lastRun",
        j.last_run_status AS "lastResult",
-       to_char(nullif(j.next_start, '-infinity'), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "nextRun"
+       to_char(nullif(j.next_start, '-infinity'), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "nextRun",
+       coalesce(j.total_failures, 0)::float8 AS failures,
+       j.last_error AS "lastError"
      FROM ${policyJobs} AS j
      ORDER BY relation, policy, job`,
   );

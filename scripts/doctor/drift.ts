@@ -13,7 +13,12 @@ import { withScratchDatabase } from '../cli/pools.ts';
 import { type Check, error, type Found, warning } from './finding.ts';
 
 export const driftChecks: readonly Check[] = [
-  { name: 'drift', looksAt: 'what was changed by hand, past the migrations', run: findDrift },
+  {
+    name: 'drift',
+    usesScratch: true,
+    looksAt: 'what was changed by hand, past the migrations',
+    run: findDrift,
+  },
 ];
 
 // Kinds that the check of policies reports, with its own mends.

@@ -19,22 +19,34 @@ export interface DoctorReport {
   readonly findings: readonly Finding[];
 }
 
+interface DoctorOptions {
+  /** By default all. */
+  readonly wanted?: readonly Check[];
+  /** All databases at once, and without a bar: for a reader who waits, and checks that are quick. */
+  readonly isConcurrent?: boolean;
+}
+
 /** Examines these databases in order. Read-only, except for the scratch database of the drift check. */
-export async function runDoctor(keys: readonly DatabaseKey[]): Promise<DoctorReport[]> {
+export async function runDoctor(
+  keys: readonly DatabaseKey[],
+  { wanted = checks, isConcurrent = false }: DoctorOptions = {},
+): Promise<DoctorReport[]> {
   const payload = { database: '', check: '' };
-  using bar = startBar('{bar} {database} | {check}', keys.length * checks.length, payload, {
-    isLasting: false,
-  });
-  const reports: DoctorReport[] = [];
+  using bar = isConcurrent
+    ? undefined
+    : startBar('{bar} {database} | {check}', keys.length * wanted.length, payload, { isLasting: false });
   const servers = new Set<string>();
-  for (const [index, key] of keys.entries()) {
+  const examinations = keys.map((key, index) => {
     const server = serverOf(key);
-    const due = checks.filter(({ ofServer }) => !ofServer || !servers.has(server));
+    const due = wanted.filter(({ ofServer }) => !ofServer || !servers.has(server));
     servers.add(server);
     const onCheck = ({ name }: Check, done: number) =>
-      bar.update(index * checks.length + done, { database: key, check: name });
-    reports.push({ key, database: databaseName(key), findings: await examine(key, due, onCheck) });
-  }
+      bar?.update(index * wanted.length + done, { database: key, check: name });
+    return async () => ({ key, database: databaseName(key), findings: await examine(key, due, onCheck) });
+  });
+  if (isConcurrent) return Promise.all(examinations.map((examination) => examination()));
+  const reports: DoctorReport[] = [];
+  for (const examination of examinations) reports.push(await examination());
   return reports;
 }
 
@@ -95,7 +107,8 @@ async function notChecked({ name }: Check, db: Pool, key: DatabaseKey, failure: 
           note: 'as a superuser',
         }
       : { mend: `npm run db:doctor -- ${key}`, note: 'again, once that is mended' };
-  return { check: name, severity: 'warning', reason: `${name} was not checked: ${failure.message}`, ...mend };
+  const reason = `${name} was not checked: ${failure.message}`;
+  return { check: name, severity: 'warning', reason, ...mend, isUnchecked: true };
 }
 
 const unreachable = (key: DatabaseKey, failure: ConnectionError): Finding => ({

@@ -43,7 +43,7 @@ export const chunks = `(
 export const policyJobs = `(
   SELECT j.job_id, j.proc_name::text, j.schedule_interval, j.scheduled, j.config, j.hypertable_schema, j.hypertable_name,
     coalesce(c.view_schema, j.hypertable_schema)::text AS schema, coalesce(c.view_name, j.hypertable_name)::text AS relation,
-    s.last_run_started_at, s.last_run_status, s.next_start,
+    s.last_run_started_at, s.last_run_status, s.next_start, s.total_failures,
     (SELECT e.err_message FROM timescaledb_information.job_errors e
      WHERE e.job_id = j.job_id ORDER BY e.start_time DESC LIMIT 1) AS last_error
   FROM timescaledb_information.jobs j
@@ -51,6 +51,23 @@ export const policyJobs = `(
   LEFT JOIN timescaledb_information.continuous_aggregates c
     ON (c.materialization_hypertable_schema, c.materialization_hypertable_name) = (j.hypertable_schema, j.hypertable_name)
   WHERE j.hypertable_name IS NOT NULL)`;
+
+/**
+ * A subquery: ranges of time whose rows changed after they were summarised, until a refresh. Ranges without a begin
+ * or an end were never summarised, and are left out. TimescaleDB records microseconds since 1970.
+ */
+export const changedRanges = `(
+  SELECT a.user_view_schema::text AS schema, a.user_view_name::text AS relation,
+    to_timestamp(l.lowest_modified_value / 1e6) AS "from", to_timestamp(l.greatest_modified_value / 1e6) AS "to"
+  FROM _timescaledb_catalog.continuous_agg a
+  JOIN (
+    SELECT NULL AS aggregate, hypertable_id AS hypertable, lowest_modified_value, greatest_modified_value
+    FROM _timescaledb_catalog.continuous_aggs_hypertable_invalidation_log
+    UNION ALL
+    SELECT materialization_id, NULL, lowest_modified_value, greatest_modified_value
+    FROM _timescaledb_catalog.continuous_aggs_materialization_invalidation_log
+  ) l ON l.aggregate = a.mat_hypertable_id OR l.hypertable = a.raw_hypertable_id
+  WHERE l.lowest_modified_value > -9e18 AND l.greatest_modified_value < 9e18)`;
 
 /**
  * A subquery: chunk intervals, compression and `materializedOnly` of each relation, one row for each setting.

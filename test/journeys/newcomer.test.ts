@@ -8,15 +8,18 @@ import { isAlive } from '../../src/config.ts';
 import { databaseKeys } from '../../src/databases.ts';
 import { readMigrations } from '../../src/migrations/index.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
+import { everythingIn, temporaryFolder } from '../support/backups.ts';
 import { runSource } from '../support/cli.ts';
 import { bareEnvironment } from '../support/environment.ts';
 import { Checkout, commandsUnder } from '../support/journey.ts';
 
-test('npm run quickstart goes from nothing to answers, and leaves nothing behind', async () => {
+test('npm run quickstart goes from nothing to answers, and leaves nothing behind but a page', async () => {
+  const cwd = temporaryFolder();
   const { code, stdout, stderr } = await runSource(
     'scripts/quickstart.ts',
     ['--vehicles', '3', '--days', '9'],
     {},
+    { cwd },
   );
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   expect(stdout).toContain('27,054 points in');
@@ -24,6 +27,10 @@ test('npm run quickstart goes from nothing to answers, and leaves nothing behind
   expect(stdout).toMatch(/Truck 3\s+20\d\d-/);
   expect(stdout).toMatch(/Truck 1: 1,00\d points in the last 24 hours/);
   expect(stdout).toContain('npm run dev');
+  expect(everythingIn(cwd)).toEqual(['atriz-report.html']);
+  const page = readFileSync(join(cwd, 'atriz-report.html'), 'utf8');
+  expect(page).toContain('Map of the track of Truck 1');
+  expect(stdout).toContain('open atriz-report.html');
   const folder = /(\/\S*atriz-quickstart-\S*)/.exec(stdout)?.[1];
   if (folder) expect(existsSync(folder)).toBe(false);
 });
@@ -65,6 +72,9 @@ test('npm run dev, prepare and status, until Ctrl-C', async () => {
     expect(status).toMatch(row);
     expect(shown).toMatch(row);
   }
+
+  const live = /See it, live: {2}(\S+)/.exec(output)?.[1] ?? '';
+  expect(await (await fetch(live)).text()).toContain('5 of 5');
 
   const server = Number(readFileSync(checkout.path('.atriz/plain/postmaster.pid'), 'utf8').split('\n')[0]);
   process.kill(-(child.pid ?? 0), 'SIGINT');

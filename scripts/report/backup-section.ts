@@ -1,0 +1,37 @@
+// The backups on the page: the newest of each database, its age and size.
+import { databaseKeys, definitionOf } from '../../src/databases.ts';
+import { formatBytes, plural } from '../cli/output.ts';
+import { defaultFolder } from '../commands/backup.ts';
+import { badge, show, table, timeElement } from './elements.ts';
+import type { BackupReport, Report } from './facts.ts';
+import { type Html, html } from './html.ts';
+
+export function backupSection({ backups, at }: Report): Html {
+  return html`<section id="backups" aria-labelledby="backups-title">
+<h2 id="backups-title">Backups</h2>
+${show(backups, (found) => html`${summary(found)}${newest(found, at)}`)}
+</section>`;
+}
+
+function summary({ backups, damaged }: BackupReport): Html {
+  const bytes = backups.reduce((sum, backup) => sum + backup.bytes, 0);
+  return html`<p>${plural(backups.length, 'backup')} in <code>./${defaultFolder}</code>${backups.length > 0 && `, ${formatBytes(bytes)} together`}.</p>
+${damaged.map((reason) => html`<p>${badge('error', 'damaged')} ${reason}</p>`)}`;
+}
+
+function newest({ backups }: BackupReport, at: string): Html {
+  return table({
+    caption: 'The newest backup of each database',
+    head: ['database', 'made (UTC)', 'size', 'holds', 'wanted'],
+    numbers: [2],
+    rows: databaseKeys.map((key) => {
+      const { database, backup } = definitionOf(key);
+      const wanted = `every ${backup.every}${backup.critical ? '' : ', on request'}`;
+      for (const { startedAt, databases } of backups) {
+        const held = databases.find((one) => one.key === key);
+        if (held) return [database, timeElement(startedAt, at), formatBytes(held.bytes), held.holds, wanted];
+      }
+      return [database, badge(backup.critical ? 'warning' : 'neutral', 'no backup'), '', '', wanted];
+    }),
+  });
+}

@@ -1,0 +1,70 @@
+// The pieces of which the page is made: tables, badges, times and figures.
+import { type Fact, isUnknown, type Unknown } from './fact.ts';
+import { type Html, html } from './html.ts';
+
+type Cell = string | number | Html;
+
+export interface Table {
+  readonly caption: string;
+  readonly head: readonly string[];
+  /** The first cell of a row names it. */
+  readonly rows: readonly (readonly Cell[])[];
+  /** Columns of numbers, from 0. */
+  readonly numbers?: readonly number[];
+}
+
+/** A wide table scrolls by itself, also with the keyboard, so that the page never does. */
+export function table({ caption, head, rows, numbers = [] }: Table): Html {
+  const kind = (index: number) => (numbers.includes(index) ? html` class="number"` : html``);
+  return html`<div class="scroll" role="region" aria-label="${caption}" tabindex="0"><table>
+<caption>${caption}</caption>
+<thead><tr>${head.map((title, index) => html`<th scope="col"${kind(index)}>${title}</th>`)}</tr></thead>
+<tbody>${rows.map(
+    ([name = '', ...cells]) => html`
+<tr><th scope="row">${name}</th>${cells.map((cell, index) => html`<td${kind(index + 1)}>${cell}</td>`)}</tr>`,
+  )}
+</tbody></table></div>`;
+}
+
+export type Tone = 'good' | 'warning' | 'error' | 'neutral';
+
+/** The word says what the colour does. */
+export const badge = (tone: Tone, text: string): Html => html`<span class="badge ${tone}">${text}</span>`;
+
+export const details = (summary: string, content: Html | readonly Html[]): Html =>
+  html`<details><summary>${summary}</summary>${content}</details>`;
+
+export const notice = ({ unknown }: Unknown): Html =>
+  html`<p class="unknown">${badge('neutral', 'unknown')} ${unknown}</p>`;
+
+/** What `show` makes of a fact, or why it is not known. */
+export const show = <Value extends object>(fact: Fact<Value>, render: (value: Value) => Html): Html =>
+  isUnknown(fact) ? notice(fact) : render(fact);
+
+/** `2026-11-28 11:40`, in UTC. */
+export const moment = (iso: string): string => iso.slice(0, 16).replace('T', ' ');
+
+/** A time in a table, which does not break. */
+export const when = (iso: string): Html => html`<time datetime="${iso}">${moment(iso)}</time>`;
+
+/** A time in UTC, and how long before or after the report it is. */
+export function timeElement(iso: string | null, now: string, none = 'never'): Html {
+  if (iso === null) return html`${none}`;
+  return html`${when(iso)} <small>${distance(iso, now)}</small>`;
+}
+
+const steps = [
+  ['day', 86_400_000],
+  ['hour', 3_600_000],
+  ['minute', 60_000],
+] as const;
+
+/** `3 hours ago`, `in 20 minutes`, `now` */
+export function distance(iso: string, now: string): string {
+  const length = Date.parse(iso) - Date.parse(now);
+  const [unit, size] = steps.find(([, size]) => Math.abs(length) >= size) ?? ['minute', 60_000];
+  const count = Math.round(Math.abs(length) / size);
+  if (count === 0) return 'now';
+  const text = `${count} ${unit}${count === 1 ? '' : 's'}`;
+  return length < 0 ? `${text} ago` : `in ${text}`;
+}

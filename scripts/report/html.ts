@@ -1,0 +1,31 @@
+// A template that escapes: what the database holds is text, and never becomes markup.
+
+/** Markup that is complete and safe. Only `html` and `trusted` make it. */
+export class Html {
+  readonly markup: string;
+
+  constructor(markup: string) {
+    this.markup = markup;
+  }
+}
+
+type Value = string | number | Html | readonly Html[] | false | null | undefined;
+
+/** Escapes what is not Html, in text and in quoted attributes. False, null and undefined are nothing. */
+export function html(parts: TemplateStringsArray, ...values: readonly Value[]): Html {
+  return new Html(parts.map((part, index) => part + markupOf(values[index])).join(''));
+}
+
+/** Markup that a library wrote, such as a picture. */
+export const trusted = (markup: string): Html => new Html(markup);
+
+function escapeHtml(text: string): string {
+  return text.replaceAll(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+}
+
+function markupOf(value: Value): string {
+  if (value === false || value === null || value === undefined) return '';
+  if (value instanceof Html) return value.markup;
+  if (typeof value === 'object') return value.map(({ markup }) => markup).join('');
+  return escapeHtml(String(value));
+}

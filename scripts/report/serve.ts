@@ -1,0 +1,80 @@
+// Serves the page to browsers of this machine, read again at each visit.
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { readReport } from './facts.ts';
+import { renderPage } from './page.ts';
+
+/** A browser loads the page again after this time, and several browsers share a page of this age. */
+const refreshSeconds = 10;
+const address = '127.0.0.1';
+
+interface LivePage extends AsyncDisposable {
+  readonly url: string;
+}
+
+/** Answers GET on loopback only, to a client that names this address: a foreign page gets nothing by DNS rebinding. */
+export async function servePage(port = 0): Promise<LivePage> {
+  const page = sharedPage();
+  const server = createServer((request, response) => {
+    const { port } = server.address() as AddressInfo;
+    answer(request, response, port, page).catch((error: Error) => {
+      console.error(`The report could not be made: ${error.message}`);
+      refuse(response, 500, 'The report could not be made: the terminal says why.');
+    });
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject).listen(port, address, resolve);
+  });
+  return {
+    url: `http://${address}:${(server.address() as AddressInfo).port}/`,
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+async function answer(
+  { method, url, headers }: IncomingMessage,
+  response: ServerResponse,
+  port: number,
+  page: () => Promise<string>,
+): Promise<void> {
+  if (![`${address}:${port}`, `localhost:${port}`].includes(headers.host ?? '')) {
+    return refuse(response, 421, `Ask for http://${address}:${port}/.`);
+  }
+  if (method !== 'GET') return refuse(response.setHeader('Allow', 'GET'), 405, 'The page can only be read.');
+  if (url !== '/') return refuse(response, 404, 'There is one page only: /.');
+  response
+    .writeHead(200, {
+      'Content-Type': 'text/html; charset=utf-8',
+      'Cache-Control': 'no-store',
+      'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+      'Cross-Origin-Resource-Policy': 'same-origin',
+      'X-Content-Type-Options': 'nosniff',
+    })
+    .end(await page());
+}
+
+function refuse(response: ServerResponse, status: number, text: string): void {
+  response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8' }).end(`${text}\n`);
+}
+
+/** However many ask, the databases are read once at a time. */
+function sharedPage(): () => Promise<string> {
+  let made = Number.NEGATIVE_INFINITY;
+  let page: Promise<string> | undefined;
+  return () => {
+    if (page && performance.now() - made < refreshSeconds * 500) return page;
+    made = Number.POSITIVE_INFINITY;
+    page = readReport().then((report) => renderPage(report, { refreshSeconds }));
+    page
+      .finally(() => {
+        made = performance.now();
+      })
+      .catch(() => {
+        page = undefined;
+      });
+    return page;
+  };
+}
