@@ -1,5 +1,19 @@
 // One suite over three kinds of server: test/support/server.ts says which.
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
+
+/** Starts with the files that take longest, so that none of them runs alone at the end. */
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification) => {
+      const folder = ['/journeys/', '/interruption', '/commands/'].findIndex((part) =>
+        moduleId.includes(part),
+      );
+      return folder < 0 ? 3 : folder;
+    };
+    return [...(await super.sort(files))].sort((one, other) => rank(one) - rank(other));
+  }
+}
 
 const report = process.env.TEST_REPORT;
 
@@ -9,6 +23,7 @@ export default defineConfig({
     globalSetup: ['test/support/global-setup.ts'],
     setupFiles: ['test/support/setup.ts'],
     isolate: false,
+    sequence: { sequencer: LongestFirst },
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     env: { TZ: 'UTC' },
     // These end what hangs, and nothing else: a machine may be slow or busy.

@@ -38,9 +38,9 @@ function temporaryFolder(): string {
 }
 
 /** @param temporary where the program makes its own temporary folders. */
-function start(script: string, cwd: string, temporary: string) {
+function start(script: string, cwd: string, temporary: string, args: readonly string[] = []) {
   const tsx = join(packageRoot(), 'node_modules', 'tsx', 'dist', 'loader.mjs');
-  const child = spawn(process.execPath, ['--import', tsx, join(packageRoot(), 'scripts', script)], {
+  const child = spawn(process.execPath, ['--import', tsx, join(packageRoot(), 'scripts', script), ...args], {
     cwd,
     env: { ...bareEnvironment, TMPDIR: temporary },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -62,7 +62,13 @@ const serverIn = (folder: string): number =>
 
 test.each(['a signal', 'output that nobody reads'])('quickstart cleans up after %s', async (reason) => {
   const temporary = temporaryFolder();
-  const { child, says, ended } = start('quickstart.ts', temporary, temporary);
+  const { child, says, ended } = start('quickstart.ts', temporary, temporary, [
+    '--vehicles',
+    '1',
+    '--days',
+    '8',
+    '--no-report',
+  ]);
   await says('npm run db:prepare');
   const made = () => readdirSync(temporary).filter((name) => name.startsWith('atriz-quickstart-'));
   const [folder = ''] = made();
