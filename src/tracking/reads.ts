@@ -17,6 +17,12 @@ export const selectedHourColumns = `hour, device_id AS "deviceId", user_id AS "u
   avg_speed AS "avgSpeed", max_speed AS "maxSpeed", first_event AS "firstEvent", last_event AS "lastEvent"`;
 const hourDecimals = ['pointCount', 'avgLatitude', 'avgLongitude', 'avgSpeed', 'maxSpeed'];
 
+/** Of the last $2 hours. The constant $3 lets TimescaleDB leave out older chunks when it plans the query. */
+const isRecent = `time > now() - $2::float8 * interval '1 hour' AND time > $3::timestamptz`;
+
+/** A time before the last `hours` even if the clocks of client and server differ by up to a day. */
+const chunksSince = (hours: number) => new Date(Math.max(0, Date.now() - (hours + 24) * 3_600_000));
+
 export interface RecentLocationsOptions {
   /** Only locations of the last `hours` hours are read. Default 24. */
   hours?: number;
@@ -41,11 +47,11 @@ export function recentLocationsQuery(
     // WITH TIES, because the next page would miss a location with the same time as the last one of this page.
     text: `SELECT ${selectedColumns}
       FROM location_events
-      WHERE device_id = $1::uuid AND time > now() - $2::float8 * interval '1 hour'
-        ${before ? 'AND time < $4::timestamptz' : ''}
+      WHERE device_id = $1::uuid AND ${isRecent}
+        ${before ? 'AND time < $5::timestamptz' : ''}
       ORDER BY time DESC
-      FETCH FIRST ($3::bigint) ROWS WITH TIES`,
-    parameters: [deviceId, hours, limit, ...(before ? [before] : [])],
+      FETCH FIRST ($4::bigint) ROWS WITH TIES`,
+    parameters: [deviceId, hours, chunksSince(hours), limit, ...(before ? [before] : [])],
   };
 }
 
@@ -76,9 +82,9 @@ export async function getHourlyStats(
   requirePositive('days', days);
   const { rows } = await databaseOf(db).query<LocationHourly>(
     `SELECT ${selectedHourColumns} FROM location_hourly
-      WHERE device_id = $1::uuid AND hour > now() - $2::float8 * interval '1 day'
+      WHERE device_id = $1::uuid AND hour > now() - $2::float8 * interval '1 day' AND hour > $3::timestamptz
       ORDER BY hour DESC`,
-    [deviceId, days],
+    [deviceId, days, chunksSince(days * 24)],
   );
   return readHours(rows);
 }
@@ -111,12 +117,6 @@ export async function getLatestLocations(
       : latestOfApplicationQuery(options.appSource, hours);
   return databaseOf(db).read(text, parameters, readLocation);
 }
-
-/** Of the last $2 hours. The constant $3 lets TimescaleDB leave out older chunks when it plans the query. */
-const isRecent = `time > now() - $2::float8 * interval '1 hour' AND time > $3::timestamptz`;
-
-/** A time before the last `hours` even if the clocks of client and server differ by up to a day. */
-const chunksSince = (hours: number) => new Date(Math.max(0, Date.now() - (hours + 24) * 3_600_000));
 
 function latestOfDevicesQuery(deviceIds: readonly string[], hours: number): Query {
   for (const deviceId of deviceIds) requireUuid(deviceId, 'deviceIds');
