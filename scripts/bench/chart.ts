@@ -12,7 +12,8 @@ export function barChart(title: string, bars: readonly { label: string; value: n
   <rect x="${left}" y="${y}" width="${length.toFixed(1)}" height="${row - 8}" fill="#2f6f9f"/>
   <text x="${(left + length + 6).toFixed(1)}" y="${y + 14}">${figure}</text>`;
   });
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="13">
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="13" role="img">
+  <title>${escapeText(title)}</title>
   <text x="8" y="22" font-size="16">${escapeText(title)}</text>
   ${lines.join('\n  ')}
 </svg>
@@ -49,7 +50,8 @@ export function growthChart(
     return `<polyline points="${points.join(' ')}" fill="none" stroke="${colour}" stroke-width="2"/>
   <text x="500" y="${top + 10 + index * 22}" fill="${colour}">${escapeText(name)}</text>`;
   });
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="13">
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="13" role="img">
+  <title>${escapeText(title)}</title>
   <text x="8" y="22" font-size="16">${escapeText(title)}</text>
   ${[...grid, ...sizes, ...lines].join('\n  ')}
 </svg>
