@@ -24,13 +24,7 @@ export function chunkChart(chunks: readonly ChunkFacts[]): Html {
         marginLeft: 44,
         marginRight: 24,
         marginTop: 28,
-        x: {
-          type: 'utc',
-          domain: [...range],
-          ticks: dayTicks(...range, width),
-          tickFormat: dayName,
-          label: null,
-        },
+        x: dayAxis(range, width),
         y: { label: `${unit}`, domain: [0, (largest / size) * 1.08], ticks: 4, grid: true },
         marks: [
           Plot.rectY(rows, {
@@ -99,13 +93,7 @@ export function hourChart(hours: readonly HourFacts[], at: string): Html {
       marginLeft: 52,
       marginRight: 24,
       marginTop: 24,
-      x: {
-        type: 'utc',
-        domain: [...range],
-        ticks: dayTicks(...range, width),
-        tickFormat: dayName,
-        label: null,
-      },
+      x: dayAxis(range, width),
       y: { label: 'points', ticks: 4, grid: true, domain: [0, most * 1.05] },
       marks: [
         Plot.areaY([...rows, { hour: range[1], points: 0 }], {
@@ -135,6 +123,15 @@ function dayTicks(from: Date, to: Date, width: number): Date[] {
   for (let time = first; time <= to.getTime(); time += step * day) ticks.push(new Date(time));
   return ticks;
 }
+
+/** The axis of a chart over days. */
+const dayAxis = (range: readonly [Date, Date], width: number) => ({
+  type: 'utc' as const,
+  domain: [...range],
+  ticks: dayTicks(...range, width),
+  tickFormat: dayName,
+  label: null,
+});
 
 const dayName = (date: Date): string =>
   date.toLocaleDateString('en-GB', { day: 'numeric', month: 'short', timeZone: 'UTC' });

@@ -219,6 +219,10 @@ export function trackMap({ label, points }: Track): { map: Html; stops: readonly
   const projection = new Projection(points);
   const stretches = stretchesOf(points);
   const stops = stopsOf(points);
+  const atStop = {
+    x: (stop: Stop) => projection.place(stop).east,
+    y: (stop: Stop) => projection.place(stop).north,
+  };
   const line = stretches.flatMap(({ band, points }, stretch) =>
     points.map((point) => ({ ...projection.place(point), stretch, band })),
   );
@@ -255,16 +259,14 @@ export function trackMap({ label, points }: Track): { map: Html; stops: readonly
             strokeWidth: 3,
           }),
           Plot.dot(stops, {
-            x: (stop) => projection.place(stop).east,
-            y: (stop) => projection.place(stop).north,
+            ...atStop,
             r: 9,
             fill: 'var(--surface)',
             stroke: 'var(--ink)',
             strokeWidth: 1.5,
           }),
           Plot.text(stops, {
-            x: (stop) => projection.place(stop).east,
-            y: (stop) => projection.place(stop).north,
+            ...atStop,
             text: (_: Stop, index: number) => String(index + 1),
             fill: 'var(--ink)',
             fontWeight: 'bold',

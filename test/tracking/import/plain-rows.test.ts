@@ -19,7 +19,7 @@ const [device, user] = ['d98d7092-4ee7-456a-8790-57eac5b6b4b4', '1D4A30D7-8de6-4
 function readersOf(header: string, options: ParseOptions = {}, shiftMs = 0) {
   const lines = new LineReader('csv', options);
   lines.read(header);
-  if (!lines.layout) throw new Error('This is no header.');
+  if (!lines.layout) throw new Error('This is not a header.');
   const fromStrings = (line: string): string | undefined => {
     const parsed = lines.read(readLine(Buffer.from(line)).text);
     if (!parsed || !('location' in parsed)) return undefined;
