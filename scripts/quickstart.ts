@@ -280,7 +280,7 @@ async function showOneVehicle(tracking: Pool): Promise<void> {
 }
 
 async function sayGoodbye({ keep, report }: QuickstartOptions, urls: readonly ClusterUrl[]): Promise<void> {
-  if (report) console.log(`  ${reportFile.padEnd(23)}this fleet on one page: charts, a map, diagrams`);
+  if (report) console.log(`  open ${reportFile}    this fleet on one page: charts, a map, diagrams`);
   if (!keep) {
     console.log('  npm run dev            the same cluster, to stay: data in .atriz/');
     console.log('  npm run db:prepare     in a second terminal: create, migrate and seed; then db:status');
