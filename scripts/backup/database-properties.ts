@@ -56,11 +56,11 @@ export async function readProperties(db: Database): Promise<DatabaseProperties> 
   return (rows[0] as { properties: DatabaseProperties }).properties;
 }
 
-/** CREATE DATABASE from template0: objects in the server's template1 could collide with the dump. */
+/** CREATE DATABASE from template0, without connections: objects of template1 could collide with the dump. */
 export function createStatement(name: string, properties: DatabaseProperties): string {
   const { encoding, localeProvider, collate, ctype, locale, icuRules } = properties;
   return [
-    `CREATE DATABASE ${quoteIdentifier(name)} TEMPLATE template0 ENCODING ${quoteLiteral(encoding)}`,
+    `CREATE DATABASE ${quoteIdentifier(name)} TEMPLATE template0 ALLOW_CONNECTIONS false ENCODING ${quoteLiteral(encoding)}`,
     `LOCALE_PROVIDER ${localeProvider} LC_COLLATE ${quoteLiteral(collate)} LC_CTYPE ${quoteLiteral(ctype)}`,
     locale && localeProvider !== 'libc' && `${localeProvider.toUpperCase()}_LOCALE ${quoteLiteral(locale)}`,
     icuRules && `ICU_RULES ${quoteLiteral(icuRules)}`,

@@ -111,6 +111,14 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
     expect(await profiles(url)).toBe(3);
   });
 
+  test('what a restore left that was killed before it could mark its database is dropped by the next one', async () => {
+    const left = `${nameOf(url)}_restore_0badcafe`;
+    await maintain(key, `CREATE DATABASE "${left}" TEMPLATE template0 ALLOW_CONNECTIONS false`);
+    expect(await beside()).toEqual([left]);
+    expect(await restore('--yes', '--drop-old')).toMatchObject({ code: 0 });
+    expect(await beside()).toEqual([]);
+  });
+
   test('replacing needs a second word, and in production it has to be --yes', async () => {
     expect(await restore()).toMatchObject({ code: 2, stderr: expect.stringContaining('add --yes') });
     const production = { ...environment, NODE_ENV: 'production' };

@@ -1,5 +1,6 @@
 // Creates a separate database to restore a backup into. Leftovers of killed restores are dropped.
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { databaseUrl } from '../../../src/config.ts';
 import type { DatabaseKey } from '../../../src/databases.ts';
 import { withDatabase } from '../../../src/driver/database-url.ts';
@@ -32,7 +33,7 @@ export function openMaintenance(key: DatabaseKey): Pool {
 
 /**
  * Creates `<name>_restore_<random>`. Before that, `maintenance` locks the name, so that other restores do not
- * drop the database as a leftover.
+ * drop the database as a leftover. It allows connections as soon as it is marked as unfinished.
  */
 export async function createNewDatabase(
   key: DatabaseKey,
@@ -50,13 +51,14 @@ export async function createNewDatabase(
     // The server lacks the locale, such as one of another operating system. Only the sort order of texts may differ.
     if (!['22023', '42704', '42809'].includes(sqlState(error) ?? '')) throw error;
     await maintenance.query(
-      `CREATE DATABASE ${quoteIdentifier(beside)} TEMPLATE template0 ENCODING ${quoteLiteral(properties.encoding)}`,
+      `CREATE DATABASE ${quoteIdentifier(beside)} TEMPLATE template0 ALLOW_CONNECTIONS false ENCODING ${quoteLiteral(properties.encoding)}`,
     );
     onWarning(
       `The server does not know the locale of the backup, ${properties.locale ?? properties.collate}: its own is used, and texts may sort differently.`,
     );
   }
   await maintenance.query(`ALTER DATABASE ${quoteIdentifier(beside)} SET ${unfinishedRestore} TO 'yes'`);
+  await maintenance.query(`ALTER DATABASE ${quoteIdentifier(beside)} ALLOW_CONNECTIONS true`);
   return {
     name: beside,
     url: withDatabase(databaseUrl(key).url, beside),
@@ -96,18 +98,29 @@ const lockName = (name: string) => `atriz-db restore ${name}`;
 
 async function dropLeftovers(maintenance: Pool, name: string): Promise<void> {
   const head = shortenName(name, '_restore_00000000').slice(0, -8);
+  // A restore that was killed before it could mark its database left one that allows no connections.
   const { rows } = await maintenance.query<{ name: string }>(
-    `SELECT datname AS name FROM pg_database d JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
-     WHERE starts_with(datname, $1) AND datname ~ '_restore_[0-9a-f]{8}$' AND $2 = ANY (s.setconfig)`,
+    `SELECT datname AS name FROM pg_database d LEFT JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
+     WHERE starts_with(datname, $1) AND datname ~ '_restore_[0-9a-f]{8}$'
+       AND (NOT datallowconn OR $2 = ANY (s.setconfig))`,
     [head, `${unfinishedRestore}=yes`],
   );
   for (const { name } of rows) {
+    if (!(await isAbandoned(maintenance, name))) continue;
+    await maintenance.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
+    await maintenance.query('SELECT pg_advisory_unlock(hashtextextended($1, 0))', [lockName(name)]);
+  }
+}
+
+/** Locks the name, unless another restore has. The server may need a moment to notice that a client was killed. */
+async function isAbandoned(maintenance: Pool, name: string): Promise<boolean> {
+  for (let attempt = 0; attempt < 20; attempt += 1) {
     const { rows } = await maintenance.query<{ locked: boolean }>(
       'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS locked',
       [lockName(name)],
     );
-    if (!rows[0]?.locked) continue;
-    await maintenance.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
-    await maintenance.query('SELECT pg_advisory_unlock(hashtextextended($1, 0))', [lockName(name)]);
+    if (rows[0]?.locked) return true;
+    await sleep(100);
   }
+  return false;
 }
