@@ -1,16 +1,12 @@
-// One suite over three kinds of server: test/support/server.ts says which.
+// One suite over three kinds of server: test/support/server.ts says which. The journeys, in which a person uses the
+// project with other programs (npm, bundlers, a browser), take longer and are run by "npm run test:journeys".
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Starts with the files that take longest, so that none of them runs alone at the end. */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const rank = ({ moduleId }: TestSpecification) => {
-      const folder = ['/journeys/', '/interruption', '/commands/'].findIndex((part) =>
-        moduleId.includes(part),
-      );
-      return folder < 0 ? 3 : folder;
-    };
+    const rank = ({ moduleId }: TestSpecification) => (moduleId.includes('/commands/') ? 0 : 1);
     return [...(await super.sort(files))].sort((one, other) => rank(one) - rank(other));
   }
 }
@@ -19,7 +15,13 @@ const report = process.env.TEST_REPORT;
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
+    projects: [
+      {
+        extends: true,
+        test: { name: 'suite', include: ['test/**/*.test.ts'], exclude: ['test/journeys/**'] },
+      },
+      { extends: true, test: { name: 'journeys', include: ['test/journeys/**/*.test.ts'] } },
+    ],
     globalSetup: ['test/support/global-setup.ts'],
     setupFiles: ['test/support/setup.ts'],
     isolate: false,

@@ -51,8 +51,9 @@ async function runSuite(number: number, args: readonly string[]): Promise<Run> {
   const vitest = join(packageRoot(), 'node_modules', 'vitest', 'vitest.mjs');
   // Only the default reporter prints errors outside of tests, which make a run fail as well.
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
+  const projects = args.includes('--project') ? [] : ['--project', 'suite'];
   const log = openSync(join(folder, `${number}.log`), 'w');
-  const child = spawn(process.execPath, [vitest, 'run', ...reporters, ...args], {
+  const child = spawn(process.execPath, [vitest, 'run', ...projects, ...reporters, ...args], {
     cwd: packageRoot(),
     env: childEnvironment({ NO_COLOR: '1' }),
     stdio: ['ignore', log, log],

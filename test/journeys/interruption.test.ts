@@ -13,10 +13,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { isAlive } from '../src/config.ts';
-import { packageRoot } from '../src/migrations/package-root.ts';
-import { makeDataFolder } from './support/data-folder.ts';
-import { bareEnvironment } from './support/environment.ts';
+import { isAlive } from '../../src/config.ts';
+import { packageRoot } from '../../src/migrations/package-root.ts';
+import { makeDataFolder } from '../support/data-folder.ts';
+import { bareEnvironment } from '../support/environment.ts';
 
 const folders: string[] = [];
 const children: ChildProcess[] = [];
