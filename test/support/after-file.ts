@@ -20,5 +20,8 @@ export async function clearAway(): Promise<void> {
     await Promise.resolve(cleanup()).catch((error: unknown) => failures.push(error));
   }
   if (failures.length > 0)
-    throw new AggregateError(failures, 'What a test file left could not be cleared away.');
+    throw new AggregateError(
+      failures,
+      `What a test file left could not be cleared away: ${failures.map(String).join('; ')}`,
+    );
 }

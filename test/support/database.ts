@@ -6,7 +6,7 @@ import { createDatabasePool, type DatabasePoolOptions, type PoolOf } from '../..
 import { afterAllElse, afterFile } from './after-file.ts';
 import { templateName } from './names.ts';
 import { type Capability, capabilities as descriptions, hasTemplate } from './server.ts';
-import { cloneTemplate, pristine } from './templates.ts';
+import { cloneTemplate, dropDatabase, pristine } from './templates.ts';
 
 /** A describe block that needs something of the server, and says so where it is skipped. */
 export function describeWith(needs: readonly Capability[], name: string, body: () => void): void {
@@ -38,7 +38,10 @@ let counter = 0;
 export function uniqueName(key: DatabaseKey): string {
   counter += 1;
   const name = `atriz_test_${inject('run')}_${process.pid}_${counter}_${key}`;
-  afterFile(() => maintain(key, `DROP DATABASE IF EXISTS "${name}" WITH (FORCE)`));
+  afterFile(async () => {
+    await using maintenance = createDatabasePool({ connectionString: serverUrl(key, 'postgres'), max: 1 });
+    await dropDatabase(maintenance, name);
+  });
   return name;
 }
 

@@ -9,7 +9,7 @@ import { createDatabasePool } from '../../src/pool.ts';
 import { forgetSettings } from './environment.ts';
 import { templateName } from './names.ts';
 import { hasTemplate, startServer, type TestServer } from './server.ts';
-import { createTemplate } from './templates.ts';
+import { createTemplate, dropDatabase } from './templates.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -36,7 +36,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const made = templates.map(({ key, name, url }) => createTemplate(key, name, url, server));
   const dropTemplates = () =>
     Promise.all(
-      templates.map(({ name, url }) => query(url, `DROP DATABASE IF EXISTS "${name}" WITH (FORCE)`)),
+      templates.map(async ({ name, url }) => {
+        await using maintenance = createDatabasePool({ connectionString: url, max: 1 });
+        await dropDatabase(maintenance, name);
+      }),
     );
   try {
     await Promise.all([compiled, ...made]);
@@ -70,9 +73,4 @@ async function leftOver(url: string, run: string): Promise<string[]> {
 async function compile(): Promise<void> {
   const root = packageRoot();
   await promisify(execFile)(join(root, 'node_modules', '.bin', 'tsc'), ['-p', join(root, 'test')]);
-}
-
-async function query(url: string, text: string): Promise<void> {
-  await using pool = createDatabasePool({ connectionString: url, max: 1 });
-  await pool.query(text);
 }
