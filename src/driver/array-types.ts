@@ -10,7 +10,7 @@ export interface ArrayType {
   delimiter: string;
 }
 
-// The first query on every database: it must not depend on the search_path, not even for an operator.
+// The first query on every database. All names and operators are qualified, so that the search_path has no effect.
 export const arrayTypesSql = `SELECT typelem::pg_catalog.int8::pg_catalog.float8 AS element,
     oid::pg_catalog.int8::pg_catalog.float8 AS array, typdelim AS delimiter
   FROM pg_catalog.pg_type WHERE typcategory OPERATOR(pg_catalog.=) 'A' AND typelem OPERATOR(pg_catalog.<>) 0`;

@@ -66,8 +66,8 @@ export class Generation {
   }
 
   /**
-   * Opens no more connections, and closes them when their queries have ended. Waiting queries get `error`, or without
-   * it an error for which `isUnsent` is true.
+   * Opens no new connections, and closes each existing one when its queries have ended. Waiting queries fail with
+   * `error`, by default one for which `isUnsent` is true.
    */
   async retire(error?: Error): Promise<void> {
     this.sockets.retire(error);

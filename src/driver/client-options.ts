@@ -20,17 +20,17 @@ export const defaultMax = 10;
 export interface DatabasePoolOptions extends DrizzleOptions {
   /** `postgresql://user:password@host:5432/database?sslmode=require`. Several hosts fail over. */
   connectionString?: string | undefined;
-  /** Most connections at once. Default 10. */
+  /** Maximum number of connections. Default 10. */
   max?: number;
   /** Shown in pg_stat_activity. Default: `application_name` of the URL, PGAPPNAME, else `atriz <database>`. */
   applicationName?: string;
   /** Abort a connection attempt after this many milliseconds. Default: `connect_timeout` of the URL, else 10,000. */
   connectTimeoutMs?: number;
-  /** Close a connection that was idle this many milliseconds. Default 60,000; 0 keeps it open. */
+  /** Close a connection that has been idle for this many milliseconds. Default 60,000; 0 keeps it open. */
   idleTimeoutMs?: number;
   /** Replace a connection after this many milliseconds. Default 30 to 60 minutes; 0 never. */
   maxLifetimeMs?: number;
-  /** Cancel a statement after this many milliseconds. Default 0: never. Not behind a transaction-pooling proxy. */
+  /** Cancel a statement after this many milliseconds. Default 0: never. Ignored behind a transaction-pooling proxy. */
   statementTimeoutMs?: number;
   /**
    * true: the URL leads to PgBouncer or another transaction-pooling proxy; no prepared statements. false: the proxy
@@ -40,8 +40,8 @@ export interface DatabasePoolOptions extends DrizzleOptions {
   /**
    * URLs of streaming standbys of the same database, for reads outside of transactions. For reads that must be current,
    * use `Pool.primary`. Each standby may hold `max` connections. The primary may hold up to `max` additional read-only
-   * ones, except behind a proxy: they run the reads that no standby can answer. A query that fails there because it
-   * calls a function that writes is repeated on an ordinary connection.
+   * connections, except behind a proxy, for the reads that no standby can answer. A query that fails on one of them
+   * because it calls a function that writes is repeated on an ordinary connection.
    */
   replicas?: readonly string[];
   /** A replica this many milliseconds behind gets no reads. Default 10,000. */
@@ -116,7 +116,7 @@ export const connectTimeoutMs = (options: DatabasePoolOptions, url: DatabaseUrl)
     options.connectTimeoutMs ?? Number(url.parameters.get('connect_timeout') ?? 10) * 1000,
   );
 
-/** @throws ConfigurationError, for example for 0, with which every query would wait forever. */
+/** @throws ConfigurationError for a number out of range: with 0, every query would wait forever. */
 function connections(max: number): number {
   if (Number.isInteger(max) && max >= 1 && max <= 10_000) return max;
   throw new ConfigurationError(`max is ${max}: use a number of connections from 1 to 10,000.`);

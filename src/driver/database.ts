@@ -10,7 +10,7 @@ import { convertRows } from './query.ts';
 
 export interface QueryResult<Row> {
   rows: Row[];
-  /** Rows returned, or touched by an INSERT, UPDATE, DELETE, MERGE or COPY. */
+  /** Rows returned, or changed by an INSERT, UPDATE, DELETE, MERGE or COPY. */
   rowCount: number;
 }
 
@@ -35,9 +35,9 @@ export abstract class Database<S extends Schema = Schema> {
   }
 
   /**
-   * Runs one statement with `$1`-style parameters. Dates, arrays, objects and `undefined` are
-   * encoded as node-postgres does. Without parameters `text` may hold several statements; the
-   * last one's rows are returned.
+   * Runs one statement with `$1`-style parameters. Dates, arrays, objects and `undefined` are encoded as in
+   * node-postgres. Without parameters `text` may hold several statements; the rows of the last one are returned.
+   * @throws ConnectionError, or PostgreSQL's error with its SQLSTATE as `code`.
    */
   async query<Row extends object = Record<string, unknown>>(
     text: string,

@@ -251,8 +251,8 @@ class HeldQuery extends QueryExecution {
 }
 
 /**
- * A COPY FROM has only started when its stream is available: its query settles again after the stream was ended or
- * destroyed, so `begin` must run before that.
+ * Calls `begin` right before the stream of a COPY FROM is ended or destroyed: the query was resolved when the stream
+ * became available, but runs on until the COPY ends, and then settles a second time.
  */
 function onFinish(stream: Writable, begin: () => void): void {
   const { end, destroy } = stream;

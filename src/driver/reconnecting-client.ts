@@ -12,13 +12,13 @@ import { isRead, textOf } from './reads.ts';
 import type { Replicas } from './replicas.ts';
 import { hasNotRun, isUnsent, meansLoss } from './socket.ts';
 
-/** Most attempts for a query or transaction that no server has run, each on a new client if needed. */
+/** Maximum number of attempts for a query or transaction that no server has run, each on a new client if needed. */
 const mostAttempts = 100;
 
-/** Route of a query: reads may use replicas; this client's server only; the same for queries of the pool itself. */
+/** Where a query may run: reads also on replicas; only on this client's server; there, sent by the pool itself. */
 type Route = 'replicas' | 'primary' | 'own';
 
-/** A postgres.js client without the functions that use connections which this client does not watch. */
+/** A postgres.js client without the functions that open connections which this client cannot replace. */
 export type Sql = postgres.Sql & Record<'listen' | 'subscribe', never>;
 
 export class Client {
@@ -184,8 +184,8 @@ export class Client {
 }
 
 /**
- * A query outside of a transaction: written → started → running (on this client's server) → over. `apart`: a copy of it
- * runs, on a replica, or again because no server has run it.
+ * A query outside of a transaction: written → started → running (on this client's server) → over. `apart`: a copy of
+ * the query runs instead, on a replica, or because no server has run the query itself.
  */
 class PoolQuery extends QueryExecution {
   protected readonly database: string;
@@ -268,7 +268,7 @@ class PoolQuery extends QueryExecution {
   }
 
   protected failed(error: unknown): void {
-    // An error of a connection that the query does not use any more.
+    // This error comes from a connection that the query no longer uses.
     if (this.#state === 'apart' && meansLoss(error)) return;
     const mayRunAgain = this.#state === 'running' && this.#attempts < mostAttempts;
     this.#end();
@@ -351,7 +351,7 @@ const isRepeatable = (query: RunningQuery): boolean => {
 /** Whether the error concerns only this statement, not the connection. */
 const isOfStatement = (error: unknown): boolean => (error as { severity?: string }).severity === 'ERROR';
 
-/** Cancelled by the user or by a timeout: do not run it again, it would take as long. */
+/** Cancelled by the user or a timeout. Such a query is not run again, because it would take as long. */
 const wasCancelled = (error: unknown): boolean => (error as { code?: string }).code === '57014';
 
 const isRefusedWrite = (error: unknown): boolean => (error as { code?: string }).code === '25006';

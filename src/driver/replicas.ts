@@ -26,7 +26,7 @@ interface Replica<Client> {
   readonly client: Client;
   /** The newest sample that it has replayed. */
   seen: Sample | undefined;
-  /** Start of the check that has not been answered yet. */
+  /** When the check that is not answered yet was sent, as performance.now(). */
   askedAt: number | undefined;
 }
 
@@ -69,8 +69,8 @@ export class Replicas<Client extends Server> {
   }
 
   /**
-   * Chooses a fit replica in turn, otherwise the read-only client of the primary (undefined: there is none).
-   * @param mayBeLate false: never a replica.
+   * Returns the next fit replica in turn. If there is none, returns the read-only client of the primary, if it has one.
+   * @param mayBeLate If false, no replica is chosen.
    */
   choose(mayBeLate: boolean): Client | undefined {
     if (!mayBeLate) return this.#reader;

@@ -6,7 +6,7 @@ export interface ServerMessages {
   onProcess: (pid: number) => void;
   /** The first ReadyForQuery: the login has succeeded. */
   onLogin: () => void;
-  /** FATAL or PANIC, before the server closes the connection; at its end, the warning that announced a crash. */
+  /** A FATAL or PANIC error; or, when the server closes the connection, the warning that announced its crash. */
   onEnd: (error: Error) => void;
 }
 

@@ -27,7 +27,7 @@ export interface SocketOptions {
 /** How long postgres.js may take to send Terminate on a connection, in milliseconds. */
 const goodbyeMs = 1_000;
 
-/** Milliseconds after a failed write to read the server's last message, which has usually arrived already. */
+/** Milliseconds to wait after a failed write for the server's last message, which has usually arrived already. */
 const lastWordsMs = 200;
 
 /** Errors of the server or network that ended a connection after its login. */
@@ -83,7 +83,7 @@ export class Pace {
 export class Sockets {
   readonly #options: SocketOptions;
   readonly #open = new Set<Socket>();
-  /** The error for new connections, once no more are opened. */
+  /** Set when no more connections are opened: the error for those that are requested. */
   #refusal: Error | undefined;
   #live = 0;
   #closing: Error | undefined;
@@ -126,7 +126,7 @@ export class Sockets {
     }
   };
 
-  /** Opens no more connections. Waiting queries get `error`, or without it an error for which `isUnsent` is true. */
+  /** Opens no more connections. Waiting queries fail with `error`, by default one for which `isUnsent` is true. */
   retire(error?: Error): void {
     this.#refusal ??= error ?? networkError('CONNECTION_RETIRED', 'Not sent.');
   }
@@ -191,7 +191,7 @@ export class Sockets {
     return socket;
   };
 
-  /** Adds its listeners before those of postgres.js, so that postgres.js gets the server's reason for the end. */
+  /** Adds its listeners before those of postgres.js, which then gets the server's reason for ending the connection. */
   #watch(socket: Socket, limit: Limit, host: Host): Socket {
     let isCancel = false;
     let isClosed = false;
@@ -280,7 +280,7 @@ function open(socket: Socket, { host, port }: Host): Promise<void> {
 
 /**
  * After the server has closed a connection, a write fails before the server's last message is read, and then the socket
- * reads no more. So delay the write error until the message is read.
+ * stops reading. So delay the write error until the message is read.
  */
 function hearLastWords(socket: Socket): void {
   type Done = (error?: Error | null) => void;

@@ -132,7 +132,7 @@ function offersTls(socket: Socket): Promise<boolean> {
     const closed = () => end(() => reject(closedEarly()));
     const answered = (answer: Buffer) => {
       const [first] = answer;
-      // More than one byte comes from a man in the middle, to be read as if it were encrypted (CVE-2021-23222).
+      // Further bytes come from an attacker who wants them read as if they were encrypted (CVE-2021-23222).
       if (answer.length === 1 && (first === 0x53 || first === 0x4e)) end(() => resolve(first === 0x53));
       else failed(Object.assign(new Error('No answer of PostgreSQL.'), { code: 'ECONNRESET' }));
     };
