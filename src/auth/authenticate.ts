@@ -27,7 +27,7 @@ export interface Origin {
 }
 
 export interface Credentials extends Origin {
-  /** Upper and lower case are equivalent. */
+  /** Case-insensitive. */
   email: string;
   password: string;
 }

@@ -1,6 +1,6 @@
 // Runs bcrypt in worker threads: a hash takes about a third of a second and would block the event loop.
 // Not a library's thread pool, because that would be a dependency for one function.
-// In a bundle, bcryptjs may not exist as a file. Then it runs here, and leaves the event loop a turn every 100 ms.
+// In a bundle, bcryptjs may not exist as a file. Then it runs here, and yields to the event loop every 100 ms.
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
@@ -8,13 +8,13 @@ import { hash } from 'bcryptjs';
 
 interface Job {
   password: string;
-  /** The cost, for a new salt, or the first 29 characters of a hash, for its salt. */
+  /** The cost, to create a salt; or the first 29 characters of a hash, to use its cost and salt. */
   salt: number | string;
   resolve: (hash: string) => void;
   reject: (error: Error) => void;
 }
 
-/** Leaves one core to the event loop, if there are several. At most four, to leave cores to other work. */
+/** Leaves one core to the event loop, if there are several. At most four threads, to leave cores to other work. */
 const maxThreads = Math.min(4, Math.max(1, availableParallelism() - 1));
 
 /** The file of bcryptjs for the workers; undefined in a bundle that contains it. */

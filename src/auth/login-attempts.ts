@@ -19,7 +19,7 @@ export interface LoginLimits {
   account: LoginLimit;
   /** For each address (for IPv6, each /64 network), over all e-mails. Many people may share an address. */
   address: LoginLimit;
-  /** For how long after a login its address is known to the account, in milliseconds. */
+  /** Milliseconds after a login in which its address counts as known to the account. */
   knownAddressMs: number;
 }
 

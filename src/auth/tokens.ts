@@ -64,7 +64,7 @@ export interface VerifiedToken extends Token {
 }
 
 export interface NewTokenOptions extends Origin {
-  /** Lifetime in milliseconds, from 1 to 366 days. Default: `tokenLifetimesMs` of the type. */
+  /** Lifetime in milliseconds, 1 to 31,622,400,000 (366 days). Default: `tokenLifetimesMs` of the type. */
   lifetimeMs?: number;
   /** The `jti` of a JWT that the application signs: 16 to 255 visible ASCII characters. */
   jti?: string;
