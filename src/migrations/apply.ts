@@ -78,7 +78,7 @@ function blocked(cause: unknown, { key, tag }: Subject, blocker: string | undefi
   );
 }
 
-/** Resets the role until the end of the transaction: the file may have set one that may not write the record. */
+/** Resets the role until the end of the transaction, because the file may have set one that cannot write the record. */
 async function asOurselves(session: Database, record: () => Promise<void>): Promise<void> {
   await session.query('SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE NONE');
   await record();

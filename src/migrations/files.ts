@@ -1,4 +1,4 @@
-// Reads drizzle/: from the disk, or in a build from the text that came with it.
+// Reads the files of drizzle/: from the disk or, in a build, from the text that is packed into it.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseKey } from '../databases.ts';
@@ -6,7 +6,7 @@ import { packageRoot } from './package-root.ts';
 import { packed } from './packed.ts';
 
 const isPacked = Object.keys(packed).length > 0;
-/** Paths in `packed` have slashes, also where the system writes paths with backslashes. */
+/** Paths in `packed` have slashes, also on Windows. */
 const packedText = (path: string): string | undefined => packed[path.replaceAll('\\', '/')];
 
 /** The folder of a database's migrations. */

@@ -4,7 +4,7 @@ import type { DatabaseKey } from '../databases.ts';
 import type { Database } from '../pool.ts';
 
 const historyTable = '"drizzle"."migration_history"';
-/** Progress of migrations without a transaction that stopped. Usually empty. */
+/** Progress of interrupted migrations that run without a transaction. Usually empty. */
 export const progressTable = '"drizzle"."migration_progress"';
 
 export const createHistoryTables = [

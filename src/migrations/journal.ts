@@ -9,7 +9,7 @@ import { firstCommand } from './skip-comments.ts';
 /** drizzle-kit's table of applied migrations, which this package also uses. */
 export const migrationsTable = '"drizzle"."__drizzle_migrations"';
 
-/** The same statements as drizzle-orm's migrator, so that either can run first. */
+/** The statements that drizzle-orm's migrator uses, so that either can run first. */
 export const createMigrationsTable = [
   'CREATE SCHEMA IF NOT EXISTS "drizzle"',
   `CREATE TABLE IF NOT EXISTS ${migrationsTable} (id SERIAL PRIMARY KEY, hash text NOT NULL, created_at bigint)`,
@@ -124,7 +124,7 @@ export function readDown(migration: Migration): SqlFile | { problem: string } | 
   return typeof sql === 'string' ? splitSql(path, sql) : sql;
 }
 
-/** The reason of a down file that has `-- irreversible: reason` among the comments that it begins with. */
+/** The reason from `-- irreversible: reason`, which must be among the comments at the start of a down file. */
 export const irreversibleReason = (sql: string): string | undefined =>
   /^(?:\s*--.*\n)*?\s*--\s*irreversible:\s*(.*)/.exec(sql)?.[1];
 
@@ -170,7 +170,7 @@ function strangers(entries: readonly JournalEntry[], folder: string, key: Databa
     .filter((name) => !known.has(name.replace(/\.down\.sql$/, '.sql')))
     .map((name) => {
       const path = join(folder, name);
-      // "drizzle-kit drop" deletes the migration, its snapshot and its entry, and knows no down files.
+      // "drizzle-kit drop" deletes the migration, its snapshot and its journal entry, but not its down file.
       return name.endsWith('.down.sql') && !names.includes(name.replace(/\.down\.sql$/, '.sql'))
         ? `${path} has no migration, as after "drizzle-kit drop": delete it where that was applied nowhere; else restore ` +
             `${folder} from version control and take the migration back first, "npm run migrate -- down ${key}".`

@@ -32,7 +32,7 @@ import { withoutValues } from './sql-error.ts';
 import { compareMigrations, type MigrationState, nameOfRow, planDown, planUp } from './state.ts';
 
 interface CommonOptions extends LockOptions, ApplyOptions {
-  /** Another folder than the package's own. */
+  /** Folder of the migrations. Default: the package's own. */
   folder?: string | undefined;
   /** Called after each migration, with its duration in milliseconds. */
   onDone?: ((migration: Migration, milliseconds: number) => void) | undefined;
@@ -48,18 +48,19 @@ export interface MigrateOptions extends CommonOptions {
 }
 
 export interface RollbackOptions extends CommonOptions {
-  /** How many to take back. Default 1. */
+  /** Number of migrations to take back. Default 1. */
   count?: number | undefined;
   /** Tag of the migration that stays the latest applied. */
   to?: string | undefined;
-  /** Tags that a person confirmed, newest first: any other set is refused. */
+  /** Tags that a person confirmed, newest first. If others would be taken back, nothing is. */
   expected?: readonly string[] | undefined;
 }
 
 /**
  * Applies pending migrations in order. If several processes call it at once, they run one after the other.
  * @returns the migrations that this call applied.
- * @throws OutOfStepError when files were edited or are out of order: nothing runs.
+ * @throws OutOfStepError before anything runs, if files were edited or are out of order.
+ * @throws MigrationLockError if another process holds the migration lock for longer than `waitMs`.
  * @throws MigrationError naming file, line and PostgreSQL's message. The failed migration leaves nothing behind; with
  * `-- transaction: none`, the next run resumes where it stopped. Earlier migrations stay applied.
  */
@@ -89,7 +90,7 @@ export async function migrate(
  * Takes back the latest applied migrations, newest first, from their `.down.sql`.
  * @returns the migrations that were taken back.
  * @throws MigrationError before anything runs when a file is missing or marked `-- irreversible: reason`.
- * @throws OutOfStepError if they differ from `expected`.
+ * @throws OutOfStepError if the migrations to take back are not those of `expected`.
  */
 export async function rollback(
   db: Pool,
@@ -104,8 +105,8 @@ export async function rollback(
 }
 
 /**
- * Takes only the latest migration back and applies it again, under one lock.
- * @throws OutOfStepError before anything runs if it could not be applied again.
+ * Takes the latest migration back and applies it again, under one lock.
+ * @throws OutOfStepError before anything runs, if the migration could not be applied again.
  */
 export async function redo(
   db: Pool,
@@ -192,13 +193,16 @@ export async function getMigrationStatus(
   return { ...state, orphaned };
 }
 
-/** An application's role may read what was applied, and not by whom. */
+/** The role of an application may read which migrations are applied, but not the history. */
 function unlessDenied(error: unknown): HistoryEntry[] {
   if (sqlState(error) === '42501') return [];
   throw error;
 }
 
-/** Records a migration as applied without running it, to adopt a database that exists already. */
+/**
+ * Records a migration as applied without running it, to adopt an existing database.
+ * @throws ValidationError if the tag is unknown or already applied.
+ */
 export async function markApplied(
   db: Pool,
   key: DatabaseKey,
@@ -220,9 +224,10 @@ export async function markApplied(
 }
 
 /**
- * Removes the record of a migration, and changes nothing else: of one whose file was deleted, or that is to run again.
- * @param tag its tag; where the history does not know the tag of a deleted file, the beginning of its hash.
- * @throws ValidationError when nothing of this name is recorded as applied.
+ * Removes the record that a migration is applied, and changes nothing else. For a migration whose file was deleted, or
+ * that should run again.
+ * @param tag The tag; or the first 12 characters of the hash, if the file was deleted and the history has no tag.
+ * @throws ValidationError unless exactly one such migration is recorded as applied.
  */
 export async function unmarkApplied(
   db: Pool,

@@ -124,8 +124,8 @@ export interface SessionTimeouts {
 }
 
 /**
- * Resets what a file may have left in the session, and sets the timeouts for the next file, in milliseconds. Not with
- * DISCARD ALL, which releases the lock. Timeouts that the database sets for applications are disabled.
+ * Resets what a file may have left in the session, and sets the timeouts for the next file. DISCARD ALL is not used,
+ * because it releases the lock. Timeouts that the database sets for applications are disabled.
  */
 export async function prepareSession(
   session: Database,

@@ -7,7 +7,7 @@ import { asSent, isRefusedInside } from './transaction-guard.ts';
 
 interface PostgresErrorFields {
   code: string;
-  /** Only errors of the server have it. */
+  /** Undefined if the error does not come from the server. */
   severity?: string;
   message: string;
   /** Character position in the statement, from 1. */

@@ -6,11 +6,11 @@ export interface AppliedRow {
   readonly hash: string;
   /** `when` of the migration in the journal. */
   readonly createdAt: number;
-  /** Of a row without a file, where the history knows it. */
+  /** Tag of a row without a file, if the history has it. */
   readonly tag?: string;
 }
 
-/** How messages and `migrate mark --undo` call a row without a file. */
+/** Name of a row without a file, in messages and as the argument of `migrate mark --undo`. */
 export const nameOfRow = ({ tag, hash }: AppliedRow): string => tag ?? hash.slice(0, 12);
 
 export interface MigrationState {
@@ -106,7 +106,7 @@ export function planDown(
   if (to !== undefined && place < 0) return { refused: { kind: 'unknown-target', tags: [to] } };
   const taken = to === undefined ? state.applied.slice(-count) : state.applied.slice(place + 1);
   const run = count > 0 ? [...taken].reverse() : [];
-  // Newer migrations without a file here depend on them, and this checkout cannot take those back first.
+  // Newer migrations may depend on these. Without their files they cannot be taken back first.
   const newer = state.orphaned.some((row) => run.some(({ when }) => row.createdAt > when));
   return newer ? { refused: { kind: 'orphaned', tags: run.map(({ tag }) => tag) } } : { run };
 }

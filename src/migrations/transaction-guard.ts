@@ -23,7 +23,7 @@ export async function runInside(session: Database, text: string): Promise<void> 
 /** TimescaleDB's form of CREATE INDEX CONCURRENTLY, for hypertables: a transaction for each chunk. */
 export const indexPerChunk = /\bcreate\s+index\b[^;]*\btimescaledb\s*\.\s*transaction_per_chunk\b/i;
 
-// Not left to TimescaleDB: inside a DO block it does not notice the transaction, and the server crashes (2.29.2).
+// TimescaleDB does not check this itself: inside a DO block, it misses the transaction and crashes the server (2.29.2).
 const perChunkInside = () =>
   Object.assign(
     new Error(
