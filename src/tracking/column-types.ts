@@ -35,8 +35,8 @@ export interface ColumnType<Value = unknown> {
   /** Writes a value in binary COPY format, with its length. */
   encode(buffer: CopyBuffer, value: Value): void;
   /**
-   * Does the same as `parse` and `encode` for a plain cell of CSV that is not empty, without a string. Returns false,
-   * and may have written a part, if the cell is not plain or not valid.
+   * Does the same as `parse` and `encode` for a plain cell of CSV that is not empty, without creating a string. Returns
+   * false if the cell is not plain or not valid; part of it may be written by then.
    */
   copyCell(buffer: CopyBuffer, bytes: Buffer, start: number, end: number): boolean;
 }
@@ -121,7 +121,7 @@ function parsePlainTime(text: string): Date | undefined {
   return time.getUTCDate() === Number(text.slice(8, 10)) && time.getUTCFullYear() > 0 ? time : undefined;
 }
 
-/** JSON has seconds and milliseconds since 1970 as numbers. */
+/** In JSON, a number is a time in seconds or milliseconds since 1970. */
 const epochText = (cell: unknown) => (typeof cell === 'number' ? String(cell) : cell);
 
 /** Seconds (10 digits, since 2001) or milliseconds (13 digits) since 1970. */
@@ -224,7 +224,7 @@ function rangeOf(scale: number, min: number, max: number, unknown: number | unde
   return { check, parse };
 }
 
-/** What columns of numbers have in common. */
+/** The common part of all types of numbers. */
 const numbers = (
   { check, parse }: ReturnType<typeof rangeOf>,
   encode: ColumnType<number>['encode'],
@@ -234,7 +234,7 @@ const numbers = (
   toElement: (value) => value,
   encode,
   copyCell(buffer, bytes, start, end) {
-    // Invalid for NaN, which stands for what is not plain.
+    // `readDecimal` returns NaN for a cell that is not plain, and `check` refuses NaN.
     const number = check(readDecimal(bytes, start, end));
     if (number instanceof Invalid) return false;
     if (number === null) buffer.null();

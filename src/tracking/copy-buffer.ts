@@ -100,7 +100,7 @@ export class CopyBuffer {
       }
       const high = hexDigits[bytes[index] as number] as number;
       const low = hexDigits[bytes[index + 1] as number] as number;
-      // -1 for what is not a digit has all bits set.
+      // A character that is not a digit has the value -1, in which all bits are set.
       if ((high | low) < 0) return false;
       this.#view.setUint8(this.#offset, (high << 4) | low);
       this.#offset += 1;

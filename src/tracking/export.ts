@@ -18,8 +18,8 @@ interface Writer {
 }
 
 /**
- * All locations of a device in `[from, to)`, oldest first, in pieces of text: constant memory for any number.
- * Times are written to the millisecond. GPX keeps what it has no element for in extensions of our own.
+ * Writes the locations of a device in `[from, to)`, oldest first, as pieces of text, in constant memory. Times are
+ * written to the millisecond. In GPX, values that have no element there are written as extensions.
  * @throws ValidationError for a device id that is not a uuid, or a range that does not end after it begins.
  */
 export async function* exportLocations(
@@ -51,7 +51,7 @@ const cellOf = (value: unknown): string => {
   return typeof value === 'object' ? JSON.stringify(value) : String(value);
 };
 
-/** By names of columns, without those that are NULL. */
+/** The values by column name, without NULLs. */
 const namedValues = (location: LocationEvent, without: readonly string[] = []): Record<string, unknown> =>
   Object.fromEntries(
     locationColumns

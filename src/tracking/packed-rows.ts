@@ -25,7 +25,7 @@ const packed = locationColumns.flatMap(({ type, name, property, required }) => {
   const value = required ? name : `coalesce(${name}::text, '')`;
   return read ? [{ value, property, read }] : [];
 });
-/** Last in the text, because it may have commas. */
+/** This column comes last in the text, because its value may contain commas. */
 const rest = 'appSource';
 const others = locationColumns.filter(({ type, property }) => !readers[type] && property !== rest);
 
@@ -49,14 +49,14 @@ export function readLocation(row: LocationRow): LocationEvent {
   return location as LocationEvent;
 }
 
-/** The digits at `at` and after it. */
+/** The value of the two digits at `at`. */
 const two = (text: string, at: number) => text.charCodeAt(at) * 10 + text.charCodeAt(at + 1) - 48 * 11;
 
-/** Reads `2026-01-02 03:04:05.678901+00` in a fifth of the time of `Date`, to the millisecond like that. */
+/** Reads `2026-01-02 03:04:05.678901+00` to the millisecond, as `Date` does, but in a fifth of the time. */
 function readTime(text: string, begin: number, end: number): Date | string {
   const isPlain = text.charCodeAt(begin + 10) === 32 && text.startsWith('+00', end - 3);
   const year = two(text, begin) * 100 + two(text, begin + 2);
-  // Date.UTC takes years before 100 for those of the 20th century.
+  // Date.UTC would read the years up to 99 as 1900 to 1999.
   if (!isPlain || !(year >= 100)) return parseTimestamp(text.slice(begin, end));
   let milliseconds = 0;
   for (let place = 0; place < 3; place += 1) {

@@ -30,8 +30,8 @@ export function readDecimal(bytes: Buffer, start: number, end: number): number {
 }
 
 /**
- * Reads a time in UTC, such as `2026-01-02T03:04:05.678Z`; also with a space for the T, with any number of decimals,
- * of which three count, and with `+00`, as PostgreSQL writes it, or without a zone.
+ * Reads a time in UTC, such as `2026-01-02T03:04:05.678Z`. The T may be a space, the zone may be `+00`, as PostgreSQL
+ * writes it, or missing, and only the first three decimals are used.
  * @returns milliseconds since 1970, or NaN if it is not plain or does not exist.
  */
 export function readTime(bytes: Buffer, start: number, end: number): number {

@@ -17,7 +17,7 @@ export const selectedHourColumns = `hour, device_id AS "deviceId", user_id AS "u
   avg_speed AS "avgSpeed", max_speed AS "maxSpeed", first_event AS "firstEvent", last_event AS "lastEvent"`;
 const hourDecimals = ['pointCount', 'avgLatitude', 'avgLongitude', 'avgSpeed', 'maxSpeed'];
 
-/** Of the last $2 hours. The constant $3 lets TimescaleDB leave out older chunks when it plans the query. */
+/** Within the last $2 hours. The constant $3 lets TimescaleDB exclude older chunks when it plans the query. */
 const isRecent = `time > now() - $2::float8 * interval '1 hour' AND time > $3::timestamptz`;
 
 /** A time before the last `hours` even if the clocks of client and server differ by up to a day. */
@@ -132,8 +132,8 @@ function latestOfDevicesQuery(deviceIds: readonly string[], hours: number): Quer
   };
 }
 
-// From the newest location of a device to that of the next device, one step in the index each. TimescaleDB's
-// SkipScan does the same, but not behind the views of the applications, which are security barriers.
+// Goes from the newest location of one device to that of the next, with one index lookup each. TimescaleDB's SkipScan
+// does the same, but not behind the views of the applications, which are security barriers.
 // The filter is in the outer query, because a step would otherwise read all rows of the devices of other
 // applications.
 export function latestOfApplicationQuery(appSource: string, hours: number): Query {

@@ -69,7 +69,7 @@ export async function insertLocations(db: AnyDatabase, locations: readonly Locat
   await inTransaction(db, (transaction) => appendLocations(transaction, locations));
 }
 
-/** Does the same in the caller's transaction. */
+/** Writes locations that have passed validation in the caller's transaction. */
 export async function appendLocations(
   transaction: Transaction,
   locations: readonly LocationInput[],
@@ -83,14 +83,14 @@ export async function appendLocations(
   }
 }
 
-// The times bound the chunks to look into; the index of device and time finds the rest.
+// The oldest and newest time, $1 and $2, limit the chunks that are searched, each by its index on device and time.
 const insertNew = `INSERT INTO location_events (${columnNames})
   SELECT DISTINCT ON (device_id, time) ${columnNames} FROM ${unnestLocations(3)}
   WHERE NOT EXISTS (
     SELECT FROM location_events AS stored WHERE stored.device_id = location.device_id AND stored.time = location.time
       AND stored.time BETWEEN $1::timestamptz AND $2::timestamptz)`;
 
-/** Appends those that are not stored yet, by device and time. @returns how many. */
+/** Writes the locations that are not stored yet, compared by device and time. @returns the number written. */
 export async function appendNewLocations(
   transaction: Transaction,
   locations: readonly LocationInput[],
@@ -105,7 +105,7 @@ export async function appendNewLocations(
   return rowCount;
 }
 
-/** COPY writes only to tables; an application that may see only its own locations writes through a view. */
+/** COPY writes only to tables. An application that may see only its own locations writes through a view. */
 export async function takesCopy(db: AnyDatabase): Promise<boolean> {
   const { rows } = await databaseOf(db).query<{ table: boolean }>(
     "SELECT relkind IN ('r', 'p') AS table FROM pg_catalog.pg_class WHERE oid = to_regclass('location_events')",

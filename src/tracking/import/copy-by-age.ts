@@ -1,5 +1,5 @@
-// Copies rows of two ages while they are being read. One COPY compresses either all of its rows or none, so that
-// rows of old and of recent days need separate ones, and a connection runs one at a time.
+// Copies old and recent rows while they are being read. A COPY compresses all of its rows or none, so old and recent
+// rows need separate COPYs, and a connection runs one COPY at a time.
 import { copyFrom } from '../../driver/copy.ts';
 import type { Transaction } from '../../transaction.ts';
 import type { CopyBuffer } from '../copy-buffer.ts';
@@ -13,8 +13,8 @@ export class CopyByAge {
 
   /**
    * @param compressedBefore Older rows are compressed. -Infinity for a server that cannot compress directly.
-   * @param mostWaiting Chunks of 256 kB of one age that may wait for the COPY of the other age to end. 64 are about
-   * 90,000 rows.
+   * @param mostWaiting Maximum number of 256 kB chunks of one age that wait for the COPY of the other age to end. 64
+   * chunks hold about 90,000 rows.
    */
   constructor(compressedBefore: number, mostWaiting = 64) {
     this.#compressedBefore = compressedBefore;
@@ -30,7 +30,7 @@ export class CopyByAge {
   async run(transaction: Transaction, reading: AsyncGenerator<void>): Promise<void> {
     const [old, recent] = [this.#old, this.#recent];
     try {
-      // Before the first COPY, because the age of the first chunk is likely to be that of the next ones.
+      // Read a chunk to choose the age of the first COPY: the next chunks are likely to have the same age.
       while (old.full.length + recent.full.length === 0 && !(await reading.next()).done) {}
       while (!old.isEmpty || !recent.isEmpty) {
         const isOld = recent.isEmpty || old.full.length > recent.full.length;
@@ -44,7 +44,7 @@ export class CopyByAge {
     }
   }
 
-  /** The chunks of one COPY, which ends when all is read or too much waits for the other one. */
+  /** The chunks of one COPY. It ends when all rows are read, or when too many chunks wait for the other COPY. */
   async *#chunks(
     own: CopyBuffer,
     other: CopyBuffer,

@@ -1,4 +1,4 @@
-// How a text writes locations: its format, and for CSV the delimiter, the names of the columns and the time zone.
+// Detects the format of a text, and for CSV the delimiter, the columns and the time zone.
 import { TZDate } from '@date-fns/tz';
 import { ValidationError } from '../../errors.ts';
 import { locationColumns } from '../columns.ts';
@@ -7,27 +7,27 @@ export const locationFormats = ['csv', 'ndjson', 'geojson', 'gpx'] as const;
 export type LocationFormat = (typeof locationFormats)[number];
 
 export interface DialectOptions {
-  /** Between the cells of CSV. Default: the one of `,` `;` tab and `|` that fits the header best. */
+  /** Delimiter of the cells of CSV. Default: whichever of `,` `;` tab and `|` fits the header best. */
   delimiter?: string;
   /**
-   * From names of the text to columns of location_events; null leaves the name out. Names of columns, and common ones
-   * such as `lat`, `lng`, `timestamp`, `ele` and `course`, need no entry.
+   * Maps names in the text to columns of location_events, or to null to ignore them. Column names and common names such
+   * as `lat`, `lng`, `timestamp`, `ele` and `course` need no entry.
    */
   columns?: Readonly<Record<string, string | null>>;
-  /** IANA name of the zone of times that are written without one. Default UTC. */
+  /** IANA time zone of times that are written without a zone. Default UTC. */
   timeZone?: string;
 }
 
-/** What was detected, for people. */
+/** How CSV is read, to show it to the user. */
 export interface DetectedDialect {
   delimiter: string;
-  /** Names of the header that differ from the columns that they are read as. */
+  /** Names in the header that differ from the column that they are read as; null: the name is ignored. */
   columns: Readonly<Record<string, string | null>>;
 }
 
 export const delimiters = [',', ';', '\t', '|'] as const;
 
-/** Names of other programs, without case, blanks and punctuation. */
+/** Names that other programs use, in lower case without blanks and punctuation. */
 const aliases: Readonly<Record<string, readonly string[]>> = {
   time: ['timestamp', 'datetime', 'date', 'gpstime', 'fixtime', 'recordedat', 'utc', 'timeutc'],
   device_id: ['device', 'trackerid'],
@@ -50,7 +50,7 @@ const places: ReadonlyMap<string, number> = new Map(
   ),
 );
 
-/** The place of a name among the columns; null: left out; undefined: unknown. */
+/** Index of the column for a name; null: the name is ignored; undefined: it is unknown. */
 export type PlaceOf = (name: string) => number | null | undefined;
 
 /** @throws ValidationError for an entry of `columns` that names no column. */
@@ -75,7 +75,7 @@ export function placesOf({ columns = {} }: DialectOptions): PlaceOf {
   };
 }
 
-/** The delimiter under which most cells of the header are known columns; at a draw the one with most cells. */
+/** The delimiter with which most cells of the header are known columns; in a tie, the one with the most cells. */
 export function detectDelimiter(header: string, placeOf: PlaceOf): string {
   const scores = delimiters.map((delimiter) => {
     const cells = header.split(delimiter).map((cell) => cell.trim().replace(/^"(.*)"$/, '$1'));
@@ -87,7 +87,10 @@ export function detectDelimiter(header: string, placeOf: PlaceOf): string {
   return scores.reduce((best, one) => (one.score > best.score ? one : best)).delimiter;
 }
 
-/** Reads times without a zone as times of this one: turns `2026-01-02 03:04:05` into an ISO text in UTC. */
+/**
+ * Returns a function that turns a time without a zone, such as `2026-01-02 03:04:05`, into an ISO text in UTC. The time
+ * is taken as a local time in `timeZone`.
+ */
 export function timeReader(timeZone: string): (cell: unknown) => unknown {
   try {
     new Intl.DateTimeFormat('en', { timeZone });
@@ -103,13 +106,13 @@ export function timeReader(timeZone: string): (cell: unknown) => unknown {
       .map((part) => Number(part ?? 0));
     const local = new TZDate(year, month - 1, day, hour, minute, second, timeZone);
     local.setMilliseconds(Number((match[7] ?? '').padEnd(3, '0')));
-    // The 30th of February, or an hour that the summer time left out: let the column refuse what was written.
+    // The 30th of February, or an hour that summer time skips. This text makes the column refuse the cell.
     if (local.getDate() !== day || local.getHours() !== hour) return `${cell} (not a time of ${timeZone})`;
     return new Date(local.getTime()).toISOString();
   };
 }
 
-/** By the beginning of a text. @param name of the file, whose extension decides first. */
+/** Detects the format by the extension of the file name, or by the beginning of the text. */
 export function detectFormat(beginning: string, name: string): LocationFormat {
   const extension = /\.([a-z]+)$/i.exec(name.replace(/\.gz$/i, ''))?.[1]?.toLowerCase() ?? '';
   const text = beginning.replace(/^\uFEFF/, '').trimStart();

@@ -15,13 +15,13 @@ const rowsPerBatch = 1_000;
 
 /**
  * The position of a row is the number of its feature, from 1. Properties are named like columns, or as in CSV.
- * @throws ValidationError where the text is not a whole FeatureCollection.
+ * @throws ValidationError if the text is not a complete FeatureCollection.
  */
 export async function* readGeoJson(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Row[]> {
   // Errors reach the loop over the last stream.
   const features = pipeline(
     Readable.from(source, { objectMode: false }),
-    // Whole values only: half of the tokens.
+    // Without the pieces of values, which would double the number of tokens.
     parser.asStream({ streamValues: false }),
     pick.asStream({ filter: 'features' }),
     streamArray.asStream(),

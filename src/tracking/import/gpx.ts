@@ -3,18 +3,19 @@ import { StringDecoder } from 'node:string_decoder';
 import sax from 'sax';
 import { ValidationError } from '../../errors.ts';
 
-/** A location as the text has it, by names of columns, and the line where it begins. */
+/** The values of one location by column name, not checked, and its position in the text, for messages. */
 export interface Row {
   readonly position: number;
   readonly cells: Readonly<Record<string, unknown>>;
 }
 
-/** Namespace of the elements in which an export keeps what GPX has no element for. */
+/** Namespace of the extensions in which an export writes values that have no GPX element. */
 export const atrizNamespace = 'https://atriz.dev/gpx/1';
 
 /**
- * A batch for each piece of the text. Speeds of GPX 1.0 and of Garmin's extension are metres per second and become
- * km/h. @throws ValidationError where the text is not well-formed.
+ * Yields a batch for each piece of the text. Speeds of GPX 1.0 and of Garmin's extension are in metres per second, and
+ * are converted to km/h.
+ * @throws ValidationError if the text is not well-formed.
  */
 export async function* readGpx(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Row[]> {
   const parser = sax.parser(true, { position: true });

@@ -44,8 +44,9 @@ export interface ImportOptions extends ZeroPositionOption {
   shiftMs?: number;
   /** Called and awaited for each invalid location. The other locations are loaded. */
   onReject?: (reject: ImportReject) => unknown;
-  /** Leaves out locations that are stored already: of the same device at the same time. Slower than COPY. */
+  /** Skips locations that are already stored, compared by device and time. Slower, because it cannot use COPY. */
   once?: boolean;
+  /** Called after each batch with the number of locations loaded so far. */
   onProgress?: (loaded: number) => void;
   /** Called after the last row, before the commit. If it throws, the import is rolled back. */
   beforeCommit?: () => Promise<void>;
@@ -62,7 +63,7 @@ export interface ImportResult {
    * are not summarised in `location_hourly`.
    */
   olderThanRetention: number;
-  /** With `once`: locations that were stored before, or came twice. They count as loaded no more. */
+  /** With `once`: locations that were skipped, because they were stored before or came twice. Not part of `loaded`. */
   alreadyStored: number;
   /** Locations that were written to compressed chunks directly. */
   compressed: number;
@@ -70,9 +71,9 @@ export interface ImportResult {
    * Line of the last location, if CSV ends with a digit or a point and no line break: digits may be missing.
    */
   unendedLine: number | null;
-  /** Refreshed ranges of `location_hourly`, none if the refresh failed. The refresh policies do the rest. */
+  /** Refreshed ranges of `location_hourly`. Empty if the refresh failed: the refresh policies do it later. */
   refreshed: TimeRange[];
-  /** The error of a refresh that failed. The refresh policies refresh the hours later. */
+  /** The error of a refresh that failed. */
   refreshError?: unknown;
 }
 
@@ -80,7 +81,7 @@ const hour = 3_600_000;
 const day = 24 * hour;
 const { retention, compression } = trackingPolicies.location_events;
 const rowsPerBatch = 5_000;
-/** Few, so that the garbage collector finds them before it moves them to the old generation. */
+/** Small, so that rows are garbage before the collector moves them to the old generation. */
 const rowsPerCheck = 500;
 
 /**
@@ -181,7 +182,7 @@ class Load {
     }
   }
 
-  /** Encodes plain rows from their bytes. The other lines take the same way as in `#locations`. */
+  /** Encodes plain rows from their bytes. Other lines are read as in `#locations`. */
   async *#encodeCsv(source: LocationText, copy: CopyByAge): AsyncGenerator<void> {
     const { shiftMs = 0, onProgress } = this.#options;
     const target = {
@@ -214,7 +215,7 @@ class Load {
     }
   }
 
-  /** Into a view, which does not support COPY; and one batch after the other, so that each sees those before it. */
+  /** For a view, which does not support COPY, and for `once`: each batch must see the rows of the previous ones. */
   async #insert(transaction: Transaction): Promise<void> {
     const write = async (locations: LocationInput[]) => {
       if (!this.#options.once) return appendLocations(transaction, locations);

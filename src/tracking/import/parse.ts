@@ -17,9 +17,8 @@ import type { Row } from './gpx.ts';
 import { splitLines } from './lines.ts';
 
 export interface ParseOptions extends DialectOptions {
-  /** Values for rows where the input has none. */
   defaults?: LocationDefaults | undefined;
-  /** Called with the header line of CSV before any row, and with how it is read. */
+  /** Called before the first row of CSV, with the header line and how it is read. */
   onHeader?: ((header: string, dialect: DetectedDialect) => void) | undefined;
 }
 
@@ -27,10 +26,10 @@ export interface ParseOptions extends DialectOptions {
 export type LocationDefaults = Partial<Pick<LocationInput, 'deviceId' | 'userId' | 'appSource'>>;
 
 export interface ImportReject {
-  /** Line of the text, from 1, or index among the locations, from 0. */
+  /** Line of the text or number of the GeoJSON feature, from 1; or index among the locations, from 0. */
   position: number;
   reason: string;
-  /** The line as it was. Absent for locations that were not text. */
+  /** The line, or for GPX and GeoJSON a line of NDJSON. Absent for locations that were not text. */
   text?: string;
   /** The bytes of a line that is not UTF-8. In `text`, U+FFFD replaces what cannot be decoded. */
   bytes?: Uint8Array;
@@ -51,7 +50,7 @@ export type ParsedLocation =
  * Reads locations in constant memory, a batch for each piece of the input. In CSV and NDJSON, blank lines and lines
  * that begin with `#` are skipped. CSV needs a header of column names; a quoted field may not hold a line break. Digits
  * of a time after milliseconds are cut off; numbers are rounded to the scale of their column.
- * @throws ValidationError for a header with an unknown, double or missing column, and for text that is not the format.
+ * @throws ValidationError for a header with an unknown, duplicate or missing column, and for text in another format.
  */
 export async function* parseLocations(
   source: AsyncIterable<string | Uint8Array>,
@@ -79,14 +78,14 @@ export async function* parseLocations(
   }
 }
 
-/** The rows of a CSV, as its header says. */
+/** The layout of CSV rows, from the header. */
 export interface CsvLayout {
   readonly delimiter: string;
   /** Number of cells of a row. */
   readonly width: number;
-  /** The cell of each column of the table; -1: none. */
+  /** For each column of the table, the index of its cell, or -1. */
   readonly places: readonly number[];
-  /** The value of each column where a row has none. */
+  /** For each column of the table, the value if the cell is empty or missing. */
   readonly fallbacks: readonly (string | undefined)[];
   /** Times without a zone are UTC. */
   readonly isUtc: boolean;
@@ -127,7 +126,7 @@ export class LineReader {
     if (text.startsWith('#') || isBlank(text)) return undefined;
     if (!this.#readRow) {
       if (broken) throw new ValidationError('The header is not UTF-8.');
-      // Excel's own line.
+      // Excel writes this line to name the delimiter.
       if (/^sep=.$/i.test(text)) this.#delimiter ??= text.slice(4);
       else this.#readHeader(text);
       return undefined;
@@ -147,7 +146,7 @@ export class LineReader {
     const isUtc = timeZone === undefined;
     this.layout = { delimiter, width: header.length, places, fallbacks: this.#fallbacks, isUtc };
     this.#readRow = (row) => this.#fromCells(csvCells(row, header.length, places, delimiter));
-    // A uuid that was cut is not valid.
+    // A truncated uuid is refused anyway.
     this.#mayEndEarly = locationColumns[header.at(-1)?.place ?? -1]?.type !== 'uuid';
     const renamed = header.flatMap(({ name, place }) => {
       const column = place === null ? null : (locationColumns[place]?.name ?? null);
@@ -185,7 +184,7 @@ const isBlank = (text: string) => text === '' || (text.charCodeAt(0) <= 32 && te
 
 interface HeaderCell {
   readonly name: string;
-  /** Among the columns; null: left out. */
+  /** Index of the column; null: the cell is ignored. */
   readonly place: number | null;
 }
 
@@ -241,7 +240,7 @@ function csvCells(
   if (cells instanceof Invalid) return cells;
   if (cells.length !== width) return new Invalid(`has ${cells.length} of ${width} columns`);
   const ordered: unknown[] = places.map((place) => (place < 0 ? undefined : cells[place]));
-  // Where a comma does not separate cells, it is the decimal point of half of the world.
+  // If the comma is not the delimiter, it may be the decimal separator.
   if (delimiter !== ',') {
     for (const place of numberPlaces) {
       const cell = ordered[place];
@@ -256,7 +255,7 @@ function splitCsv(text: string, delimiter: string): string[] | Invalid {
   // csv-parse takes ten times as long, and only quotes need it.
   if (!text.includes('"')) return text.split(delimiter);
   try {
-    // By default it would take a carriage return as the end of the record and drop the rest.
+    // By default csv-parse would end the record at a carriage return and drop the rest.
     const [cells] = parseCsv(text, { record_delimiter: '\n', delimiter }) as string[][];
     return cells ?? [];
   } catch {
@@ -289,7 +288,6 @@ function orderCells(named: Readonly<Record<string, unknown>>, placeOf: PlaceOf):
   return cells;
 }
 
-/** A row of GPX or GeoJSON; refused, its text is a line of NDJSON. */
 function fromRow({ position, cells }: Row, fromCells: FromCells, placeOf: PlaceOf): ParsedLocation {
   const location = fromCells(orderCells(cells, placeOf));
   const text = JSON.stringify(cells);

@@ -1,6 +1,6 @@
-// Encodes rows of CSV for COPY from the bytes of the text, without a string or an object for a value. Handwritten,
-// because csv-parse, which makes them, takes longer for a row than the server. It encodes plain rows only: of ASCII,
-// without quotes and with valid cells in their usual form. LineReader reads all others and says what is wrong.
+// Encodes rows of CSV for COPY from the bytes of the text, without creating a string or object for each value. Not
+// csv-parse, which takes more time for a row than the server. Only plain rows are encoded: ASCII, no quotes, and valid
+// cells in the usual forms. LineReader reads all other rows, and says what is wrong with them.
 
 import { encodeTime } from '../column-types.ts';
 import { type LocationColumn, locationColumns } from '../columns.ts';
@@ -9,11 +9,11 @@ import { mayBeZero, readTime } from '../plain-cells.ts';
 import { lineFeed } from './lines.ts';
 import type { CsvLayout } from './parse.ts';
 
-/** Where the rows go, and what is known of them. */
+/** Receives the rows. */
 export interface RowTarget {
   /** The buffer for a row of this time, in milliseconds since 1970; undefined if the time is not accepted. */
   bufferFor(time: number): CopyBuffer | undefined;
-  /** A row of this time was encoded. */
+  /** Called when a row of this time is encoded. */
   count(time: number): void;
 }
 
@@ -34,7 +34,7 @@ export function plainRows(layout: CsvLayout, shiftMs: number, target: RowTarget)
 }
 
 class PlainRows {
-  /** What each byte is. */
+  /** The kind of each byte; 0 for part of a cell. */
   readonly #kinds = new Uint8Array(256);
   /** Starts and ends of the cells of a row, in turn. */
   readonly #cells: Int32Array;
@@ -74,7 +74,7 @@ class PlainRows {
     const { places, fallbacks } = this.#layout;
     const cells = this.#cells;
     const timeCell = (places[timePlace] as number) * 2;
-    // As a Date, which has no fractions of milliseconds.
+    // Truncated as in a Date, which has whole milliseconds.
     const time = Math.trunc(
       readTime(bytes, cells[timeCell] as number, cells[timeCell + 1] as number) + this.#shiftMs,
     );
@@ -104,7 +104,7 @@ class PlainRows {
     return true;
   }
 
-  /** A position of 0, 0 is an error, which LineReader's caller reports. */
+  /** A row at 0, 0 is not plain, because such a position is refused unless `allowZeroPosition` is set. */
   #mayBeZeroPosition(bytes: Buffer): boolean {
     for (const place of positionPlaces) {
       const cell = (this.#layout.places[place] as number) * 2;
@@ -119,7 +119,7 @@ const [endsCell, endsRow, notPlain] = [1, 2, 3];
 
 /**
  * Finds the cells of the row that begins at `start`.
- * @param cells Takes the start and the end of each cell; its length says how many there should be.
+ * @param cells Receives the start and the end of each cell. Its length is twice the number of cells of a plain row.
  * @returns where the next row begins, or -1 if the row is not plain.
  */
 function findCells(bytes: Buffer, start: number, kinds: Uint8Array, cells: Int32Array): number {

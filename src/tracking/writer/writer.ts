@@ -25,13 +25,12 @@ export interface LocationWriterOptions extends ZeroPositionOption {
   /** How long a location waits for others to join its batch, in milliseconds. Default 20. */
   maxWaitMs?: number;
   /**
-   * Maximum number of locations in memory; `write` refuses more. The default, 250,000, takes about 200 MB and
-   * metadata.
+   * Maximum number of locations in memory; `write` refuses more. Default 250,000, about 200 MB plus their metadata.
    */
   maxPending?: number;
   /**
-   * Longest pause before a retry, in milliseconds: `min`, doubled with each retry up to `max`. The actual
-   * pause is a random time from half of it. Default 100 and 10,000.
+   * Longest pause before a retry, in milliseconds: `min`, doubled with each retry up to `max`. The actual pause is
+   * random, at least half of that. Default 100 and 10,000.
    */
   retryDelayMs?: { min: number; max: number };
   /** After this many milliseconds without an answer, an attempt is given up and retried. Default 60,000. */
