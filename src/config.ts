@@ -31,7 +31,7 @@ const clusterFile = v.object({
   servers: v.object({ plain: v.string(), timescaledb: v.string() }),
 });
 
-/** Also the `origin` of a URL that it gives. */
+/** Path of that file, and the `origin` of a URL from it. */
 export const clusterPath = '.atriz/cluster.json';
 
 const serverVariables = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD'] as const;
@@ -156,7 +156,7 @@ function readCluster(file: string): v.InferOutput<typeof clusterFile> {
   }
 }
 
-/** Whether drizzle-kit push may change this database behind its migrations. */
+/** Whether drizzle-kit push may change this database without a migration. */
 export const allowsPush = (key: DatabaseKey, env: Environment = process.env): boolean =>
   env.ATRIZ_ALLOW_PUSH?.split(',').includes(key) ?? false;
 
@@ -183,7 +183,7 @@ export function applicationKey(env: Environment = process.env): DatabaseKey {
 
 /**
  * The database of the application that a command runs for: `APP` names it, or `DATABASE_URL` leads to it.
- * @throws ConfigurationError listing the databases, when neither says.
+ * @throws ConfigurationError listing the databases, if neither names one.
  */
 export function ownDatabase(env: Environment = process.env): DatabaseKey {
   if (env.APP) return applicationKey(env);
@@ -286,7 +286,7 @@ export function withoutTargetVariable<Result>(create: () => Result): Result {
   }
 }
 
-/** The whole process formats and parses dates in UTC, as the guide promises. */
+/** Makes the whole process format and parse dates in UTC. */
 export function useUtc(): void {
   process.env.TZ = 'UTC';
 }

@@ -18,7 +18,7 @@ export interface DatabaseDefinition {
   readonly application: boolean;
   /** Extensions that the server must offer, beyond PostgreSQL's own. */
   readonly extensions: readonly 'timescaledb'[];
-  /** The guide's backup strategy. A database that is not critical is backed up only on request. */
+  /** How often to back it up. A database that is not critical is backed up only on request. */
   readonly backup: { readonly every: 'day' | 'week'; readonly critical: boolean };
   /** Drizzle's schema objects. The file is schema/<key>.ts, its migrations are in drizzle/<key>/. */
   readonly schema: Record<string, unknown>;

@@ -1,6 +1,6 @@
 // The typed errors of @atriz/database. Each message says what is wrong, where, and how to fix it.
 
-// Where it is installed, or bundled, there are no npm scripts of this package.
+// False if the package is installed or bundled: then its npm scripts do not exist.
 const isRepository =
   /\/src\/errors\.[jt]s$/.test(String(import.meta.url)) &&
   !String(import.meta.url).includes('/node_modules/@atriz/database/');
@@ -36,7 +36,7 @@ export class ConfigurationError extends AtrizDatabaseError {
   override readonly exitCode = 2;
 }
 
-/** The database cannot be reached, or refuses the login. */
+/** The database cannot be reached, refuses the login, or ended the session. */
 export class ConnectionError extends AtrizDatabaseError {
   override readonly name = 'ConnectionError';
   /** Name of the database. */
@@ -104,7 +104,7 @@ export class OutOfStepError extends MigrationError {
   override readonly exitCode = 3;
 }
 
-/** `user_id` does not exist in atriz_core, or the user is not active. */
+/** The user does not exist in atriz_core, or is not active. */
 export class UserReferenceError extends AtrizDatabaseError {
   override readonly name = 'UserReferenceError';
   override readonly code = 'USER_REFERENCE';
@@ -122,7 +122,7 @@ export class UserReferenceError extends AtrizDatabaseError {
   }
 }
 
-/** Some ids of a batch are not allowed in `user_id`. */
+/** Some ids of a batch are not ids of active users of atriz_core. */
 export class UserReferencesError extends AtrizDatabaseError {
   override readonly name = 'UserReferencesError';
   override readonly code = 'USER_REFERENCES';

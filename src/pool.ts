@@ -16,7 +16,7 @@ export { type AnyDatabase, Database, databaseOf, type QueryResult } from './driv
 export interface PoolStats {
   /** Connections that run a query or a transaction. */
   readonly inUse: number;
-  /** Most connections at once. */
+  /** Maximum number of connections. */
   readonly max: number;
   /** Queries and transactions that wait for a connection. */
   readonly waiting: number;
@@ -109,7 +109,7 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   }
 }
 
-/** A proxy refuses the setting: behind one, call functions that write in a transaction or through `primary`. */
+/** Undefined behind a proxy, which refuses the setting: call functions that write through `primary` there. */
 function readerClient(options: DatabasePoolOptions, url: DatabaseUrl): Client | undefined {
   if (isProxied(options, url)) return undefined;
   const parameters = new Map([...url.parameters, ['default_transaction_read_only', 'on']]);

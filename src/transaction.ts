@@ -19,9 +19,10 @@ export interface TransactionOptions {
 }
 
 /**
- * Runs `work` in a transaction of `database`. Inside of another transaction it is a savepoint.
- * `work` may run several times when `retries` is given, so it must not have other effects.
- * @throws what `work` throws, after the rollback.
+ * Runs `work` in a transaction, or inside of another transaction in a savepoint. With `retries`, `work` may run several
+ * times, so it must have no effects outside of the database.
+ * @returns what `work` returns, after the COMMIT.
+ * @throws what `work` throws, after the rollback; TransactionRolledBackError; ConnectionError.
  */
 export async function withTransaction<Result, S extends Schema>(
   given: AnyDatabase<S>,

@@ -53,8 +53,8 @@ export const policyJobs = `(
   WHERE j.hypertable_name IS NOT NULL)`;
 
 /**
- * A subquery: ranges of time whose rows changed after they were summarised, until a refresh. Ranges without a begin
- * or an end were never summarised, and are left out. TimescaleDB records microseconds since 1970.
+ * A subquery: time ranges whose rows changed after they were summarised and that are not refreshed yet. Ranges without
+ * a start or an end were never summarised and are not included. TimescaleDB records microseconds since 1970.
  */
 export const changedRanges = `(
   SELECT a.user_view_schema::text AS schema, a.user_view_name::text AS relation,
@@ -207,7 +207,7 @@ export async function readChunks(db: Database, { schema, name }: Storage): Promi
   return rows;
 }
 
-/** Makes all jobs of policies belong to the connecting role, a superuser. */
+/** Makes the connecting role, a superuser, the owner of all jobs of policies. */
 export async function takeJobs(db: Database): Promise<void> {
   // _timescaledb_config before 2.25, _timescaledb_catalog since.
   const { rows } = await db.query<{ name: string }>(
