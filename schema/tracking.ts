@@ -72,7 +72,7 @@ export const locationEvents = pgTable(
     metadata: jsonb('metadata').$type<Record<string, unknown>>(),
   },
   (table) => [
-    // TimescaleDB creates it with the hypertable. Serves queries by time only, such as the refresh.
+    // TimescaleDB creates this index with the hypertable. Serves queries by time only, such as the refresh.
     index('location_events_time_idx').on(table.time.desc().nullsFirst()),
     // Serves getRecentLocations: WHERE device_id = $1 AND time > $2 ORDER BY time DESC.
     // nullsFirst, because ORDER BY … DESC means NULLS FIRST and can use only an index in the same order.
@@ -82,7 +82,7 @@ export const locationEvents = pgTable(
     // Serves the locations of an application: WHERE app_source = $1 ORDER BY time DESC.
     index('idx_location_app').on(table.appSource, table.time.desc().nullsFirst()),
     // Serve the views of the applications: WHERE device_id = $1 AND time > $2, and getLatestLocations, which
-    // goes from device to device. In idx_location_device it would read the points of all other applications.
+    // goes from device to device. With idx_location_device, it would read the points of all other applications.
     ...locationSources.map((source) =>
       index(`idx_location_${source}`)
         .on(table.deviceId, table.time.desc().nullsFirst())
@@ -131,7 +131,7 @@ export const locationWriters = pgTable(
   },
   (table) => [
     check('check_last_batch', sql`${table.lastBatch} >= 0`),
-    // Instead of a view for each application. A hypertable with compression cannot have row security.
+    // Row security instead of a view for each application. location_events needs views, because it is compressed.
     pgPolicy('own_rows', {
       using: sql`${table.roleName} = CURRENT_USER`,
       withCheck: sql`${table.roleName} = CURRENT_USER`,
