@@ -23,7 +23,7 @@ export interface ApplyOptions {
   generatePassword?: (role: string) => string;
   /** The differences to mend; default: all. */
   only?: (difference: AccessDifference) => boolean;
-  /** Makes the roles that do not exist, joins the owner's where that is needed, and changes nothing else. */
+  /** Only creates the missing roles and, if needed, makes the connected role a member of the owner role. */
   makesRoles?: boolean;
 }
 

@@ -31,7 +31,7 @@ import {
   serverGrantsQuery,
 } from './server-grants.ts';
 
-// Without objects of extensions: the extensions grant them. extension.ts reads those of TimescaleDB.
+// Excludes the objects of extensions, which set their own grants. extension.ts reads those of TimescaleDB.
 const notOfExtension = (catalog: string, oid: string) =>
   `NOT EXISTS (SELECT 1 FROM pg_depend e WHERE e.classid = '${catalog}'::regclass AND e.objid = ${oid} AND e.deptype = 'e')`;
 const ownSchemas = `
@@ -137,7 +137,8 @@ const routinesQuery = `${own}
         OR prolang IN (SELECT oid FROM pg_language WHERE lanname IN ('internal', 'c'))) AS settled
   FROM routines ORDER BY target`;
 
-// Only what earlier versions of `apply` set. A procedure with SET cannot COMMIT; pg_dump omits constructors.
+// Only paths that earlier versions of `apply` set and that do harm: a procedure with SET cannot COMMIT, and pg_dump
+// omits the settings of constructors.
 const brokenPathsQuery = `${own}
   SELECT target AS name FROM routines
   WHERE proconfig = ARRAY[format('search_path=pg_catalog, %I, pg_temp', nspname)]
@@ -178,7 +179,7 @@ const chunkGrantsQuery = `
     ${exploded('a.attacl', 'c.relowner')}
   WHERE n.nspname = '${chunkSchema}' AND ${notOfExtension('pg_class', 'c.oid')}`;
 
-// Only later grants: those of initdb and of extensions are in pg_init_privs or are the default.
+// Only grants that were made later: those of initdb and of extensions are in pg_init_privs or are the default.
 const systemGrantsQuery = `
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", o.target, o.column, g.*
   FROM (

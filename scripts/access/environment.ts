@@ -17,7 +17,7 @@ export const applyMatrix = (pool: Pool, key: DatabaseKey, options: ApplyOptions 
   applyAccess(pool, matrixOf(key), { passwordOf: (role) => rolePassword(role), ...options });
 
 /**
- * Run after migrations: gives new objects their owner and grants. Privileges granted by hand to roles outside
+ * For use after migrations: gives new objects their owner and grants. Privileges granted by hand to roles outside
  * the matrix stay: only "access apply" revokes them, and reports it.
  */
 export function applyToNewObjects(pool: Pool, key: DatabaseKey): Promise<Applied> {
@@ -35,7 +35,7 @@ export function applyToNewObjects(pool: Pool, key: DatabaseKey): Promise<Applied
   return applyAccess(pool, matrix, { only });
 }
 
-/** Makes the roles that the server lacks, with the passwords from the environment, as before a restore on a new server. */
+/** Creates the roles that a new server lacks, with the passwords from the environment, before a restore. */
 export const makeRoles = (pool: Pool, key: DatabaseKey): Promise<Applied> =>
   applyMatrix(pool, key, { makesRoles: true });
 

@@ -69,7 +69,7 @@ export function createStatement(name: string, properties: DatabaseProperties): s
     .join(' ');
 }
 
-/** Applies `properties` to the database of `pool`; owner, grants and settings of roles only `withRoles`. */
+/** Applies `properties` to the database of `pool`. `withRoles` includes the owner, grants and settings of roles. */
 export async function applyProperties(
   pool: Pool,
   properties: DatabaseProperties,

@@ -1,14 +1,14 @@
-// Work on several databases that Ctrl-C or the first failure ends, after it has cleaned up.
+// Runs work that Ctrl-C or the first failure aborts, and waits until it has cleaned up.
 import { onSignal } from '../cli/signals.ts';
 import { BackupError } from './errors.ts';
 
-/** Runs `work`; its signal aborts with a BackupError when the process is told to end. */
+/** Runs `work` with an AbortSignal that aborts with a BackupError when a signal asks the process to end. */
 export async function interruptible<Result>(
   what: string,
   work: (signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
   const controller = new AbortController();
-  // A second Ctrl-C must not cut the cleaning short: the listeners stay until the work has ended.
+  // The listeners stay until the work has ended, so that a second Ctrl-C does not interrupt the clean-up.
   using _ = onSignal((signal) =>
     controller.abort(new BackupError(`${what} was interrupted by ${signal}: nothing of it was kept.`)),
   );
@@ -17,7 +17,7 @@ export async function interruptible<Result>(
 
 /**
  * Runs `work` for all items, `limit` at a time. The first failure aborts the others and is thrown when they have ended.
- * Not p-map, which throws at once: what they write would be removed under them.
+ * Not p-map, which throws at once: the caller would then remove files that the others still write.
  */
 export async function inParallel<Item, Result>(
   items: readonly Item[],

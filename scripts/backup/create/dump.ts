@@ -163,7 +163,7 @@ function withoutRows(tables: readonly Table[]): string[] {
   const own = tables
     .filter((table) => !isRecord(table))
     .map(({ schema, name }) => `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`);
-  // Rows of TimescaleDB's catalog are dumped, else hypertables would be restored as plain tables. Chunks stay empty.
+  // TimescaleDB's catalog keeps its rows: without them, hypertables would be restored as plain tables.
   const chunks = chunkPatterns;
   return [...own, ...chunks].map((pattern) => `--exclude-table-data=${pattern}`);
 }

@@ -85,7 +85,7 @@ export const rowsOf = ({ tables }: Pick<DatabaseBackup, 'tables'>): number =>
   tables.reduce((sum, { rows }) => sum + rows, 0);
 
 /**
- * A backup may be damaged or come from somebody else, and its names become paths and identifiers.
+ * Checks every field: a backup may be damaged or come from somebody else, and its names become paths and identifiers.
  * @throws BackupError naming `origin` and the first problem.
  */
 export function parseManifest(text: string, origin: string): Manifest {

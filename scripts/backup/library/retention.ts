@@ -9,8 +9,8 @@ export interface Retention {
 }
 
 /**
- * Counted separately for each database and for backups with and without rows: a daily backup without tracking
- * must not replace the weekly one with it. The newest of each is always kept.
+ * The backups to remove. Each database is counted separately, with and without rows: a daily backup without tracking
+ * must not replace the weekly one with tracking. The newest backup of each is always kept.
  */
 export function outdated<B extends Pick<Backup, 'manifest'>>(
   backups: readonly B[],

@@ -1,4 +1,4 @@
-// A database restored beside the real one for a while, to compare it or to try something on it.
+// Restores a backup beside the real database, to compare it or to try something on it, and drops it afterwards.
 import type { DatabaseKey } from '../../../src/databases.ts';
 import type { Progress } from '../../cli/progress.ts';
 import { databaseName } from '../../commands/create.ts';

@@ -32,8 +32,8 @@ export function openMaintenance(key: DatabaseKey): Pool {
 }
 
 /**
- * Creates `<name>_restore_<random>`. Before that, `maintenance` locks the name, so that other restores do not
- * drop the database as a leftover. It allows connections as soon as it is marked as unfinished.
+ * Creates `<name>_restore_<random>`. Before that, `maintenance` locks the name, so that other restores do not drop the
+ * database as a leftover. The new database allows connections once it is marked as unfinished.
  */
 export async function createNewDatabase(
   key: DatabaseKey,
@@ -48,7 +48,7 @@ export async function createNewDatabase(
   try {
     await maintenance.query(createStatement(beside, properties));
   } catch (error) {
-    // The server lacks the locale, such as one of another operating system. Only the sort order of texts may differ.
+    // The server does not have the locale, as on another operating system. Only the sort order of texts may differ.
     if (!['22023', '42704', '42809'].includes(sqlState(error) ?? '')) throw error;
     await maintenance.query(
       `CREATE DATABASE ${quoteIdentifier(beside)} TEMPLATE template0 ALLOW_CONNECTIONS false ENCODING ${quoteLiteral(properties.encoding)}`,
@@ -79,7 +79,7 @@ export function shortenName(name: string, suffix: string): string {
 export const keptName = (name: string, moment: Date): string =>
   shortenName(name, `_before_${moment.toISOString().replace(/[-:]|\.\d+Z/g, '')}`);
 
-/** Databases that restores of `name` have kept, or left behind when killed, by name. */
+/** Names of the databases that restores of `name` kept, or left behind when they were killed, in order. */
 export async function readKeptDatabases(db: Database, name: string): Promise<string[]> {
   const { rows } = await db.primary.query<{ name: string }>(
     `SELECT datname AS name FROM pg_catalog.pg_database
@@ -98,7 +98,7 @@ const lockName = (name: string) => `atriz-db restore ${name}`;
 
 async function dropLeftovers(maintenance: Pool, name: string): Promise<void> {
   const head = shortenName(name, '_restore_00000000').slice(0, -8);
-  // A restore that was killed before it could mark its database left one that allows no connections.
+  // A restore that was killed before it marked its database as unfinished left a database without connections.
   const { rows } = await maintenance.query<{ name: string }>(
     `SELECT datname AS name FROM pg_database d LEFT JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
      WHERE starts_with(datname, $1) AND datname ~ '_restore_[0-9a-f]{8}$'
@@ -112,7 +112,7 @@ async function dropLeftovers(maintenance: Pool, name: string): Promise<void> {
   }
 }
 
-/** Locks the name, unless another restore has. The server may need a moment to notice that a client was killed. */
+/** Locks the name, unless another restore has locked it. The server may need a moment to notice a killed client. */
 async function isAbandoned(maintenance: Pool, name: string): Promise<boolean> {
   for (let attempt = 0; attempt < 20; attempt += 1) {
     const { rows } = await maintenance.query<{ locked: boolean }>(

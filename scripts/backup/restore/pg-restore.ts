@@ -51,8 +51,8 @@ export async function fillDatabase(
 }
 
 /**
- * TimescaleDB's catalog names the owners of jobs, and COPY refuses a role that does not exist. `roles` exist while
- * `restore` runs; afterwards the jobs belong to the connecting role.
+ * Creates missing `roles` while `restore` runs: TimescaleDB's catalog names the owners of jobs, and COPY refuses a role
+ * that does not exist. Afterwards the jobs belong to the connecting role.
  */
 async function withOwnersOfJobs(
   url: string,

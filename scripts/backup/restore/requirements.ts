@@ -10,7 +10,7 @@ import type { DatabaseBackup } from '../library/manifest.ts';
 export interface RestorableOptions {
   readonly installed: readonly ClientPrograms[];
   readonly withRoles: boolean;
-  /** Roles that the server may lack, because the restore makes them. */
+  /** Roles that the server may lack, because the restore creates them. */
   readonly madeRoles?: readonly string[];
   readonly signal: AbortSignal;
 }
@@ -94,7 +94,7 @@ export function refuseExtensions(
   }
 }
 
-// The archive names its database, so that a manifest cannot present it as another one.
+// The archive contains the name of its database. A manifest with another name is refused.
 async function checkArchive(
   folder: string,
   { key, database, dump }: DatabaseBackup,

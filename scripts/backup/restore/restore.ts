@@ -16,7 +16,7 @@ export interface RestoreOptions {
   readonly folder: string;
   readonly programs: ClientPrograms;
   readonly withRoles: boolean;
-  /** Whether roles of the access matrix are made where the server lacks them. */
+  /** Whether to create the roles of the access matrix that the server lacks. */
   readonly makesRoles: boolean;
   readonly jobs?: number | undefined;
   readonly signal: AbortSignal;
