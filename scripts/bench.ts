@@ -1,4 +1,4 @@
-// npm run bench -- <name>: measures against a peer in the same run. Compare ratios, not absolute times.
+// npm run bench -- <name>: measures our code and its peers in the same run. Compare ratios, not absolute times.
 import { Command } from 'commander';
 import { benchAuth } from './bench/auth.ts';
 import { benchBackup } from './bench/backup.ts';

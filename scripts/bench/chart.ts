@@ -20,7 +20,7 @@ export function barChart(title: string, bars: readonly { label: string; value: n
 `;
 }
 
-/** A line for each figure over the sizes, both logarithmic, relative to the first size. */
+/** One line for each figure: its ratio to the value at the first size. Both axes are logarithmic. */
 export function growthChart(
   title: string,
   measured: readonly { rows: number; figures: Readonly<Record<string, number>> }[],
@@ -31,7 +31,7 @@ export function growthChart(
   const names = Object.keys(first.figures);
   const span = Math.max(1, Math.log10(last.rows / first.rows));
   const x = (rows: number) => left + (Math.log10(rows / first.rows) / span) * 420;
-  // A tenth to ten times.
+  // The axis shows ratios from 0.1 to 10.
   const y = (ratio: number) => top + 180 - Math.max(-1, Math.min(1, Math.log10(ratio))) * 180;
   const grid = [0.1, 0.2, 0.5, 1, 2, 5, 10].map(
     (ratio) =>

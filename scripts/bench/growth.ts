@@ -1,4 +1,4 @@
-// How figures grow with the number of points: a fleet that grows, over the 29 days that raw points are kept.
+// Measures how times grow with the number of points: a growing fleet, with 29 days of raw points.
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type * as tracking from '../../schema/tracking.ts';
@@ -36,10 +36,10 @@ const days = 29;
 const stepMs = 30_000;
 const pointsPerDevice = (days * day) / stepMs;
 const repetitions = 20;
-/** Devices of pshop beside the fleet, half of which is of pshop too. */
+/** Devices of pshop in addition to the fleet, of which half belongs to pshop as well. */
 const otherDevices = 1_000;
 
-/** A figure at each size. Those of work on a day of the whole fleet are per million points. */
+/** What was measured at one size. Times of work on a day of the whole fleet are per million points. */
 type Figures = Readonly<Record<string, number>>;
 
 export async function benchGrowth({ url, rows, out = '.' }: GrowthOptions): Promise<void> {
@@ -149,7 +149,7 @@ async function often(work: () => Promise<unknown>, times = repetitions): Promise
   return median(samples);
 }
 
-/** One point of each of many devices that nothing else measures. */
+/** One point for each of `count` devices that no other measurement uses. */
 function pointsNow(count: number): LocationInput[] {
   const time = new Date();
   return Array.from({ length: count }, (_, number) => ({
@@ -173,7 +173,7 @@ async function recompress(db: Pool, chunk = ''): Promise<number> {
   return timed(() => db.query('SELECT compress_chunk($1::regclass)', [chunk]));
 }
 
-/** The oldest whole day: deleted in a transaction that is rolled back, then dropped as the policy does. */
+/** Removes the oldest whole day twice: with a DELETE that is rolled back, then as the retention policy does. */
 async function benchRetention(db: Pool): Promise<{ deleteMs: number; dropMs: number }> {
   const end = `date_trunc('day', now()) - interval '${days - 1} days'`;
   let deleteMs = 0;
@@ -187,7 +187,7 @@ async function benchRetention(db: Pool): Promise<{ deleteMs: number; dropMs: num
   return { deleteMs, dropMs };
 }
 
-/** Planning time in milliseconds, with the chunks of a month and with those of ten. */
+/** Planning time in milliseconds, with the chunks of one month and of ten months. */
 async function benchPlanning(db: Pool): Promise<{ few: number; many: number }> {
   const { text, parameters } = recentLocationsQuery(benchUuid('device', 0));
   const planning = async () => {

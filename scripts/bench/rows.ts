@@ -13,7 +13,7 @@ export function benchUuid(kind: string, number: number): string {
 interface Fleet {
   rows: number;
   devices: number;
-  /** Time of the first points. Default: so that the last ones are of the present. */
+  /** Time of the first points. Default: chosen so that the last points are about a minute old. */
   from?: Date;
   /** Seconds between two points of a device. */
   interval?: number;
@@ -54,7 +54,7 @@ interface CsvFleet {
   stepMs: number;
 }
 
-/** The text of a CSV, in the order of time, up to a minute ago. It is made while it is read, and needs no memory. */
+/** The text of a CSV, in the order of time, up to a minute ago. Generated while it is read, in constant memory. */
 export async function* fleetCsv({
   rows,
   devices,

@@ -8,7 +8,7 @@ export interface Scratch {
   readonly url: string;
 }
 
-/** The name tells which benchmark left the database, if it was killed. */
+/** The name shows which benchmark created the database, in case it is killed and leaves it behind. */
 export const scratchName = (what: string): string => `atriz_bench_${what}_${randomBytes(4).toString('hex')}`;
 
 /** Runs `work` with a new database for each key; always drops them afterwards. */

@@ -1,7 +1,7 @@
 // Measurements of the benchmarks: wall time, and the median of several runs.
 import { availableParallelism, loadavg } from 'node:os';
 
-/** `2 cores, Node.js 22.1.0`, and a warning if others keep the machine busy, which makes ratios unsteady. */
+/** `2 cores, Node.js 22.1.0`, with a warning if the machine is busy, because ratios then vary. */
 export function describeMachine(): string {
   const cores = availableParallelism();
   const [load = 0] = loadavg();

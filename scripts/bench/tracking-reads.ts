@@ -1,4 +1,4 @@
-// Benchmark of the guide's reads: the library, the same columns in bare postgres.js, and the same through Drizzle.
+// Benchmark of reads: the library, the same columns in bare postgres.js, and the same through Drizzle.
 // Then the library through the view of an application, against the table.
 import { and, desc, sql as drizzleSql, eq, gt } from 'drizzle-orm';
 import type * as tracking from '../../schema/tracking.ts';
@@ -94,7 +94,7 @@ async function benchLatest(db: Pool, size: string, rounds: number): Promise<Meas
   ];
 }
 
-/** As the owner on the table, and as a role that has the privileges of an application on its views. */
+/** Reads the table as its owner, and the view of an application as a role with the application's privileges. */
 async function benchViews(db: Pool, device: string, rounds: number): Promise<Measure[]> {
   const role = scratchName('application');
   await db.query(
@@ -137,7 +137,7 @@ const row = (what: string, { median, min, max }: Spread, peer: Spread, against: 
   against,
 });
 
-/** Times in milliseconds; the ways alternate. */
+/** Times of each way in milliseconds. The ways run alternately. */
 async function compare<Name extends string>(
   rounds: number,
   ways: Readonly<Record<Name, () => PromiseLike<unknown>>>,

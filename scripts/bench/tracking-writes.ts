@@ -135,7 +135,7 @@ function waysToWrite(db: Pool<typeof tracking>, url: string, csv: string, all: n
   return hasPsql() ? [...ways, psql] : ways;
 }
 
-/** Into chunks that are compressed, in the order of time. */
+/** Ways to write rows that belong to compressed chunks, in the order of time. */
 function waysToWriteOld(db: Pool, url: string, csv: string, rows: number): Way[] {
   const against = [psqlCopyOld, psqlCopyCompressed];
   return [
