@@ -1,13 +1,13 @@
 #!/usr/bin/env node
 // The command line of @atriz/database: npm run db -- <command>, or atriz-db <command>.
 
-// Imported here and not above: its packages are optional, because an application that runs no command needs none.
+// Imported dynamically: the packages of these modules are optional, because applications do not need them.
 const load = () =>
   Promise.all([import('./cli/arguments.ts'), import('./cli/program.ts'), import('./cli/signals.ts')]);
 
 try {
   const [{ runProgram }, { buildProgram }, { onClosedOutput }] = await load();
-  // The command goes on: what it changes must not depend on who reads its output.
+  // The command continues when its output is closed: what it changes must not depend on who reads the output.
   onClosedOutput();
   await runProgram(buildProgram());
 } catch (error) {

@@ -49,7 +49,7 @@ async function serve(urls: readonly ClusterUrl[]): Promise<void> {
   const used = describeServers(databaseKeys);
   const cluster = new Set(urls.map(({ url }) => new URL(url).host));
   const isUsed = used.addresses.length > 0 && used.addresses.every((address) => cluster.has(address));
-  // It shows what the commands of this folder work on, which should be this cluster.
+  // The page shows the databases that commands in this folder use. Serve it only if this cluster holds them.
   await using page = isUsed ? await servePage() : undefined;
   if (page) console.log(`See it, live:  ${page.url}\n`);
   console.log(sayHowToReach(isUsed, used.text));

@@ -4,7 +4,7 @@ import type { Database, Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import { definitionQueries } from '../../src/timescale/catalog.ts';
 
-// Without objects of extensions and of TimescaleDB's internal schemas: our migrations do not manage them.
+// Excludes objects of extensions and of TimescaleDB's internal schemas, which our migrations do not manage.
 const ownRelations = `
   SELECT c.oid, c.relkind, c.relname, format('%I.%I', n.nspname, c.relname) AS name
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -143,7 +143,7 @@ async function readAll(db: Database, kinds: Readonly<Record<string, string>>): P
   return lines;
 }
 
-/** Sentences about the lines of two catalogs that differ. @param what changed the one into the other. */
+/** One sentence for each line that only one of two catalogs has. @param what The file that should restore `wanted`. */
 export function differences(what: string, wanted: readonly string[], found: readonly string[]): string[] {
   const [inWanted, inFound] = [new Set(wanted), new Set(found)];
   const missing = wanted

@@ -7,7 +7,7 @@ import { AtrizDatabaseError, asTyped } from '../../src/errors.ts';
 import { isUuid } from '../../src/sql/uuid.ts';
 import { loadEnvironmentFile } from './environment-file.ts';
 
-/** Without the first `--`: pnpm passes the one of `pnpm run x -- --option` on to the script, npm does not. */
+/** Omits the first `--`: in `pnpm run x -- --option`, pnpm passes it on to the script; npm does not. */
 export const commandLine = (): string[] => {
   const separator = process.argv.indexOf('--', 2);
   return process.argv.filter((_, index) => index !== separator);
@@ -29,7 +29,7 @@ export async function runProgram(program: Command): Promise<void> {
   }
 }
 
-/** Not at each message: most of them name a command, and so do the mends in JSON. */
+/** Prints commands as they are typed here. Done for all output, because most messages and the JSON name commands. */
 function printAsTyped(): void {
   for (const name of ['log', 'error'] as const) {
     const print = console[name].bind(console);

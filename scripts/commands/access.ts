@@ -181,7 +181,7 @@ async function rotate(role: string, { json }: Options): Promise<void> {
     await withPools(
       keys,
       async (pools) => {
-        // All servers are reached first: a failure in between would leave a role with different passwords.
+        // Connect to all servers first: a failure halfway would leave the role with different passwords.
         for (const pool of await oneOfEachServer(keys, pools, role)) {
           await rotatePassword(pool, role, password);
           isSet = true;

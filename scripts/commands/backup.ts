@@ -47,8 +47,8 @@ export function registerBackup(program: Command): void {
 }
 
 /**
- * The guide's strategy: the named databases, or all critical ones if none is named. --include-tracking and
- * --schema-only add those that are not critical.
+ * The named databases, or all critical ones if none is named. --include-tracking and --schema-only add those that are
+ * not critical.
  */
 export function selectForBackup(
   names: readonly string[],

@@ -116,7 +116,7 @@ function tellRefused(key: DatabaseKey, applied: Applied): void {
   if (refused) console.error(refused);
 }
 
-/** Whether the database exists without the matrix, so that a new one in its place should not get it. */
+/** Whether the database exists and the matrix was not applied, so that a database that replaces it gets none either. */
 export async function lacksAccess(key: DatabaseKey): Promise<boolean> {
   return (await exists(key)) && !(await withPool(key, (pool) => isAccessApplied(pool, key), catalogOnly));
 }

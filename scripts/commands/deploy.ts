@@ -29,7 +29,7 @@ interface DeployOptions {
   json?: boolean;
 }
 
-/** The outcome of a step. One with an exit code ends the deployment. */
+/** The outcome of a step. An outcome with an exit code ends the deployment. */
 interface Outcome {
   readonly status: 'done' | 'not needed' | 'failed' | 'not started';
   /** A sentence for people. */
@@ -55,7 +55,6 @@ interface Step {
   readonly run: (deployment: Deployment) => Promise<Outcome>;
 }
 
-/** The guide's deployment checklist, in order. */
 const steps: readonly Step[] = [
   { name: 'create', looksOnly: true, run: createMissing },
   { name: 'doctor', looksOnly: true, run: examine },
@@ -198,7 +197,7 @@ async function backUp({ created, pending }: Deployment): Promise<Outcome> {
   return { status: 'done', result: await backupBefore(changed) };
 }
 
-/** On the backup of the step before, or on a dump where that has none. */
+/** Uses the backup of the previous step, or a new dump for databases that are not in it. */
 async function rehearsePending({ created, pending }: Deployment): Promise<Outcome> {
   const changed = [...pending.keys()].filter((key) => !created.has(key));
   if (changed.length === 0) return nothingToDo;

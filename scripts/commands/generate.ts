@@ -74,7 +74,7 @@ function generate(key: DatabaseKey, { name, custom }: GenerateOptions): void {
   console.log(`\n"npm run db:lint" refuses this; decide before it is applied:\n${advice.join('\n')}`);
 }
 
-/** Moves what would block writes into a migration without a transaction, with a journal entry and snapshot of its own. */
+/** Moves statements that would block writes to a second migration, without a transaction, with its own snapshot. */
 function makeSafe(key: DatabaseKey, { tag, path, statements }: Migration): void {
   const texts = statements.map(({ text }) => text.trim());
   const { inside, outside, moved } = safeStatements(texts, hypertablesOf(key));
@@ -107,7 +107,7 @@ function hypertablesOf(key: DatabaseKey): Set<string> {
   return new Set(names.map((name) => (name.includes('.') ? name : `public.${name}`)));
 }
 
-/** A snapshot is what its migration leaves: without what the next one makes. */
+/** Removes from the snapshot of a migration the objects that the next migration creates. */
 function forget(moved: readonly MovedObject[], path: string): void {
   const snapshot = JSON.parse(readFileSync(path, 'utf8')) as {
     tables: Record<string, Record<MovedObject['kind'], Record<string, unknown>>>;

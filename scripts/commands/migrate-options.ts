@@ -20,7 +20,7 @@ export function addRunOptions(command: Command): Command {
     .option('--json', 'print JSON');
 }
 
-/** The options for the library. They print progress, unless JSON is to be printed. */
+/** The options for the library. They print progress, unless `json` is set. */
 export function libraryOptions(key: DatabaseKey, verb: string, options: RunOptions) {
   const tell = (text: string) => {
     if (!options.json) console.log(`${key.padEnd(8)}  ${text}`);

@@ -1,4 +1,4 @@
-// rehearse: tries the pending migrations on a copy of the data, and tells what they block, rewrite and cost.
+// rehearse: tries the pending migrations on a copy of the data, and reports what they block, rewrite and cost.
 import { type Command, InvalidArgumentError } from 'commander';
 import { selectDatabases } from '../../src/config.ts';
 import { ConfigurationError } from '../../src/errors.ts';

@@ -1,4 +1,4 @@
-// report: writes one page with everything that people like to see.
+// report: writes one HTML page about the databases, their tables, tracking and backups.
 import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -37,7 +37,7 @@ export function registerReport(program: Command): void {
 async function report({ out, open, json, ...options }: ReportOptions): Promise<void> {
   const track = trackRequest(options);
   if (json) return printJson(await readReport(track));
-  // What draws is loaded while the databases are read, and by no other command.
+  // Only this command loads the code that draws, while the databases are being read.
   const [facts, { renderPage }] = await Promise.all([readReport(track), import('../report/page.ts')]);
   const page = await renderPage(facts);
   const file = resolve(out);

@@ -45,7 +45,7 @@ export function registerStatus(program: Command): void {
 
 export async function printStatus(names: readonly string[], { json, check }: StatusOptions): Promise<void> {
   const selected = selectDatabases(names);
-  // An application knows its own databases only. Where no setting says anything, the error explains the settings.
+  // The URLs of some databases may not be configured, as in an application. If none is, the error says how.
   const known = names.length === 0 && selected.some(hasUrl) ? selected.filter(hasUrl) : selected;
   const statuses = await Promise.all(known.map(readStatus));
   if (json) printJson(statuses);
@@ -201,7 +201,7 @@ export interface TimescaleFacts {
 const atOnce = <Result>(pool: Pool, read: (db: Transaction) => Promise<Result>): Promise<Result> =>
   withCatalogPath(pool, read, { isolation: 'repeatable read', readOnly: true });
 
-/** What every role may read that may connect. */
+/** Facts that every role with CONNECT may read. */
 export const readDatabaseFacts = (pool: Pool): Promise<DatabaseFacts> => atOnce(pool, readDatabase);
 
 /** Undefined if TimescaleDB is not enabled. */

@@ -1,4 +1,4 @@
-// The file that import reads: its format, its text, and what it says about itself.
+// The file that import reads: its options, its format and its text.
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname, join, parse, resolve } from 'node:path';
@@ -26,7 +26,7 @@ export interface FileOptions {
   allowZeroPosition?: boolean;
 }
 
-/** How the file is written, as it was found out. */
+/** What was detected about the file. */
 export interface Detected extends Partial<DetectedDialect> {
   format: LocationFormat;
   isCompressed: boolean;
@@ -48,7 +48,7 @@ export async function openInput(
 ): Promise<Input> {
   const isCompressed = await hasGzipHeader(file);
   const found = format ?? detectFormat(await beginningOf(file, isCompressed), file);
-  // What does not fit in GPX or GeoJSON is kept as NDJSON, which can be mended line by line.
+  // Rejects of GPX and GeoJSON are written as NDJSON, which can be corrected line by line.
   const rejectsFormat = found === 'csv' ? 'csv' : 'ndjson';
   const name = parse(file.replace(/\.gz$/i, '')).name;
   const { delimiter, columns, timeZone } = dialect;
@@ -71,7 +71,7 @@ export async function openInput(
   };
 }
 
-/** The first bytes of every gzip file. */
+/** Whether the file begins with the two bytes of every gzip file. */
 async function hasGzipHeader(file: string): Promise<boolean> {
   const { bytesRead, buffer } = await withFile(file, (handle) => handle.read(Buffer.alloc(2), 0, 2, 0));
   return bytesRead === 2 && buffer[0] === 0x1f && buffer[1] === 0x8b;
@@ -94,7 +94,7 @@ export function readText({ file, isCompressed }: Pick<Input, 'file' | 'isCompres
 
 async function* unpack(bytes: Readable, file: string): AsyncGenerator<Buffer> {
   try {
-    // Its errors reach the loop over its last stream.
+    // Errors of the pipeline reach the loop over its last stream.
     yield* pipeline(bytes, createGunzip(), () => undefined) as AsyncIterable<Buffer>;
   } catch (error) {
     if (!(error as NodeJS.ErrnoException).code?.startsWith('Z_')) throw error;
@@ -104,7 +104,7 @@ async function* unpack(bytes: Readable, file: string): AsyncGenerator<Buffer> {
   }
 }
 
-/** One line about the file, once its header is known; at once for formats without. */
+/** One line that says how the file is read. `detected` is undefined for formats without a header. */
 function sayDetected(
   { format, isCompressed, dialect: { timeZone } }: Input,
   detected: DetectedDialect | undefined,

@@ -1,4 +1,4 @@
-// The file of the rows that do not fit, ready to be mended and imported again.
+// The file of rejected rows, which can be corrected and imported again.
 import { once } from 'node:events';
 import { createWriteStream, existsSync, openSync, rmSync, statSync, type WriteStream } from 'node:fs';
 import { join, parse } from 'node:path';
