@@ -4,8 +4,8 @@ import type { ColumnFacts, RelationFacts } from './relations.ts';
 
 const people = `"${databases.core.database}.users"`;
 
-// Not by drizzle-dbml-generator, the maintained library for Drizzle's schema objects: it writes DBML, which GitHub
-// does not render, and it does not support relations across databases.
+// Not drizzle-dbml-generator, the maintained library for Drizzle's schema objects, because it writes DBML, which GitHub
+// does not render, and does not support relations across databases.
 
 /** Solid lines are foreign keys; dashed ones span databases, where no foreign key can. */
 export function entityDiagram(relations: readonly RelationFacts[]): string {

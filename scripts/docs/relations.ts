@@ -15,7 +15,7 @@ export interface ColumnFacts {
   readonly type: string;
   readonly notNull: boolean;
   readonly primaryKey: boolean;
-  /** By itself, not only together with other columns. */
+  /** Unique by itself, not only together with other columns. */
   readonly unique: boolean;
   readonly reference?: { readonly table: string; readonly column: string; readonly onDelete: string };
   /** Refers to a user in atriz_core from another database. */

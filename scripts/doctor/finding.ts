@@ -17,7 +17,7 @@ export interface Finding {
   readonly mend: string;
   /** Additional information about the mend. */
   readonly note?: string;
-  /** The check could not look, as without a privilege, so that it says nothing about the database. */
+  /** The check could not run, for example without a privilege, so the finding says nothing about the database. */
   readonly isUnchecked?: boolean;
 }
 
@@ -29,7 +29,7 @@ export interface Check {
   readonly ofServer?: boolean;
   /** Concerns rows or jobs, which a deployment does not fix. `deploy` reports its errors and continues. */
   readonly isOfOperation?: boolean;
-  /** Makes a database beside the real one, which takes seconds and the right to create databases. */
+  /** Creates a scratch database, which takes seconds and needs the right to create databases. */
   readonly usesScratch?: boolean;
   /** Read-only. A missing privilege or a timeout becomes a warning, so that the other checks still run. */
   run(db: Pool, key: DatabaseKey, thresholds: Thresholds): Promise<Found[]>;

@@ -19,7 +19,7 @@ export const indexChecks: readonly Check[] = [
 
 const inMigration = 'in a migration that begins with "-- transaction: none", or it is drift';
 
-// Without chunks of TimescaleDB, which have the indexes of their hypertable.
+// Excludes chunks of TimescaleDB, which have the indexes of their hypertable.
 const ownTables = `
   SELECT c.oid, n.nspname, c.relname, c.reltuples FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^(pg_|_timescaledb|timescaledb_|toolkit_)'`;

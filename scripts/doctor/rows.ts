@@ -40,7 +40,7 @@ async function findBloat(db: Transaction, _key: DatabaseKey, { bloat }: Threshol
   );
 }
 
-/** Warns if purge-tokens would delete more than `tokens.expired` tokens. Counts no further than that. */
+/** Warns if purge-tokens would delete more than `tokens.expired` tokens. Does not count beyond that. */
 async function findExpiredTokens(
   db: Transaction,
   key: DatabaseKey,

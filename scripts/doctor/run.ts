@@ -22,7 +22,7 @@ export interface DoctorReport {
 interface DoctorOptions {
   /** By default all. */
   readonly wanted?: readonly Check[];
-  /** All databases at once, and without a bar: for a reader who waits, and checks that are quick. */
+  /** Checks all databases in parallel and shows no progress bar: for quick checks while a reader waits. */
   readonly isConcurrent?: boolean;
 }
 

@@ -34,7 +34,7 @@ const rules: readonly Rule[] = [
     undo: ([, concurrently = '', index, , schema]) =>
       `DROP INDEX ${concurrently}${schema === undefined ? '' : `${schema}.`}${index};`,
   },
-  // Gone with its constraint, which the same migration adds.
+  // Nothing to undo: the same migration adds the constraint, and its undo drops it.
   { pattern: new RegExp(`^ALTER TABLE ${qualified} VALIDATE CONSTRAINT ${name}`, 'i'), undo: () => '' },
   {
     pattern: new RegExp(`^ALTER TABLE ${qualified} ADD COLUMN ${name}`, 'i'),

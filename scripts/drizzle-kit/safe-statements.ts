@@ -3,14 +3,14 @@
 const name = '"((?:[^"]|"")+)"';
 const table = `(?:${name}\\.)?${name}`;
 
-// What drizzle-kit writes, one statement each.
+// The forms in which drizzle-kit writes statements.
 const createTable = new RegExp(`^CREATE TABLE (?:IF NOT EXISTS )?${table}`);
 const createIndex = new RegExp(
   `^CREATE (UNIQUE )?INDEX (?:CONCURRENTLY )?(?:IF NOT EXISTS )?${name} ON ${table} USING`,
 );
 const addConstraint = new RegExp(`^ALTER TABLE ${table} ADD CONSTRAINT ${name} (CHECK|FOREIGN KEY)\\b`);
 
-/** An object that a later migration makes, as the snapshot of drizzle-kit names it. */
+/** An object that a later migration creates, as drizzle-kit's snapshot names it. */
 export interface MovedObject {
   /** With its schema: `public.users`. */
   readonly table: string;
@@ -23,7 +23,7 @@ export interface SafeStatements {
   readonly inside: readonly string[];
   /** For a migration with `-- transaction: none`. */
   readonly outside: readonly string[];
-  /** What `outside` makes. */
+  /** The objects that `outside` creates. */
   readonly moved: readonly MovedObject[];
 }
 
@@ -72,11 +72,11 @@ function addedObject(text: string): MovedObject | undefined {
   };
 }
 
-/** On a new table nothing is blocked, and a transaction refuses CONCURRENTLY. */
+/** Removes CONCURRENTLY, which a transaction refuses. An index on a new table blocks nothing. */
 const inTransaction = (text: string) =>
   createIndex.test(text) ? text.replace('INDEX CONCURRENTLY ', 'INDEX ') : text;
 
-// Without IF NOT EXISTS, which would take the invalid index of an interrupted run for a finished one.
+// Adds no IF NOT EXISTS, which would accept the invalid index of an interrupted run.
 function concurrently(text: string): string[] {
   if (createIndex.test(text)) return [inTransaction(text).replace('INDEX ', 'INDEX CONCURRENTLY ')];
   const [, schema, relation, constraint] = addConstraint.exec(text) ?? [];
@@ -84,7 +84,7 @@ function concurrently(text: string): string[] {
   return [text.replace(/;?\s*$/, ' NOT VALID;'), `ALTER TABLE ${on} VALIDATE CONSTRAINT "${constraint}";`];
 }
 
-/** TimescaleDB's form of CONCURRENTLY, which it offers for plain indexes only. */
+/** TimescaleDB's form of CONCURRENTLY; undefined for unique indexes, which do not support it. */
 function perChunk(text: string): string[] | undefined {
   const plain = inTransaction(text);
   const match = createIndex.exec(plain);
@@ -100,7 +100,7 @@ function perChunk(text: string): string[] | undefined {
   ];
 }
 
-/** The end of the parentheses that open behind `from`. */
+/** Offset after the first pair of parentheses at or after `from`. */
 function endOfColumns(text: string, from: number): number {
   let depth = 0;
   for (const match of text.slice(from).matchAll(/"(?:[^"]|"")*"|'(?:[^']|'')*'|[()]/g)) {
@@ -111,7 +111,7 @@ function endOfColumns(text: string, from: number): number {
   return text.length;
 }
 
-/** What TimescaleDB can only do at once: the comment that lets squawk pass it, and why. */
+/** Adds the comment that makes squawk accept a statement which TimescaleDB can only run at once, and the reason. */
 function accepted(text: string, { kind }: MovedObject): string {
   const rules = {
     indexes: 'require-concurrent-index-creation',

@@ -1,4 +1,4 @@
-// Runs squawk over migrations: those outside of a transaction are judged by other rules than the others.
+// Runs squawk over migrations. Other rules apply to those that run outside of a transaction.
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { relative } from 'node:path';
@@ -9,7 +9,7 @@ import { packageRoot } from '../../src/migrations/package-root.ts';
 
 type File = Pick<SqlFile, 'path' | 'inTransaction'>;
 
-/** Runs it once for each kind of file that there is. */
+/** Runs squawk once for the files inside of a transaction and once for the others, unless there are none. */
 export function runSquawk(files: readonly File[], options: readonly string[] = []) {
   const [inside, outside] = [true, false].map((inTransaction) =>
     files
@@ -44,7 +44,7 @@ interface Finding {
   rule_name: string;
 }
 
-/** What squawk refuses, in lines, with the comment that lets it pass. */
+/** The findings of squawk as lines of text, each place with the comment that makes squawk accept it. */
 export function squawkAdvice(files: readonly File[]): string[] {
   const findings = runSquawk(files, ['--reporter', 'json']).flatMap(({ stdout, stderr }) => {
     if (!stdout.startsWith('[')) throw new AtrizDatabaseError(`squawk did not run: ${stderr || stdout}`);

@@ -1,5 +1,5 @@
-// Loaded into the process of drizzle-kit studio, whose server answers every website: only Drizzle Studio gets through.
-// Not an option of drizzle-kit, because it has none (0.31). JavaScript, because a bare Node.js runs it.
+// Loaded into drizzle-kit studio, whose server would answer every website: only Drizzle Studio is allowed.
+// drizzle-kit 0.31 has no option for this. JavaScript, because Node.js runs it without a TypeScript loader.
 // @ts-check
 import { Server } from 'node:http';
 
