@@ -58,10 +58,10 @@ export function startJobs(
   };
 }
 
-/** Runs a job now. Where no scheduler records it for timescaledb_information.job_stats, a role that may does so. */
+/** Runs a job now. If there is no scheduler that records runs, and the role may do so, records the run itself. */
 export async function runJob(pool: Pool, id: number): Promise<void> {
   const start = new Date();
-  // No parameter: jobs commit, which CALL allows on every server only in the simple query protocol.
+  // The id is not a parameter: jobs commit, which CALL allows on every server only in the simple query protocol.
   await pool.query(`CALL run_job(${Number(id)})`);
   const { rows } = await pool.query<{ isDue: boolean }>(
     `SELECT NOT (${hasWorkers}) AND has_table_privilege('_timescaledb_internal.bgw_job_stat', 'INSERT, UPDATE') AS "isDue"`,

@@ -20,7 +20,7 @@ export interface PlainServerOptions {
   durable: boolean;
   onProgress: (message: string) => void;
   onLog: (line: string) => void;
-  /** Instead of those of the npm package. */
+  /** Default: the binaries of the npm package. */
   binaries?: Binaries;
   /** Additional server settings. */
   settings?: Readonly<Record<string, string>>;

@@ -74,7 +74,7 @@ export class BackendLease {
     }
   }
 
-  /** psql prints it, and our command line on a terminal. */
+  /** psql prints this notice, and so does our command line on a terminal. */
   #waitNotice(): ErrorFields {
     const { message, detail } = this.#lockTimeoutError(0).fields;
     return { severity: 'NOTICE', code: '55P03', message: `waiting: ${message}`, ...(detail && { detail }) };

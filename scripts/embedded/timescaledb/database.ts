@@ -144,7 +144,7 @@ export class EmbeddedDatabase {
     this.#appliedFingerprint = undefined;
     this.databaseListVersion = -1;
     this.advisoryLockKeys.clear();
-    // Instead of shared_preload_libraries; without it, the first INSERT into a hypertable fails.
+    // Replaces shared_preload_libraries: without it, the first INSERT into a hypertable fails.
     await instance.exec(query("LOAD 'timescaledb'"), { onOutput: () => undefined });
     if (catalogName !== this.name) {
       // Renames a copy. ALTER DATABASE … RENAME refuses the current database, but only changes this row. The

@@ -220,7 +220,7 @@ export class TimescaleServer {
     }
   }
 
-  /** Kills the instance after this time. A statement that still runs is not committed: no commit is lost. */
+  /** Closes the instance, or kills it after this time. A statement that still runs then was not committed. */
   async #closeWithin(database: EmbeddedDatabase, milliseconds: number): Promise<void> {
     const owner = {};
     try {

@@ -14,7 +14,7 @@ export interface PreparedStatement {
   name: string;
   /** The Parse message for the backend. */
   parse: Buffer;
-  /** The database's `statementsEpoch` at Parse. After a change of it, the statement is parsed again. */
+  /** The database's `statementsEpoch` at Parse. If it has changed since, the statement is parsed again. */
   epoch: number;
   sql: string;
   traits: StatementTraits;
@@ -53,7 +53,7 @@ export class PreparedStatements {
     let backendSql = this.rewriteForBackend(plan?.sql ?? sql);
     if (copy === 'unreadable')
       backendSql = raiseSql('0A000', 'the embedded server cannot read this COPY statement');
-    // The server runs it at Execute. The backend needs a statement that has no rows and no effect.
+    // The server runs the command at Execute. The backend needs a statement that has no rows and no effect.
     const databaseCommand = command !== undefined && 'tag' in command ? command : undefined;
     if (databaseCommand) backendSql = "DO 'BEGIN END'";
     const parse = message('P', text(this.backendName(name)), text(backendSql), bytes.subarray(types));

