@@ -16,14 +16,14 @@ import { type DatabaseRehearsal, rehearse } from './rehearse.ts';
 import { findProblems } from './report.ts';
 
 export interface RehearsalOptions {
-  /** A folder, or `latest`. */
+  /** Folder of the backup to use, or `latest`. */
   readonly from: string;
-  /** Dump the database instead. */
+  /** Dumps the database now, instead of using a backup. */
   readonly live?: boolean;
-  /** Where backups are, and the dump of `live` stands meanwhile. */
+  /** Folder that holds the backups and, until the rehearsal ends, the dump of `live`. */
   readonly to: string;
   readonly traffic?: boolean;
-  /** Seconds for which a migration may block a table. */
+  /** How long a migration may block a table, in seconds. */
   readonly maxBlock: number;
 }
 
@@ -34,7 +34,7 @@ interface Running {
   readonly progress: Progress;
 }
 
-/** Databases without pending migrations are left out. */
+/** The result has no entry for a database without pending migrations. */
 export async function rehearseDatabases(
   keys: readonly DatabaseKey[],
   options: RehearsalOptions,

@@ -5,13 +5,14 @@ import { blocksReads, blocksWrites, type LockMode, stronger } from './lock-modes
 
 /** What a migration does to one relation that existed before. Times are milliseconds. */
 export interface RelationEffect {
-  /** As SQL writes it, without the schema public; of a partition or chunk, its parent. */
+  /** Name as in SQL, without the schema public. Partitions and chunks count as their parent. */
   readonly relation: string;
   readonly strongestLock: LockMode;
-  /** How long applications could not write to it, and not even read it. */
+  /** How long applications could not write to the relation. */
   readonly blocksWritesMs: number;
+  /** How long applications could not read the relation either. */
   readonly blocksReadsMs: number;
-  /** Bytes of its new files with their indexes; 0 if it was not rewritten. */
+  /** Bytes of the new files of the relation and its indexes; 0 if it was not rewritten. */
   readonly rewrittenBytes: number;
   readonly indexesBuilt: readonly string[];
 }
@@ -20,9 +21,9 @@ export interface Observation {
   readonly durationMs: number;
   readonly relations: readonly RelationEffect[];
   readonly rowsChanged: number;
-  /** WAL of the whole server meanwhile, in bytes: an upper bound. */
+  /** WAL that the whole server wrote in this time, in bytes: an upper bound for the migration. */
   readonly walBytes: number;
-  /** The most bytes by which the database was larger than before. */
+  /** Largest increase of the database's size, in bytes. */
   readonly diskBytes: number;
 }
 
@@ -40,7 +41,7 @@ interface Snapshot {
   readonly rowsChanged: number;
 }
 
-/** A lock that was held from one moment to another, of `performance.now()`. */
+/** A lock, and when it was held, as values of `performance.now()`. */
 interface Held {
   readonly oid: string;
   readonly mode: LockMode;
@@ -71,7 +72,7 @@ const locksQuery = `
   SELECT relation::text AS oid, mode FROM pg_catalog.pg_locks
   WHERE pid OPERATOR(pg_catalog.=) $1 AND granted AND locktype OPERATOR(pg_catalog.=) 'relation'`;
 
-/** Milliseconds between two looks at the locks of a statement that runs without a transaction. */
+/** Milliseconds between two reads of the locks of a statement that runs without a transaction. */
 const pollMs = 5;
 
 /** Observes one migration, up or down. */
@@ -89,7 +90,7 @@ export class Observer {
   #rowsChanged = 0;
 
   /**
-   * @param pool other sessions in the same database.
+   * @param pool opens other sessions in the same database.
    * @param inTransaction whether the whole file is one transaction, which holds its locks until it commits.
    */
   constructor(pool: Pool, inTransaction: boolean) {
@@ -227,7 +228,7 @@ function covered(locks: readonly Held[]): number {
   return total;
 }
 
-/** Stands for all relations in which TimescaleDB keeps compressed rows: which hypertable's they are depends on its version. */
+/** One name for all relations with compressed rows: how to find their hypertable depends on TimescaleDB's version. */
 const compressedChunks = 'compressed chunks';
 const isCompressed = ({ name }: Relation): boolean =>
   /^_timescaledb_internal\.(compress_hyper_|_compressed_hypertable_|_hyper_\w+_compressed$)/.test(name);

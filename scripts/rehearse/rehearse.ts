@@ -12,14 +12,14 @@ export interface MigrationRehearsal extends Observation {
   readonly tag: string;
   readonly path: string;
   readonly traffic: TrafficReport | null;
-  /** The reason of `-- blocks: reason` in the file, which accepts a long block. */
+  /** The reason from `-- blocks: reason`, with which the file accepts a long block. */
   readonly acceptedReason: string | null;
   readonly down: DownRehearsal;
 }
 
 interface DownRehearsal {
   readonly durationMs: number | null;
-  /** The reason of `-- irreversible: reason`. */
+  /** The reason from `-- irreversible: reason`. */
   readonly irreversibleReason: string | null;
   /** What the down file leaves or does not restore, or why it failed. */
   readonly problems: readonly string[];
@@ -126,6 +126,6 @@ async function rehearseDown(
   };
 }
 
-/** The reason of a migration that has `-- blocks: reason` among the comments that it begins with. */
+/** The reason from `-- blocks: reason`, which must be among the comments at the start of a migration. */
 const acceptedReason = (sql: string): string | undefined =>
   /^(?:\s*--.*\n)*?\s*--\s*blocks:\s*(\S.*)/.exec(sql)?.[1];

@@ -1,10 +1,10 @@
-// Says what a rehearsal found, in the words of the application.
+// Describes the findings of rehearsals: problems, and what applications would notice.
 import { formatBytes, formatCount, plural, printTable } from '../cli/output.ts';
 import { formatMode } from './lock-modes.ts';
 import type { RelationEffect } from './observe.ts';
 import type { DatabaseRehearsal, MigrationRehearsal } from './rehearse.ts';
 
-/** Blocks that are too long and not accepted by the file, and downs that do not work. @param maxBlockMs milliseconds */
+/** One sentence for each block that is too long and not accepted by its file, and for each down that fails. */
 export function findProblems(migrations: readonly MigrationRehearsal[], maxBlockMs: number): string[] {
   return migrations.flatMap(({ tag, path, relations, acceptedReason, down }) => {
     const long = relations.filter(({ blocksWritesMs }) => blocksWritesMs > maxBlockMs);
@@ -23,12 +23,12 @@ export function findProblems(migrations: readonly MigrationRehearsal[], maxBlock
 /** `blocks reads and writes for 12.3 s` */
 function describeBlock({ blocksReadsMs, blocksWritesMs }: RelationEffect): string {
   if (blocksReadsMs === 0) return `blocks writes for ${formatMs(blocksWritesMs)}`;
-  // Within a twentieth of each other they are one block.
+  // Times that differ by less than 5% are reported as one.
   if (blocksReadsMs > blocksWritesMs * 0.95) return `blocks reads and writes for ${formatMs(blocksWritesMs)}`;
   return `blocks writes for ${formatMs(blocksWritesMs)}, reads for ${formatMs(blocksReadsMs)}`;
 }
 
-/** Of all rehearsals, in milliseconds. */
+/** Longest time in any of the rehearsals for which a migration blocks writes, in milliseconds. */
 export const longestBlock = (rehearsals: readonly Pick<DatabaseRehearsal, 'migrations'>[]): number =>
   Math.max(
     0,

@@ -1,11 +1,11 @@
-// A small load of reads and writes on every table, which measures how long a migration makes it wait.
+// Runs a small load of reads and writes on every table, to measure how long a migration makes them wait.
 import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 
 interface LongestWait {
   /** Milliseconds of the slowest statement. */
   ms: number;
-  /** The table that it asked; null if there were no statements. */
+  /** The table of the slowest statement; null if there were no statements. */
   table: string | null;
   statements: number;
 }
@@ -18,7 +18,7 @@ export interface TrafficReport {
 interface Table {
   schema: string;
   name: string;
-  /** A column of the primary key, to which a write assigns its own value. Null: a write only takes its lock. */
+  /** A column of the primary key, which a write sets to its own value. If null, a write only locks the table. */
   key: string | null;
 }
 
@@ -29,7 +29,7 @@ const tablesQuery = `
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^(pg_|information_schema|drizzle|_timescaledb)'`;
 
-/** Undefined table, column or object: the migration has changed what a statement asked for. */
+/** Undefined table, column or object: the migration has changed something that a statement uses. */
 const changedCodes = ['42P01', '42703', '42704'];
 
 /** Reads and writes the tables, in turns, until `stop` is called. */
@@ -54,7 +54,7 @@ export async function startTraffic(pool: Pool): Promise<{ stop: () => Promise<Tr
     return longest;
   };
   const loads = Promise.all([run(read), run(write)]);
-  // Nobody may be waiting for them when they fail.
+  // Marks a rejection as handled, because it may come before `stop` is called.
   loads.catch(() => undefined);
   return {
     stop: async () => {

@@ -1,4 +1,4 @@
-// Shows a page in the browser of the person who asked for it.
+// Opens a page in the user's browser.
 import { spawn } from 'node:child_process';
 
 const openers: Partial<Record<NodeJS.Platform, readonly [string, ...string[]]>> = {
@@ -6,7 +6,7 @@ const openers: Partial<Record<NodeJS.Platform, readonly [string, ...string[]]>> 
   win32: ['explorer.exe'],
 };
 
-/** Without a browser, the page is still there, and a line says so. */
+/** If no browser can be opened, prints the reason. */
 export function openInBrowser(url: string): void {
   const [program, ...args] = openers[process.platform] ?? ['xdg-open'];
   const child = spawn(program, [...args, url], { stdio: 'ignore', detached: true });

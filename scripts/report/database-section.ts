@@ -104,7 +104,7 @@ ${
 </article>`;
 }
 
-/** A hypertable has its rows and bytes in chunks. */
+/** Rows and bytes of the chunks of a hypertable, which itself is empty. */
 function storedSizes(tracking: Report['tracking'], key: string, name: string) {
   if (key !== 'tracking' || name !== 'location_events' || isUnknown(tracking)) return undefined;
   const { timescale, devices } = tracking;
@@ -115,7 +115,7 @@ function storedSizes(tracking: Report['tracking'], key: string, name: string) {
   };
 }
 
-/** What the doctor says of a database that does not answer, its reason left out: it is shown already. */
+/** The mends for a database that does not answer. The reason is already shown. */
 const mendOf = ({ findings }: DatabaseReport): Html =>
   html`${findings.map(({ mend }) => html`<pre><code>${mend}</code></pre>`)}`;
 

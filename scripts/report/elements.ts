@@ -1,4 +1,4 @@
-// The pieces of which the page is made: tables, badges, times and figures.
+// Elements of the page: tables, badges, times and figures.
 import { type Fact, isUnknown, type Unknown } from './fact.ts';
 import { type Html, html } from './html.ts';
 
@@ -7,13 +7,13 @@ type Cell = string | number | Html;
 export interface Table {
   readonly caption: string;
   readonly head: readonly string[];
-  /** The first cell of a row names it. */
+  /** The first cell of each row is its header. */
   readonly rows: readonly (readonly Cell[])[];
   /** Columns of numbers, from 0. */
   readonly numbers?: readonly number[];
 }
 
-/** A wide table scrolls by itself, also with the keyboard, so that the page never does. */
+/** A wide table scrolls sideways, also with the keyboard, so that the page does not. */
 export function table({ caption, head, rows, numbers = [] }: Table): Html {
   const kind = (index: number) => (numbers.includes(index) ? html` class="number"` : html``);
   return html`<div class="scroll" role="region" aria-label="${caption}" tabindex="0"><table>
@@ -28,7 +28,7 @@ export function table({ caption, head, rows, numbers = [] }: Table): Html {
 
 export type Tone = 'good' | 'warning' | 'error' | 'neutral';
 
-/** The word says what the colour does. */
+/** The text must say what the colour means, for people who cannot see it. */
 export const badge = (tone: Tone, text: string): Html => html`<span class="badge ${tone}">${text}</span>`;
 
 export const details = (summary: string, content: Html | readonly Html[]): Html =>
@@ -37,14 +37,14 @@ export const details = (summary: string, content: Html | readonly Html[]): Html 
 export const notice = ({ unknown }: Unknown): Html =>
   html`<p class="unknown">${badge('neutral', 'unknown')} ${unknown}</p>`;
 
-/** What `show` makes of a fact, or why it is not known. */
+/** Renders a fact, or the reason why it is unknown. */
 export const show = <Value extends object>(fact: Fact<Value>, render: (value: Value) => Html): Html =>
   isUnknown(fact) ? notice(fact) : render(fact);
 
 /** `2026-11-28 11:40`, in UTC. */
 export const moment = (iso: string): string => iso.slice(0, 16).replace('T', ' ');
 
-/** A time in a table, which does not break. */
+/** A time in UTC, which the style keeps on one line. */
 export const when = (iso: string): Html => html`<time datetime="${iso}">${moment(iso)}</time>`;
 
 /** A time in UTC, and how long before or after the report it is. */

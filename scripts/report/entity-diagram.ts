@@ -1,4 +1,4 @@
-// The ER diagram of a database as a picture, drawn by Graphviz from the facts of docs/schema.md.
+// The ER diagram of a database as SVG, drawn by Graphviz from the same facts as docs/schema.md.
 import { type Graph, instance } from '@viz-js/viz';
 import { databases } from '../../src/databases.ts';
 import type { ColumnFacts, RelationFacts } from '../docs/relations.ts';
@@ -37,7 +37,7 @@ function graphOf(relations: readonly RelationFacts[]): Graph {
   };
 }
 
-/** A table of its columns. Edges end at the first cell of a row, and begin at the last. The style knows the fill. */
+/** A table with a row for each column. Edges end at the first cell of a row, and begin at the last. */
 function nodeLabel({ name, kind, columns }: RelationFacts): Html {
   return html`<table border="0" cellborder="1" cellspacing="0" cellpadding="4">
 <tr><td colspan="3" bgcolor="#eeeeee"><b>${name}</b>${kind === 'view' && ' (view)'}</td></tr>
@@ -50,7 +50,7 @@ ${columns.map(
 const keysOf = ({ primaryKey, unique, reference, coreUser }: ColumnFacts): string =>
   [primaryKey && 'PK', (reference ?? coreUser) && 'FK', unique && 'UK'].filter(Boolean).join(' ') || ' ';
 
-/** From one to many, as crow's feet. Dashed lines span databases, where no foreign key can. */
+/** Edges from one to many, with crow's feet. Dashed lines span databases, where no foreign key can. */
 function relationships({ name, columns }: RelationFacts): Graph['edges'] & object {
   return columns.flatMap((column) => {
     const { reference, coreUser, notNull, unique, primaryKey } = column;
@@ -71,7 +71,7 @@ function relationships({ name, columns }: RelationFacts): Graph['edges'] & objec
   });
 }
 
-/** The picture alone, with a name, and without the ids that two diagrams on one page would share. */
+/** The svg element with a title, and without ids, which two diagrams on one page would share. */
 function asPart(svg: string, title: string): string {
   return svg
     .slice(svg.indexOf('<svg'))

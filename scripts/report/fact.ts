@@ -1,7 +1,7 @@
 // A fact of the report, or the reason why it could not be read.
 import { AtrizDatabaseError, sqlState } from '../../src/errors.ts';
 
-/** What could not be read, and why. */
+/** The reason why a fact could not be read, as a sentence. */
 export interface Unknown {
   readonly unknown: string;
 }
@@ -9,7 +9,7 @@ export type Fact<Value> = Value | Unknown;
 
 export const isUnknown = <Value extends object>(fact: Fact<Value>): fact is Unknown => 'unknown' in fact;
 
-/** Errors of PostgreSQL, of the network and of this package are reasons. Any other is a defect. */
+/** Turns errors of PostgreSQL, the network and this package into reasons. Throws others: they are defects. */
 export async function attempt<Value extends object>(read: () => Promise<Value>): Promise<Fact<Value>> {
   try {
     return await read();

@@ -1,4 +1,4 @@
-// Reads what the report shows. A fact that cannot be read is shown with its reason, and stops no other.
+// Reads the facts that the report shows. If a fact cannot be read, the report shows the reason and all other facts.
 import { resolve } from 'node:path';
 import { databaseUrl, hasUrl } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
@@ -32,9 +32,9 @@ export interface DatabaseReport {
   readonly state: 'reachable' | 'unreachable' | 'not configured';
   readonly facts: Fact<DatabaseFacts>;
   readonly migrations: Fact<MigrationFacts>;
-  /** Of every check that needs no scratch database. */
+  /** Findings of all checks that need no scratch database. */
   readonly findings: readonly Finding[];
-  /** Why checks could not look. A role that only reads is enough for a report, so no right is asked for. */
+  /** Why some checks could not run. These are not findings, because a report needs no more rights than its role has. */
   readonly unchecked: readonly string[];
 }
 
@@ -119,7 +119,7 @@ async function readDatabase({
   if (url === null) return without('not configured', reason);
   try {
     return await withPool(key, async (pool) => {
-      // A database that does not answer fails here, and not with each fact.
+      // If the database does not answer, fail once here instead of for each fact.
       await pool.query('SELECT 1');
       return {
         ...place,
@@ -152,7 +152,7 @@ async function readRequiredTimescale(pool: Pool): Promise<TimescaleFacts> {
   throw new AtrizDatabaseError('TimescaleDB is not enabled: run "npm run db:migrate -- tracking".');
 }
 
-/** Names of vehicles by device. Empty where mextrack_db is not there, or not to be read. */
+/** Names of vehicles by device. Empty if mextrack_db does not exist or cannot be read. */
 async function readVehicleNames(): Promise<ReadonlyMap<string, string>> {
   if (placeOf('mextrack').url === null) return new Map();
   const names = await attempt(() =>

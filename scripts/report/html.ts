@@ -1,6 +1,6 @@
-// A template that escapes: what the database holds is text, and never becomes markup.
+// An HTML template that escapes values, so that text from a database never becomes markup.
 
-/** Markup that is complete and safe. Only `html` and `trusted` make it. */
+/** Markup that is complete and safe. Only `html` and `trusted` create it. */
 export class Html {
   readonly markup: string;
 
@@ -11,12 +11,12 @@ export class Html {
 
 type Value = string | number | Html | readonly Html[] | false | null | undefined;
 
-/** Escapes what is not Html, in text and in quoted attributes. False, null and undefined are nothing. */
+/** Escapes values that are not Html, in text and in quoted attributes. Omits false, null and undefined. */
 export function html(parts: TemplateStringsArray, ...values: readonly Value[]): Html {
   return new Html(parts.map((part, index) => part + markupOf(values[index])).join(''));
 }
 
-/** Markup that a library wrote, such as a picture. */
+/** Accepts markup from a library, such as a picture, without escaping it. */
 export const trusted = (markup: string): Html => new Html(markup);
 
 function escapeHtml(text: string): string {

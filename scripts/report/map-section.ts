@@ -1,4 +1,4 @@
-// Maps on the page: where devices are, and the track that was asked for.
+// Maps on the page: where devices are, and the requested track.
 import { formatCount, plural } from '../cli/output.ts';
 import { details, distance, moment, notice, show, table, when } from './elements.ts';
 import { isUnknown } from './fact.ts';

@@ -1,4 +1,4 @@
-// Maps drawn from the points alone: latest positions, and a track coloured by speed with its stops.
+// Draws maps without a background image: latest positions, and a track coloured by speed with its stops.
 import * as Plot from '@observablehq/plot';
 import { plural } from '../cli/output.ts';
 import { type Html, html } from './html.ts';
@@ -10,20 +10,20 @@ const kilometresPerDegree = 111.32;
 
 type Place = Pick<Position, 'latitude' | 'longitude'>;
 
-/** Where a place is on the map, in kilometres from its middle. */
+/** Position on the map, in kilometres from its centre. */
 interface Projected {
   readonly east: number;
   readonly north: number;
 }
 
 /**
- * An equidistant cylindrical projection whose true parallel is that of the middle: distances are right there, so that one
- * scale bar serves the whole map of a city or of a country. Places beyond 180° stay beside their neighbours.
+ * An equidistant cylindrical projection. Distances are exact at the latitude of the centre, so one scale bar is enough
+ * for a city or a country. Places on both sides of 180° stay next to each other.
  */
 class Projection {
   readonly latitude: number;
   readonly longitude: number;
-  /** Kilometres that all places need. */
+  /** Width and height that contain all places, in kilometres. */
   readonly extent: Projected;
   readonly #perLongitude: number;
 
@@ -49,7 +49,7 @@ class Projection {
     };
   }
 
-  // Lines of the grid may lie beyond 180° or 90°, where the picture is wider than the earth.
+  // Lines of the grid may lie beyond 180° or 90°, if the map is larger than the earth.
   longitudeAt = (east: number): number => this.longitude + east / this.#perLongitude;
   latitudeAt = (north: number): number => this.latitude + north / kilometresPerDegree;
   eastOf = (longitude: number): number => (longitude - this.longitude) * this.#perLongitude;
@@ -61,10 +61,10 @@ const turn = (degrees: number): number => ((((degrees + 180) % 360) + 360) % 360
 
 const margin = { left: 62, right: 14, top: 12, bottom: 30 };
 
-/** What a map of this width covers, in kilometres, and what lies below the points. */
+/** The scale of a map of this width in kilometres per pixel, and the marks to draw below and above the points. */
 function ground(projection: Projection, width: number) {
   const room = width - margin.left - margin.right;
-  // One place alone is shown with a kilometre around it.
+  // A map is at least one kilometre wide and high, also for a single place.
   const east = Math.max(projection.extent.east * 1.1, 1);
   const north = Math.max(projection.extent.north * 1.1, 1);
   const isWide = width === wideWidth;
@@ -180,7 +180,7 @@ export function positionMap(positions: readonly Position[]): Html {
   });
 }
 
-/** Labels that cover neither another label nor another dot, nor the edge. The others are in the table and on hover. */
+/** Labels that do not overlap another label, another dot or the edge. The table and tooltips show all names. */
 function labelsWithRoom<Dot extends Projected & { label: string }>(
   dots: readonly Dot[],
   scale: number,

@@ -1,4 +1,4 @@
-// Lays out the page: one file without scripts and without anything from elsewhere.
+// Lays out the page: one file without scripts and without external resources.
 import { asTyped } from '../../src/errors.ts';
 import { formatBytes, formatCount, plural } from '../cli/output.ts';
 import { backupSection } from './backup-section.ts';

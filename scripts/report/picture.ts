@@ -1,14 +1,14 @@
-// Draws with Observable Plot on a document without a browser, once for wide screens and once for phones.
+// Draws charts with Observable Plot, without a browser, once for wide screens and once for phones.
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
 import { type Html, html, trusted } from './html.ts';
 
-/** Pixels. */
+/** Widths in pixels. */
 export const wideWidth = 1040;
 const narrowWidth = 336;
 
 export interface Figure {
-  /** What it shows, in a sentence: read aloud in the place of the picture. */
+  /** A sentence that says what it shows, for screen readers. */
   readonly title: string;
   readonly draw: (width: number) => Plot.PlotOptions;
   readonly legend?: Html;
@@ -22,16 +22,16 @@ ${legend && html`<figcaption class="legend">${legend}</figcaption>`}
 </figure>`;
 }
 
-/** A colour of the legend, and the word for it. */
+/** An entry of the legend: a colour and its meaning. */
 export const swatch = (kind: string, text: string): Html =>
   html`<span><span class="swatch ${kind}"></span>${text}</span>`;
 
 function picture(title: string, options: Plot.PlotOptions): Html {
   const { document } = parseHTML('<!doctype html><html></html>');
   const svg = Plot.plot({ ...options, document: document as never, className: 'plot' });
-  // Its rules stand in the page already.
+  // style.ts contains its rules.
   svg.querySelector('style')?.remove();
-  // Of marks and axes. A group without a role may have none, and the title says it all.
+  // Labels of marks and axes are not allowed on groups without a role, and the title already describes the picture.
   for (const group of svg.querySelectorAll('[aria-label]')) group.removeAttribute('aria-label');
   svg.setAttribute('role', 'img');
   const name = document.createElementNS('http://www.w3.org/2000/svg', 'title');
@@ -40,7 +40,7 @@ function picture(title: string, options: Plot.PlotOptions): Html {
   return trusted(roundNumbers(svg.outerHTML));
 }
 
-/** To tenths of a pixel, in attributes of shapes only: text of a database is never changed. */
+/** Rounds to tenths of a pixel, only in attributes of shapes, so that text from a database is never changed. */
 const roundNumbers = (markup: string): string =>
   markup.replaceAll(/ (?:d|transform|[xyr][12]?|c[xy]|width|height)="[^"]*"/g, (attribute) =>
     attribute.replaceAll(/-?\d+\.\d{2,}/g, (number) => String(Math.round(Number(number) * 10) / 10)),

@@ -1,10 +1,10 @@
-// Serves the page to browsers of this machine, read again at each visit.
+// Serves the page to browsers on this machine, with current facts.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { readReport } from './facts.ts';
 import { renderPage } from './page.ts';
 
-/** A browser loads the page again after this time, and several browsers share a page of this age. */
+/** Seconds after which a browser loads the page again. Browsers share a page for half of this time. */
 const refreshSeconds = 10;
 const address = '127.0.0.1';
 
@@ -12,7 +12,7 @@ interface LivePage extends AsyncDisposable {
   readonly url: string;
 }
 
-/** Answers GET on loopback only, to a client that names this address: a foreign page gets nothing by DNS rebinding. */
+/** Answers GET on loopback only, and only if Host is this address, so that websites cannot use DNS rebinding. */
 export async function servePage(port = 0): Promise<LivePage> {
   const page = sharedPage();
   const server = createServer((request, response) => {
@@ -60,7 +60,7 @@ function refuse(response: ServerResponse, status: number, text: string): void {
   response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8' }).end(`${text}\n`);
 }
 
-/** However many ask, the databases are read once at a time. */
+/** Reads the databases only once at a time, however many browsers ask. */
 function sharedPage(): () => Promise<string> {
   let made = Number.NEGATIVE_INFINITY;
   let page: Promise<string> | undefined;

@@ -111,7 +111,7 @@ footer { margin-top: 3rem; padding-bottom: 2rem; color: var(--muted); font-size:
   h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; }
   .entities { max-width: 100%; }
-  /* Paper cannot be opened. */
+  /* Print what is collapsed on the screen. */
   details::details-content { content-visibility: visible; block-size: auto; }
   summary { list-style: none; color: inherit; }
   a { color: inherit; text-decoration: none; }

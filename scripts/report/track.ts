@@ -1,7 +1,7 @@
-// Divides a track into stretches of one band of speed, and finds where the vehicle stood.
+// Divides a track into stretches of the same speed band, and finds where the vehicle stood.
 import type { Position } from './tracking-facts.ts';
 
-/** Up to this speed, in km/h, exclusive. */
+/** In km/h. `below` is exclusive. */
 export const speedBands = [
   { below: 10, name: 'under 10 km/h' },
   { below: 30, name: '10 to 30' },
@@ -9,11 +9,11 @@ export const speedBands = [
   { below: Number.POSITIVE_INFINITY, name: '60 and more' },
 ] as const;
 
-/** Receivers report such speeds while they stand. */
+/** In km/h. Receivers report lower speeds even while they stand. */
 const standing = 3;
-/** A red light is not a stop. */
+/** In milliseconds. A wait at a red light is not a stop. */
 const shortestStop = 3 * 60_000;
-/** A line across a longer gap would be a road that nobody drove. */
+/** In milliseconds. No line is drawn across a longer gap, because the route is unknown. */
 const longestGap = 10 * 60_000;
 
 export interface Stretch {
@@ -21,7 +21,7 @@ export interface Stretch {
   readonly points: readonly Position[];
 }
 
-/** A stretch begins with the last point of the one before, so that the line has no holes; after a gap it does not. */
+/** Except after a gap, a stretch begins with the last point of the previous one, so that the line has no holes. */
 export function stretchesOf(points: readonly Position[]): Stretch[] {
   const stretches: { band: number; points: Position[] }[] = [];
   const gap = gapOf(points);
@@ -37,7 +37,7 @@ export function stretchesOf(points: readonly Position[]): Stretch[] {
   return stretches.filter((stretch) => stretch.points.length > 1);
 }
 
-/** Of a thinned track the points are further apart. */
+/** The time in milliseconds that counts as a gap. It is longer for a thinned track, whose points are further apart. */
 function gapOf(points: readonly Position[]): number {
   const steps = points.slice(1).map((point, index) => timeOf(point) - timeOf(points[index] as Position));
   const median = steps.sort((one, other) => one - other)[Math.floor(steps.length / 2)] ?? 0;
@@ -51,7 +51,7 @@ export interface Stop {
   readonly longitude: number;
 }
 
-/** Where all points of at least three minutes stand. */
+/** Periods of at least `shortestStop` in which the vehicle stands at every point. */
 export function stopsOf(points: readonly Position[]): Stop[] {
   const stops: Stop[] = [];
   let [first, last]: (Position | undefined)[] = [];

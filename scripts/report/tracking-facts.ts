@@ -1,4 +1,4 @@
-// Reads the facts about tracking: chunks, hours, devices, positions and a track. Sums are made by the server.
+// Reads the facts about tracking: chunks, hours, devices, positions and a track. The server computes the sums.
 import { locationSources } from '../../schema/tracking.ts';
 import type { Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
@@ -6,12 +6,13 @@ import { changedRanges, chunks, readTimescale } from '../../src/timescale/catalo
 import { getLatestLocations, getTrack, type TimeRange } from '../../src/tracking/index.ts';
 import { attempt, type Fact } from './fact.ts';
 
-/** Days of the chart of hours, and days in which a device counts as known. */
+/** Days in the chart of points per hour. */
 export const chartDays = 14;
+/** A device is known if it sent a location in this number of days. */
 export const knownDays = 30;
 /** Hours without a location after which a device is silent. */
 export const silentHours = 24;
-/** What is listed or drawn at most. */
+/** Maximum numbers of items that are listed or drawn. */
 const mostSilent = 50;
 const mostPositions = 500;
 const mostTrackPoints = 1500;
@@ -26,7 +27,7 @@ export interface ChunkFacts {
   readonly to: string;
   readonly isCompressed: boolean;
   readonly bytes: number;
-  /** Before compression; null for a chunk that is not compressed. */
+  /** Size before compression; null for a chunk that is not compressed. */
   readonly rawBytes: number | null;
 }
 
@@ -60,7 +61,7 @@ export interface TrackingFacts {
     readonly points: number;
     readonly known: number;
     readonly silent: number;
-    /** The last ones to fall silent, at most 50. */
+    /** The devices that became silent last, at most 50. */
     readonly silentDevices: readonly DeviceFacts[];
   }>;
   readonly late: Fact<{ readonly hours: number; readonly from: string | null; readonly to: string | null }>;
@@ -81,7 +82,7 @@ export async function readTracking(
   names: ReadonlyMap<string, string>,
   request: TrackRequest | undefined,
 ): Promise<TrackingFacts> {
-  // One after the other: the embedded server has one session, and the doctor asks at the same time.
+  // Not in parallel: the embedded server runs one transaction at a time, and the doctor uses it at the same time.
   return {
     chunks: await attempt(() => readChunkFacts(db)),
     hours: await attempt(() => readHours(db)),
