@@ -41,9 +41,9 @@ interface QuickstartOptions {
 /** Points per shift, 30 seconds apart. A vehicle drives two shifts a day. */
 const pointsPerShift = 500;
 const hour = 3_600_000;
-/** What stays when all else is gone. */
+/** The only file that the quickstart does not remove. */
 const reportFile = 'atriz-report.html';
-/** Of Truck 1. */
+/** The device of Truck 1. */
 const firstDevice = deviceOf(1);
 
 const program = new Command('quickstart')
@@ -58,7 +58,7 @@ const started = performance.now();
 const interruptedBy = interruption();
 try {
   await quickstart(program.parse(commandLine()).opts<QuickstartOptions>());
-  // The work that was interrupted would keep the process.
+  // Interrupted work would keep the process running.
   if (interruptedBy.aborted) process.exit(1);
 } catch (error) {
   if (!(error instanceof EmbeddedClusterError || error instanceof AtrizDatabaseError)) throw error;
@@ -88,7 +88,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     interruptedBy.addEventListener('abort', () => done());
   });
   try {
-    // What the interruption leaves unfinished fails when the cluster stops, and nobody waits for it.
+    // Interrupted work fails when the cluster stops, and then nobody awaits it.
     const work = starting.then((cluster) => run(clusterUrls(cluster), options));
     work.catch(() => undefined);
     await Promise.race([work, interrupted]);
@@ -270,7 +270,7 @@ async function showOneVehicle(tracking: Pool): Promise<void> {
   const stats = await getHourlyStats(tracking, firstDevice, { days: 2 });
   const speeds = new Map(stats.map(({ hour, avgSpeed }) => [hour.getTime(), avgSpeed ?? 0]));
   const now = Math.floor(Date.now() / hour);
-  // Hours without a point, when the truck stands, are zero.
+  // In hours without points, the truck stands: their speed is 0.
   const day = Array.from({ length: 24 }, (_, index) => (now - 23 + index) * hour);
   const wide = day.flatMap((start) => Array<number>(2).fill(speeds.get(start) ?? 0));
   console.log(plot(wide, { height: 6, format: (value) => value.toFixed(0).padStart(6) }));

@@ -13,7 +13,7 @@ interface Run {
   readonly failed: string[];
   readonly skipped: number;
   readonly seconds: number;
-  /** Exit code of vitest; 0 also means that it ended in time. */
+  /** Exit code of vitest; null if a signal ended it. */
   readonly exitCode: number | null;
 }
 

@@ -1,5 +1,5 @@
 // atriz_tracking on a server without TimescaleDB: the same tables and indexes, no hypertable, the aggregate as a view.
-// For benches and for tests of what does not depend on chunks.
+// For benchmarks, and for tests that do not depend on chunks.
 import { readMigrations } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 
