@@ -4,9 +4,7 @@ import { clusterPath } from '../../src/config.ts';
 
 const namesFromFile = new Set<string>();
 
-/**
- * Reads `.env` of the current folder into the environment, without overriding variables that already exist.
- */
+/** Reads `.env` of the current folder into the environment, without overriding variables that already exist. */
 export function loadEnvironmentFile(): void {
   const before = new Set(Object.keys(process.env));
   const { parsed = {} } = dotenv.config({ quiet: true });

@@ -64,17 +64,16 @@ const maxPasses = 10;
 const maxLockTimeoutMs = 2 ** 31 - 1;
 
 /**
- * Applies the rules in `erasure` of each schema file. First it deactivates the person, revokes their tokens
- * and waits `graceMs` until services refuse them. Then it erases their rows in all databases. Their row in
- * `users` is the last, so its presence shows that an erasure was interrupted.
+ * Applies the rules in `erasure` of each schema file. First it deactivates the person, revokes their tokens and waits
+ * `graceMs` until services refuse them. Then it erases their rows in all databases. Their row in `users` is the last,
+ * so its presence shows that an erasure was interrupted.
  *
- * Every step can be repeated: after a crash, another run completes the erasure. A run after that reports
- * 0 rows. It also works if the person has no row in atriz_core.
- * @param pools one pool for each database. Its role must be able to change the tables, and must own
- * location_hourly.
+ * Every step can be repeated: after a crash, another run completes the erasure. A run after that reports 0 rows. It
+ * also works if the person has no row in atriz_core.
+ * @param pools one pool for each database. Its role must be able to change the tables, and must own location_hourly.
  * @throws ValidationError for a value that is not a uuid or is `erasedUserId`, or an option out of range;
- * NotMigratedError or ConnectionError, before any change, for a database that is not ready; ErasureError if a
- * lock is not released within `lockTimeoutMs`, or if a service keeps writing rows of the person.
+ * NotMigratedError or ConnectionError, before any change, for a database that is not ready; ErasureError if a lock is
+ * not released within `lockTimeoutMs`, or if a service keeps writing rows of the person.
  */
 export async function eraseUser(
   pools: Readonly<Record<DatabaseKey, Pool>>,

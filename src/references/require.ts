@@ -7,8 +7,7 @@ import { isUuid, requireUuid } from '../sql/uuid.ts';
 export type Standing = 'active' | 'inactive' | 'unknown';
 
 /**
- * Checks that a user exists and is active. Call it before writing a row with this user id to an application's
- * database.
+ * Checks that a user exists and is active. Call it before writing a row with this user id to an application's database.
  * @param coreDb atriz_core, or a transaction of it.
  * @returns the user id in lower case.
  * @throws UserReferenceError for an unknown or inactive user; ValidationError for a value that is not a uuid.

@@ -69,9 +69,7 @@ export const changedRanges = `(
   ) l ON l.aggregate = a.mat_hypertable_id OR l.hypertable = a.raw_hypertable_id
   WHERE l.lowest_modified_value > -9e18 AND l.greatest_modified_value < 9e18)`;
 
-/**
- * A subquery: chunk intervals, compression and `materializedOnly` of each relation, one row for each setting.
- */
+/** A subquery: chunk intervals, compression and `materializedOnly` of each relation, one row for each setting. */
 export const relationSettings = `(
   SELECT hypertable_schema::text AS schema, hypertable_name::text AS relation, 'chunkInterval' AS setting, time_interval::text AS value
   FROM timescaledb_information.dimensions
@@ -83,10 +81,7 @@ export const relationSettings = `(
   UNION ALL
   SELECT view_schema, view_name, 'materializedOnly', materialized_only::text FROM timescaledb_information.continuous_aggregates)`;
 
-/**
- * Queries that return `name` and `definition`. The results show what a migration or an operator
- * changed.
- */
+/** Queries that return `name` and `definition`. The results show what a migration or an operator changed. */
 export const definitionQueries = {
   hypertable: `SELECT h.hypertable_name AS name, concat_ws(' ', d.column_name, 'chunks of', d.time_interval,
         CASE WHEN h.compression_enabled THEN 'compressed' END) AS definition
@@ -120,9 +115,7 @@ export const chunkPatterns = [`${chunkSchema}._hyper_*`, `${chunkSchema}.compres
 /** The schema of the views of hypertables, jobs and policies. */
 export const informationSchema = 'timescaledb_information';
 
-/**
- * SQL condition: the object with this oid, of this system catalog such as pg_proc, belongs to TimescaleDB.
- */
+/** SQL condition: the object with this oid, of this system catalog such as pg_proc, belongs to TimescaleDB. */
 export const isOfTimescale = (catalog: string, oid: string): string => `EXISTS (
   SELECT FROM pg_depend e JOIN pg_extension x ON x.oid = e.refobjid AND x.extname = 'timescaledb'
   WHERE e.classid = '${catalog}'::regclass AND e.objid = ${oid}
@@ -167,10 +160,7 @@ export interface ChunkRange {
 export const quoteStorage = ({ schema, name }: Storage): string =>
   `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
 
-/**
- * @returns the hidden hypertable of a continuous aggregate. It lacks the newest hours, which the view
- * computes.
- */
+/** @returns the hidden hypertable of a continuous aggregate. It lacks the newest hours, which the view computes. */
 export async function readAggregateStorage(
   db: Pick<Database, 'query'>,
   view: string,

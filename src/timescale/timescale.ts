@@ -1,5 +1,4 @@
-// Calls TimescaleDB's functions for hypertables, policies and continuous aggregates. Calls can be repeated
-// safely.
+// Calls TimescaleDB's functions for hypertables, policies and continuous aggregates. Calls can be repeated safely.
 import { sqlState, TimescaleMissingError, ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { quoteRelation } from '../sql/identifiers.ts';
@@ -14,8 +13,7 @@ export const oldestTimescale = '2.23';
 
 /**
  * Enables TimescaleDB in the database. Does nothing if it is already enabled.
- * @throws TimescaleMissingError if the server does not offer it, has not loaded it, or has a version that is
- * too old.
+ * @throws TimescaleMissingError if the server does not offer it, has not loaded it, or has a version that is too old.
  */
 export async function enableTimescaleDB(db: AnyDatabase): Promise<void> {
   await requireTimescale(db);
@@ -113,10 +111,7 @@ export async function addRetentionPolicy(
 }
 
 export interface CompressionOptions {
-  /**
-   * Rows with equal values in these columns are compressed together, e.g. `['device_id']`. Enables
-   * compression.
-   */
+  /** Rows with equal values in these columns are compressed together, e.g. `['device_id']`. Enables compression. */
   segmentBy?: readonly string[];
   /** Order of the rows within a segment, e.g. `['time DESC']`. Enables compression. */
   orderBy?: readonly string[];
@@ -182,10 +177,9 @@ export async function addContinuousAggregatePolicy(
 }
 
 /**
- * Computes a continuous aggregate again, for the buckets that lie completely in `[from, to)`. Never refresh a
- * range whose raw data was dropped, because that deletes its summary.
- * @throws ValidationError in a transaction, where TimescaleDB cannot refresh, or for an empty range or
- * unknown view.
+ * Computes a continuous aggregate again, for the buckets that lie completely in `[from, to)`. Never refresh a range
+ * whose raw data was dropped, because that deletes its summary.
+ * @throws ValidationError in a transaction, where TimescaleDB cannot refresh, or for an empty range or unknown view.
  */
 export async function refreshContinuousAggregate(
   db: AnyDatabase,
@@ -299,8 +293,7 @@ async function checked<Result>(
         cause: error,
       });
     }
-    // Undefined column, invalid value, wrong kind or state of an object, unsupported feature, TimescaleDB's
-    // own states.
+    // Undefined column, invalid value, wrong kind or state of an object, unsupported feature, TimescaleDB's own states.
     if (['42703', '22023', '42809', '0A000', '55000', '42P16', 'TS001', 'TS101'].includes(state)) {
       throw new ValidationError(`TimescaleDB refuses "${relation}" of ${databaseOf(db).name}: ${message}.`, {
         cause: error,

@@ -46,10 +46,7 @@ export const locationColumns: readonly LocationColumn[] = Object.entries(limits)
   return { property, name, required, type, bytes, check, parse, toElement, encode, copyCell };
 });
 
-/**
- * Locations are copies of this object, because V8 is faster when all have the same properties in the same
- * order.
- */
+/** Locations are copies of this object, because V8 is faster when all have the same properties in the same order. */
 export const emptyLocation: Readonly<Record<string, unknown>> = Object.fromEntries(
   locationColumns.map(({ property }) => [property, null]),
 );

@@ -10,9 +10,7 @@ import type { Transaction } from '../transaction.ts';
 export interface PolicyDifference {
   /** `location_events` or `location_hourly`. */
   relation: string;
-  /**
-   * Path in `trackingPolicies`, such as `refresh.endOffset`, or the procedure of a job that is not declared.
-   */
+  /** Path in `trackingPolicies`, such as `refresh.endOffset`, or the procedure of a job that is not declared. */
   setting: string;
   declared: string | null;
   found: string | null;

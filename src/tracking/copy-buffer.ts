@@ -1,10 +1,7 @@
-// Encodes rows in PostgreSQL's binary COPY format, which the server reads a fifth faster than text because it
-// need not parse it. Not a library, because the available ones encode each value separately, through generic
-// type encoders.
+// Encodes rows in PostgreSQL's binary COPY format, which the server reads a fifth faster than text because it need not
+// parse it. Not a library, because the available ones encode each value separately, through generic type encoders.
 
-/**
- * Signature, flags and length of the header extension: "Binary Format" in PostgreSQL's documentation of COPY.
- */
+/** Signature, flags and length of the header extension: "Binary Format" in PostgreSQL's documentation of COPY. */
 const signature = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1');
 const trailer = Buffer.from([0xff, 0xff]);
 const chunkBytes = 256 * 1024;
@@ -25,9 +22,7 @@ export class CopyBuffer {
     this.#rowBytes = rowBytes;
   }
 
-  /**
-   * Makes room for a row and `more` bytes. Call it before each row, because `int16` to `text` do not check.
-   */
+  /** Makes room for a row and `more` bytes. Call it before each row, because `int16` to `text` do not check. */
   reserve(more = 0): void {
     this.#isEmpty = false;
     const needed = this.#rowBytes + more;

@@ -1,5 +1,4 @@
-// Reads the history of a device: hourly statistics, and raw locations of the last day. Also reads tracks for
-// maps.
+// Reads the history of a device: hourly statistics, and raw locations of the last day. Also reads tracks for maps.
 import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
@@ -15,16 +14,11 @@ export interface TimeRange {
 }
 
 export interface LocationHistory {
-  /**
-   * Statistics of the hours before `rawSince`, oldest first. The first and the last may cover part of an
-   * hour.
-   */
+  /** Statistics of the hours before `rawSince`, oldest first. The first and the last may cover part of an hour. */
   hours: LocationHourly[];
   /** Locations from `rawSince` on, oldest first. */
   points: LocationEvent[];
-  /**
-   * Where `hours` end and `points` begin: the start of the UTC hour that contains the instant 24 hours ago.
-   */
+  /** Where `hours` end and `points` begin: the start of the UTC hour that contains the instant 24 hours ago. */
   rawSince: Date;
 }
 

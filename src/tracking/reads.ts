@@ -1,5 +1,4 @@
-// Reads recent and latest locations from raw rows, and statistics from the hourly aggregate, in one round
-// trip each.
+// Reads recent and latest locations from raw rows, and statistics from the hourly aggregate, in one round trip each.
 import type { LocationEvent, LocationHourly } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
@@ -26,10 +25,7 @@ const chunksSince = (hours: number) => new Date(Math.max(0, Date.now() - (hours 
 export interface RecentLocationsOptions {
   /** Only locations of the last `hours` hours are read. Default 24. */
   hours?: number;
-  /**
-   * Rows of a page. Default 10,000. A page may have more, because it never ends between locations of the same
-   * time.
-   */
+  /** Rows of a page. Default 10,000. A page may have more, because it never ends between locations of the same time. */
   limit?: number;
   /** For the next page: the `time` of the last location of the previous page. */
   before?: Date;
@@ -134,8 +130,7 @@ function latestOfDevicesQuery(deviceIds: readonly string[], hours: number): Quer
 
 // Goes from the newest location of one device to that of the next, with one index lookup each. TimescaleDB's SkipScan
 // does the same, but not behind the views of the applications, which are security barriers.
-// The filter is in the outer query, because a step would otherwise read all rows of the devices of other
-// applications.
+// The filter is in the outer query, because a step would otherwise read all rows of the devices of other applications.
 export function latestOfApplicationQuery(appSource: string, hours: number): Query {
   return {
     text: `WITH RECURSIVE latest AS (

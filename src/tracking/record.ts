@@ -43,10 +43,9 @@ export async function recordLocation(
 }
 
 /**
- * Writes many locations, rounded to the scale of the columns. If it throws, none is written. Locations older
- * than the raw retention are not valid.
- * @throws LocationsRejectedError with the index and reason of each invalid location, unless `onInvalid` is
- * `skip`.
+ * Writes many locations, rounded to the scale of the columns. If it throws, none is written. Locations older than the
+ * raw retention are not valid.
+ * @throws LocationsRejectedError with the index and reason of each invalid location, unless `onInvalid` is `skip`.
  */
 export async function recordLocations(
   db: AnyDatabase,

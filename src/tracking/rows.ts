@@ -1,5 +1,4 @@
-// Encodes locations as the rows of a statement: as one array for each column, or in the binary format of
-// COPY.
+// Encodes locations as the rows of a statement: as one array for each column, or in the binary format of COPY.
 import { type LocationInput, locationColumns } from './columns.ts';
 import { CopyBuffer } from './copy-buffer.ts';
 
@@ -9,10 +8,7 @@ export const columnNames = locationColumns.map(({ name }) => name).join(', ');
 export const unnestLocations = (first: number) =>
   `unnest(${locationColumns.map(({ type }, place) => `$${first + place}::${type}[]`).join(', ')}) AS location (${columnNames})`;
 
-/**
- * The parameters of `unnestLocations` as array literals, in a fifth of the time that the driver's encoding
- * takes.
- */
+/** The parameters of `unnestLocations` as array literals, in a fifth of the time that the driver's encoding takes. */
 export const arraysOf = (locations: readonly LocationInput[]): string[] =>
   locationColumns.map((column) => {
     const elements = locations.map((location) => {

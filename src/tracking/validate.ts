@@ -32,10 +32,7 @@ export class LocationsRejectedError extends ValidationError {
   }
 }
 
-/**
- * @returns the valid locations, rounded to the scale of the columns, and the reasons why the others are not
- * valid.
- */
+/** @returns the valid locations, rounded to the scale of the columns, and the reasons why the others are not valid. */
 export function validateLocations(
   locations: readonly LocationInput[],
   limits: LocationLimits = locationLimits(),

@@ -1,6 +1,5 @@
-// Advisory locks of sessions that share a backend. PostgreSQL would grant all of them, because a backend does
-// not conflict with itself. Guarded functions, which know the keys of other sessions, replace the lock
-// functions.
+// Advisory locks of sessions that share a backend. PostgreSQL would grant all of them, because a backend does not
+// conflict with itself. Guarded functions, which know the keys of other sessions, replace the lock functions.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { quoteLiteral } from './messages.ts';
 import type { AdvisoryLockKeys, OtherSession } from './other-session.ts';

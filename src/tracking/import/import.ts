@@ -67,9 +67,7 @@ export interface ImportResult {
   alreadyStored: number;
   /** Locations that were written to compressed chunks directly. */
   compressed: number;
-  /**
-   * Line of the last location, if CSV ends with a digit or a point and no line break: digits may be missing.
-   */
+  /** Line of the last location, if CSV ends with a digit or a point and no line break: digits may be missing. */
   unendedLine: number | null;
   /** Refreshed ranges of `location_hourly`. Empty if the refresh failed: the refresh policies do it later. */
   refreshed: TimeRange[];
@@ -85,10 +83,9 @@ const rowsPerBatch = 5_000;
 const rowsPerCheck = 500;
 
 /**
- * Loads all valid locations of any age. If it throws, none is loaded. TimescaleDB 2.24 and newer writes days
- * that are old enough in compressed form. After the commit, the changed hours within the raw retention are
- * refreshed, except in a caller's transaction or for a role that does not own the aggregate: then the refresh
- * policies do it.
+ * Loads all valid locations of any age. If it throws, none is loaded. TimescaleDB 2.24 and newer writes days that are
+ * old enough in compressed form. After the commit, the changed hours within the raw retention are refreshed, except in
+ * a caller's transaction or for a role that does not own the aggregate: then the refresh policies do it.
  * @throws ValidationError for text with a wrong header, an invalid default or a line that is too long.
  */
 export async function importLocations(
@@ -249,10 +246,7 @@ class Load {
     }
   }
 
-  /**
-   * Moves a location in time, checks its limits and counts it. @returns it, or the reason why it is not
-   * valid.
-   */
+  /** Moves a location in time, checks its limits and counts it. @returns it, or the reason why it is not valid. */
   #accept(parsed: ParsedLocation): LocationInput | string {
     if (!('location' in parsed)) return parsed.reason;
     const { shiftMs = 0 } = this.#options;

@@ -2,9 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import { ValidationError } from '../../errors.ts';
 
-/**
- * In bytes. Without a limit, a file without line breaks would fill the memory. No location needs this much.
- */
+/** In bytes. Without a limit, a file without line breaks would fill the memory. No location needs this much. */
 const longestLine = 1_000_000;
 /** In bytes. A longer piece, such as a whole text, would become one batch of locations. */
 const longestPiece = 256 * 1024;

@@ -1,5 +1,4 @@
-// Writes batches exactly once: the transaction that stores a batch also advances a number in
-// location_writers.
+// Writes batches exactly once: the transaction that stores a batch also advances a number in location_writers.
 import { randomUUID } from 'node:crypto';
 import { copyFrom } from '../../driver/copy.ts';
 import type { Pool } from '../../pool.ts';
@@ -66,9 +65,8 @@ export class NumberedBatches {
   }
 
   /**
-   * Sets the number to the one after this batch, before the batch is rejected or split. A late attempt at the
-   * batch then stores nothing. The number never decreases, because this statement too may run late, after
-   * further batches.
+   * Sets the number to the one after this batch, before the batch is rejected or split. A late attempt at the batch
+   * then stores nothing. The number never decreases, because this statement too may run late, after further batches.
    * @returns whether an attempt has stored the batch. If not, call `confirmSkip`.
    */
   async skip({ row, number }: Place): Promise<boolean> {

@@ -127,9 +127,7 @@ export class WriterConnection {
     this.#isCollecting = false;
   }
 
-  /**
-   * Repeats until the batch is stored, whole or in halves. Locations that the server refuses are rejected.
-   */
+  /** Repeats until the batch is stored, whole or in halves. Locations that the server refuses are rejected. */
   async #deliver(batch: readonly Entry[]): Promise<void> {
     const locations = batch.map(({ location }) => location);
     const place = this.#batches.next();

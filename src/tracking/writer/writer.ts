@@ -24,9 +24,7 @@ export interface LocationWriterOptions extends ZeroPositionOption {
   batchSize?: number;
   /** How long a location waits for others to join its batch, in milliseconds. Default 20. */
   maxWaitMs?: number;
-  /**
-   * Maximum number of locations in memory; `write` refuses more. Default 250,000, about 200 MB plus their metadata.
-   */
+  /** Maximum number of locations in memory; `write` refuses more. Default 250,000, about 200 MB plus their metadata. */
   maxPending?: number;
   /**
    * Longest pause before a retry, in milliseconds: `min`, doubled with each retry up to `max`. The actual pause is
@@ -46,10 +44,7 @@ export interface LocationWriterOptions extends ZeroPositionOption {
 export interface LocationWriterStats {
   /** Locations that are durable. */
   written: number;
-  /**
-   * Locations whose promise was rejected: by `write`, because of a server error, or because the writer was
-   * closed.
-   */
+  /** Locations whose promise was rejected: by `write`, because of a server error, or because the writer was closed. */
   rejected: number;
   /** Accepted locations that are not settled yet. */
   pending: number;
@@ -97,10 +92,9 @@ export interface LocationWriter {
 }
 
 /**
- * Creates a writer. It uses no connection before the first location. A batch is one transaction that also
- * advances a number in `location_writers`. If the answer to a COMMIT is lost, the batch is sent again with
- * the same number, and is not stored twice. Before that, `pg_terminate_backend` ends a session that still
- * works on the lost attempt.
+ * Creates a writer. It uses no connection before the first location. A batch is one transaction that also advances a
+ * number in `location_writers`. If the answer to a COMMIT is lost, the batch is sent again with the same number, and is
+ * not stored twice. Before that, `pg_terminate_backend` ends a session that still works on the lost attempt.
  * @throws ValidationError for an option out of range.
  */
 export function createLocationWriter(db: Pool, options: LocationWriterOptions = {}): LocationWriter {
