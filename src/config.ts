@@ -31,7 +31,7 @@ const clusterFile = v.object({
   servers: v.object({ plain: v.string(), timescaledb: v.string() }),
 });
 
-/** Path of that file, and the `origin` of a URL from it. */
+/** Path of the cluster file; also the `origin` of a URL from it. */
 export const clusterPath = '.atriz/cluster.json';
 
 const serverVariables = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD'] as const;

@@ -26,7 +26,7 @@ export interface DatabaseHealth {
 export interface Health {
   /** True if every database is reachable and `isMigrated` is not false for any. */
   readonly isHealthy: boolean;
-  /** By the given names; for a single pool, by its key or database name. */
+  /** Keyed by the given names; for a single pool, by its key or database name. */
   readonly databases: Readonly<Record<string, DatabaseHealth>>;
 }
 

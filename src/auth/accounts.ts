@@ -38,7 +38,7 @@ export interface CostOptions {
 }
 
 /**
- * Creates a user with a password and roles in one transaction.
+ * Creates a user with a password and roles in one transaction, and returns the user.
  * @throws EmailTakenError, UnknownRoleError, ValidationError.
  */
 export async function createUser(

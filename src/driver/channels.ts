@@ -8,7 +8,7 @@ export interface QueryMessage {
   readonly database: string;
   /** SQL as sent, with `$1` for the first parameter. Includes values that the caller wrote into the text. */
   readonly text: string;
-  /** From the call to the end of the last row, including the wait for a connection. */
+  /** Milliseconds from the call to the end of the last row, including the wait for a connection. */
   readonly durationMs: number;
   /** Rows returned or changed; null for a COPY TO and for a query that failed. */
   readonly rows: number | null;

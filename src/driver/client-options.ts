@@ -1,4 +1,4 @@
-// From pool options and a parsed URL to the options of postgres.js.
+// Converts pool options and a parsed URL to the options of postgres.js.
 
 import type { ConnectionOptions } from 'node:tls';
 import type postgres from 'postgres';
@@ -14,7 +14,6 @@ const keepAliveSeconds = 15;
 
 type ClientOptions = postgres.Options<Record<string, postgres.PostgresType>>;
 
-/** Default of the option `max`. */
 export const defaultMax = 10;
 
 export interface DatabasePoolOptions extends DrizzleOptions {
@@ -83,7 +82,7 @@ export function clientOptions(options: DatabasePoolOptions, url: DatabaseUrl): C
       max_lifetime: milliseconds('maxLifetimeMs', options.maxLifetimeMs) / 1000 || null,
     }),
     prepare: !pgbouncer,
-    // array-types.ts loads them and catches failures.
+    // array-types.ts loads the types instead, and catches failures.
     fetch_types: false,
     onnotice: (notice) => publishNotice(url.database, notice),
     types: {

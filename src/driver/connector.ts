@@ -142,9 +142,9 @@ export class Connector {
 }
 
 /**
- * A proxy that shares sessions mixes up prepared statements, and some of them wait forever.
- * @param named process id from the login.
- * @param asked process id from a query; 0 if the server is a single process, such as PGlite.
+ * Refuses a proxy that shares sessions, which mixes up prepared statements, so that some wait forever.
+ * @param named Process id from the login.
+ * @param asked Process id from a query; 0 if the server is a single process, such as PGlite.
  * @throws ConfigurationError if they differ.
  */
 function requireNoProxy(named: number | undefined, asked: number, { database, host }: Address): void {

@@ -124,7 +124,7 @@ function readParameter(pair: string, decode: (part: string) => string): [string,
 export const isWeak = (mode: SslMode | undefined): boolean =>
   mode === undefined || ['disable', 'allow', 'prefer'].includes(mode);
 
-/** The sslmode if none is given: each of these parameters makes sense only with TLS. */
+/** The sslmode that these parameters imply if none is given, because they make sense only with TLS. */
 export const impliedSslModes: ReadonlyMap<string, SslMode> = new Map([
   ['sslrootcert', 'verify-full'],
   ['sslcrl', 'verify-full'],

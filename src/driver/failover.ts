@@ -47,7 +47,7 @@ export class Failover {
     this.#options = options;
   }
 
-  /** @throws the first host's error if none answers, a refused login, `TARGET_SESSION_ATTRS` if none matches. */
+  /** @throws the error of the first host if none answers, of a refused login, or `TARGET_SESSION_ATTRS`. */
   pick(): Promise<Host> | Host {
     if (this.#found && performance.now() - this.#found.at < validMs) return this.#found.host;
     this.#search ??= this.#find().finally(() => {
@@ -88,7 +88,7 @@ export class Failover {
       answers.set(host, await probe(host).catch((error: unknown) => ({ error })));
       if (!this.#fitting(answers, host)) throw new Error('does not fit');
     });
-    // These two need all answers: `any` means the first host in the order of the URL that answers.
+    // These targets need all answers: `any` is the first host of the URL that answers, `prefer-standby` any standby.
     const ordered = target === 'any' || target === 'prefer-standby';
     const found = Promise.any(asked).then(
       () => sleep(Math.max(rivalMs, rivalFactor * (performance.now() - begun))),

@@ -18,7 +18,7 @@ export interface RunningQuery {
   cursor: (rows?: number | CursorWork, work?: CursorWork) => object;
   cursorFn?: CursorWork;
   forEachFn?: unknown;
-  /** Set by `convertRows`: `forEachFn` puts the rows into the result, which a second run begins again. */
+  /** Set by `convertRows`: `forEachFn` only adds the rows to the result, so the query can run again. */
   convertsRows?: boolean;
   streaming?: boolean;
   options: { onexecute?: (connection: unknown) => boolean };

@@ -15,7 +15,7 @@ import { hasNotRun, isUnsent, meansLoss } from './socket.ts';
 /** Maximum number of attempts for a query or transaction that no server has run, each on a new client if needed. */
 const mostAttempts = 100;
 
-/** Where a query may run: reads also on replicas; only on this client's server; there, sent by the pool itself. */
+/** `replicas`: reads may use replicas. `primary`: only this client's server. `own`: the same, for the pool itself. */
 type Route = 'replicas' | 'primary' | 'own';
 
 /** A postgres.js client without the functions that open connections which this client cannot replace. */
@@ -39,7 +39,6 @@ export class Client {
     this.primary = this.#proxy('primary');
   }
 
-  /** Name of the database. */
   get database(): string {
     return this.#connector.database;
   }

@@ -56,8 +56,8 @@ export const sessionSettingsSql = `SELECT session_user::pg_catalog.text AS role,
     .join(', ')}`;
 
 /**
- * Checks the settings of a session: behind a proxy, the server's own settings apply.
- * @param found the row of `sessionSettingsSql`.
+ * Checks the settings of a session, because behind a proxy the server's own settings apply.
+ * @param found The row of `sessionSettingsSql`.
  * @throws ConfigurationError with the statement that fixes them.
  */
 export function requireSessionSettings(found: Readonly<Record<string, string>>, database: string): void {

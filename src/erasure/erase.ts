@@ -111,7 +111,7 @@ export async function eraseUser(
   };
   const others = databaseKeys.filter((key) => key !== 'core');
   const milliseconds = await lockOut(pools.core, id, { graceMs, lockTimeoutMs, onProgress });
-  // Before the first pass, because an anonymised row no longer connects its dependent rows to the person.
+  // Wait before the first pass, because an anonymised row no longer connects its dependent rows to the person.
   if (milliseconds > 0) {
     onProgress?.({ step: 'wait', milliseconds });
     await sleep(milliseconds);

@@ -37,7 +37,7 @@ export class NotMigratedError extends OutOfStepError {
 }
 
 /**
- * For the start of an application: resolves if every migration of this package is applied unchanged. One round trip.
+ * Call it when an application starts. Resolves if every migration of this package is applied unchanged. One round trip.
  * Migrations that this package does not have are accepted: during a deployment they come from a newer version.
  * @param key needed only if the pool has no key.
  * @throws NotMigratedError listing what is pending or edited; ValidationError without a key.

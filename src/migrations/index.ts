@@ -1,4 +1,4 @@
-// @atriz/database/migrations: apply migrations, take them back, see what is pending, guard the start.
+// Entry point @atriz/database/migrations: applies migrations, takes them back, and shows what is pending.
 export { assertMigrated, NotMigratedError } from './assert-migrated.ts';
 export { type HistoryEntry, readHistory } from './history.ts';
 export { type Migration, readMigrations } from './journal.ts';

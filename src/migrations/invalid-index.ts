@@ -16,7 +16,7 @@ interface CreatedIndex {
   readonly drop: string;
 }
 
-/** The index that a statement creates in several transactions. */
+/** The index that a statement creates in several transactions; undefined for other statements. */
 function createdIndex(statement: string): CreatedIndex | undefined {
   const match = create.exec(statement.slice(firstCommand(statement)));
   const quote = (name: string) => (name.startsWith('"') ? name : `"${name.toLowerCase()}"`);

@@ -39,7 +39,7 @@ export interface SqlFile {
 export interface Migration extends SqlFile {
   /** Name without extension, e.g. `0000_tables`. */
   readonly tag: string;
-  /** Milliseconds since 1970 when it was generated: drizzle-kit's identity of a migration. */
+  /** When it was generated, in milliseconds since 1970. drizzle-kit identifies a migration by it. */
   readonly when: number;
   /** SHA-256 of the file, in hexadecimal: what drizzle-kit records. */
   readonly hash: string;

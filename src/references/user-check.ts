@@ -34,7 +34,7 @@ export interface UserCheck {
  * Cached results may be stale: a deactivated or erased user is accepted for up to `ttlMs`, and a new or
  * reactivated user may be refused for up to `refusedTtlMs`. Both count from the time of the query. `ttlMs`
  * must not exceed the `graceMs` of `eraseUser`.
- * @param coreDb a pool of atriz_core. Not a transaction, because the check outlives it.
+ * @param coreDb A pool of atriz_core, not a transaction, because the check outlives it.
  * @throws ValidationError for an option out of range.
  */
 export function createUserCheck(coreDb: Database, options: UserCheckOptions = {}): UserCheck {

@@ -36,7 +36,7 @@ export interface ColumnType<Value = unknown> {
   encode(buffer: CopyBuffer, value: Value): void;
   /**
    * Does the same as `parse` and `encode` for a plain cell of CSV that is not empty, without creating a string. Returns
-   * false if the cell is not plain or not valid; part of it may be written by then.
+   * false if the cell is not plain or not valid, after it may have written a part of the value.
    */
   copyCell(buffer: CopyBuffer, bytes: Buffer, start: number, end: number): boolean;
 }

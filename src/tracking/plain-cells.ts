@@ -102,7 +102,6 @@ export function isPlainText(bytes: Buffer, start: number, end: number): boolean 
   return true;
 }
 
-/** Whether the cell is this text. */
 export function equals(bytes: Buffer, start: number, end: number, text: Uint8Array): boolean {
   if (end - start !== text.length) return false;
   for (let at = 0; at < text.length; at += 1) {

@@ -163,7 +163,7 @@ class Load {
   }
 
   async #copy(transaction: Transaction): Promise<void> {
-    // The days before this start of a UTC day are old enough to be compressed.
+    // The start of a UTC day. All earlier days are old enough to be compressed.
     if (await compressesDirectly(transaction))
       this.#compressedBefore = Math.floor((Date.now() - milliseconds(compression.after)) / day) * day;
     const copy = new CopyByAge(this.#compressedBefore);

@@ -296,7 +296,7 @@ function fromRow({ position, cells }: Row, fromCells: FromCells, placeOf: PlaceO
     : { position, text, location };
 }
 
-/** @returns the location, or the reason why the cells are not one. */
+/** @returns the location, or the reason why the cells are not valid. */
 function toLocation(
   cells: readonly unknown[],
   fallbacks: readonly (string | undefined)[],

@@ -9,7 +9,6 @@ import { mayBeZero, readTime } from '../plain-cells.ts';
 import { lineFeed } from './lines.ts';
 import type { CsvLayout } from './parse.ts';
 
-/** Receives the rows. */
 export interface RowTarget {
   /** The buffer for a row of this time, in milliseconds since 1970; undefined if the time is not accepted. */
   bufferFor(time: number): CopyBuffer | undefined;
@@ -36,7 +35,7 @@ export function plainRows(layout: CsvLayout, shiftMs: number, target: RowTarget)
 class PlainRows {
   /** The kind of each byte; 0 for part of a cell. */
   readonly #kinds = new Uint8Array(256);
-  /** Starts and ends of the cells of a row, in turn. */
+  /** The start and the end of each cell of a row. */
   readonly #cells: Int32Array;
   readonly #layout: CsvLayout;
   readonly #shiftMs: number;

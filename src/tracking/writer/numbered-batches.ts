@@ -25,7 +25,7 @@ export class NumberedBatches {
   readonly #db: Pool;
   readonly #row: Row = { id: randomUUID(), isRegistered: false, last: 0 };
   #copies: boolean | undefined;
-  /** An attempt at the next number ended without an answer. It may be committed or still running. */
+  /** Whether an attempt at the next number ended without an answer. It may be committed or still running. */
   #isUnsettled = false;
 
   constructor(db: Pool) {
@@ -118,8 +118,8 @@ export class NumberedBatches {
   }
 
   /**
-   * Registers the row again and inserts the batch. The row is missing or behind after the tables were emptied or
-   * restored from a backup; earlier batches that this removed are not written again.
+   * Registers the row again and inserts the batch. The row is missing or behind if the tables were emptied or restored
+   * from a backup. Earlier batches that were lost then are not written again.
    */
   async #insertIntoNewRow(row: Row, number: number, locations: readonly LocationInput[]): Promise<boolean> {
     row.isRegistered = false;

@@ -115,8 +115,8 @@ export class WriterConnection {
   }
 
   /**
-   * Waits for more locations, unless a batch is full, a flush waits, or `answered` is above 0. This means
-   * that all callers of the last batch have already written their next location.
+   * Waits for more locations, unless a batch is full, a flush waits, or `answered` is above 0: then all callers of the
+   * last batch have already written their next location.
    */
   async #collect(answered: number): Promise<void> {
     const { batchSize, maxWaitMs } = this.#options;
