@@ -121,7 +121,7 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
   return { changes: [...changes.values()], refused: [...refused.values()], passwords: set };
 }
 
-/** Runs a statement; errors call it `name`. @returns false if the connected role lacks the privilege. */
+/** Runs a statement. Errors show `name` instead of it. @returns false if the connected role lacks the privilege. */
 async function attempt(db: Transaction, statement: string, name = statement): Promise<boolean> {
   try {
     await withTransaction(db, (savepoint) => savepoint.query(statement));

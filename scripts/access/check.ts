@@ -28,7 +28,7 @@ export interface AccessDifference {
 
 export interface AccessReport {
   readonly differences: readonly AccessDifference[];
-  /** Findings that the matrix does not decide. */
+  /** Findings about things that the matrix does not cover. */
   readonly notes: readonly string[];
 }
 

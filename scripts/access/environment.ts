@@ -27,11 +27,11 @@ export function applyToNewObjects(pool: Pool, key: DatabaseKey): Promise<Applied
     if (stage === 'role') return isNewRole(difference);
     // Dropping the mapping would lose its password.
     if (mend.startsWith('DROP USER MAPPING')) return false;
-    // PUBLIC may execute functions that a superuser's migration creates; extensions grant PUBLIC even more.
+    // Revoke from PUBLIC only EXECUTE on functions, which a migration of a superuser leaves, and grants of extensions.
     if (loser === 'PUBLIC') return ofExtension || mend.startsWith('REVOKE EXECUTE ON ROUTINE');
     return loser === undefined || matrixRoles(matrix).includes(loser);
   };
-  // No passwords: the owner, which may run migrations, may not set those of other roles.
+  // Sets no passwords, because the owner, which may run migrations, cannot set those of other roles.
   return applyAccess(pool, matrix, { only });
 }
 

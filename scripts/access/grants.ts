@@ -207,7 +207,7 @@ function describe(
   };
 }
 
-/** `named`: for a message, a count for a bundle; `listed`: for the statement, `ROUTINE a(int), b(int)`. */
+/** The targets for a message (`named`, which counts a bundle) and for SQL (`listed`, `ROUTINE a(int), b(int)`). */
 function nameTargets(targets: readonly string[], bundle = ''): { named: string; listed: string } {
   const [first = '', ...others] = targets;
   const keyword = `${first.split(' ', 1)[0]} `;

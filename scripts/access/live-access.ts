@@ -63,7 +63,7 @@ export interface Membership {
 export interface LiveSetting {
   /** Empty for all roles. */
   readonly role: string;
-  /** Set in this database only; else in all of them. */
+  /** Whether it is set for this database only, not for all databases. */
   readonly here: boolean;
   readonly name: string;
   readonly value: string;

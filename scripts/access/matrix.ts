@@ -82,15 +82,15 @@ const shared: Partial<Record<DatabaseKey, readonly Access[]>> = {
       [`${key}.location_hourly`, read],
       [locationWriters, write],
     ],
-    // Its own views first; public for location_writers and TimescaleDB's functions.
+    // The application's views come first; public is for location_writers and TimescaleDB's functions.
     settings: { search_path: `${key}, public` },
   })),
 };
 
 /**
- * Names of the TimescaleDB functions that PUBLIC may execute: those for queries, and those that plans and
- * real-time aggregates call with the reader's rights. They only compute from their arguments; cagg_watermark
- * returns the end of the stored hours. Only the owner may execute all others.
+ * Names of the TimescaleDB functions that PUBLIC may execute: those for queries, and those that plans and real-time
+ * aggregates call with the reader's rights. They use nothing but their arguments, except cagg_watermark, which returns
+ * the end of the stored hours. Only the owner may execute all others.
  */
 export const extensionFunctions: ReadonlySet<string> = new Set([
   ...['time_bucket', 'time_bucket_ng', 'time_bucket_gapfill', 'locf', 'interpolate'],

@@ -9,7 +9,7 @@ export interface Verifier {
   serverKey: Buffer;
 }
 
-/** Defaults: PostgreSQL's iteration count and salt length. */
+/** The default iteration count and salt length are PostgreSQL's. */
 export function verifierOf(password: string, salt: Buffer = randomBytes(16), iterations = 4096): Verifier {
   const salted = pbkdf2Sync(password.normalize('NFKC'), salt, iterations, 32, 'sha256');
   const clientKey = hmac(salted, 'Client Key');

@@ -43,7 +43,7 @@ interface TableContents {
 export interface Table {
   readonly schema: string;
   readonly name: string;
-  /** Its rows are in chunks. */
+  /** Whether its rows are in chunks. */
   readonly chunked: boolean;
 }
 

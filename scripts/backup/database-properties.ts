@@ -12,7 +12,7 @@ export interface DatabaseProperties {
   readonly localeProvider: string;
   readonly collate: string;
   readonly ctype: string;
-  /** For the icu or builtin provider. */
+  /** Only for the icu or builtin provider. */
   readonly locale: string | null;
   readonly icuRules: string | null;
   /** -1: no limit. */

@@ -70,7 +70,7 @@ async function possibleKeys(): Promise<DatabaseKey[]> {
   return possible;
 }
 
-/** The embedded server opens a database at the first connection, which is not to be measured. */
+/** The embedded server opens a database at the first connection. This should not be measured. */
 async function open(scratch: readonly Scratch[]): Promise<void> {
   for (const { url } of scratch) {
     await using pool = createDatabasePool({ connectionString: url });

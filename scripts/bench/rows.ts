@@ -48,7 +48,6 @@ export function fleetRows({ rows, devices, from: given, interval = 10 }: Fleet):
 interface CsvFleet {
   rows: number;
   devices: number;
-  /** Number of the first device. */
   firstDevice?: number;
   /** Milliseconds between two points of a device. */
   stepMs: number;

@@ -24,7 +24,7 @@ import { type Measure, median } from './timing.ts';
 
 interface Way {
   what: string;
-  /** The ways with which it is compared. */
+  /** The names of the ways to compare it with. */
   against: readonly string[];
   /** Number of rows to write; slow ways would take minutes for all of them. */
   rows: number;

@@ -1,4 +1,4 @@
-// Writing and reading GPS points: the library against drizzle, bare postgres.js and psql, same rows, same run.
+// Benchmark of GPS points: the library, Drizzle, bare postgres.js and psql, with the same rows in the same run.
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

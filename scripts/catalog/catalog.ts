@@ -143,7 +143,7 @@ async function readAll(db: Database, kinds: Readonly<Record<string, string>>): P
   return lines;
 }
 
-/** One sentence for each line that only one of two catalogs has. @param what The file that should restore `wanted`. */
+/** One sentence for each line that only one of two catalogs has. @param what The subject of the sentences. */
 export function differences(what: string, wanted: readonly string[], found: readonly string[]): string[] {
   const [inWanted, inFound] = [new Set(wanted), new Set(found)];
   const missing = wanted

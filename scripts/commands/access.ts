@@ -83,7 +83,7 @@ async function apply(names: string[], { json, dryRun }: ApplyCommandOptions): Pr
       if (!json) printApplied(key, applied);
     }
   } finally {
-    // Also if a later database fails, because generated passwords are not stored anywhere else.
+    // Print also if a later database fails, because generated passwords are not stored anywhere else.
     if (json) printJson({ databases: results, generated: Object.fromEntries(generated) });
     else printPasswords(generated);
   }

@@ -34,7 +34,7 @@ export function registerExport(program: Command): void {
           await pipeline(text, target, { end: output !== undefined });
         } catch (error) {
           const { code } = error as NodeJS.ErrnoException;
-          // Nobody reads the rest, as after "| head".
+          // The reader of the output has ended, as in "| head".
           if (code === 'EPIPE') return;
           if (code === 'EEXIST')
             throw new ConfigurationError(`${output} exists: choose another name for --output.`);

@@ -230,7 +230,7 @@ async function load(
         return isTaken ? undefined : drained(stream);
       },
       onProgress: (rows) => onProgress(input.bytesRead(), rows),
-      // If the rejects cannot be written, the import is rolled back: they would be lost.
+      // Rolls the import back if the rejects cannot be written, because they would be lost.
       beforeCommit: async () => {
         if (!kept) return;
         kept.stream.end();
@@ -238,7 +238,7 @@ async function load(
       },
     },
   ).catch((error: unknown) => {
-    // Nothing was loaded, but a rejects file would suggest that all rows except its own were.
+    // Nothing was loaded, so remove the rejects file: it would suggest that all other rows were loaded.
     kept?.remove();
     throw error;
   });

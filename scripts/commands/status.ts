@@ -138,7 +138,7 @@ function printMigrationProblems(
   if (found.length > 0) console.log(`\n${found.map((line) => `${key}: ${line}`).join('\n')}`);
 }
 
-/** @param names of the records, as `migrate mark --undo` takes them. */
+/** @param names The names of the records, as `migrate mark --undo` takes them. */
 export const appliedWithoutFile = (key: DatabaseKey, names: readonly string[]): string =>
   `applied without a file ${names.join(', ')}: this checkout is older than the database, or the file was deleted or dropped. ` +
   `Restore it from version control and "npm run migrate -- down ${key}" takes it back; or "npm run migrate -- mark ${key} ` +

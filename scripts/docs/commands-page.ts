@@ -3,7 +3,7 @@ import type { Argument, Command, Option } from 'commander';
 import { exitCodes } from '../cli/program.ts';
 import { markdownTable } from './markdown.ts';
 
-/** @param scripts of package.json, which run most commands. */
+/** @param scripts The scripts of package.json, which run most commands. */
 export function commandsPage(program: Command, scripts: Readonly<Record<string, string>>): string {
   return [
     '# Commands',

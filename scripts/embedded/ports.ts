@@ -16,7 +16,7 @@ export class PortTaken extends Error {}
 const defaults: Ports = { plain: 54317, timescaledb: 54318 };
 const attempts = 200;
 
-/** Ports are stored in the folder, because people copy the URLs into env files. */
+/** The ports of the last start. They are used again, because people copy the URLs into env files. */
 export async function lastPorts(folder: string): Promise<Partial<Ports>> {
   const stored = await readJson(join(folder, 'ports.json'));
   if (!isRecord(stored)) return {};

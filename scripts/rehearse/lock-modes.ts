@@ -18,10 +18,10 @@ const strength = (mode: LockMode): number => modes.indexOf(mode);
 export const stronger = (one: LockMode, other: LockMode): LockMode =>
   strength(one) >= strength(other) ? one : other;
 
-/** Conflicts with the lock of INSERT, UPDATE and DELETE, ROW EXCLUSIVE. */
+/** Whether the mode conflicts with ROW EXCLUSIVE, the lock of INSERT, UPDATE and DELETE. */
 export const blocksWrites = (mode: LockMode): boolean => strength(mode) >= strength('ShareLock');
 
-/** Conflicts with the lock of SELECT, ACCESS SHARE. */
+/** Whether the mode conflicts with ACCESS SHARE, the lock of SELECT. */
 export const blocksReads = (mode: LockMode): boolean => mode === 'AccessExclusiveLock';
 
 /** `AccessExclusiveLock` → `ACCESS EXCLUSIVE`, as SQL writes it. */

@@ -3,7 +3,7 @@ import type { ObserveStatement } from '../../src/migrations/apply.ts';
 import type { Database, Pool } from '../../src/pool.ts';
 import { blocksReads, blocksWrites, type LockMode, stronger } from './lock-modes.ts';
 
-/** What a migration does to one relation that existed before. Times are milliseconds. */
+/** The effects of a migration on one relation that existed before it. Times are in milliseconds. */
 export interface RelationEffect {
   /** Name as in SQL, without the schema public. Partitions and chunks count as their parent. */
   readonly relation: string;

@@ -56,7 +56,7 @@ class Projection {
   northOf = (latitude: number): number => (latitude - this.latitude) * kilometresPerDegree;
 }
 
-/** Degrees from -180 to 180. */
+/** Converts degrees to the range from -180 to 180. */
 const turn = (degrees: number): number => ((((degrees + 180) % 360) + 360) % 360) - 180;
 
 const margin = { left: 62, right: 14, top: 12, bottom: 30 };
@@ -123,7 +123,7 @@ function ground(projection: Projection, width: number) {
   return { options, below, above, scale };
 }
 
-/** The largest 1, 2 or 5 with zeros that is not above `value`. */
+/** The largest number that is not above `value`, of 1, 2 and 5 times a power of ten. */
 function roundDown(value: number): number {
   const power = 10 ** Math.floor(Math.log10(value));
   return ([5, 2, 1].find((step) => step * power <= value) ?? 1) * power;

@@ -12,7 +12,7 @@ import { mapSection } from './map-section.ts';
 import { style } from './style.ts';
 import { trackingSection } from './tracking-section.ts';
 
-/** @param refreshSeconds after which a browser loads the page again. */
+/** @param refreshSeconds Seconds after which a browser loads the page again. */
 export async function renderPage(
   report: Report,
   { refreshSeconds }: { refreshSeconds?: number } = {},

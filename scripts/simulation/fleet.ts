@@ -69,7 +69,7 @@ export function* drive({
   }
 }
 
-// Mostly straight on; turns around at the edge of the city.
+// Returns the next heading: mostly the same one, and the opposite one at the edge of the city.
 function turn(heading: number, east: number, north: number, random: () => number): number {
   const edge = reach * block;
   if (Math.abs(east) >= edge && Math.sign(east) === Math.sign(Math.sin((heading * Math.PI) / 180)))

@@ -26,7 +26,6 @@ export interface RestoreOptions {
 
 export interface Restored {
   readonly beside: NewDatabase;
-  /** Contents of the restored database. */
   readonly contents: Contents;
   readonly restoreSeconds: number;
   readonly compareSeconds: number;

@@ -129,7 +129,7 @@ export class BackendLease {
     this.#fileReaderRole = role;
   }
 
-  /** Not called in a failed transaction, which accepts no SQL; called after its rollback instead. */
+  /** Must not be called in a failed transaction, which accepts no SQL. Call it after the rollback. */
   async revokeFileAccess(): Promise<void> {
     if (this.#fileReaderRole === undefined) return;
     const sql = `REVOKE pg_read_server_files FROM ${this.#fileReaderRole}`;

@@ -1,11 +1,11 @@
-// CREATE and DROP INDEX in several transactions, which end with a broken catalog in PGlite. The server holds one
-// backend, so nobody else would write meanwhile: one transaction has the same result.
+// Runs CREATE and DROP INDEX CONCURRENTLY in one transaction: in PGlite, several would leave a broken catalog. The
+// result is the same, because the server has one backend, so no other session can write at the same time.
 import { parseStatements } from './sql.ts';
 
 const concurrently = /(\bindex\s+)concurrently\b/i;
 const perChunk = /\btimescaledb\s*\.\s*transaction_per_chunk\b(?:\s*=\s*\w+)?/i;
 
-/** The statement for one transaction. Inside of a transaction it stays as it is, and the backend refuses it. */
+/** The form for one transaction. Inside of a transaction, the statement is not changed, and the backend refuses it. */
 export function inOneTransaction(sql: string, inTransaction: boolean): string {
   if (inTransaction || !(concurrently.test(sql) || perChunk.test(sql))) return sql;
   const statements = parseStatements(sql);
@@ -15,7 +15,7 @@ export function inOneTransaction(sql: string, inTransaction: boolean): string {
   return (
     sql
       .replace(concurrently, '$1')
-      // An empty WITH () would be a syntax error; this is the default.
+      // Set to its default instead of removed, because an empty WITH () is a syntax error.
       .replace(perChunk, 'timescaledb.transaction_per_chunk = false')
   );
 }

@@ -44,7 +44,7 @@ export function extendedQuery(sql: string): Buffer {
   const name = text('embedded server');
   const none = Buffer.alloc(2);
   return Buffer.concat([
-    // The previous statement of this name still exists if it failed.
+    // Close the previous statement of this name, which still exists if it failed.
     message('C', Buffer.from('S'), name),
     message('P', name, text(sql), none),
     message('B', name, name, none, none, none),

@@ -105,7 +105,6 @@ export class ClientSession implements SessionContext {
     this.#closeSocket();
   }
 
-  /** Sends a NoticeResponse to the client. */
   sendNotice(bytes: Buffer): void {
     this.#write(bytes);
   }
