@@ -96,7 +96,7 @@ export const orderItems = pgTable(
   (table) => [
     // The index also serves the items of an order: WHERE order_id = $1.
     unique('order_items_order_id_product_id_key').on(table.orderId, table.productId),
-    // Serves the orders with a product, and the restriction from products.
+    // Serves the orders with a product, and the check of the foreign key when a product is deleted.
     index('idx_order_items_product').on(table.productId),
     check('check_item_quantity', sql`${table.quantity} > 0`),
     check('check_item_price', sql`${table.unitPrice} >= 0`),
@@ -165,7 +165,7 @@ export const deliveriesRelations = relations(deliveries, ({ one }) => ({
 }));
 
 export const erasure: readonly ErasureRule[] = [
-  // The address of the customer. Before orders, which no longer name the customer after their rule.
+  // The customer's address. This rule comes before that of orders, which removes the customer from them.
   anonymiseRows(deliveries, deliveries.orderId, {
     through: { key: orders.id, person: orders.userId },
     because: 'part of an order, which accounting keeps, and the work of a courier',
@@ -183,7 +183,7 @@ export const erasure: readonly ErasureRule[] = [
       updatedAt: keep,
     },
   }),
-  // The courier.
+  // The courier's id and device.
   anonymiseRows(deliveries, deliveries.userId, {
     because: 'part of an order of somebody else',
     columns: {

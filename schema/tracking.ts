@@ -48,9 +48,9 @@ export const trackingPolicies = {
 } as const;
 
 /**
- * The applications that record locations. Each has a schema of its name with the views location_events and
- * location_hourly, which contain and accept only its own locations: migration 0008_application_views. Each has
- * an index of its own locations.
+ * The applications that record locations. Each has a schema with its name and the views location_events and
+ * location_hourly, which contain and accept only its own locations (migration 0008_application_views), and an index of
+ * its own locations.
  */
 export const locationSources = ['mextrack', 'pshop'] as const;
 
