@@ -21,7 +21,7 @@ export interface TransactionOptions {
 /**
  * Runs `work` in a transaction, or inside of another transaction in a savepoint. With `retries`, `work` may run several
  * times, so it must have no effects outside of the database.
- * @returns what `work` returns, after the COMMIT.
+ * @returns what `work` returns.
  * @throws what `work` throws, after the rollback; TransactionRolledBackError; ConnectionError.
  */
 export async function withTransaction<Result, S extends Schema>(

@@ -44,7 +44,7 @@ export const show = <Value extends object>(fact: Fact<Value>, render: (value: Va
 /** `2026-11-28 11:40`, in UTC. */
 export const moment = (iso: string): string => iso.slice(0, 16).replace('T', ' ');
 
-/** A time in UTC, which the style keeps on one line. */
+/** A time in UTC, which stays on one line in a table. */
 export const when = (iso: string): Html => html`<time datetime="${iso}">${moment(iso)}</time>`;
 
 /** A time in UTC, and how long before or after the report it is. */

@@ -12,7 +12,7 @@ interface LivePage extends AsyncDisposable {
   readonly url: string;
 }
 
-/** Answers GET on loopback only, and only if Host is this address, so that websites cannot use DNS rebinding. */
+/** Answers GET on loopback only, and only if the Host header names this server, which prevents DNS rebinding. */
 export async function servePage(port = 0): Promise<LivePage> {
   const page = sharedPage();
   const server = createServer((request, response) => {

@@ -19,7 +19,7 @@ export interface LoginLimits {
   account: LoginLimit;
   /** For each address (for IPv6, each /64 network), over all e-mails. Many people may share an address. */
   address: LoginLimit;
-  /** Milliseconds after a login in which its address counts as known to the account. */
+  /** Milliseconds after a login during which its address counts as known to the account. */
   knownAddressMs: number;
 }
 

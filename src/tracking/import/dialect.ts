@@ -1,4 +1,4 @@
-// Detects the format of a text, and for CSV the delimiter, the columns and the time zone.
+// The format of a text, and how CSV is read: the delimiter, the names of the columns and the time zone.
 import { TZDate } from '@date-fns/tz';
 import { ValidationError } from '../../errors.ts';
 import { locationColumns } from '../columns.ts';
