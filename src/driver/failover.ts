@@ -88,7 +88,7 @@ export class Failover {
       answers.set(host, await probe(host).catch((error: unknown) => ({ error })));
       if (!this.#fitting(answers, host)) throw new Error('does not fit');
     });
-    // These targets need all answers: `any` is the first host of the URL that answers, `prefer-standby` any standby.
+    // For these targets, wait for all answers, because the first host that answers may not be the best one.
     const ordered = target === 'any' || target === 'prefer-standby';
     const found = Promise.any(asked).then(
       () => sleep(Math.max(rivalMs, rivalFactor * (performance.now() - begun))),

@@ -138,8 +138,8 @@ export class BackendLease {
   }
 
   /**
-   * The instance has ended. After a crash all sessions end; after a cancelled statement of this session, only
-   * other sessions that had temporary objects or advisory locks.
+   * Call it when the instance has ended. After a crash, all sessions end. After a cancelled statement of this session,
+   * those of the other sessions end that had temporary objects or advisory locks.
    */
   afterCrash(cancelled: boolean): void {
     for (const other of this.#session.database.sessions) {
