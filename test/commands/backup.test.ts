@@ -108,7 +108,10 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
   test('two backups at once do not disturb each other', async () => {
     const to = temporaryFolder();
     const results = await Promise.all([backup(to), backup(to)]);
-    expect(results).toMatchObject([{ code: 0 }, { code: 0 }]);
+    expect(results).toMatchObject([
+      { code: 0, stderr: '' },
+      { code: 0, stderr: '' },
+    ]);
     expect(await list(to)).toHaveLength(2);
   });
 

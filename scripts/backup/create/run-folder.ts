@@ -68,8 +68,7 @@ export async function startRun(parent: string): Promise<RunFolder> {
     async complete(manifest) {
       await writeDurably(join(path, manifestName), `${JSON.stringify(manifest, null, 2)}\n`);
       await syncFolder(path);
-      const folder = join(parent, manifest.startedAt.replaceAll(':', '-'));
-      await rename(path, folder);
+      const folder = await renameToTime(path, parent, Date.parse(manifest.startedAt));
       await rm(join(folder, ownerName));
       await syncFolder(parent);
       return folder;
@@ -80,6 +79,19 @@ export async function startRun(parent: string): Promise<RunFolder> {
       if (!existed) await rmdir(parent).catch(() => undefined);
     },
   };
+}
+
+/** Names the folder after a time. Another backup that began in the same millisecond has the name already. */
+async function renameToTime(path: string, parent: string, time: number): Promise<string> {
+  const folder = join(parent, new Date(time).toISOString().replaceAll(':', '-'));
+  try {
+    await rename(path, folder);
+    return folder;
+  } catch (error) {
+    if (!['EEXIST', 'ENOTEMPTY', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    if (!existsSync(folder)) throw error;
+    return renameToTime(path, parent, time + 1);
+  }
 }
 
 /** Whether the name of a folder marks an unfinished run. */

@@ -30,6 +30,17 @@ test('a run that completes is renamed and keeps nothing of its own', async () =>
   expect(everythingIn(made)).toEqual(['manifest.json']);
 });
 
+test('two runs that began in the same millisecond become two backups', async () => {
+  const parent = temporaryFolder();
+  const folders = [await startRun(parent), await startRun(parent), await startRun(parent)];
+  await Promise.all(folders.map((folder) => folder.complete(manifest)));
+  expect(everythingIn(parent).sort()).toEqual([
+    '2026-01-02T03-04-05.678Z',
+    '2026-01-02T03-04-05.679Z',
+    '2026-01-02T03-04-05.680Z',
+  ]);
+});
+
 test('a discarded run removes the folder that it made for itself, and no other', async () => {
   const parent = temporaryFolder();
   await (await startRun(join(parent, 'backups'))).discard();
