@@ -63,7 +63,7 @@ export async function checkHealth(
   if (!(timeoutMs >= 0)) {
     throw new ConfigurationError(`timeoutMs is ${timeoutMs}: use a number of milliseconds, 0 or more.`);
   }
-  const pools: [string, Pool][] = db instanceof Pool ? [[db.key ?? db.name, db]] : Object.entries(db);
+  const pools: [string, Pool][] = db instanceof Pool ? [[db.target ?? db.name, db]] : Object.entries(db);
   const results = await Promise.all(
     pools.map(async ([name, pool]) => [name, await checkPool(pool, timeoutMs)] as const),
   );

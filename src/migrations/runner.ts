@@ -1,5 +1,5 @@
 // Applies migrations and takes them back, under a lock, and records them in drizzle-kit's table.
-import { type DatabaseKey, definitionOf } from '../databases.ts';
+import { type DatabaseTarget, definitionOf, keyOf } from '../databases.ts';
 import { MigrationError, OutOfStepError, sqlState, ValidationError } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
 import { requireTimescale } from '../timescale/timescale.ts';
@@ -65,7 +65,7 @@ export interface RollbackOptions extends CommonOptions {
  */
 export async function migrate(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: MigrateOptions = {},
 ): Promise<readonly Migration[]> {
   const plan = (state: MigrationState) => {
@@ -93,7 +93,7 @@ export async function migrate(
  */
 export async function rollback(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: RollbackOptions = {},
 ): Promise<readonly Migration[]> {
   return underLock(db, key, options, async (where, state) => {
@@ -109,7 +109,7 @@ export async function rollback(
  */
 export async function redo(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: RollbackOptions = {},
 ): Promise<readonly Migration[]> {
   return underLock(db, key, options, async (where, state) => {
@@ -133,7 +133,7 @@ export interface RollbackStep {
 /** The steps of a rollback, all checked before the first one runs. */
 export function planRollback(
   state: MigrationState,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: Pick<RollbackOptions, 'count' | 'to' | 'expected'>,
 ): RollbackStep[] {
   const { count = 1, to, expected } = options;
@@ -151,7 +151,7 @@ export function planRollback(
   return run.map((migration) => ({ migration, down: requireDown(migration, key) }));
 }
 
-function requireDown(migration: Migration, key: DatabaseKey): SqlFile {
+function requireDown(migration: Migration, key: DatabaseTarget): SqlFile {
   const refuse = (reason: string) =>
     new MigrationError(`${migration.tag} of ${key} cannot be taken back: ${reason}`, {
       database: key,
@@ -160,7 +160,7 @@ function requireDown(migration: Migration, key: DatabaseKey): SqlFile {
   const down = readDown(migration);
   if (!down) {
     throw refuse(
-      `${downPath(migration)} does not exist. "npm run db:generate -- ${key}" writes it, as far as it can be derived.`,
+      `${downPath(migration)} does not exist. "npm run db:generate -- ${keyOf(key)}" writes it, as far as it can be derived.`,
     );
   }
   if ('problem' in down) throw refuse(down.problem);
@@ -178,7 +178,7 @@ function requireDown(migration: Migration, key: DatabaseKey): SqlFile {
 /** Applied and pending migrations, and problems. Read-only: does not even create the migrations table. */
 export async function getMigrationStatus(
   db: Database,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   folder?: string,
 ): Promise<MigrationState> {
   const { migrations, problems } = readFolder(key, folder);
@@ -201,7 +201,7 @@ function unlessDenied(error: unknown): HistoryEntry[] {
 /** Records a migration as applied without running it, to adopt a database that exists already. */
 export async function markApplied(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   tag: string,
   options: CommonOptions = {},
 ): Promise<void> {
@@ -226,7 +226,7 @@ export async function markApplied(
  */
 export async function unmarkApplied(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   tag: string,
   options: CommonOptions = {},
 ): Promise<void> {
@@ -254,7 +254,7 @@ export async function unmarkApplied(
 /** Accepts edited files: their hashes replace the recorded ones. @returns what was accepted. */
 export async function repair(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: CommonOptions = {},
 ): Promise<MigrationState['edited']> {
   return underLock(db, key, options, async ({ session }, { edited }) => {
@@ -279,7 +279,7 @@ interface Where {
 /** Runs `work` under the lock, with the migration state that was read under the lock. */
 const underLock = <Result>(
   pool: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: CommonOptions,
   work: (where: Where, state: MigrationState) => Promise<Result>,
 ): Promise<Result> =>
@@ -289,7 +289,7 @@ const underLock = <Result>(
     return work({ pool, session }, await getMigrationStatus(session, key, options.folder));
   });
 
-const apply = (where: Where, migration: Migration, key: DatabaseKey, options: CommonOptions) =>
+const apply = (where: Where, migration: Migration, key: DatabaseTarget, options: CommonOptions) =>
   execute(where, migration, migration, { key, tag: migration.tag, action: 'up' }, options, () =>
     insertRow(where.session, migration),
   );
@@ -297,7 +297,7 @@ const apply = (where: Where, migration: Migration, key: DatabaseKey, options: Co
 const takeBack = (
   where: Where,
   { migration, down }: RollbackStep,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: CommonOptions,
 ) =>
   execute(where, down, migration, { key, tag: migration.tag, action: 'down' }, options, async () => {
