@@ -13,6 +13,8 @@ import {
   isDatabaseKey,
   isDatabaseTarget,
   keyOf,
+  possibleTargets,
+  sourcesOf,
   targetOf,
 } from './databases.ts';
 import {
@@ -219,10 +221,10 @@ export function ownDatabase(env: Environment = process.env): DatabaseKey {
  */
 export function databaseTargets(env: Environment = process.env): DatabaseTarget[] {
   return databaseKeys.flatMap((key) => {
-    const { sources, urlVariable } = definitionOf(key);
+    const { urlVariable } = definitionOf(key);
     const own = sourcesWithUrl(key, env);
     if (own.length === 0) return [key];
-    const isShared = own.length < sources.length || Boolean(env[urlVariable]);
+    const isShared = own.length < sourcesOf(key).length || Boolean(env[urlVariable]);
     const targets = [...(isShared ? [key] : []), ...own.map((source) => targetOf(key, source))];
     refuseSameDatabase(targets, env);
     return targets;
@@ -233,11 +235,12 @@ export function databaseTargets(env: Environment = process.env): DatabaseTarget[
 export function foreignSources(target: DatabaseTarget, env: Environment = process.env): readonly string[] {
   const own = applicationOf(target);
   if (own === undefined) return sourcesWithUrl(keyOf(target), env);
-  return definitionOf(target).sources.filter((source) => source !== own);
+  return sourcesOf(keyOf(target)).filter((source) => source !== own);
 }
 
 function sourcesWithUrl(key: DatabaseKey, env: Environment): readonly string[] {
-  const { sources, urlVariable } = definitionOf(key);
+  const { urlVariable } = definitionOf(key);
+  const sources = sourcesOf(key);
   if (sources.length === 0) return [];
   const variableOf = (source: string) => definitionOf(targetOf(key, source)).urlVariable;
   const known = sources.map(variableOf);
@@ -375,6 +378,16 @@ export const childEnvironment = (variables: Environment): NodeJS.ProcessEnv => (
   ...process.env,
   ...variables,
 });
+
+/** Variables that make these the only databases of their keys, whatever else is set. */
+export const urlSettings = (urls: readonly { key: DatabaseKey; url: string }[]): Record<string, string> =>
+  Object.fromEntries(
+    urls.flatMap(({ key, url }) =>
+      possibleTargets
+        .filter((target) => keyOf(target) === key)
+        .map((target) => [definitionOf(target).urlVariable, target === key ? url : '']),
+    ),
+  );
 
 /**
  * Hides PGTARGETSESSIONATTRS from postgres.js, which refuses "any" and reconnects forever if the host does not match.

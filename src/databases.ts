@@ -15,7 +15,7 @@ export interface DatabaseDefinition {
   /** Databases that must be migrated before this one. */
   readonly dependsOn: readonly string[];
   /** Applications that may have one of their own, by `MEXTRACK_TRACKING_DATABASE_URL`: the rest share this one. */
-  readonly sources: readonly string[];
+  readonly sources?: readonly string[];
   /** Whether it belongs to an application, and `DATABASE_URL` may name it. */
   readonly application: boolean;
   /** Extensions that the server must offer, beyond PostgreSQL's own. */
@@ -33,7 +33,6 @@ export const databases = {
     urlVariable: 'SHARED_DATABASE_URL',
     holds: 'users, tokens, roles',
     dependsOn: [],
-    sources: [],
     application: false,
     extensions: [],
     backup: { every: 'day', critical: true },
@@ -55,7 +54,6 @@ export const databases = {
     urlVariable: 'ATRIZ_DATABASE_URL',
     holds: 'profiles and preferences',
     dependsOn: ['core'],
-    sources: [],
     application: true,
     extensions: [],
     backup: { every: 'day', critical: true },
@@ -66,7 +64,6 @@ export const databases = {
     urlVariable: 'MEXTRACK_DATABASE_URL',
     holds: 'vehicles, drivers, assignments',
     dependsOn: ['core'],
-    sources: [],
     application: true,
     extensions: [],
     backup: { every: 'day', critical: true },
@@ -77,7 +74,6 @@ export const databases = {
     urlVariable: 'PSHOP_DATABASE_URL',
     holds: 'products, orders, deliveries',
     dependsOn: ['core'],
-    sources: [],
     application: true,
     extensions: [],
     backup: { every: 'day', critical: true },
@@ -94,14 +90,23 @@ export const databaseKeys = Object.keys(databases) as DatabaseKey[];
  * One database of an environment: the key, and the source too where an application has one of its own, as in
  * `tracking:mextrack`. `tracking` alone is then the one that the other applications share.
  */
-export type DatabaseTarget = {
-  [Key in DatabaseKey]: Key | `${Key}:${(typeof databases)[Key]['sources'][number]}`;
-}[DatabaseKey];
+export type DatabaseTarget =
+  | DatabaseKey
+  | {
+      [Key in DatabaseKey]: (typeof databases)[Key] extends {
+        sources: readonly (infer Source extends string)[];
+      }
+        ? `${Key}:${Source}`
+        : never;
+    }[DatabaseKey];
 
 export const targetOf = (key: DatabaseKey, source?: string): DatabaseTarget =>
   (source === undefined ? key : `${key}:${source}`) as DatabaseTarget;
 
 export const keyOf = (target: DatabaseTarget): DatabaseKey => target.split(':')[0] as DatabaseKey;
+
+/** Applications that may have a database of this key of their own. */
+export const sourcesOf = (key: DatabaseKey): readonly string[] => definitionOf(key).sources ?? [];
 
 /** The application of `tracking:mextrack`; undefined for a key alone. */
 export const applicationOf = (target: DatabaseTarget): string | undefined => target.split(':')[1];
@@ -116,8 +121,11 @@ export function definitionOf(target: DatabaseTarget): DatabaseDefinition {
 
 export const isDatabaseKey = (text: string): text is DatabaseKey => Object.hasOwn(databases, text);
 
-/** Whether an environment may have such a database. */
+/** Every database that an environment may have. */
+export const possibleTargets: readonly DatabaseTarget[] = databaseKeys.flatMap((key) => [
+  key,
+  ...sourcesOf(key).map((source) => targetOf(key, source)),
+]);
+
 export const isDatabaseTarget = (text: string): text is DatabaseTarget =>
-  databaseKeys.some(
-    (key) => text === key || databases[key].sources.some((source) => text === targetOf(key, source)),
-  );
+  possibleTargets.some((target) => target === text);

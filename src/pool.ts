@@ -10,6 +10,7 @@ import {
   isDatabaseTarget,
   keyOf,
   type SchemaOf,
+  sourcesOf,
   targetOf,
 } from './databases.ts';
 import { type DatabasePoolOptions, defaultMax, isProxied } from './driver/client-options.ts';
@@ -216,7 +217,7 @@ export function createDatabasePool(options: Options): Pool {
 function requireTarget(key: DatabaseKey, source: string | undefined): DatabaseTarget {
   const target = targetOf(key, source);
   if (isDatabaseTarget(target)) return target;
-  const { sources } = definitionOf(key);
+  const sources = sourcesOf(key);
   throw new ConfigurationError(
     sources.length === 0
       ? `source is "${source}": ${key} has one database for all applications, so leave it out.`

@@ -28,6 +28,7 @@ import { type Progress, showProgress } from '../cli/progress.ts';
 import { saysWhere } from '../cli/where.ts';
 import { defaultFolder } from './backup.ts';
 import { databaseName } from './create.ts';
+import { migrateCommand } from './status.ts';
 
 interface RestoreCommandOptions {
   in: string;
@@ -235,5 +236,5 @@ function report({ key, database, rows, seconds, keptAs, pending }: Outcome): voi
   const tell = (text: string) => console.log(`${key.padEnd(8)}  ${text}`);
   tell(`${database} restored, ${plural(rows, 'row')} in ${seconds.toFixed(1)} s`);
   if (keptAs !== null) tell(`the old one is kept: DROP DATABASE ${quoteIdentifier(keptAs)}; drops it`);
-  if (pending.length > 0) tell(`pending ${pending.join(', ')}: "npm run db:migrate -- ${key}" applies them`);
+  if (pending.length > 0) tell(`pending ${pending.join(', ')}: "${migrateCommand(key)}" applies them`);
 }

@@ -1,7 +1,7 @@
 // status: shows the server, migrations, tables, chunks and policies of each database.
 import type { Command } from 'commander';
 import { databaseUrl, hasUrl, selectTargets } from '../../src/config.ts';
-import type { DatabaseTarget } from '../../src/databases.ts';
+import { type DatabaseTarget, keyOf } from '../../src/databases.ts';
 import { maskPassword } from '../../src/driver/database-url.ts';
 import { ConnectionError } from '../../src/errors.ts';
 import { getMigrationStatus, isInStep } from '../../src/migrations/index.ts';
@@ -129,11 +129,10 @@ function printMigrationProblems(
   key: DatabaseTarget,
   { pending, outOfOrder, edited, orphaned, problems }: MigrationFacts,
 ): void {
-  const late = outOfOrder.length > 0 ? ' -- --allow-out-of-order' : '';
+  const late = outOfOrder.length > 0 ? `${key === keyOf(key) ? ' --' : ''} --allow-out-of-order` : '';
   const found = [
     ...problems,
-    pending.length > 0 &&
-      `pending ${pending.join(', ')}: "npm run db:migrate -- ${key}${late}" applies them.`,
+    pending.length > 0 && `pending ${pending.join(', ')}: "${migrateCommand(key)}${late}" applies them.`,
     outOfOrder.length > 0 &&
       `out of order ${outOfOrder.join(', ')}: older than the latest applied, as after a late merge.`,
     edited.length > 0 &&
@@ -142,6 +141,10 @@ function printMigrationProblems(
   ].filter(Boolean);
   if (found.length > 0) console.log(`\n${found.map((line) => `${key}: ${line}`).join('\n')}`);
 }
+
+/** There is a script for each key. */
+export const migrateCommand = (key: DatabaseTarget): string =>
+  key === keyOf(key) ? `npm run db:migrate:${key}` : `npm run db:migrate -- ${key}`;
 
 /** @param names of the records, as `migrate mark --undo` takes them. */
 export const appliedWithoutFile = (key: DatabaseTarget, names: readonly string[]): string =>
