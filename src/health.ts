@@ -26,7 +26,7 @@ export interface DatabaseHealth {
 export interface Health {
   /** Every database is reachable, and `isMigrated` is false for none. */
   readonly isHealthy: boolean;
-  /** By the given names; for a single pool, by its key or database name. */
+  /** By the given names; for a single pool, by its key, such as `tracking` or `tracking:mextrack`, or database name. */
   readonly databases: Readonly<Record<string, DatabaseHealth>>;
 }
 

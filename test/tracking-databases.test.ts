@@ -1,7 +1,7 @@
 // A tracking database for each application: as two databases of one server, and on two servers.
 import { randomUUID } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
-import { erasedUserId } from '../schema/erasure.ts';
 import { people } from '../scripts/seeds/people.ts';
 import { checkHealth, createDatabasePool, databaseTargets, type Pool } from '../src/index.ts';
 import { eraseUser, findOrphans } from '../src/references/index.ts';
@@ -104,9 +104,8 @@ async function expectBoth(environment: Record<string, string>): Promise<void> {
       expect(rowCount).toBe(0);
     }
   }
-  expect(await json(environment, 'references')).not.toContainEqual(
-    expect.objectContaining({ orphans: expect.not.closeTo(0) }),
-  );
+  const after = await json<{ orphans: number }[]>(environment, 'references');
+  expect(after.filter(({ orphans }) => orphans > 0)).toEqual([]);
 }
 
 /** What needs sessions, pg_dump and roles of the server. */
@@ -270,7 +269,6 @@ describeWith(['timescaledb'], 'in a program', () => {
   test('the command import chooses the database by --app', async () => {
     const { urls, mextrack, rest } = await arranged();
     const file = `${temporaryFolder()}/walk.ndjson`;
-    const { writeFileSync } = await import('node:fs');
     const row = (app_source?: string) =>
       JSON.stringify({ time: new Date(), latitude: 45, longitude: 9, app_source });
     writeFileSync(file, `${row()}\n${row('pshop')}\n`);
@@ -312,7 +310,6 @@ describeWith(['timescaledb'], 'in a program', () => {
     const places = erased.relations.filter(({ rows }) => rows > 0).map(({ database }) => database);
     expect(places).toEqual(['tracking', 'tracking:mextrack']);
     expect([await sources(mextrack), await sources(rest)]).toEqual([[], []]);
-    await expect(eraseUser({ ...pools, 'tracking:mextrack': mextrack }, erasedUserId)).rejects.toThrow();
   });
 });
 

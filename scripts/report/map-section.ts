@@ -1,4 +1,5 @@
 // Maps on the page: where devices are, and the track that was asked for.
+import { applicationOf } from '../../src/databases.ts';
 import { formatCount, plural } from '../cli/output.ts';
 import { details, distance, moment, notice, show, table, when } from './elements.ts';
 import { isUnknown } from './fact.ts';
@@ -12,7 +13,7 @@ export const mapSection = ({ tracking, otherTracking, at }: Report): Html =>
 
 function section(tracking: TrackingReport, id: string, at: string): Html {
   return html`<section id="${id}" aria-labelledby="${id}-title">
-<h2 id="${id}-title">Map${tracking.key && `: ${tracking.key}`}</h2>
+<h2 id="${id}-title">Map${tracking.key && ` (${applicationOf(tracking.key) ?? 'shared'})`}</h2>
 ${isUnknown(tracking) ? notice(tracking) : maps(tracking, at)}
 </section>`;
 }

@@ -1,4 +1,5 @@
 // Tracking on the page: chunks, hours, policies and their jobs, silent devices, late hours.
+import { applicationOf } from '../../src/databases.ts';
 import { formatBytes, formatCount, plural } from '../cli/output.ts';
 import type { TimescaleFacts } from '../commands/status.ts';
 import { chunkChart, hourChart } from './charts.ts';
@@ -13,7 +14,7 @@ export const trackingSection = ({ tracking, otherTracking, at }: Report): Html =
 
 function section(tracking: TrackingReport, id: string, at: string): Html {
   return html`<section id="${id}" aria-labelledby="${id}-title">
-<h2 id="${id}-title">Tracking${tracking.key && `: ${tracking.key}`}</h2>
+<h2 id="${id}-title">Tracking${tracking.key && ` (${applicationOf(tracking.key) ?? 'shared'})`}</h2>
 ${isUnknown(tracking) ? notice(tracking) : content(tracking, at)}
 </section>`;
 }
