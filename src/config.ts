@@ -222,6 +222,7 @@ export function ownDatabase(env: Environment = process.env): DatabaseKey {
 export function databaseTargets(env: Environment = process.env): DatabaseTarget[] {
   return databaseKeys.flatMap((key) => {
     const { urlVariable } = definitionOf(key);
+    refuseUnknownSource(key, env);
     const own = sourcesWithUrl(key, env);
     if (own.length === 0) return [key];
     const isShared = own.length < sourcesOf(key).length || Boolean(env[urlVariable]);
@@ -238,22 +239,25 @@ export function foreignSources(target: DatabaseTarget, env: Environment = proces
   return sourcesOf(keyOf(target)).filter((source) => source !== own);
 }
 
-function sourcesWithUrl(key: DatabaseKey, env: Environment): readonly string[] {
+const sourceVariable = (key: DatabaseKey, source: string): string =>
+  definitionOf(targetOf(key, source)).urlVariable;
+
+const sourcesWithUrl = (key: DatabaseKey, env: Environment): readonly string[] =>
+  sourcesOf(key).filter((source) => env[sourceVariable(key, source)]);
+
+// A misspelt name would leave an application's locations in the shared database.
+function refuseUnknownSource(key: DatabaseKey, env: Environment): void {
   const { urlVariable } = definitionOf(key);
-  const sources = sourcesOf(key);
-  if (sources.length === 0) return [];
-  const variableOf = (source: string) => definitionOf(targetOf(key, source)).urlVariable;
-  const known = sources.map(variableOf);
+  const known = sourcesOf(key).map((source) => sourceVariable(key, source));
+  if (known.length === 0) return;
   const unknown = Object.keys(env).find(
     (name) => env[name] && name.endsWith(`_${urlVariable}`) && !known.includes(name),
   );
-  if (unknown !== undefined) {
-    throw new ConfigurationError(
-      `${unknown} is set, and no application of that name records locations: use ${known.join(', ')}, ` +
-        `and ${urlVariable} for those that share a database.`,
-    );
-  }
-  return sources.filter((source) => env[variableOf(source)]);
+  if (unknown === undefined) return;
+  throw new ConfigurationError(
+    `${unknown} is set, and no application of that name records locations: use ${known.join(', ')}, ` +
+      `and ${urlVariable} for those that share a database.`,
+  );
 }
 
 // Each would be migrated, backed up and erased twice, and a restore of the one would replace the other.

@@ -12,9 +12,10 @@ import {
   importLocations,
   recordLocations,
 } from '../src/tracking/index.ts';
+import { openPools } from './references/people.ts';
 import { temporaryFolder } from './support/backups.ts';
 import { freshEnvironment, runCli } from './support/cli.ts';
-import { describeWith, migratedDatabase, openPool, serverUrl, uniqueName } from './support/database.ts';
+import { describeWith, migratedDatabase, serverUrl, uniqueName } from './support/database.ts';
 import { doctor, takeOver } from './support/doctor.ts';
 import { likeServer, startOwnServer } from './support/own-server.ts';
 import { point } from './support/tracking-points.ts';
@@ -293,13 +294,7 @@ describeWith(['timescaledb'], 'in a program', () => {
     const userId = randomUUID();
     await recordLocations(mextrack, [point({ userId })]);
     await recordLocations(rest, [point({ userId, appSource: 'pshop' })]);
-    const pools = {
-      core: openPool('core', await migratedDatabase('core')),
-      atriz: openPool('atriz', await migratedDatabase('atriz')),
-      mextrack: openPool('mextrack', await migratedDatabase('mextrack')),
-      pshop: openPool('pshop', await migratedDatabase('pshop')),
-      tracking: rest,
-    };
+    const pools = { ...(await openPools()).pools, tracking: rest };
     await expect(eraseUser(pools, userId, { dryRun: true })).rejects.toMatchObject({
       code: 'CONFIGURATION',
       message: expect.stringContaining('no pool of tracking:mextrack'),
