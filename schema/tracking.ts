@@ -53,6 +53,7 @@ export const trackingPolicies = {
  * its own locations.
  */
 export const locationSources = ['mextrack', 'pshop'] as const;
+export type AppSource = (typeof locationSources)[number];
 
 // The hypertable, compression and retention are in the handwritten migrations. There is no primary key,
 // because a unique index of a hypertable must contain time, and a device may report a time twice.

@@ -1,8 +1,8 @@
 // npm run dev: the embedded cluster in .atriz/, until Ctrl-C. Development and tests only.
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { useUtc } from '../src/config.ts';
-import { databaseKeys, definitionOf } from '../src/databases.ts';
+import { databaseTargets, useUtc } from '../src/config.ts';
+import { definitionOf } from '../src/databases.ts';
 import { commandLine } from './cli/arguments.ts';
 import { loadEnvironmentFile } from './cli/environment-file.ts';
 import { printTable } from './cli/output.ts';
@@ -46,7 +46,7 @@ async function serve(urls: readonly ClusterUrl[]): Promise<void> {
     urls.map(({ key, url }) => [key, url]),
   );
   console.log(`\nFor an env file:\n\n${environmentLines(urls).join('\n')}\n`);
-  const used = describeServers(databaseKeys);
+  const used = describeServers(databaseTargets());
   const cluster = new Set(urls.map(({ url }) => new URL(url).host));
   const isUsed = used.addresses.length > 0 && used.addresses.every((address) => cluster.has(address));
   // The page shows the databases that commands in this folder use. Serve it only if this cluster holds them.

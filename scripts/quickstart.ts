@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { plot } from 'asciichart';
 import { Command, InvalidArgumentError } from 'commander';
 import { vehicles } from '../schema/mextrack.ts';
-import { childEnvironment, useUtc } from '../src/config.ts';
+import { childEnvironment, urlSettings, useUtc } from '../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../src/databases.ts';
 import {
   AtrizDatabaseError,
@@ -126,7 +126,7 @@ async function runCommand(
   args: readonly string[] = [],
 ): Promise<void> {
   heading(`npm run db:${command}`);
-  const settings = Object.fromEntries(urls.map(({ key, url }) => [definitionOf(key).urlVariable, url]));
+  const settings = urlSettings(urls);
   const root = packageRoot();
   const width = process.stdout.isTTY ? { COLUMNS: String(process.stdout.columns - 2) } : {};
   // Asynchronous, because this process serves the tracking database at the same time.

@@ -3,7 +3,20 @@ import { existsSync, readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { delimiter, resolve } from 'node:path';
 import * as v from 'valibot';
-import { type DatabaseKey, databaseKeys, databases, definitionOf, isDatabaseKey } from './databases.ts';
+import {
+  applicationOf,
+  type DatabaseKey,
+  type DatabaseTarget,
+  databaseKeys,
+  databases,
+  definitionOf,
+  isDatabaseKey,
+  isDatabaseTarget,
+  keyOf,
+  possibleTargets,
+  sourcesOf,
+  targetOf,
+} from './databases.ts';
 import {
   type DatabaseUrl,
   formatDatabaseUrl,
@@ -37,14 +50,14 @@ export const clusterPath = '.atriz/cluster.json';
 const serverVariables = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD'] as const;
 
 /**
- * The URL of one database. In order: its own variable, an application's `DATABASE_URL`, the PG* variables plus the
- * database's name, a running embedded cluster.
+ * The URL of one database. In order: its own variable, for `tracking:mextrack` that of tracking, an application's
+ * `DATABASE_URL`, the PG* variables plus the database's name, a running embedded cluster.
  * @throws ConfigurationError naming the variable, its value and the expected form.
  */
-export function databaseUrl(key: DatabaseKey, env: Environment = process.env): ResolvedUrl {
-  const found = findUrl(key, env);
-  if (found) return refuseForeign(key, found);
-  const { database, urlVariable } = definitionOf(key);
+export function databaseUrl(target: DatabaseTarget, env: Environment = process.env): ResolvedUrl {
+  const found = findUrl(target, env);
+  if (found) return refuseForeign(target, found);
+  const { database, urlVariable } = definitionOf(target);
   throw new ConfigurationError(
     `No setting says where ${database} is: set ${urlVariable} to postgresql://user:password@host:5432/${database}, ` +
       'or set PGHOST, PGPORT, PGUSER and PGPASSWORD, or start the embedded cluster with "npm run dev".',
@@ -52,16 +65,21 @@ export function databaseUrl(key: DatabaseKey, env: Environment = process.env): R
 }
 
 /** Whether a setting says where the database is. @throws ConfigurationError if that setting is not a URL. */
-export const hasUrl = (key: DatabaseKey): boolean => findUrl(key, process.env) !== undefined;
+export const hasUrl = (target: DatabaseTarget): boolean => findUrl(target, process.env) !== undefined;
 
-const findUrl = (key: DatabaseKey, env: Environment): ResolvedUrl | undefined =>
-  fromVariable(key, env) ??
-  fromApplicationUrl(key, env) ??
-  fromServerVariables(key, env) ??
-  fromEmbedded(key);
+function findUrl(target: DatabaseTarget, env: Environment): ResolvedUrl | undefined {
+  const key = keyOf(target);
+  return (
+    fromVariable(target, env) ??
+    fromVariable(key, env) ??
+    fromApplicationUrl(key, env) ??
+    fromServerVariables(key, env) ??
+    fromEmbedded(key)
+  );
+}
 
-function fromVariable(key: DatabaseKey, env: Environment): ResolvedUrl | undefined {
-  const { urlVariable } = definitionOf(key);
+function fromVariable(target: DatabaseTarget, env: Environment): ResolvedUrl | undefined {
+  const { urlVariable } = definitionOf(target);
   const url = env[urlVariable];
   if (!url) return undefined;
   parseDatabaseUrl(url, urlVariable);
@@ -87,7 +105,8 @@ function fromApplicationUrl(key: DatabaseKey, env: Environment): ResolvedUrl | u
 }
 
 // A wrong database name in a URL could otherwise migrate or empty a database of another owner.
-function refuseForeign(key: DatabaseKey, found: ResolvedUrl): ResolvedUrl {
+function refuseForeign(target: DatabaseTarget, found: ResolvedUrl): ResolvedUrl {
+  const key = keyOf(target);
   const { database } = parseDatabaseUrl(found.url, found.origin);
   const owner = databaseKeys.find((other) => other !== key && databases[other].database === database);
   if (owner ?? ['postgres', 'template0', 'template1'].includes(database)) {
@@ -195,6 +214,99 @@ export function ownDatabase(env: Environment = process.env): DatabaseKey {
   );
 }
 
+/**
+ * The databases of an environment, in the order of the registry: its keys, and for each application with a tracking
+ * database of its own `tracking:<application>`. `tracking` is left out where each has one and nothing else names it.
+ * @throws ConfigurationError for a URL variable of an application that records no locations, or two for one database.
+ */
+export function databaseTargets(env: Environment = process.env): DatabaseTarget[] {
+  return databaseKeys.flatMap((key) => {
+    const { urlVariable } = definitionOf(key);
+    refuseUnknownSource(key, env);
+    const own = sourcesWithUrl(key, env);
+    if (own.length === 0) return [key];
+    const isShared = own.length < sourcesOf(key).length || Boolean(env[urlVariable]);
+    const targets = [...(isShared ? [key] : []), ...own.map((source) => targetOf(key, source))];
+    refuseSameDatabase(targets, env);
+    return targets;
+  });
+}
+
+/** Applications whose rows belong into another database of the same key. */
+export function foreignSources(target: DatabaseTarget, env: Environment = process.env): readonly string[] {
+  const own = applicationOf(target);
+  if (own === undefined) return sourcesWithUrl(keyOf(target), env);
+  return sourcesOf(keyOf(target)).filter((source) => source !== own);
+}
+
+const sourceVariable = (key: DatabaseKey, source: string): string =>
+  definitionOf(targetOf(key, source)).urlVariable;
+
+const sourcesWithUrl = (key: DatabaseKey, env: Environment): readonly string[] =>
+  sourcesOf(key).filter((source) => env[sourceVariable(key, source)]);
+
+// A misspelt name would leave an application's locations in the shared database.
+function refuseUnknownSource(key: DatabaseKey, env: Environment): void {
+  const { urlVariable } = definitionOf(key);
+  const known = sourcesOf(key).map((source) => sourceVariable(key, source));
+  if (known.length === 0) return;
+  const unknown = Object.keys(env).find(
+    (name) => env[name] && name.endsWith(`_${urlVariable}`) && !known.includes(name),
+  );
+  if (unknown === undefined) return;
+  throw new ConfigurationError(
+    `${unknown} is set, and no application of that name records locations: use ${known.join(', ')}, ` +
+      `and ${urlVariable} for those that share a database.`,
+  );
+}
+
+// Each would be migrated, backed up and erased twice, and a restore of the one would replace the other.
+function refuseSameDatabase(targets: readonly DatabaseTarget[], env: Environment): void {
+  const seen = new Map<string, string>();
+  for (const target of targets) {
+    const found = findUrl(target, env);
+    if (!found) continue;
+    const { hosts, database } = parseDatabaseUrl(found.url, found.origin);
+    const place = [...hosts.map(({ host, port }) => `${host}:${port}`).sort(), database].join();
+    const other = seen.get(place);
+    if (other !== undefined) {
+      throw new ConfigurationError(
+        `${found.origin} leads to the same database as ${other}: applications that share one use ` +
+          `${databases[keyOf(target)].urlVariable} alone, without a variable of their own.`,
+      );
+    }
+    seen.set(place, found.origin);
+  }
+}
+
+/**
+ * Converts names from a command line to databases of the environment, in order. No names means all, `tracking` all of
+ * tracking, and `tracking:default` the one that applications without a database of their own share.
+ */
+export function selectTargets(names: readonly string[], env: Environment = process.env): DatabaseTarget[] {
+  const targets = databaseTargets(env);
+  const isNamedBy = (target: DatabaseTarget, name: string) =>
+    [target, keyOf(target), `${target}:default`].includes(name);
+  const unknown = names.find((name) => !targets.some((target) => isNamedBy(target, name)));
+  if (unknown !== undefined) {
+    const why = isDatabaseTarget(unknown) ? `, because ${definitionOf(unknown).urlVariable} is not set` : '';
+    throw new ConfigurationError(
+      `There is no database "${unknown}"${why}: the databases are ${targets.join(', ')}.`,
+    );
+  }
+  return names.length === 0
+    ? targets
+    : targets.filter((target) => names.some((name) => isNamedBy(target, name)));
+}
+
+/** The same for a command that works on one database. */
+export function selectTarget(name: string, env: Environment = process.env): DatabaseTarget {
+  const [target, ...others] = selectTargets([name], env);
+  if (target !== undefined && others.length === 0) return target;
+  const choices = [target, ...others].map((one) => (one === name ? `${name}:default` : one));
+  throw new ConfigurationError(`There are several databases "${name}": name one of ${choices.join(', ')}.`);
+}
+
 /** Converts names from a command line to registry keys, in registry order. No names means all. */
 export function selectDatabases(names: readonly string[]): DatabaseKey[] {
   const unknown = names.find((name) => !isDatabaseKey(name));
@@ -270,6 +382,16 @@ export const childEnvironment = (variables: Environment): NodeJS.ProcessEnv => (
   ...process.env,
   ...variables,
 });
+
+/** Variables that make these the only databases of their keys, whatever else is set. */
+export const urlSettings = (urls: readonly { key: DatabaseKey; url: string }[]): Record<string, string> =>
+  Object.fromEntries(
+    urls.flatMap(({ key, url }) =>
+      possibleTargets
+        .filter((target) => keyOf(target) === key)
+        .map((target) => [definitionOf(target).urlVariable, target === key ? url : '']),
+    ),
+  );
 
 /**
  * Hides PGTARGETSESSIONATTRS from postgres.js, which refuses "any" and reconnects forever if the host does not match.

@@ -14,6 +14,8 @@ export interface DatabaseDefinition {
   readonly holds: string;
   /** Databases that must be migrated before this one. */
   readonly dependsOn: readonly string[];
+  /** Applications that may have one of their own, by `MEXTRACK_TRACKING_DATABASE_URL`: the rest share this one. */
+  readonly sources?: readonly string[];
   /** Whether it belongs to an application, and `DATABASE_URL` may name it. */
   readonly application: boolean;
   /** Extensions that the server must offer, beyond PostgreSQL's own. */
@@ -41,6 +43,7 @@ export const databases = {
     urlVariable: 'TRACKING_DATABASE_URL',
     holds: 'GPS points and their hourly aggregate',
     dependsOn: ['core'],
+    sources: tracking.locationSources,
     application: false,
     extensions: ['timescaledb'],
     backup: { every: 'week', critical: false },
@@ -83,7 +86,46 @@ export type SchemaOf<Key extends DatabaseKey> = (typeof databases)[Key]['schema'
 
 export const databaseKeys = Object.keys(databases) as DatabaseKey[];
 
+/**
+ * One database of an environment: the key, and the source too where an application has one of its own, as in
+ * `tracking:mextrack`. `tracking` alone is then the one that the other applications share.
+ */
+export type DatabaseTarget =
+  | DatabaseKey
+  | {
+      [Key in DatabaseKey]: (typeof databases)[Key] extends {
+        sources: readonly (infer Source extends string)[];
+      }
+        ? `${Key}:${Source}`
+        : never;
+    }[DatabaseKey];
+
+export const targetOf = (key: DatabaseKey, source?: string): DatabaseTarget =>
+  (source === undefined ? key : `${key}:${source}`) as DatabaseTarget;
+
+export const keyOf = (target: DatabaseTarget): DatabaseKey => target.split(':')[0] as DatabaseKey;
+
+/** Applications that may have a database of this key of their own. */
+export const sourcesOf = (key: DatabaseKey): readonly string[] => definitionOf(key).sources ?? [];
+
+/** The application of `tracking:mextrack`; undefined for a key alone. */
+export const applicationOf = (target: DatabaseTarget): string | undefined => target.split(':')[1];
+
 /** The definition of one database, without the literal types of the registry. */
-export const definitionOf = (key: DatabaseKey): DatabaseDefinition => databases[key];
+export function definitionOf(target: DatabaseTarget): DatabaseDefinition {
+  const definition: DatabaseDefinition = databases[keyOf(target)];
+  const source = applicationOf(target);
+  if (source === undefined) return definition;
+  return { ...definition, urlVariable: `${source.toUpperCase()}_${definition.urlVariable}` };
+}
 
 export const isDatabaseKey = (text: string): text is DatabaseKey => Object.hasOwn(databases, text);
+
+/** Every database that an environment may have. */
+export const possibleTargets: readonly DatabaseTarget[] = databaseKeys.flatMap((key) => [
+  key,
+  ...sourcesOf(key).map((source) => targetOf(key, source)),
+]);
+
+export const isDatabaseTarget = (text: string): text is DatabaseTarget =>
+  possibleTargets.some((target) => target === text);

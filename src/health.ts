@@ -26,7 +26,7 @@ export interface DatabaseHealth {
 export interface Health {
   /** True if every database is reachable and `isMigrated` is not false for any. */
   readonly isHealthy: boolean;
-  /** Keyed by the given names; for a single pool, by its key or database name. */
+  /** Keyed by the given names; for a single pool by its key, such as `tracking:mextrack`, or its database name. */
   readonly databases: Readonly<Record<string, DatabaseHealth>>;
 }
 
@@ -63,7 +63,7 @@ export async function checkHealth(
   if (!(timeoutMs >= 0)) {
     throw new ConfigurationError(`timeoutMs is ${timeoutMs}: use a number of milliseconds, 0 or more.`);
   }
-  const pools: [string, Pool][] = db instanceof Pool ? [[db.key ?? db.name, db]] : Object.entries(db);
+  const pools: [string, Pool][] = db instanceof Pool ? [[db.target ?? db.name, db]] : Object.entries(db);
   const results = await Promise.all(
     pools.map(async ([name, pool]) => [name, await checkPool(pool, timeoutMs)] as const),
   );

@@ -1,6 +1,13 @@
 // The public surface of @atriz/database.
 
-export { type DatabaseDefinition, type DatabaseKey, databaseKeys, databases } from './databases.ts';
+export { databaseTargets } from './config.ts';
+export {
+  type DatabaseDefinition,
+  type DatabaseKey,
+  type DatabaseTarget,
+  databaseKeys,
+  databases,
+} from './databases.ts';
 export type { NoticeMessage, QueryMessage } from './driver/channels.ts';
 export * from './errors.ts';
 export { checkHealth, type DatabaseHealth, type Health, type HealthOptions } from './health.ts';

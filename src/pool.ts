@@ -1,6 +1,18 @@
 // Connection pools: one postgres.js client that serves plain SQL, the tag and typed Drizzle alike.
-import { databaseUrl, useUtc, withLibpqVariables } from './config.ts';
-import { type DatabaseKey, databaseKeys, definitionOf, isDatabaseKey, type SchemaOf } from './databases.ts';
+import { databaseUrl, foreignSources, useUtc, withLibpqVariables } from './config.ts';
+import {
+  type DatabaseKey,
+  type DatabaseTarget,
+  databaseKeys,
+  databases,
+  definitionOf,
+  isDatabaseKey,
+  isDatabaseTarget,
+  keyOf,
+  type SchemaOf,
+  sourcesOf,
+  targetOf,
+} from './databases.ts';
 import { type DatabasePoolOptions, defaultMax, isProxied } from './driver/client-options.ts';
 import { Connector } from './driver/connector.ts';
 import { Database } from './driver/database.ts';
@@ -27,6 +39,9 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   readonly sql: Sql;
   readonly name: string;
   readonly key: DatabaseKey | undefined;
+  readonly target: DatabaseTarget | undefined;
+  /** @internal */
+  readonly foreignSources: readonly string[];
   /** @internal */
   readonly drizzleSchema: DrizzleSchema<S>;
   readonly #client: Client;
@@ -41,14 +56,16 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   constructor(
     options: DatabasePoolOptions,
     url: DatabaseUrl,
-    key: DatabaseKey | undefined,
+    { target, foreignSources }: Pick<Database, 'target' | 'foreignSources'>,
     drizzleSchema: DrizzleSchema<S>,
     from?: Pool<S>,
   ) {
     super();
     this.#options = options;
     this.#url = url;
-    this.key = key;
+    this.key = target && keyOf(target);
+    this.target = target;
+    this.foreignSources = foreignSources;
     this.name = url.database;
     this.drizzleSchema = drizzleSchema;
     this.#client = from ? from.#client : new Client(new Connector(options, url));
@@ -57,7 +74,7 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
     if (replicas.length === 0) return;
     const clients = { primary: this.#client, reader: readerClient(options, url), replicas };
     this.#client.readFrom(new Replicas(clients, options.replicaMaxLagMs ?? 10_000));
-    this.#primary = new Pool(options, url, key, drizzleSchema, this);
+    this.#primary = new Pool(options, url, this, drizzleSchema, this);
   }
 
   /**
@@ -88,7 +105,7 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   /** @internal One connection to the same database that stays open until it is closed, for session locks. */
   dedicated(): Pool<S> {
     const options = { ...this.#options, max: 1, idleTimeoutMs: 0, maxLifetimeMs: 0, replicas: [] };
-    return new Pool(options, this.#url, this.key, this.drizzleSchema);
+    return new Pool(options, this.#url, this, this.drizzleSchema);
   }
 
   /**
@@ -134,21 +151,33 @@ function replicaClients(options: DatabasePoolOptions, primary: DatabaseUrl): Cli
   });
 }
 
+/** An application that may have a tracking database of its own. */
+type Source = (typeof databases)['tracking']['sources'][number];
+
 type Options = DatabasePoolOptions & {
   /** Registry key, which gives URL, schema and types. Default: inferred from the database name in the URL. */
   key?: DatabaseKey | undefined;
   /** @deprecated Use `key`. */
   database?: DatabaseKey | undefined;
+  /** With the key `tracking`: the application whose locations it holds. Its variable wins over that of tracking. */
+  source?: Source | undefined;
   /** Drizzle tables and relations for `orm.query`, instead of the registry's. */
   schema?: Schema | undefined;
 };
-type WithKey<Key> =
+type WithKey<Key> = (
   | { key: Key; database?: undefined }
   | {
       /** @deprecated Use `key`. */
       database: Key;
       key?: undefined;
-    };
+    }
+) & {
+  /**
+   * With the key `tracking`: the database of this application's locations, its own if `<SOURCE>_TRACKING_DATABASE_URL`
+   * is set, else the shared one. The pool refuses locations of other applications.
+   */
+  source?: Source | undefined;
+};
 /** One pool type for each key of a union. */
 export type PoolOf<Key> = Key extends DatabaseKey ? Pool<SchemaOf<Key>> : never;
 
@@ -169,13 +198,31 @@ export function createDatabasePool(options: Options): Pool {
   if (given !== undefined && !isDatabaseKey(given)) {
     throw new ConfigurationError(`key is "${given}": use one of ${databaseKeys.join(', ')}.`);
   }
+  if (given === undefined && options.source !== undefined) {
+    throw new ConfigurationError(`source is "${options.source}" without a key: pass key: 'tracking' too.`);
+  }
+  const named = given && requireTarget(given, options.source);
   const { url, origin } = connectionString
     ? { url: connectionString, origin: 'connectionString' }
-    : databaseUrl(given ?? missingUrl());
+    : databaseUrl(named ?? missingUrl());
   const parsed = withLibpqVariables(parseDatabaseUrl(url, origin));
-  const key = given ?? databaseKeys.find((candidate) => definitionOf(candidate).database === parsed.database);
-  const schema = options.schema ?? (key ? definitionOf(key).schema : {});
-  return new Pool(options, parsed, key, relationalSchema(schema, options));
+  const target = named ?? databaseKeys.find((candidate) => databases[candidate].database === parsed.database);
+  const schema = options.schema ?? (target ? definitionOf(target).schema : {});
+  // Where a connectionString says which database it is, the environment does not say what belongs into it.
+  const isChosen = target !== undefined && (!connectionString || options.source !== undefined);
+  const identity = { target, foreignSources: isChosen ? foreignSources(target) : [] };
+  return new Pool(options, parsed, identity, relationalSchema(schema, options));
+}
+
+function requireTarget(key: DatabaseKey, source: string | undefined): DatabaseTarget {
+  const target = targetOf(key, source);
+  if (isDatabaseTarget(target)) return target;
+  const sources = sourcesOf(key);
+  throw new ConfigurationError(
+    sources.length === 0
+      ? `source is "${source}": ${key} has one database for all applications, so leave it out.`
+      : `source is "${source}": use one of ${sources.join(', ')}.`,
+  );
 }
 
 function missingUrl(): never {

@@ -5,11 +5,15 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
   applicationKey,
+  databaseTargets,
   databaseUrl,
+  foreignSources,
   isProduction,
   rolePassword,
   rolePrefix,
   selectDatabases,
+  selectTarget,
+  selectTargets,
   withLibpqVariables,
 } from '../src/config.ts';
 import { databaseKeys, definitionOf } from '../src/databases.ts';
@@ -194,6 +198,67 @@ test('applicationKey lists the applications', () => {
   expect(applications).toContain('atriz, mextrack, ');
   expect(() => applicationKey({})).toThrow(`APP is not set: it should be ${applications}`);
   expect(() => applicationKey({ APP: 'core' })).toThrow('APP is "core"');
+});
+
+describe('tracking databases of applications', () => {
+  const url = (name: string, host = 'h') => `postgresql://a@${host}/${name}`;
+  const shared = { TRACKING_DATABASE_URL: url('atriz_tracking') };
+  const mextrack = { MEXTRACK_TRACKING_DATABASE_URL: url('track_m') };
+  const pshop = { PSHOP_TRACKING_DATABASE_URL: url('track_p') };
+  const targets = (env: Record<string, string>) => databaseTargets(env).filter((key) => /tracking/.test(key));
+
+  test('one variable, or none, means one database', () => {
+    for (const env of [{}, server, shared, { MEXTRACK_TRACKING_DATABASE_URL: '' }]) {
+      expect(databaseTargets(env)).toEqual(databaseKeys);
+      expect(selectTargets(['tracking', 'core'], env)).toEqual(['core', 'tracking']);
+      expect(foreignSources('tracking', env)).toEqual([]);
+    }
+  });
+
+  test('an application with a variable has its own; tracking stays for the others, or where it is named', () => {
+    expect(targets({ ...server, ...mextrack })).toEqual(['tracking', 'tracking:mextrack']);
+    expect(targets({ ...server, ...mextrack, ...pshop })).toEqual(['tracking:mextrack', 'tracking:pshop']);
+    expect(targets({ ...shared, ...mextrack, ...pshop })).toEqual([
+      'tracking',
+      'tracking:mextrack',
+      'tracking:pshop',
+    ]);
+    const env = { ...shared, ...mextrack };
+    expect(databaseUrl('tracking:mextrack', env).origin).toBe('MEXTRACK_TRACKING_DATABASE_URL');
+    expect(databaseUrl('tracking:pshop', env).origin).toBe('TRACKING_DATABASE_URL');
+    expect(foreignSources('tracking', env)).toEqual(['mextrack']);
+    expect(foreignSources('tracking:mextrack', env)).toEqual(['pshop']);
+    expect(foreignSources('core', env)).toEqual([]);
+  });
+
+  test('a command line names all of tracking, the one of an application, or the shared one', () => {
+    const env = { ...shared, ...mextrack };
+    expect(selectTargets(['tracking'], env)).toEqual(['tracking', 'tracking:mextrack']);
+    expect(selectTargets(['tracking:mextrack'], env)).toEqual(['tracking:mextrack']);
+    expect(selectTargets(['tracking:default'], env)).toEqual(['tracking']);
+    expect(selectTarget('tracking:default', env)).toBe('tracking');
+    expect(selectTarget('tracking', shared)).toBe('tracking');
+    expect(() => selectTarget('tracking', env)).toThrow('name one of tracking:default, tracking:mextrack.');
+    expect(() => selectTargets(['tracking:pshop'], env)).toThrow('PSHOP_TRACKING_DATABASE_URL is not set');
+  });
+
+  test('two URLs of one database, a variable of nobody and a database of another key are refused', () => {
+    const same = { ...mextrack, PSHOP_TRACKING_DATABASE_URL: `${url('track_m')}?sslmode=require` };
+    expect(() => databaseTargets(same)).toThrow(
+      'PSHOP_TRACKING_DATABASE_URL leads to the same database as MEXTRACK_TRACKING_DATABASE_URL',
+    );
+    expect(() => databaseTargets({ ...mextrack, TRACKING_DATABASE_URL: url('track_m') })).toThrow(
+      'the same database as TRACKING_DATABASE_URL',
+    );
+    // The same name on another server is another database.
+    expect(targets({ ...mextrack, PSHOP_TRACKING_DATABASE_URL: url('track_m', 'other') })).toHaveLength(2);
+    expect(() => databaseTargets({ FLEET_TRACKING_DATABASE_URL: url('x') })).toThrow(
+      'FLEET_TRACKING_DATABASE_URL is set, and no application of that name records locations',
+    );
+    expect(() =>
+      databaseUrl('tracking:mextrack', { MEXTRACK_TRACKING_DATABASE_URL: url('pshop_db') }),
+    ).toThrow('which is the database of pshop');
+  });
 });
 
 test('selectDatabases keeps the order of the registry', () => {

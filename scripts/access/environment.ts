@@ -1,7 +1,7 @@
 // The access matrix with role prefix and passwords from the environment, for the commands and the doctor.
 
-import { rolePassword, rolePrefix } from '../../src/config.ts';
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { foreignSources, rolePassword, rolePrefix } from '../../src/config.ts';
+import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import type { Transaction } from '../../src/transaction.ts';
@@ -10,17 +10,18 @@ import { type Applied, type ApplyOptions, applyAccess, isNewRole } from './apply
 import type { AccessDifference } from './check.ts';
 import { accessMatrix, type DatabaseAccess, matrixRoles } from './matrix.ts';
 
-export const matrixOf = (key: DatabaseKey): DatabaseAccess => accessMatrix(key, rolePrefix());
+export const matrixOf = (key: DatabaseTarget): DatabaseAccess =>
+  accessMatrix(key, rolePrefix(), foreignSources(key));
 
 /** Applies the matrix and sets the passwords from the environment. */
-export const applyMatrix = (pool: Pool, key: DatabaseKey, options: ApplyOptions = {}): Promise<Applied> =>
+export const applyMatrix = (pool: Pool, key: DatabaseTarget, options: ApplyOptions = {}): Promise<Applied> =>
   applyAccess(pool, matrixOf(key), { passwordOf: (role) => rolePassword(role), ...options });
 
 /**
  * For use after migrations: gives new objects their owner and grants. Privileges granted by hand to roles outside
  * the matrix stay: only "access apply" revokes them, and reports it.
  */
-export function applyToNewObjects(pool: Pool, key: DatabaseKey): Promise<Applied> {
+export function applyToNewObjects(pool: Pool, key: DatabaseTarget): Promise<Applied> {
   const matrix = matrixOf(key);
   const only = (difference: AccessDifference) => {
     const { stage, mend, loser, ofExtension } = difference;
@@ -36,11 +37,11 @@ export function applyToNewObjects(pool: Pool, key: DatabaseKey): Promise<Applied
 }
 
 /** Creates the roles that a new server lacks, with the passwords from the environment, before a restore. */
-export const makeRoles = (pool: Pool, key: DatabaseKey): Promise<Applied> =>
+export const makeRoles = (pool: Pool, key: DatabaseTarget): Promise<Applied> =>
   applyMatrix(pool, key, { makesRoles: true });
 
 /** Whether the matrix was applied: its owner role then owns the database. */
-export function isAccessApplied(db: Pool, key: DatabaseKey): Promise<boolean> {
+export function isAccessApplied(db: Pool, key: DatabaseTarget): Promise<boolean> {
   const read = async (transaction: Transaction) => {
     const { rows } = await transaction.query<{ owner: string }>(
       'SELECT pg_get_userbyid(datdba)::text AS owner FROM pg_database WHERE datname = current_database()',
@@ -54,7 +55,7 @@ export function isAccessApplied(db: Pool, key: DatabaseKey): Promise<boolean> {
  * Whether to check the grants against the matrix: the matrix was applied, or one of its roles owns an object or has a
  * grant in this database. The second case occurs after pg_restore --no-owner, when another role owns the database.
  */
-export async function isCheckedByMatrix(db: Pool, key: DatabaseKey): Promise<boolean> {
+export async function isCheckedByMatrix(db: Pool, key: DatabaseTarget): Promise<boolean> {
   if (await isAccessApplied(db, key)) return true;
   const read = (transaction: Transaction) =>
     transaction.query(
@@ -66,11 +67,11 @@ export async function isCheckedByMatrix(db: Pool, key: DatabaseKey): Promise<boo
 }
 
 /** Message for an existing database to which the matrix was not applied. */
-export const accessNotApplied = (key: DatabaseKey): string =>
+export const accessNotApplied = (key: DatabaseTarget): string =>
   `${definitionOf(key).database}: roles and grants were never applied: npm run db:access -- apply ${key}`;
 
 /** A sentence about the refused changes; undefined if there are none. */
-export function describeRefused(key: DatabaseKey, { refused }: Applied): string | undefined {
+export function describeRefused(key: DatabaseTarget, { refused }: Applied): string | undefined {
   const [first] = refused;
   if (!first) return undefined;
   const able = refused.some(({ ofExtension }) => ofExtension)

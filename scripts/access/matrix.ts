@@ -3,7 +3,13 @@ import { getTableName } from 'drizzle-orm';
 import { getTableConfig, type PgColumn, PgTable } from 'drizzle-orm/pg-core';
 import * as core from '../../schema/core.ts';
 import { locationSources, locationWriters } from '../../schema/tracking.ts';
-import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
+import {
+  type DatabaseKey,
+  type DatabaseTarget,
+  databaseKeys,
+  definitionOf,
+  keyOf,
+} from '../../src/databases.ts';
 
 export type TablePrivilege = 'SELECT' | 'INSERT' | 'UPDATE' | 'DELETE';
 /** On the whole relation, or on some columns of it. */
@@ -29,7 +35,7 @@ export interface Access {
 }
 
 export interface DatabaseAccess {
-  readonly key: DatabaseKey;
+  readonly key: DatabaseTarget;
   /** Owns the database and all that is in it. Migrations and TimescaleDB's jobs run as this role. */
   readonly owner: string;
   readonly access: readonly Access[];
@@ -101,11 +107,20 @@ export const extensionFunctions: ReadonlySet<string> = new Set([
   ...['bloom1_contains', 'bloom1_contains_any', 'bloom1_contains_any_hashes', 'bloom1_hash'],
 ]);
 
-/** The rules of one database, with the prefixed names of its roles. */
-export function accessMatrix(key: DatabaseKey, rolePrefix = ''): DatabaseAccess {
+/**
+ * The rules of one database, with the prefixed names of its roles.
+ * @param foreign Applications whose rows are in another database of the same key: their roles get nothing here.
+ */
+export function accessMatrix(
+  key: DatabaseTarget,
+  rolePrefix = '',
+  foreign: readonly string[] = [],
+): DatabaseAccess {
   const { application, database, schema } = definitionOf(key);
   const own = { role: applicationRole(key), may: 'reads and writes', everyTable: write, functions: true };
-  const access = [...(application ? [own] : []), ...(shared[key] ?? []), reporting];
+  const strangers = foreign.map(applicationRole);
+  const sharing = (shared[keyOf(key)] ?? []).filter(({ role }) => !strangers.includes(role));
+  const access = [...(application ? [own] : []), ...sharing, reporting];
   const { secretColumns = [] } = schema as { secretColumns?: readonly PgColumn[] };
   const tables = Object.values(schema).filter((value) => value instanceof PgTable);
   return {

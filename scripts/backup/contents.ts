@@ -1,6 +1,6 @@
 // Reads the contents of a database, in a form that allows comparing a backup with its restored database.
 
-import type { DatabaseKey } from '../../src/databases.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { readApplied } from '../../src/migrations/applied.ts';
 import { migrationsTable, readFolder } from '../../src/migrations/journal.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
@@ -69,7 +69,7 @@ export async function fixSession(transaction: Transaction): Promise<void> {
 /** Reads everything in the transaction's snapshot, after `fixSession`. */
 export async function readContents(
   transaction: Transaction,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   tables: readonly Table[],
   signal: AbortSignal,
 ): Promise<Contents> {
@@ -147,7 +147,7 @@ async function readExtensions(db: Transaction): Promise<Contents['extensions']> 
   return rows;
 }
 
-async function readMigrationState(db: Transaction, key: DatabaseKey): Promise<Contents['migrations']> {
+async function readMigrationState(db: Transaction, key: DatabaseTarget): Promise<Contents['migrations']> {
   const { rows } = await db.query<{ found: boolean }>('SELECT to_regclass($1) IS NOT NULL AS found', [
     migrationsTable,
   ]);

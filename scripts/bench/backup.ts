@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { childEnvironment } from '../../src/config.ts';
-import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
+import { childEnvironment, urlSettings } from '../../src/config.ts';
+import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
@@ -108,7 +108,7 @@ async function serverOf(url: string) {
 }
 
 async function ours(scratch: readonly Scratch[], folder: string, options: readonly string[]): Promise<void> {
-  const settings = Object.fromEntries(scratch.map(({ key, url }) => [definitionOf(key).urlVariable, url]));
+  const settings = urlSettings(scratch);
   const to = join(folder, 'backups');
   const cli = join(packageRoot(), 'dist', 'scripts', 'db.js');
   await promisify(execFile)(

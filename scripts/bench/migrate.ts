@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { childEnvironment } from '../../src/config.ts';
+import { childEnvironment, urlSettings } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
@@ -78,13 +78,10 @@ async function open(scratch: readonly Scratch[]): Promise<void> {
   }
 }
 
-const settings = (scratch: readonly Scratch[]) =>
-  Object.fromEntries(scratch.map(({ key, url }) => [definitionOf(key).urlVariable, url]));
-
 async function ours(scratch: readonly Scratch[]): Promise<void> {
   const keys = scratch.map(({ key }) => key);
   await run(process.execPath, [join(packageRoot(), 'dist', 'scripts', 'db.js'), 'migrate', ...keys], {
-    env: childEnvironment(settings(scratch)),
+    env: childEnvironment(urlSettings(scratch)),
   });
 }
 
@@ -92,7 +89,7 @@ async function kit(scratch: readonly Scratch[]): Promise<void> {
   for (const { key } of scratch) {
     await run(process.execPath, kitArguments(key, 'migrate'), {
       cwd: packageRoot(),
-      env: childEnvironment({ ...settings(scratch), APP: key }),
+      env: childEnvironment({ ...urlSettings(scratch), APP: key }),
     });
   }
 }

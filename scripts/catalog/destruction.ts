@@ -1,6 +1,6 @@
 // Finds what rolling back migrations would destroy, by doing it in a transaction that is then rolled back.
 
-import type { DatabaseKey } from '../../src/databases.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import type { RollbackStep } from '../../src/migrations/runner.ts';
 import { prepareSession } from '../../src/migrations/session.ts';
 import { describeSqlError } from '../../src/migrations/sql-error.ts';
@@ -11,7 +11,7 @@ import { catalogLines } from './catalog.ts';
 /** Lines such as `table public.users` and `column public.users.phone`, without the columns of lost tables. */
 export async function findDestruction(
   session: Database,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   steps: readonly RollbackStep[],
 ): Promise<string[]> {
   // Steps outside of a transaction, and all later ones, cannot be tried: search their SQL for DROP statements.
@@ -24,7 +24,7 @@ export async function findDestruction(
 
 async function tryOut(
   session: Database,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   steps: readonly RollbackStep[],
 ): Promise<string[]> {
   if (steps.length === 0) return [];

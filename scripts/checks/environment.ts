@@ -1,7 +1,7 @@
 // Fails if env.example lacks a variable that src/config.ts reads, or shows one that it does not read.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { databaseKeys, databases } from '../../src/databases.ts';
+import { definitionOf, possibleTargets } from '../../src/databases.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { environmentProblems } from './variables.ts';
 
@@ -9,7 +9,7 @@ const file = (path: string) => readFileSync(join(packageRoot(), path), 'utf8');
 const problems = environmentProblems(
   file('env.example'),
   file('src/config.ts'),
-  databaseKeys.map((key) => databases[key].urlVariable),
+  possibleTargets.map((target) => definitionOf(target).urlVariable),
 );
 for (const problem of problems) console.error(`env.example: ${problem}`);
 if (problems.length > 0) process.exitCode = 1;

@@ -1,6 +1,7 @@
 // Reads the arguments of a script, prints its errors and sets its exit code.
 import { subscribe } from 'node:diagnostics_channel';
 import { type Command, CommanderError, InvalidArgumentError } from 'commander';
+import { type AppSource, locationSources } from '../../schema/tracking.ts';
 import { useUtc } from '../../src/config.ts';
 import type { NoticeMessage } from '../../src/driver/channels.ts';
 import { AtrizDatabaseError, asTyped } from '../../src/errors.ts';
@@ -71,6 +72,12 @@ export function countingNumber(text: string): number {
 export function parseUuid(text: string): string {
   if (isUuid(text)) return text;
   throw new InvalidArgumentError('It should be a uuid, such as 5f0c9f2e-7f0f-4c39-9d1f-6c1a4f0f7a11.');
+}
+
+export function parseApplication(text: string): AppSource {
+  const source = locationSources.find((name) => name === text);
+  if (source !== undefined) return source;
+  throw new InvalidArgumentError(`It should be ${locationSources.join(', ')}.`);
 }
 
 export function parseTime(text: string): Date {

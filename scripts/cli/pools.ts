@@ -1,10 +1,18 @@
 // Opens small pools for commands and closes them; creates and drops scratch databases.
 
-import { databaseUrl } from '../../src/config.ts';
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import type { AppSource } from '../../schema/tracking.ts';
+import { databaseUrl, selectTargets } from '../../src/config.ts';
+import {
+  applicationOf,
+  type DatabaseTarget,
+  databases,
+  definitionOf,
+  keyOf,
+  targetOf,
+} from '../../src/databases.ts';
 import { isProxied } from '../../src/driver/client-options.ts';
 import { parseDatabaseUrl, withDatabase } from '../../src/driver/database-url.ts';
-import { ConnectionError } from '../../src/errors.ts';
+import { ConfigurationError, ConnectionError } from '../../src/errors.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { onSignal } from './signals.ts';
 
@@ -19,13 +27,15 @@ export const catalogOnly: Settings = { search_path: 'pg_catalog, pg_temp' };
 
 /** Runs `work` with a pool of one database, and always closes the pool afterwards. */
 export async function withPool<Result>(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   work: (pool: Pool) => Promise<Result>,
   settings: Settings = {},
 ): Promise<Result> {
   const { url, origin } = databaseUrl(key);
   await using pool = createDatabasePool({
-    connectionString: withSettings(url, settings, origin),
+    ...(Object.keys(settings).length > 0 && { connectionString: withSettings(url, settings, origin) }),
+    key: keyOf(key),
+    source: databases.tracking.sources.find((source) => source === applicationOf(key)),
     schema: definitionOf(key).schema,
     applicationName: 'atriz-db',
     max: 2,
@@ -33,8 +43,21 @@ export async function withPool<Result>(
   return await work(pool);
 }
 
+/**
+ * The tracking database of an application: its own, or the one that it shares.
+ * @throws ConfigurationError without an application where there are several.
+ */
+export function trackingOf(application: AppSource | undefined): DatabaseTarget {
+  const [only, ...others] = selectTargets(['tracking']);
+  if (only && others.length === 0) return only;
+  if (application !== undefined) return targetOf('tracking', application);
+  throw new ConfigurationError(
+    `There are several tracking databases, ${[only, ...others].join(', ')}: add --app to say whose locations are meant.`,
+  );
+}
+
 /** Runs `work` with one pool for each of the databases, and always closes them afterwards. */
-export async function withPools<Key extends DatabaseKey, Result>(
+export async function withPools<Key extends DatabaseTarget, Result>(
   keys: readonly Key[],
   work: (pools: Readonly<Record<Key, Pool>>) => Promise<Result>,
   settings: Settings = {},
@@ -58,7 +81,7 @@ export function withSettings(url: string, settings: Settings, origin = 'the URL'
  * @throws ConnectionError that names the database of `key`.
  */
 export async function withMaintenance<Result>(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   work: (pool: Pool) => Promise<Result>,
   server = databaseUrl(key).url,
 ): Promise<Result> {
@@ -91,7 +114,7 @@ export const pristine = "TEMPLATE template0 ENCODING 'UTF8'";
 
 /** Runs `work` in a new database on the same server, and always drops it afterwards, even after Ctrl-C. */
 export function withScratchDatabase<Result>(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   name: string,
   work: (pool: Pool, url: string) => Promise<Result>,
   server = databaseUrl(key).url,

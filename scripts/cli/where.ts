@@ -1,8 +1,8 @@
 // Prints which servers a command uses, and asks before it destroys data.
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
-import { databaseUrl, ownDatabase, selectDatabases } from '../../src/config.ts';
-import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
+import { databaseUrl, ownDatabase, selectTargets } from '../../src/config.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { sourceOf } from './environment-file.ts';
@@ -11,28 +11,28 @@ import { confirmDestruction } from './output.ts';
 /**
  * Makes `command` and its subcommands first print their servers and where those are configured. With --json,
  * --offline or --dry-run they do not.
- * @param keys the databases of a command that takes none as arguments.
+ * @param names the databases of a command that takes none as arguments. Default: all.
  */
-export function saysWhere(command: Command, keys: readonly DatabaseKey[] = databaseKeys): Command {
+export function saysWhere(command: Command, names: readonly string[] = []): Command {
   return command.hook('preAction', (_, action) => {
     const { json, offline, dryRun } = action.opts<{ json?: boolean; offline?: boolean; dryRun?: boolean }>();
     if (json || offline || dryRun) return;
-    const { text } = describeServers(keysOf(action) ?? keys);
+    const { text } = describeServers(keysOf(action) ?? selectTargets(names));
     if (text) console.log(`${text}\n`);
   });
 }
 
-function keysOf(action: Command): DatabaseKey[] | undefined {
+function keysOf(action: Command): DatabaseTarget[] | undefined {
   const index = action.registeredArguments.findIndex((argument) => argument.name() === 'database');
   if (index === -1) return undefined;
   const named: unknown = action.processedArgs[index];
   const isOne = action.registeredArguments[index]?.variadic === false;
   if (named === undefined && isOne) return [ownDatabase()];
-  return selectDatabases([named ?? []].flat().map(String));
+  return selectTargets([named ?? []].flat().map(String));
 }
 
 /** `text` is e.g. `Server localhost:5432, from .env.`. It is empty if no URL is configured. */
-export function describeServers(keys: readonly DatabaseKey[]): { text: string; addresses: string[] } {
+export function describeServers(keys: readonly DatabaseTarget[]): { text: string; addresses: string[] } {
   const found = keys.flatMap((key) => {
     try {
       const { url, origin } = databaseUrl(key);
@@ -65,7 +65,7 @@ function addressOf(url: string, origin: string): string {
  * @throws ConfigurationError without consent, or if `host` names a server that is not used.
  */
 export async function confirmLoss(
-  keys: readonly DatabaseKey[],
+  keys: readonly DatabaseTarget[],
   loss: string,
   { yes, host }: { yes?: boolean; host?: string },
 ): Promise<void> {

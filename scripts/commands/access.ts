@@ -1,7 +1,7 @@
 // access: applies, checks and shows the access matrix, and rotates the passwords of its roles.
 import type { Command } from 'commander';
-import { rolePassword, rolePasswordVariable, selectDatabases } from '../../src/config.ts';
-import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
+import { databaseTargets, rolePassword, rolePasswordVariable, selectTargets } from '../../src/config.ts';
+import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
 import { type Applied, planAccess } from '../access/apply.ts';
@@ -56,7 +56,7 @@ interface ApplyCommandOptions extends Options {
 }
 
 async function apply(names: string[], { json, dryRun }: ApplyCommandOptions): Promise<void> {
-  const keys = selectDatabases(names);
+  const keys = selectTargets(names);
   if (dryRun) return plan(keys, json);
   const results: object[] = [];
   // A role that is on several servers gets the same password on each.
@@ -89,7 +89,7 @@ async function apply(names: string[], { json, dryRun }: ApplyCommandOptions): Pr
   }
 }
 
-async function plan(keys: readonly DatabaseKey[], json: boolean | undefined): Promise<void> {
+async function plan(keys: readonly DatabaseTarget[], json: boolean | undefined): Promise<void> {
   const results = [];
   for (const key of keys) {
     const due = await withPool(key, (pool) => planAccess(pool, matrixOf(key)), catalogOnly);
@@ -99,7 +99,7 @@ async function plan(keys: readonly DatabaseKey[], json: boolean | undefined): Pr
   if (json) printJson({ databases: results, generated: {} });
 }
 
-function printApplied(key: DatabaseKey, applied: Applied): void {
+function printApplied(key: DatabaseTarget, applied: Applied): void {
   const { changes, passwords } = applied;
   const count = changes.length + passwords.length;
   console.log(`${key.padEnd(8)}  ${count === 0 ? 'nothing to do' : plural(count, 'change')}`);
@@ -123,9 +123,9 @@ function printPasswords(passwords: ReadonlyMap<string, string>): void {
 }
 
 async function check(names: string[], { json }: Options): Promise<void> {
-  const results: ({ key: DatabaseKey } & AccessReport)[] = [];
+  const results: ({ key: DatabaseTarget } & AccessReport)[] = [];
   const noted = new Set<string>();
-  for (const key of selectDatabases(names)) {
+  for (const key of selectTargets(names)) {
     const report = await withPool(key, (pool) => examineAccess(pool, matrixOf(key)), catalogOnly);
     const { differences, notes } = report;
     results.push({ key, ...report });
@@ -146,7 +146,7 @@ async function check(names: string[], { json }: Options): Promise<void> {
 }
 
 function show(names: string[], { json }: Options): void {
-  const keys = selectDatabases(names);
+  const keys = selectTargets(names);
   const cells = keys.flatMap((key) => {
     const { owner, access } = matrixOf(key);
     return [{ key, role: owner, may: 'owns' }, ...access.map(({ role, may }) => ({ key, role, may }))];
@@ -166,9 +166,9 @@ function show(names: string[], { json }: Options): void {
 }
 
 async function rotate(role: string, { json }: Options): Promise<void> {
-  const keys = databaseKeys.filter((key) => matrixRoles(matrixOf(key)).includes(role));
+  const keys = databaseTargets().filter((key) => matrixRoles(matrixOf(key)).includes(role));
   if (keys.length === 0) {
-    const known = [...new Set(databaseKeys.flatMap((key) => matrixRoles(matrixOf(key))))];
+    const known = [...new Set(databaseTargets().flatMap((key) => matrixRoles(matrixOf(key))))];
     throw new ConfigurationError(
       `There is no role "${role}" in the matrix: the roles are ${known.join(', ')}.`,
     );
@@ -202,8 +202,8 @@ async function rotate(role: string, { json }: Options): Promise<void> {
  * @throws ConfigurationError if a server lacks the role.
  */
 async function oneOfEachServer(
-  keys: readonly DatabaseKey[],
-  pools: Readonly<Record<DatabaseKey, Pool>>,
+  keys: readonly DatabaseTarget[],
+  pools: Readonly<Record<DatabaseTarget, Pool>>,
   role: string,
 ): Promise<Pool[]> {
   const servers = new Map<string, Pool>();

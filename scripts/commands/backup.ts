@@ -2,8 +2,8 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
-import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
+import { databaseTargets, selectTargets } from '../../src/config.ts';
+import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { makeBackup } from '../backup/create/backup.ts';
 import { removeComplete } from '../backup/create/run-folder.ts';
@@ -53,10 +53,10 @@ export function registerBackup(program: Command): void {
 export function selectForBackup(
   names: readonly string[],
   { includeTracking, schemaOnly }: Pick<BackupCommandOptions, 'includeTracking' | 'schemaOnly'>,
-): DatabaseKey[] {
-  const named = new Set(selectDatabases(names));
-  const isAsked = (key: DatabaseKey) => names.length > 0 && named.has(key);
-  return databaseKeys.filter((key) =>
+): DatabaseTarget[] {
+  const named = new Set(selectTargets(names));
+  const isAsked = (key: DatabaseTarget) => names.length > 0 && named.has(key);
+  return databaseTargets().filter((key) =>
     definitionOf(key).backup.critical ? named.has(key) : isAsked(key) || includeTracking || schemaOnly,
   );
 }

@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { selectTargets } from '../../src/config.ts';
+import { type DatabaseKey, type DatabaseTarget, definitionOf, keyOf } from '../../src/databases.ts';
 import { ConnectionError, MigrationError, TimescaleMissingError } from '../../src/errors.ts';
 import { migrate, readMigrations, rollback } from '../../src/migrations/index.ts';
 import {
@@ -36,8 +36,8 @@ export function registerCheck(program: Command): void {
     .option('--json', 'print JSON')
     .action(async (names: string[], options: CheckOptions) => {
       const results = [];
-      for (const key of selectDatabases(names)) {
-        const problems = [...checkFiles(key), ...(await compareWithSchema(key))];
+      for (const key of selectTargets(names)) {
+        const problems = [...checkFiles(keyOf(key)), ...(await compareWithSchema(keyOf(key)))];
         // Migrations whose files have problems are not run.
         if (problems.length === 0 && !options.offline) {
           problems.push(...(await proveDowns(key)), ...(await checkPolicies(key)));
@@ -50,7 +50,7 @@ export function registerCheck(program: Command): void {
     });
 }
 
-function report(key: DatabaseKey, problems: readonly string[], offline: boolean | undefined): void {
+function report(key: DatabaseTarget, problems: readonly string[], offline: boolean | undefined): void {
   const proven = offline
     ? 'schema and migrations are in step'
     : 'in step; up, down, up again leaves the same catalog';
@@ -80,12 +80,12 @@ function checkFiles(key: DatabaseKey): string[] {
 }
 
 /** Applies each migration, takes it back unless it is irreversible, applies it again, compares catalogs. */
-async function proveDowns(key: DatabaseKey): Promise<string[]> {
-  const scratch = `atriz_check_${key}_${randomBytes(4).toString('hex')}`;
+async function proveDowns(key: DatabaseTarget): Promise<string[]> {
+  const scratch = `atriz_check_${keyOf(key)}_${randomBytes(4).toString('hex')}`;
   return withScratchDatabase(key, scratch, (pool) => prove(pool, key));
 }
 
-async function prove(pool: Pool, key: DatabaseKey): Promise<string[]> {
+async function prove(pool: Pool, key: DatabaseTarget): Promise<string[]> {
   let before = await readCatalog(pool);
   for (const { tag, path } of readMigrations(key)) {
     try {
@@ -110,7 +110,7 @@ async function prove(pool: Pool, key: DatabaseKey): Promise<string[]> {
 }
 
 /** Compares the live database's policies with their declaration. A missing database has no differences. */
-async function checkPolicies(key: DatabaseKey): Promise<string[]> {
+async function checkPolicies(key: DatabaseTarget): Promise<string[]> {
   const { database, extensions } = definitionOf(key);
   if (!extensions.includes('timescaledb')) return [];
   try {

@@ -1,8 +1,8 @@
 // clean: empties all tables of the schema public, and keeps the structure and the record of migrations.
 
 import type { Command } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
+import { selectTargets } from '../../src/config.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
 import { printJson, refuseProduction } from '../cli/output.ts';
@@ -18,7 +18,7 @@ export function registerClean(program: Command): void {
     .option('--json', 'print JSON')
     .action(async (names: string[], options: { yes?: boolean; host?: string; json?: boolean }) => {
       refuseProduction('clean');
-      const keys = selectDatabases(names);
+      const keys = selectTargets(names);
       // If a database cannot be reached, none is emptied.
       for (const key of keys) await withPool(key, (pool) => pool.query('SELECT 1'));
       await confirmLoss(keys, 'will lose all rows', options);
@@ -34,7 +34,7 @@ export function registerClean(program: Command): void {
 }
 
 /** Truncates all tables and continuous aggregates of the schema public. @returns their names. */
-async function cleanDatabase(key: DatabaseKey): Promise<string[]> {
+async function cleanDatabase(key: DatabaseTarget): Promise<string[]> {
   return withPool(key, async (pool) => {
     // Tables of extensions belong to the structure. The record of migrations is in another schema.
     const tables = await pool.query<{ name: string }>(

@@ -1,7 +1,7 @@
 // create: creates the databases that do not exist yet, with their roles and grants.
 import type { Command } from 'commander';
-import { databaseUrl, selectDatabases } from '../../src/config.ts';
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { databaseUrl, selectTargets } from '../../src/config.ts';
+import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { ConnectionError, sqlState } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
@@ -28,7 +28,7 @@ export function registerCreate(program: Command): void {
     .option('--json', 'print JSON')
     .action(async (names: string[], { json, access }: { json?: boolean; access: boolean }) => {
       const results = [];
-      for (const key of selectDatabases(names)) {
+      for (const key of selectTargets(names)) {
         const created = await createDatabase(key, { access });
         results.push({ key, database: databaseName(key), created });
         if (!json) console.log(`${databaseName(key)} ${created ? 'created' : 'exists already'}`);
@@ -43,7 +43,7 @@ export function registerCreate(program: Command): void {
 }
 
 /** The name in the URL. It may differ from the registry's, e.g. on a shared server. */
-export const databaseName = (key: DatabaseKey): string => {
+export const databaseName = (key: DatabaseTarget): string => {
   const { url, origin } = databaseUrl(key);
   return parseDatabaseUrl(url, origin).database;
 };
@@ -53,7 +53,7 @@ export const databaseName = (key: DatabaseKey): string => {
  * database whose creation was interrupted.
  * @returns whether this call created it.
  */
-export async function createDatabase(key: DatabaseKey, { access }: { access: boolean }): Promise<boolean> {
+export async function createDatabase(key: DatabaseTarget, { access }: { access: boolean }): Promise<boolean> {
   // `exists` connects to the database itself, so it needs no access to the maintenance database.
   const created = !(await exists(key)) && (await createEmpty(key));
   await withPool(
@@ -70,7 +70,7 @@ export async function createDatabase(key: DatabaseKey, { access }: { access: boo
 // The comment on a database from its creation until the last step of `finish`.
 const halfMade = 'Being created. "npm run db:create" finishes it.';
 
-async function createEmpty(key: DatabaseKey): Promise<boolean> {
+async function createEmpty(key: DatabaseTarget): Promise<boolean> {
   const name = quoteIdentifier(databaseName(key));
   try {
     await withMaintenance(key, async (pool) => {
@@ -96,7 +96,7 @@ function isHalfMade(pool: Pool): Promise<boolean> {
   return withCatalogPath(pool, read, { readOnly: true });
 }
 
-async function finish(pool: Pool, key: DatabaseKey, access: boolean): Promise<void> {
+async function finish(pool: Pool, key: DatabaseTarget, access: boolean): Promise<void> {
   const name = quoteIdentifier(databaseName(key));
   await pool.query(`ALTER DATABASE ${name} SET timezone TO 'UTC'`);
   if (access) tellRefused(key, await applyMatrix(pool, key));
@@ -105,23 +105,23 @@ async function finish(pool: Pool, key: DatabaseKey, access: boolean): Promise<vo
 }
 
 /** Applies the matrix to new objects after migrations. If it was never applied, only prints a message. */
-export async function reapplyAccess(pool: Pool, key: DatabaseKey): Promise<void> {
+export async function reapplyAccess(pool: Pool, key: DatabaseTarget): Promise<void> {
   if (await isAccessApplied(pool, key)) tellRefused(key, await applyToNewObjects(pool, key));
   else console.error(accessNotApplied(key));
 }
 
 /** Prints what this role was not allowed to change. The database is created nevertheless. */
-function tellRefused(key: DatabaseKey, applied: Applied): void {
+function tellRefused(key: DatabaseTarget, applied: Applied): void {
   const refused = describeRefused(key, applied);
   if (refused) console.error(refused);
 }
 
 /** Whether the database exists and the matrix was not applied, so that a database that replaces it gets none either. */
-export async function lacksAccess(key: DatabaseKey): Promise<boolean> {
+export async function lacksAccess(key: DatabaseTarget): Promise<boolean> {
   return (await exists(key)) && !(await withPool(key, (pool) => isAccessApplied(pool, key), catalogOnly));
 }
 
-export async function exists(key: DatabaseKey): Promise<boolean> {
+export async function exists(key: DatabaseTarget): Promise<boolean> {
   try {
     await withPool(key, (pool) => pool.query('SELECT 1'), catalogOnly);
     return true;
@@ -132,7 +132,7 @@ export async function exists(key: DatabaseKey): Promise<boolean> {
 }
 
 /** Drops one database if it exists, and ends the sessions that use it. */
-export async function dropDatabase(key: DatabaseKey): Promise<void> {
+export async function dropDatabase(key: DatabaseTarget): Promise<void> {
   const name = quoteIdentifier(databaseName(key));
   await withMaintenance(key, (pool) => pool.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`));
 }

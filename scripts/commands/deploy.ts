@@ -1,7 +1,7 @@
 // deploy: runs the steps of a deployment in order and stops at the first failure.
 import { type Command, InvalidArgumentError } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { selectTargets } from '../../src/config.ts';
+import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import { backupBefore } from '../backup/create/before-deploy.ts';
@@ -34,18 +34,18 @@ interface Outcome {
   readonly status: 'done' | 'not needed' | 'failed' | 'not started';
   /** A sentence for people. */
   readonly result: string;
-  readonly findings?: readonly (Finding & { database: DatabaseKey })[];
-  readonly migrations?: Readonly<Partial<Record<DatabaseKey, readonly string[]>>>;
+  readonly findings?: readonly (Finding & { database: DatabaseTarget })[];
+  readonly migrations?: Readonly<Partial<Record<DatabaseTarget, readonly string[]>>>;
   readonly exitCode?: 1 | 2 | 3;
 }
 
 interface Deployment {
-  readonly keys: readonly DatabaseKey[];
+  readonly keys: readonly DatabaseTarget[];
   readonly options: DeployOptions;
   /** Databases that did not exist before. In a dry run they still do not exist. */
-  readonly created: Set<DatabaseKey>;
+  readonly created: Set<DatabaseTarget>;
   /** Tags of pending migrations, set by the first doctor step. Databases without any are left out. */
-  readonly pending: Map<DatabaseKey, readonly string[]>;
+  readonly pending: Map<DatabaseTarget, readonly string[]>;
 }
 
 interface Step {
@@ -85,7 +85,7 @@ export function registerDeploy(program: Command): void {
 type Reported = { readonly step: string } & Omit<Outcome, 'exitCode'>;
 
 async function deploy(names: string[], options: DeployOptions): Promise<void> {
-  const keys = selectDatabases(names);
+  const keys = selectTargets(names);
   const deployment: Deployment = { keys, options, created: new Set(), pending: new Map() };
   const report: Reported[] = [];
   let failure: { step: string; exitCode: number } | undefined;
@@ -121,7 +121,7 @@ function notStarted(step: string, why: string, { pending }: Deployment): Outcome
   return { status: 'not started', result: why + due };
 }
 
-const listOf = (tags: ReadonlyMap<DatabaseKey, readonly string[]>) =>
+const listOf = (tags: ReadonlyMap<DatabaseTarget, readonly string[]>) =>
   [...tags].map(([key, names]) => `${key} ${names.join(', ')}`).join('; ');
 
 /** The outcome for an error of this package, PostgreSQL or the system. Throws others: they are defects. */
@@ -220,7 +220,7 @@ async function rehearsePending({ created, pending }: Deployment): Promise<Outcom
 /** Migrates one database after the other, so that a failure can report what was applied and what was not. */
 async function migrateInOrder({ pending, options }: Deployment): Promise<Outcome> {
   if (pending.size === 0) return nothingToDo;
-  const migrations = new Map<DatabaseKey, string[]>();
+  const migrations = new Map<DatabaseTarget, string[]>();
   try {
     for (const key of pending.keys()) {
       const applied: string[] = [];

@@ -1,6 +1,6 @@
 // doctor: checks the databases and prints a reason and a mend for each finding.
 import type { Command } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
+import { selectTargets } from '../../src/config.ts';
 import { printJson } from '../cli/output.ts';
 import { saysWhere } from '../cli/where.ts';
 import { checks } from '../doctor/checks.ts';
@@ -18,7 +18,7 @@ export function registerDoctor(program: Command): void {
         '\nChanges nothing. To find drift it migrates a scratch database beside the real one, and drops it.',
     )
     .action(async (names: string[], { json }: { json?: boolean }) => {
-      const reports = await runDoctor(selectDatabases(names));
+      const reports = await runDoctor(selectTargets(names));
       if (json) printJson(reports.map(asJson));
       else printReports(reports);
       if (hasErrors(reports)) process.exitCode = 3;

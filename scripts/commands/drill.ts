@@ -1,8 +1,8 @@
 // drill: tests backups. Dumps databases, restores them under new names, compares them and drops the copies.
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
+import { selectTargets } from '../../src/config.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { dumpAll } from '../backup/create/backup.ts';
 import { directUrl } from '../backup/create/dump.ts';
@@ -27,7 +27,7 @@ interface DrillOptions {
 }
 
 interface Outcome {
-  key: DatabaseKey;
+  key: DatabaseTarget;
   /** What differs or prevents a restore; empty if the backup works. */
   problems: string[];
   rows: number;
@@ -68,7 +68,7 @@ interface Running {
 
 /** Dumps into the folder of a run that is always discarded, so it does not become a backup. */
 async function drillNew(
-  keys: readonly DatabaseKey[],
+  keys: readonly DatabaseTarget[],
   { to }: DrillOptions,
   running: Running,
 ): Promise<Outcome[]> {
@@ -89,7 +89,7 @@ async function drillExisting(
   running: Running,
 ): Promise<Outcome[]> {
   const { folder, manifest } = await findBackup(from, resolve(to), names);
-  const named = selectDatabases(names);
+  const named = selectTargets(names);
   const held = manifest.databases.filter(isKnown);
   const missing = named.filter((key) => names.length > 0 && !held.some((one) => one.key === key));
   if (missing.length > 0) throw new ConfigurationError(`${folder} does not hold ${missing.join(', ')}.`);
@@ -107,7 +107,7 @@ async function drillAll(
 ): Promise<Outcome[]> {
   const outcomes: Outcome[] = [];
   for (const backup of databases) {
-    const key = backup.key as DatabaseKey;
+    const key = backup.key as DatabaseTarget;
     outcomes.push({
       key,
       rows: rowsOf(backup),
@@ -122,7 +122,7 @@ async function drillAll(
 
 /** A BackupError becomes a problem in the outcome. Other errors, such as lost connections, are thrown. */
 async function drillOne(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   folder: string,
   backup: DatabaseBackup,
   running: Running,

@@ -1,8 +1,13 @@
 // erase-user: deletes or anonymises a person in all databases, or counts what would change.
 
 import type { Command } from 'commander';
-import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
-import { type ErasureProgress, type ErasureReport, eraseUser } from '../../src/erasure/erase.ts';
+import { databaseTargets } from '../../src/config.ts';
+import {
+  type ErasurePools,
+  type ErasureProgress,
+  type ErasureReport,
+  eraseUser,
+} from '../../src/erasure/erase.ts';
 import { UserReferenceError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
@@ -38,7 +43,7 @@ export function registerEraseUser(program: Command): void {
 
 async function eraseUserCommand(user: string, options: EraseUserOptions): Promise<void> {
   const { yes, dryRun, grace, json } = options;
-  const { report, kept } = await withPools(databaseKeys, async (pools) => {
+  const { report, kept } = await withPools(databaseTargets(), async (pools) => {
     const report = await erase(pools);
     return { report, kept: await keptDatabases(pools) };
   });
@@ -52,7 +57,7 @@ async function eraseUserCommand(user: string, options: EraseUserOptions): Promis
     }
   }
 
-  async function erase(pools: Readonly<Record<DatabaseKey, Pool>>): Promise<ErasureReport> {
+  async function erase(pools: ErasurePools): Promise<ErasureReport> {
     const userId = user.includes('@') ? await findByEmail(pools.core, user) : user;
     const planned = await eraseUser(pools, userId, { dryRun: true });
     if (dryRun) return planned;
@@ -73,8 +78,8 @@ async function eraseUserCommand(user: string, options: EraseUserOptions): Promis
   }
 }
 
-async function keptDatabases(pools: Readonly<Record<DatabaseKey, Pool>>): Promise<string[]> {
-  const names = await Promise.all(databaseKeys.map((key) => readKeptDatabases(pools[key], pools[key].name)));
+async function keptDatabases(pools: ErasurePools): Promise<string[]> {
+  const names = await Promise.all(Object.values(pools).map((pool) => readKeptDatabases(pool, pool.name)));
   return [...new Set(names.flat())];
 }
 

@@ -4,15 +4,16 @@ import { dirname, resolve } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { locationSources } from '../../schema/tracking.ts';
+import { foreignSources } from '../../src/config.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
 import { locationFormats } from '../../src/tracking/import/dialect.ts';
 import { type ImportResult, importLocations } from '../../src/tracking/import/import.ts';
 import { parseLocations } from '../../src/tracking/import/parse.ts';
-import { checkLimits, locationLimits } from '../../src/tracking/validate.ts';
-import { parseUuid } from '../cli/arguments.ts';
+import { checkLimits, type LocationLimits, locationLimits } from '../../src/tracking/validate.ts';
+import { parseApplication, parseUuid } from '../cli/arguments.ts';
 import { formatCount, plural, printJson } from '../cli/output.ts';
-import { withPool } from '../cli/pools.ts';
+import { trackingOf, withPool } from '../cli/pools.ts';
 import { startBar } from '../cli/progress.ts';
 import { saysWhere } from '../cli/where.ts';
 import {
@@ -54,10 +55,11 @@ export function registerImport(program: Command): void {
       'load GPS locations from a file of CSV (with a header), NDJSON, GeoJSON or GPX, also compressed by gzip',
     )
     .argument('<file>', 'all good rows are loaded, or none')
-    .option('--app <name>', `app_source where the file has none: ${locationSources.join(', ')}`, (text) => {
-      if (locationSources.some((source) => source === text)) return text;
-      throw new InvalidArgumentError(`It should be ${locationSources.join(', ')}.`);
-    })
+    .option(
+      '--app <name>',
+      `app_source where the file has none: ${locationSources.join(', ')}; chooses the database where it has its own`,
+      parseApplication,
+    )
     .option('--device <uuid>', 'device_id where the file has none', parseUuid)
     .option('--user <uuid>', 'user_id where the file has none', parseUuid)
     .addOption(
@@ -128,16 +130,21 @@ async function importFile(file: string, options: ImportOptions): Promise<Report>
   if (!existsSync(dirname(input.rejectsFile))) {
     throw new ConfigurationError(`There is no folder ${dirname(input.rejectsFile)} for the rejects.`);
   }
-  const shiftMs = options.shiftToNow ? await shiftToNow(input) : 0;
-  if (options.dryRun) return await look(input, shiftMs, options.json ?? false);
+  const target = trackingOf(options.app);
+  const limits = locationLimits({
+    anyAge: true,
+    allowZeroPosition: input.allowZeroPosition,
+    foreignSources: foreignSources(target),
+  });
+  const shiftMs = options.shiftToNow ? await shiftToNow(input, limits) : 0;
+  if (options.dryRun) return await look(input, shiftMs, limits, options.json ?? false);
   using bar = startBar('{bar} {percentage}% | {rows} rows | {eta_formatted} left', facts.size, { rows: '0' });
   const onProgress = (bytes: number, rows: number) => bar.update(bytes, { rows: formatCount(rows) });
-  return await withPool('tracking', (pool) => load(pool, input, shiftMs, options, onProgress));
+  return await withPool(target, (pool) => load(pool, input, shiftMs, options, onProgress));
 }
 
 /** Reads and checks everything, and loads nothing. */
-async function look(input: Input, shiftMs: number, json: boolean): Promise<Report> {
-  const limits = locationLimits({ anyAge: true, allowZeroPosition: input.allowZeroPosition });
+async function look(input: Input, shiftMs: number, limits: LocationLimits, json: boolean): Promise<Report> {
   const rejected: Report['rejected'] = [];
   const times = { from: Number.POSITIVE_INFINITY, to: Number.NEGATIVE_INFINITY };
   let [loaded, rejectedCount] = [0, 0];
@@ -182,9 +189,8 @@ async function look(input: Input, shiftMs: number, json: boolean): Promise<Repor
 }
 
 /** @returns the milliseconds from the newest valid location to the present. Reads the whole file. */
-async function shiftToNow(input: Input): Promise<number> {
-  const { format, defaults, dialect, allowZeroPosition } = input;
-  const limits = locationLimits({ anyAge: true, allowZeroPosition });
+async function shiftToNow(input: Input, limits: LocationLimits): Promise<number> {
+  const { format, defaults, dialect } = input;
   let newest = Number.NEGATIVE_INFINITY;
   for await (const lines of parseLocations(readText(input).stream, format, { ...dialect, defaults })) {
     for (const parsed of lines) {

@@ -1,7 +1,7 @@
 // migrate down and migrate redo: take migrations back, after printing what that destroys.
 import type { Command } from 'commander';
-import { isProduction, ownDatabase, selectDatabases } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
+import { isProduction, ownDatabase, selectTarget } from '../../src/config.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { getMigrationStatus, redo, rollback } from '../../src/migrations/index.ts';
 import { planRollback, type RollbackStep } from '../../src/migrations/runner.ts';
@@ -41,14 +41,12 @@ export function registerMigrateDown(migrateCommand: Command): void {
     });
 }
 
-function one(name: string | undefined): DatabaseKey {
+function one(name: string | undefined): DatabaseTarget {
   if (name === undefined) return ownDatabase();
-  const [key] = selectDatabases([name]);
-  if (!key) throw new ConfigurationError('Name exactly one database.');
-  return key;
+  return selectTarget(name);
 }
 
-async function takeBack(key: DatabaseKey, options: DownOptions, run = rollback): Promise<string[]> {
+async function takeBack(key: DatabaseTarget, options: DownOptions, run = rollback): Promise<string[]> {
   if (options.count !== undefined && options.to !== undefined) {
     throw new ConfigurationError('--count and --to say the same thing in two ways: give one of them.');
   }
@@ -70,7 +68,7 @@ async function takeBack(key: DatabaseKey, options: DownOptions, run = rollback):
 
 async function confirm(
   pool: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   steps: readonly RollbackStep[],
   yes: boolean | undefined,
 ): Promise<void> {

@@ -1,6 +1,6 @@
 // Options and progress messages that migrate up, down and redo have in common.
 import type { Command } from 'commander';
-import type { DatabaseKey } from '../../src/databases.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { wholeNumber } from '../cli/arguments.ts';
 
 export interface RunOptions {
@@ -21,7 +21,7 @@ export function addRunOptions(command: Command): Command {
 }
 
 /** The options for the library. They print progress, unless `json` is set. */
-export function libraryOptions(key: DatabaseKey, verb: string, options: RunOptions) {
+export function libraryOptions(key: DatabaseTarget, verb: string, options: RunOptions) {
   const tell = (text: string) => {
     if (!options.json) console.log(`${key.padEnd(8)}  ${text}`);
   };

@@ -1,7 +1,7 @@
 // migrate mark, repair and history: change and show the record of applied migrations, not the schema.
 import type { Command } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
+import { selectTarget, selectTargets } from '../../src/config.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import {
   getMigrationStatus,
   markApplied,
@@ -21,8 +21,7 @@ export function registerMigrateRecord(migrateCommand: Command): void {
     .option('--undo', 'remove the record, as of a migration whose file was deleted; tables stay as they are')
     .option('--yes', 'do not ask')
     .action(async (name: string, tag: string, { undo, yes }: { undo?: boolean; yes?: boolean }) => {
-      const [key] = selectDatabases([name]);
-      if (!key) return;
+      const key = selectTarget(name);
       if (!undo) {
         await withPool(key, (pool) => markApplied(pool, key, tag));
         console.log(`${key.padEnd(8)}  ${tag}  recorded as applied`);
@@ -38,7 +37,7 @@ export function registerMigrateRecord(migrateCommand: Command): void {
     .argument('[database...]', 'which; default: all')
     .option('--yes', 'do not ask')
     .action(async (names: string[], { yes }: { yes?: boolean }) => {
-      for (const key of selectDatabases(names)) await repairDatabase(key, yes);
+      for (const key of selectTargets(names)) await repairDatabase(key, yes);
     });
   migrateCommand
     .command('history')
@@ -47,7 +46,7 @@ export function registerMigrateRecord(migrateCommand: Command): void {
     .option('--json', 'print JSON')
     .action(async (names: string[], { json }: { json?: boolean }) => {
       const histories = [];
-      for (const key of selectDatabases(names)) {
+      for (const key of selectTargets(names)) {
         const entries = await withPool(key, readHistory);
         histories.push(...entries.map((entry) => ({ key, ...entry })));
       }
@@ -67,7 +66,7 @@ export function registerMigrateRecord(migrateCommand: Command): void {
     });
 }
 
-async function repairDatabase(key: DatabaseKey, yes: boolean | undefined): Promise<void> {
+async function repairDatabase(key: DatabaseTarget, yes: boolean | undefined): Promise<void> {
   await withPool(key, async (pool) => {
     const { edited } = await getMigrationStatus(pool, key);
     if (edited.length === 0) return console.log(`${key.padEnd(8)}  nothing to repair`);

@@ -1,7 +1,7 @@
 // migrate: applies migrations to several databases in parallel. Its subcommands take back and record them.
 import type { Command } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { selectTargets } from '../../src/config.ts';
+import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { getMigrationStatus, type MigrateOptions, migrate } from '../../src/migrations/index.ts';
 import { nameOfRow } from '../../src/migrations/state.ts';
@@ -43,7 +43,7 @@ export function registerMigrate(program: Command): void {
 }
 
 interface Outcome {
-  key: DatabaseKey;
+  key: DatabaseTarget;
   applied: string[];
   error?: string;
   /** The dependency that failed or was skipped, so that this database was not started. */
@@ -51,7 +51,7 @@ interface Outcome {
 }
 
 async function up(names: string[], options: UpOptions): Promise<void> {
-  const keys = selectDatabases(names);
+  const keys = selectTargets(names);
   if (options.to !== undefined && keys.length !== 1) {
     throw new ConfigurationError('--to is a migration of one database: name exactly one.');
   }
@@ -80,8 +80,8 @@ async function up(names: string[], options: UpOptions): Promise<void> {
 
 /** Starts each database when those that it depends on are done. Independent databases run in parallel. */
 async function inDependencyOrder(
-  keys: readonly DatabaseKey[],
-  run: (key: DatabaseKey, failed: string | undefined) => Promise<Outcome>,
+  keys: readonly DatabaseTarget[],
+  run: (key: DatabaseTarget, failed: string | undefined) => Promise<Outcome>,
 ): Promise<Outcome[]> {
   const running = new Map<string, Promise<Outcome>>();
   for (const key of keys) {
@@ -99,7 +99,7 @@ async function inDependencyOrder(
 
 /** Applies the pending migrations of one database, and the access matrix to new objects. */
 export async function migrateDatabase(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: UpOptions,
   onApplied?: (tag: string) => void,
 ): Promise<Outcome> {

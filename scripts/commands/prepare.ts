@@ -1,6 +1,6 @@
 // prepare: creates missing databases, migrates and seeds. Development only.
 import type { Command } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
+import { selectTargets } from '../../src/config.ts';
 import { printJson, refuseProduction } from '../cli/output.ts';
 import { saysWhere } from '../cli/where.ts';
 import { createDatabase, databaseName } from './create.ts';
@@ -15,7 +15,7 @@ export function registerPrepare(program: Command): void {
     .action(async (names: string[], { json = false }: { json?: boolean }) => {
       refuseProduction('prepare');
       const results = [];
-      for (const key of selectDatabases(names)) {
+      for (const key of selectTargets(names)) {
         const created = await createDatabase(key, { access: true });
         if (created && !json) console.log(`${key.padEnd(8)}  ${databaseName(key)} created`);
         const { applied } = await migrateDatabase(key, { json });

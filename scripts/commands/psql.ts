@@ -2,9 +2,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { Argument, type Command } from 'commander';
-import { childEnvironment, databaseUrl } from '../../src/config.ts';
-import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
+import type { Command } from 'commander';
+import { childEnvironment, databaseUrl, selectTarget } from '../../src/config.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 import { libpqEnvironment } from '../backup/client/environment.ts';
@@ -15,15 +14,15 @@ export function registerPsql(program: Command): void {
   program
     .command('psql')
     .description("open psql on a database; it needs PostgreSQL's client programs, which PG_BIN may name")
-    .addArgument(new Argument('<database>', 'which').choices(databaseKeys))
+    .argument('<database>', 'which')
     .argument('[arguments...]', 'for psql, such as -c "SELECT now()"')
     .allowUnknownOption()
     .action(openPsql);
 }
 
 /** Ends with the exit code of psql. */
-async function openPsql(key: DatabaseKey, args: readonly string[]): Promise<void> {
-  const { url, origin } = databaseUrl(key);
+async function openPsql(name: string, args: readonly string[]): Promise<void> {
+  const { url, origin } = databaseUrl(selectTarget(name));
   // psql supports older servers, so the newest installed version is the best choice.
   const programs = (await installedPrograms()).toSorted((one, other) => other.major - one.major)[0];
   if (!programs) {

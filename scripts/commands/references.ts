@@ -1,7 +1,7 @@
 // references: finds rows whose user does not exist in atriz_core.
 import type { Command } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
+import { selectTargets } from '../../src/config.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { findOrphans, type OrphanReport } from '../../src/references/orphans.ts';
 import { wholeNumber } from '../cli/arguments.ts';
 import { formatCount, plural, printJson, printTable } from '../cli/output.ts';
@@ -21,14 +21,14 @@ export function registerReferences(program: Command): void {
     .option('--samples <count>', 'how many of them to show for each column', wholeNumber, 5)
     .option('--json', 'print JSON')
     .action(async (names: string[], { samples, json }: ReferencesOptions) => {
-      const reports = await checkReferences(selectDatabases(names), samples);
+      const reports = await checkReferences(selectTargets(names), samples);
       if (json) printJson(reports);
       else printReport(reports);
       if (reports.some(({ orphans }) => orphans > 0)) process.exitCode = 3;
     });
 }
 
-async function checkReferences(keys: readonly DatabaseKey[], samples: number): Promise<OrphanReport[]> {
+async function checkReferences(keys: readonly DatabaseTarget[], samples: number): Promise<OrphanReport[]> {
   const payload = { what: 'atriz_core', users: '0' };
   using bar = startBar('{what} | {users} users', 0, payload, { isLasting: false });
   return await withPool('core', async (core) => {

@@ -1,6 +1,6 @@
 // rehearse: tries the pending migrations on a copy of the data, and reports what they block, rewrite and cost.
 import { type Command, InvalidArgumentError } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
+import { selectTargets } from '../../src/config.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { printJson } from '../cli/output.ts';
 import { saysWhere } from '../cli/where.ts';
@@ -31,7 +31,7 @@ export function registerRehearse(program: Command): void {
           '--live makes a dump of its own and --from names one: give one of them.',
         );
       }
-      const rehearsals = await rehearseDatabases(selectDatabases(names), options);
+      const rehearsals = await rehearseDatabases(selectTargets(names), options);
       if (options.json) printJson(rehearsals);
       else for (const rehearsal of rehearsals) printRehearsal(rehearsal);
       if (!options.json && rehearsals.length === 0) console.log('Nothing is pending.');

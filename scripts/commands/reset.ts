@@ -1,6 +1,6 @@
 // reset: drops, creates, migrates and seeds databases. Development only.
 import type { Command } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
+import { selectTargets } from '../../src/config.ts';
 import { printJson, refuseProduction } from '../cli/output.ts';
 import { withMaintenance } from '../cli/pools.ts';
 import { confirmLoss, saysWhere } from '../cli/where.ts';
@@ -17,7 +17,7 @@ export function registerReset(program: Command): void {
     .option('--json', 'print JSON')
     .action(async (names: string[], options: { yes?: boolean; host?: string; json?: boolean }) => {
       refuseProduction('reset');
-      const keys = selectDatabases(names);
+      const keys = selectTargets(names);
       // If a server cannot be reached, no database is dropped.
       for (const key of keys) await withMaintenance(key, (pool) => pool.query('SELECT 1'));
       await confirmLoss(keys, 'will be dropped with all rows', options);

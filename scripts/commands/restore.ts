@@ -1,8 +1,8 @@
 // restore: restores a backup into new databases, checks them, and then replaces the old ones with them.
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { isProduction, selectDatabases } from '../../src/config.ts';
-import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
+import { isProduction, selectTargets } from '../../src/config.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { withDatabase } from '../../src/driver/database-url.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
@@ -28,6 +28,7 @@ import { type Progress, showProgress } from '../cli/progress.ts';
 import { saysWhere } from '../cli/where.ts';
 import { defaultFolder } from './backup.ts';
 import { databaseName } from './create.ts';
+import { migrateCommand } from './status.ts';
 
 interface RestoreCommandOptions {
   in: string;
@@ -58,7 +59,7 @@ export function registerRestore(program: Command): void {
 
 /** A database to be restored. */
 interface Target {
-  readonly key: DatabaseKey;
+  readonly key: DatabaseTarget;
   readonly backup: DatabaseBackup;
   readonly name: string;
   readonly exists: boolean;
@@ -68,7 +69,7 @@ interface Target {
 }
 
 interface Outcome {
-  key: DatabaseKey;
+  key: DatabaseTarget;
   database: string;
   rows: number;
   seconds: number;
@@ -109,16 +110,14 @@ function selectEntries(
   { folder, manifest }: Backup,
   names: readonly string[],
   { into }: RestoreCommandOptions,
-): { key: DatabaseKey; backup: DatabaseBackup }[] {
-  const named = selectDatabases(names);
+): { key: DatabaseTarget; backup: DatabaseBackup }[] {
+  const named = selectTargets(names);
   const missing = named.filter(
     (key) => names.length > 0 && !manifest.databases.some((one) => one.key === key),
   );
   if (missing.length > 0) throw new BackupError(`${folder} does not hold ${missing.join(', ')}.`);
-  const entries = databaseKeys.flatMap((key) =>
-    manifest.databases
-      .filter((one) => one.key === key && named.includes(key))
-      .map((backup) => ({ key, backup })),
+  const entries = named.flatMap((key) =>
+    manifest.databases.filter((one) => one.key === key).map((backup) => ({ key, backup })),
   );
   if (into !== undefined && entries.length !== 1) {
     throw new ConfigurationError(
@@ -131,7 +130,7 @@ function selectEntries(
 /** Checks everything that can be checked before the first database is created. */
 async function prepare(
   { folder }: Backup,
-  entries: readonly { key: DatabaseKey; backup: DatabaseBackup }[],
+  entries: readonly { key: DatabaseTarget; backup: DatabaseBackup }[],
   pools: Pool[],
   { into, force = false, roles }: RestoreCommandOptions,
 ): Promise<Target[]> {
@@ -237,5 +236,5 @@ function report({ key, database, rows, seconds, keptAs, pending }: Outcome): voi
   const tell = (text: string) => console.log(`${key.padEnd(8)}  ${text}`);
   tell(`${database} restored, ${plural(rows, 'row')} in ${seconds.toFixed(1)} s`);
   if (keptAs !== null) tell(`the old one is kept: DROP DATABASE ${quoteIdentifier(keptAs)}; drops it`);
-  if (pending.length > 0) tell(`pending ${pending.join(', ')}: "npm run db:migrate:${key}" applies them`);
+  if (pending.length > 0) tell(`pending ${pending.join(', ')}: "${migrateCommand(key)}" applies them`);
 }

@@ -3,8 +3,8 @@ import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
-import { selectDatabases } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
+import { selectTargets } from '../../src/config.ts';
+import { type DatabaseTarget, keyOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { SeedFunction } from '../../src/seed.ts';
 import { plural, printJson, refuseProduction } from '../cli/output.ts';
@@ -22,7 +22,7 @@ export function registerSeed(program: Command): void {
     .action(async (names: string[], { json }: { json?: boolean }) => {
       refuseProduction('seed');
       const results = [];
-      for (const key of selectDatabases(names)) results.push({ key, seeds: await seedDatabase(key, !json) });
+      for (const key of selectTargets(names)) results.push({ key, seeds: await seedDatabase(key, !json) });
       if (json) printJson(results);
     });
 }
@@ -37,8 +37,8 @@ export interface Seeded {
  * Runs the seeds of one database.
  * @throws ConfigurationError for a file without a default export that is a function.
  */
-export async function seedDatabase(key: DatabaseKey, verbose: boolean): Promise<Seeded[]> {
-  const folder = join(seedsFolder, key);
+export async function seedDatabase(key: DatabaseTarget, verbose: boolean): Promise<Seeded[]> {
+  const folder = join(seedsFolder, keyOf(key));
   const files = existsSync(folder)
     ? readdirSync(folder)
         .filter((name) => /(?<!\.d)\.(ts|js)$/.test(name))

@@ -1,7 +1,7 @@
 // status: shows the server, migrations, tables, chunks and policies of each database.
 import type { Command } from 'commander';
-import { databaseUrl, hasUrl, selectDatabases } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
+import { databaseUrl, hasUrl, selectTargets } from '../../src/config.ts';
+import { type DatabaseTarget, keyOf } from '../../src/databases.ts';
 import { maskPassword } from '../../src/driver/database-url.ts';
 import { ConnectionError } from '../../src/errors.ts';
 import { getMigrationStatus, isInStep } from '../../src/migrations/index.ts';
@@ -19,7 +19,7 @@ export interface StatusOptions {
   json?: boolean;
 }
 
-type Status = { key: DatabaseKey; url: string; origin: string } & (
+type Status = { key: DatabaseTarget; url: string; origin: string } & (
   | { isReachable: false; error: string }
   | ({ isReachable: true; migrations: MigrationFacts } & DatabaseFacts & { timescale?: TimescaleFacts })
 );
@@ -44,7 +44,7 @@ export function registerStatus(program: Command): void {
 }
 
 export async function printStatus(names: readonly string[], { json, check }: StatusOptions): Promise<void> {
-  const selected = selectDatabases(names);
+  const selected = selectTargets(names);
   // The URLs of some databases may not be configured, as in an application. If none is, the error says how.
   const known = names.length === 0 && selected.some(hasUrl) ? selected.filter(hasUrl) : selected;
   const statuses = await Promise.all(known.map(readStatus));
@@ -57,7 +57,7 @@ export async function printStatus(names: readonly string[], { json, check }: Sta
   if (statuses.some(({ isReachable }) => !isReachable)) process.exitCode = 1;
 }
 
-async function readStatus(key: DatabaseKey): Promise<Status> {
+async function readStatus(key: DatabaseTarget): Promise<Status> {
   const { url, origin } = databaseUrl(key);
   const where = { key, url: maskPassword(url), origin };
   try {
@@ -76,7 +76,7 @@ async function readStatus(key: DatabaseKey): Promise<Status> {
   }
 }
 
-export async function readMigrationFacts(pool: Pool, key: DatabaseKey): Promise<MigrationFacts> {
+export async function readMigrationFacts(pool: Pool, key: DatabaseTarget): Promise<MigrationFacts> {
   const state = await getMigrationStatus(pool, key);
   const tags = (migrations: typeof state.applied) => migrations.map(({ tag }) => tag);
   return {
@@ -114,21 +114,25 @@ function printReport(statuses: readonly Status[]): void {
       ];
     }),
   );
+  const isOneOfSeveral = statuses.filter((status) => status.isReachable && status.timescale).length > 1;
   for (const status of statuses) {
     if (!status.isReachable) console.log(`\n${status.error}`);
-    else if (status.timescale) printTimescale(status.timescale);
+    else if (status.timescale) {
+      if (isOneOfSeveral) console.log(`\n${status.key}:`);
+      printTimescale(status.timescale);
+    }
     if (status.isReachable) printMigrationProblems(status.key, status.migrations);
   }
 }
 
 function printMigrationProblems(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   { pending, outOfOrder, edited, orphaned, problems }: MigrationFacts,
 ): void {
-  const late = outOfOrder.length > 0 ? ' -- --allow-out-of-order' : '';
+  const late = outOfOrder.length > 0 ? `${key === keyOf(key) ? ' --' : ''} --allow-out-of-order` : '';
   const found = [
     ...problems,
-    pending.length > 0 && `pending ${pending.join(', ')}: "npm run db:migrate:${key}${late}" applies them.`,
+    pending.length > 0 && `pending ${pending.join(', ')}: "${migrateCommand(key)}${late}" applies them.`,
     outOfOrder.length > 0 &&
       `out of order ${outOfOrder.join(', ')}: older than the latest applied, as after a late merge.`,
     edited.length > 0 &&
@@ -138,8 +142,12 @@ function printMigrationProblems(
   if (found.length > 0) console.log(`\n${found.map((line) => `${key}: ${line}`).join('\n')}`);
 }
 
+/** The command that applies what is pending: there is a script for each key. */
+export const migrateCommand = (key: DatabaseTarget): string =>
+  key === keyOf(key) ? `npm run db:migrate:${key}` : `npm run db:migrate -- ${key}`;
+
 /** @param names The names of the records, as `migrate mark --undo` takes them. */
-export const appliedWithoutFile = (key: DatabaseKey, names: readonly string[]): string =>
+export const appliedWithoutFile = (key: DatabaseTarget, names: readonly string[]): string =>
   `applied without a file ${names.join(', ')}: this checkout is older than the database, or the file was deleted or dropped. ` +
   `Restore it from version control and "npm run migrate -- down ${key}" takes it back; or "npm run migrate -- mark ${key} ` +
   `${names[0]} --undo" removes the record, and what it made stays.`;

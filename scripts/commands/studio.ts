@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { type Command, InvalidArgumentError } from 'commander';
-import { databaseUrl, selectDatabases } from '../../src/config.ts';
+import { databaseUrl, selectTargets } from '../../src/config.ts';
+import { keyOf } from '../../src/databases.ts';
 import { maskPassword } from '../../src/driver/database-url.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
@@ -39,7 +40,7 @@ const originGuard = () => pathToFileURL(join(packageRoot(), 'scripts/drizzle-kit
 
 async function openStudios(names: readonly string[], port: number): Promise<void> {
   refuseProduction('studio');
-  const studios = selectDatabases(names).map((key, index) => ({
+  const studios = selectTargets(names).map((key, index) => ({
     key,
     port: port + index,
     url: databaseUrl(key).url,
@@ -54,8 +55,16 @@ async function openStudios(names: readonly string[], port: number): Promise<void
       if (await answers(studio.port)) throw portProblem(studio.key, studio.port);
       const child = spawn(
         process.execPath,
-        ['--import', originGuard(), ...kitArguments(studio.key, 'studio', ['--port', String(studio.port)])],
-        { cwd: packageRoot(), env: kitEnvironment(studio.key), stdio: ['ignore', 'ignore', 'inherit'] },
+        [
+          '--import',
+          originGuard(),
+          ...kitArguments(keyOf(studio.key), 'studio', ['--port', String(studio.port)]),
+        ],
+        {
+          cwd: packageRoot(),
+          env: kitEnvironment(studio.key, studio.url),
+          stdio: ['ignore', 'ignore', 'inherit'],
+        },
       );
       children.push(child);
       await listening(studio.port, child, studio.key);

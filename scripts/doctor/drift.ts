@@ -1,6 +1,6 @@
 // Findings about drift: compares the live catalog with that of a scratch database made by the migrations.
 import { randomBytes } from 'node:crypto';
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { type DatabaseTarget, definitionOf, keyOf } from '../../src/databases.ts';
 import { sqlState, TimescaleMissingError } from '../../src/errors.ts';
 import { getMigrationStatus, migrate } from '../../src/migrations/index.ts';
 import type { MigrationState } from '../../src/migrations/state.ts';
@@ -26,7 +26,7 @@ const judgedElsewhere: ReadonlySet<string> = new Set(['policy', 'compression']);
 // If the access matrix applies to the database, the access check reports grants too.
 const judgedByAccess: ReadonlySet<string> = new Set([...judgedElsewhere, 'grant']);
 
-async function findDrift(db: Pool, key: DatabaseKey): Promise<Found[]> {
+async function findDrift(db: Pool, key: DatabaseTarget): Promise<Found[]> {
   const state = await getMigrationStatus(db, key);
   const obstacle = obstacleOf(state);
   if (obstacle) return [warning(`drift was not checked, because ${obstacle}`, `npm run db:status -- ${key}`)];
@@ -65,8 +65,8 @@ function obstacleOf({ edited, orphaned, outOfOrder, problems }: MigrationState):
   return undefined;
 }
 
-async function catalogOfMigrations(key: DatabaseKey, { applied }: MigrationState): Promise<string[]> {
-  const name = `atriz_doctor_${key}_${randomBytes(4).toString('hex')}`;
+async function catalogOfMigrations(key: DatabaseTarget, { applied }: MigrationState): Promise<string[]> {
+  const name = `atriz_doctor_${keyOf(key)}_${randomBytes(4).toString('hex')}`;
   const last = applied.at(-1);
   return withScratchDatabase(key, name, async (scratch) => {
     if (last) await migrate(scratch, key, { to: last.tag });
@@ -75,7 +75,7 @@ async function catalogOfMigrations(key: DatabaseKey, { applied }: MigrationState
 }
 
 /** Relations whose differences the check of policies reports. */
-async function relationsOfPolicies(db: Pool, key: DatabaseKey): Promise<ReadonlySet<string>> {
+async function relationsOfPolicies(db: Pool, key: DatabaseTarget): Promise<ReadonlySet<string>> {
   if (!definitionOf(key).extensions.includes('timescaledb')) return new Set();
   try {
     const found = await comparePolicies(db);
@@ -192,7 +192,7 @@ export interface Difference {
 }
 
 /** The mend is SQL if it can be derived from the definitions, else the command that creates a migration. */
-export function mendDrift(difference: Difference, key: DatabaseKey): [mend: string, note?: string] {
+export function mendDrift(difference: Difference, key: DatabaseTarget): [mend: string, note?: string] {
   const { kind, wanted, found } = difference;
   const keep = `npm run migrate:create -- ${key} <name>`;
   if (kind === 'grant') return mendGrant(difference);

@@ -1,6 +1,6 @@
 // Types and helpers for the checks of the doctor and their findings.
 
-import type { DatabaseKey } from '../../src/databases.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import type { Transaction } from '../../src/transaction.ts';
@@ -32,12 +32,12 @@ export interface Check {
   /** Creates a scratch database, which takes seconds and needs the right to create databases. */
   readonly usesScratch?: boolean;
   /** Read-only. A missing privilege or a timeout becomes a warning, so that the other checks still run. */
-  run(db: Pool, key: DatabaseKey, thresholds: Thresholds): Promise<Found[]>;
+  run(db: Pool, key: DatabaseTarget, thresholds: Thresholds): Promise<Found[]>;
 }
 
 /** Runs a check with a search_path on which objects in the database cannot shadow those of pg_catalog. */
 export const onCatalogPath =
-  (look: (db: Transaction, key: DatabaseKey, thresholds: Thresholds) => Promise<Found[]>): Check['run'] =>
+  (look: (db: Transaction, key: DatabaseTarget, thresholds: Thresholds) => Promise<Found[]>): Check['run'] =>
   (db, key, thresholds) =>
     withCatalogPath(db, (transaction) => look(transaction, key, thresholds), { readOnly: true });
 

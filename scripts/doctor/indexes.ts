@@ -1,5 +1,5 @@
 // Findings about indexes: those that foreign keys lack, and invalid, duplicate and unused ones.
-import type { DatabaseKey } from '../../src/databases.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, formatCount } from '../cli/output.ts';
@@ -89,7 +89,11 @@ async function findDuplicates(db: Transaction): Promise<Found[]> {
 }
 
 /** Ignores unique indexes and those of constraints and foreign keys, which are needed even if unread. */
-async function findUnused(db: Transaction, _key: DatabaseKey, { unusedIndex }: Thresholds): Promise<Found[]> {
+async function findUnused(
+  db: Transaction,
+  _key: DatabaseTarget,
+  { unusedIndex }: Thresholds,
+): Promise<Found[]> {
   const { rows } = await db.query<{
     schema: string;
     name: string;

@@ -1,5 +1,5 @@
 // Findings about migrations: compares the records in the database with the files of this checkout.
-import type { DatabaseKey } from '../../src/databases.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import { nameOfRow } from '../../src/migrations/state.ts';
 import type { Pool } from '../../src/pool.ts';
@@ -17,14 +17,14 @@ export const migrationChecks: readonly Check[] = [
   },
 ];
 
-async function findPending(db: Pool, key: DatabaseKey): Promise<Found[]> {
+async function findPending(db: Pool, key: DatabaseTarget): Promise<Found[]> {
   const { pending, outOfOrder } = await getMigrationStatus(db, key);
   const due = pending.filter((migration) => !outOfOrder.includes(migration)).map(({ tag }) => tag);
   if (due.length === 0) return [];
   return [error(`${due.join(', ')} not applied`, `npm run db:migrate -- ${key}`)];
 }
 
-async function findWrong(db: Pool, key: DatabaseKey): Promise<Found[]> {
+async function findWrong(db: Pool, key: DatabaseTarget): Promise<Found[]> {
   const { edited, outOfOrder, orphaned, problems } = await getMigrationStatus(db, key);
   const late = outOfOrder.map(({ tag }) => tag).join(', ');
   return [

@@ -1,7 +1,7 @@
 // Findings about access, databases that restores kept, and backups.
 import { resolve } from 'node:path';
 import { isProduction } from '../../src/config.ts';
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { checkAccess } from '../access/check.ts';
@@ -25,7 +25,7 @@ export const operationChecks: readonly Check[] = [
 ];
 
 /** Does not check a database that was created without roles. */
-async function findAccess(db: Pool, key: DatabaseKey): Promise<Found[]> {
+async function findAccess(db: Pool, key: DatabaseTarget): Promise<Found[]> {
   if (!(await isCheckedByMatrix(db, key))) return [];
   const differences = await checkAccess(db, matrixOf(key));
   return differences.map(({ what, mend }) =>
@@ -48,7 +48,11 @@ async function findKept(db: Pool): Promise<Found[]> {
  * Reads ./backups. A critical database without a backup is reported in production, or if there are other
  * backups. A database that is not critical is reported only if its newest backup is too old.
  */
-async function findOldBackups(_: Pool, key: DatabaseKey, { backups: limits }: Thresholds): Promise<Found[]> {
+async function findOldBackups(
+  _: Pool,
+  key: DatabaseTarget,
+  { backups: limits }: Thresholds,
+): Promise<Found[]> {
   const { database, backup } = definitionOf(key);
   const { backups } = await listBackups(resolve(defaultFolder));
   const newest = backups.find(({ manifest }) => manifest.databases.some((database) => database.key === key));

@@ -1,5 +1,5 @@
 // Prints the findings of the doctor, grouped by database, each with its mend on the next line.
-import type { DatabaseKey } from '../../src/databases.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { plural } from '../cli/output.ts';
 import type { Finding } from './finding.ts';
 import type { DoctorReport } from './run.ts';
@@ -36,7 +36,7 @@ export const asJson = ({
   database,
   findings,
 }: DoctorReport): {
-  key: DatabaseKey;
+  key: DatabaseTarget;
   database: string;
   isHealthy: boolean;
   findings: readonly Finding[];

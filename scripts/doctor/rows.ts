@@ -1,6 +1,6 @@
 // Findings about rows: dead rows, expired tokens, references to users that do not exist in core.
 import { isOver } from '../../src/auth/purge.ts';
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { NotMigratedError } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { findOrphans } from '../../src/references/orphans.ts';
@@ -22,7 +22,7 @@ export const rowChecks: readonly Check[] = [
   },
 ];
 
-async function findBloat(db: Transaction, _key: DatabaseKey, { bloat }: Thresholds): Promise<Found[]> {
+async function findBloat(db: Transaction, _key: DatabaseTarget, { bloat }: Thresholds): Promise<Found[]> {
   const { rows } = await db.query<{ relation: string; live: number; dead: number; vacuumed: Date | null }>(
     `SELECT relid::regclass::text AS relation, n_live_tup::float8 AS live, n_dead_tup::float8 AS dead,
        greatest(last_vacuum, last_autovacuum) AS vacuumed
@@ -43,7 +43,7 @@ async function findBloat(db: Transaction, _key: DatabaseKey, { bloat }: Threshol
 /** Warns if purge-tokens would delete more than `tokens.expired` tokens. Does not count beyond that. */
 async function findExpiredTokens(
   db: Transaction,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   { tokens }: Thresholds,
 ): Promise<Found[]> {
   if (!('authTokens' in definitionOf(key).schema) || !(await hasRelation(db, 'public.auth_tokens')))
@@ -65,7 +65,7 @@ async function findExpiredTokens(
   ];
 }
 
-async function findStrangers(db: Pool, key: DatabaseKey): Promise<Found[]> {
+async function findStrangers(db: Pool, key: DatabaseTarget): Promise<Found[]> {
   if (key === 'core') return [];
   try {
     const reports = await withPool('core', (core) => findOrphans(core, db, { key, samples: 1 }));

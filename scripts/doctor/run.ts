@@ -1,6 +1,6 @@
 // Runs the doctor's checks, one database after the other to limit the load.
 import { databaseUrl } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { AtrizDatabaseError, ConnectionError, sqlState } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
@@ -14,7 +14,7 @@ import type { Check, Finding } from './finding.ts';
 import { defaultThresholds } from './thresholds.ts';
 
 export interface DoctorReport {
-  readonly key: DatabaseKey;
+  readonly key: DatabaseTarget;
   readonly database: string;
   readonly findings: readonly Finding[];
 }
@@ -28,7 +28,7 @@ interface DoctorOptions {
 
 /** Examines these databases in order. Read-only, except for the scratch database of the drift check. */
 export async function runDoctor(
-  keys: readonly DatabaseKey[],
+  keys: readonly DatabaseTarget[],
   { wanted = checks, isConcurrent = false }: DoctorOptions = {},
 ): Promise<DoctorReport[]> {
   const payload = { database: '', check: '' };
@@ -53,7 +53,7 @@ export async function runDoctor(
 export const hasErrors = (reports: readonly DoctorReport[]): boolean =>
   reports.some(({ findings }) => findings.some(({ severity }) => severity === 'error'));
 
-const serverOf = (key: DatabaseKey): string => {
+const serverOf = (key: DatabaseTarget): string => {
   const { url, origin } = databaseUrl(key);
   return parseDatabaseUrl(url, origin)
     .hosts.map(({ host, port }) => `${host}:${port}`)
@@ -61,7 +61,7 @@ const serverOf = (key: DatabaseKey): string => {
 };
 
 async function examine(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   due: readonly Check[],
   onCheck: (check: Check, done: number) => void,
 ): Promise<Finding[]> {
@@ -81,7 +81,7 @@ async function examine(
   }
 }
 
-async function runCheck(check: Check, pool: Pool, key: DatabaseKey): Promise<Finding[]> {
+async function runCheck(check: Check, pool: Pool, key: DatabaseTarget): Promise<Finding[]> {
   try {
     const found = await check.run(pool, key, defaultThresholds);
     return found.map((finding) => ({ check: check.name, ...finding }));
@@ -99,7 +99,7 @@ async function runCheck(check: Check, pool: Pool, key: DatabaseKey): Promise<Fin
  */
 const toleratedStates: ReadonlySet<string> = new Set(['42501', '57014', '55P03', '53200', '53300', '53100']);
 
-async function notChecked({ name }: Check, db: Pool, key: DatabaseKey, failure: Error): Promise<Finding> {
+async function notChecked({ name }: Check, db: Pool, key: DatabaseTarget, failure: Error): Promise<Finding> {
   const mend =
     sqlState(failure) === '42501'
       ? {
@@ -111,7 +111,7 @@ async function notChecked({ name }: Check, db: Pool, key: DatabaseKey, failure: 
   return { check: name, severity: 'warning', reason, ...mend, isUnchecked: true };
 }
 
-const unreachable = (key: DatabaseKey, failure: ConnectionError): Finding => ({
+const unreachable = (key: DatabaseTarget, failure: ConnectionError): Finding => ({
   check: 'connection',
   severity: 'error',
   reason: failure.message.replace(/\.$/, ''),

@@ -1,6 +1,6 @@
 // Findings about the server: session settings, extensions, connections, transactions.
 import { databaseUrl } from '../../src/config.ts';
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { findSessionSetting } from '../../src/driver/session-settings.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
@@ -44,7 +44,7 @@ export const serverChecks: readonly Check[] = [
 ];
 
 /** Sessions of this package set UTC. Other clients, such as psql, use the default of the server. */
-async function findTimeZone(db: Pool, key: DatabaseKey): Promise<Found[]> {
+async function findTimeZone(db: Pool, key: DatabaseTarget): Promise<Found[]> {
   const found = (await findForeignSettings(key)).filter(({ name }) => name === 'TimeZone');
   return found.map(({ value, mend }) =>
     error(
@@ -58,7 +58,7 @@ async function findTimeZone(db: Pool, key: DatabaseKey): Promise<Found[]> {
  * Settings other than the time zone. This package sets them in its sessions, but behind a transaction-pooling proxy it
  * can set only a few, so the server's defaults apply.
  */
-async function findSettings(db: Pool, key: DatabaseKey): Promise<Found[]> {
+async function findSettings(db: Pool, key: DatabaseTarget): Promise<Found[]> {
   const found = (await findForeignSettings(key)).filter(({ name }) => name !== 'TimeZone');
   return found.map(({ name, value, mend }) =>
     warning(
@@ -69,7 +69,7 @@ async function findSettings(db: Pool, key: DatabaseKey): Promise<Found[]> {
 }
 
 /** Settings for which other clients get a value that is not equivalent to what this package sets. */
-async function findForeignSettings(key: DatabaseKey) {
+async function findForeignSettings(key: DatabaseTarget) {
   await using asking = createDatabasePool({
     connectionString: databaseUrl(key).url,
     applicationName: 'atriz-db',
@@ -96,7 +96,7 @@ async function findForeignSettings(key: DatabaseKey) {
 
 async function findExtensions(
   db: Transaction,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   { oldestExtension }: Thresholds,
 ): Promise<Found[]> {
   const { rows } = await db.query<{ name: string; offered: string; installed: string | null }>(
@@ -135,7 +135,7 @@ async function findExtensions(
  */
 async function findKnownHoles(
   db: Transaction,
-  _key: DatabaseKey,
+  _key: DatabaseTarget,
   { knownHoles }: Thresholds,
 ): Promise<Found[]> {
   const { rows } = await db.query<{ name: string; version: string; major: number }>(
@@ -165,7 +165,7 @@ async function findKnownHoles(
 
 async function findConnections(
   db: Transaction,
-  _key: DatabaseKey,
+  _key: DatabaseTarget,
   { connections }: Thresholds,
 ): Promise<Found[]> {
   const { rows } = await db.query<{ used: number; most: number; limit: number; top: string | null }>(
@@ -194,7 +194,7 @@ async function findConnections(
 /** Without pg_read_all_stats, a role cannot see the open transactions of others, so they are not reported. */
 async function findTransactions(
   db: Transaction,
-  _key: DatabaseKey,
+  _key: DatabaseTarget,
   { transactions }: Thresholds,
 ): Promise<Found[]> {
   const { rows } = await db.query<{ id: string; what: string; minutes: number; isPrepared: boolean }>(
@@ -225,7 +225,7 @@ async function findTransactions(
 
 async function findWraparound(
   db: Transaction,
-  _key: DatabaseKey,
+  _key: DatabaseTarget,
   { wraparound }: Thresholds,
 ): Promise<Found[]> {
   // 2147483647 is what age() returns for permanent ids, which do not wrap around.

@@ -1,6 +1,6 @@
 // Findings about TimescaleDB: policies, jobs, the hourly aggregate, chunks and their compression.
 import { trackingPolicies } from '../../schema/tracking.ts';
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { TimescaleMissingError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
@@ -62,7 +62,7 @@ function whereEnabled(look: Look): Check['run'] {
 }
 
 /** The declaration matches the newest migration, so nothing is compared while migrations are pending. */
-async function findPolicies(db: Pool, key: DatabaseKey): Promise<Found[]> {
+async function findPolicies(db: Pool, key: DatabaseTarget): Promise<Found[]> {
   if (!definitionOf(key).extensions.includes('timescaledb')) return [];
   const { pending } = await getMigrationStatus(db, key);
   if (pending.length > 0) return [];

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { childEnvironment } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
+import { type DatabaseKey, type DatabaseTarget, databases, keyOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 
@@ -19,8 +19,9 @@ export function kitArguments(key: DatabaseKey, command: string, extra: readonly 
   return [entry, command, '--config', config, ...extra];
 }
 
-/** The environment for drizzle-kit: `APP` selects the database. */
-export const kitEnvironment = (key: DatabaseKey): NodeJS.ProcessEnv => childEnvironment({ APP: key });
+/** The environment for drizzle-kit: `APP` selects the database, and a URL one of several with the same key. */
+export const kitEnvironment = (target: DatabaseTarget, url?: string): NodeJS.ProcessEnv =>
+  childEnvironment({ APP: keyOf(target), ...(url && { [databases[keyOf(target)].urlVariable]: url }) });
 
 /** Whether drizzle-kit stopped because it needed an answer from a terminal. */
 export const needsTerminal = (output: string): boolean =>

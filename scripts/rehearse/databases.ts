@@ -1,6 +1,6 @@
 // Rehearses the pending migrations of several databases, each on a copy that is dropped afterwards.
 import { resolve } from 'node:path';
-import type { DatabaseKey } from '../../src/databases.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import { dumpAll } from '../backup/create/backup.ts';
 import { directUrl } from '../backup/create/dump.ts';
@@ -36,10 +36,10 @@ interface Running {
 
 /** The result has no entry for a database without pending migrations. */
 export async function rehearseDatabases(
-  keys: readonly DatabaseKey[],
+  keys: readonly DatabaseTarget[],
   options: RehearsalOptions,
 ): Promise<DatabaseRehearsal[]> {
-  const pending = new Map<DatabaseKey, string[]>();
+  const pending = new Map<DatabaseTarget, string[]>();
   for (const key of keys) {
     const state = await withPool(key, (pool) => getMigrationStatus(pool, key));
     if (state.pending.length > 0)
@@ -58,7 +58,7 @@ export async function rehearseDatabases(
 }
 
 async function rehearseOne(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   pending: readonly string[],
   options: RehearsalOptions,
   running: Running,
@@ -80,7 +80,7 @@ async function rehearseOne(
 }
 
 async function withSource<Result>(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   { from, live, to }: RehearsalOptions,
   running: Running,
   work: (folder: string, backup: DatabaseBackup) => Promise<Result>,

@@ -1,5 +1,5 @@
 // Rehearses the pending migrations of one database on a copy of it, up and down.
-import { type DatabaseKey, definitionOf } from '../../src/databases.ts';
+import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { MigrationError } from '../../src/errors.ts';
 import { getMigrationStatus, type Migration, migrate, rollback } from '../../src/migrations/index.ts';
 import { irreversibleReason, readDown } from '../../src/migrations/journal.ts';
@@ -26,7 +26,7 @@ interface DownRehearsal {
 }
 
 export interface DatabaseRehearsal {
-  readonly database: DatabaseKey;
+  readonly database: DatabaseTarget;
   /** The folder of the backup; null for a dump that was made for the rehearsal. */
   readonly backup: string | null;
   readonly migrations: readonly MigrationRehearsal[];
@@ -46,7 +46,7 @@ interface RehearseOptions {
  * @throws MigrationError if a migration fails on it, as it would on the real one.
  */
 export async function rehearse(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   url: string,
   { pending, withTraffic, onStage }: RehearseOptions,
 ): Promise<MigrationRehearsal[]> {
@@ -84,7 +84,7 @@ export async function rehearse(
 
 async function rehearseUp(
   pool: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   migration: Migration,
   withTraffic: boolean,
 ): Promise<Omit<MigrationRehearsal, 'down'>> {
@@ -104,7 +104,7 @@ async function rehearseUp(
 
 async function rehearseDown(
   pool: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   migration: Migration,
   before: readonly string[],
 ): Promise<DownRehearsal> {

@@ -1,15 +1,16 @@
 // The backups on the page: the newest of each database, its age and size.
-import { databaseKeys, definitionOf } from '../../src/databases.ts';
+import { definitionOf } from '../../src/databases.ts';
 import { formatBytes, plural } from '../cli/output.ts';
 import { defaultFolder } from '../commands/backup.ts';
+import { titleOf } from './database-section.ts';
 import { badge, show, table, timeElement } from './elements.ts';
 import type { BackupReport, Report } from './facts.ts';
 import { type Html, html } from './html.ts';
 
-export function backupSection({ backups, at }: Report): Html {
+export function backupSection({ backups, databases, at }: Report): Html {
   return html`<section id="backups" aria-labelledby="backups-title">
 <h2 id="backups-title">Backups</h2>
-${show(backups, (found) => html`${summary(found)}${newest(found, at)}`)}
+${show(backups, (found) => html`${summary(found)}${newest(found, databases, at)}`)}
 </section>`;
 }
 
@@ -19,13 +20,14 @@ function summary({ backups, damaged }: BackupReport): Html {
 ${damaged.map((reason) => html`<p>${badge('error', 'damaged')} ${reason}</p>`)}`;
 }
 
-function newest({ backups }: BackupReport, at: string): Html {
+function newest({ backups }: BackupReport, reports: Report['databases'], at: string): Html {
   return table({
     caption: 'The newest backup of each database',
     head: ['database', 'made (UTC)', 'size', 'holds', 'wanted'],
     numbers: [2],
-    rows: databaseKeys.map((key) => {
-      const { database, backup } = definitionOf(key);
+    rows: reports.map((report) => {
+      const { key } = report;
+      const [database, { backup }] = [titleOf(report), definitionOf(key)];
       const wanted = `every ${backup.every}${backup.critical ? '' : ', on request'}`;
       for (const { startedAt, databases } of backups) {
         const held = databases.find((one) => one.key === key);

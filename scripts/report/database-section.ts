@@ -1,17 +1,18 @@
 // The databases on the page: an overview, and for each its findings with their mends, migrations and tables.
+import { applicationOf, keyOf } from '../../src/databases.ts';
 import { formatBytes, formatCount, plural } from '../cli/output.ts';
 import type { MigrationFacts } from '../commands/status.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { badge, details, notice, show, type Tone, table } from './elements.ts';
 import { isUnknown } from './fact.ts';
-import type { DatabaseReport, Report } from './facts.ts';
+import type { DatabaseReport, Report, TrackingReport } from './facts.ts';
 import { type Html, html } from './html.ts';
 
 export function databaseSection(report: Report): Html {
   return html`<section id="databases" aria-labelledby="databases-title">
 <h2 id="databases-title">Databases</h2>
 ${table({
-  caption: 'The five databases',
+  caption: 'The databases',
   head: ['database', 'state', 'server', 'size', 'tables', 'migrations', 'findings'],
   numbers: [3, 4],
   rows: report.databases.map(overview),
@@ -23,7 +24,7 @@ ${table({
 
 function overview(database: DatabaseReport): (string | Html)[] {
   const { key, facts, migrations } = database;
-  const name = html`<a href="#database-${key}">${database.database}</a>`;
+  const name = html`<a href="#database-${key}">${titleOf(database)}</a>`;
   const state = badge(stateTones[database.state], database.state);
   if (database.state !== 'reachable') return [name, state, '', '', '', '', findingCount(database)];
   return [
@@ -36,6 +37,10 @@ function overview(database: DatabaseReport): (string | Html)[] {
     findingCount(database),
   ];
 }
+
+/** Several tracking databases may have one name, on servers of their own. */
+export const titleOf = ({ key, database }: Pick<DatabaseReport, 'key' | 'database'>): string =>
+  key === keyOf(key) ? database : `${database} (${applicationOf(key)})`;
 
 const stateTones: Readonly<Record<DatabaseReport['state'], Tone>> = {
   reachable: 'good',
@@ -71,10 +76,10 @@ function findingCount({ state, findings }: DatabaseReport): Html {
   return html`${errors > 0 && badge('error', plural(errors, 'error'))} ${warnings > 0 && badge('warning', plural(warnings, 'warning'))}`;
 }
 
-function chapter(database: DatabaseReport, { tracking }: Report): Html {
+function chapter(database: DatabaseReport, { tracking, otherTracking }: Report): Html {
   const { key, holds, url, origin, facts, state } = database;
   return html`<article class="card" id="database-${key}" aria-labelledby="database-${key}-title">
-<h3 id="database-${key}-title">${database.database} ${badge(stateTones[state], state)}</h3>
+<h3 id="database-${key}-title">${titleOf(database)} ${badge(stateTones[state], state)}</h3>
 <p>${holds[0]?.toUpperCase()}${holds.slice(1)}.</p>
 ${url !== null && html`<p class="note"><code>${url}</code>, from ${origin}</p>`}
 ${state === 'reachable' ? findingList(database) : [...(isUnknown(facts) ? [notice(facts)] : []), mendOf(database)]}
@@ -85,11 +90,11 @@ ${
     details(
       `${plural(tables.length, 'table')}, rows and bytes`,
       table({
-        caption: `Tables of ${database.database}`,
+        caption: `Tables of ${titleOf(database)}`,
         head: ['table', 'rows, about', 'size', ''],
         numbers: [1, 2],
         rows: tables.map(({ name, rows, bytes, comment }) => {
-          const stored = storedSizes(tracking, key, name);
+          const stored = storedSizes(key, name, [tracking, ...otherTracking]);
           return [
             name,
             stored?.rows ?? formatCount(rows),
@@ -105,8 +110,10 @@ ${
 }
 
 /** Rows and bytes of the chunks of a hypertable, which itself is empty. */
-function storedSizes(tracking: Report['tracking'], key: string, name: string) {
-  if (key !== 'tracking' || name !== 'location_events' || isUnknown(tracking)) return undefined;
+function storedSizes(key: string, name: string, reports: readonly TrackingReport[]) {
+  if (name !== 'location_events') return undefined;
+  const tracking = reports.find((one) => (one.key ?? 'tracking') === key);
+  if (!tracking || isUnknown(tracking)) return undefined;
   const { timescale, devices } = tracking;
   const stored = isUnknown(timescale) ? undefined : timescale.hypertables.find((one) => one.name === name);
   return {

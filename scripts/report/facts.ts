@@ -1,7 +1,7 @@
 // Reads the facts that the report shows. If a fact cannot be read, the report shows the reason and all other facts.
 import { resolve } from 'node:path';
-import { databaseUrl, hasUrl } from '../../src/config.ts';
-import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
+import { databaseTargets, databaseUrl, hasUrl, selectTargets } from '../../src/config.ts';
+import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { maskPassword } from '../../src/driver/database-url.ts';
 import { AtrizDatabaseError, ConnectionError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
@@ -23,7 +23,7 @@ import { attempt, type Fact, isUnknown } from './fact.ts';
 import { readTracking, type TrackingFacts, type TrackRequest } from './tracking-facts.ts';
 
 export interface DatabaseReport {
-  readonly key: DatabaseKey;
+  readonly key: DatabaseTarget;
   readonly database: string;
   readonly holds: string;
   /** Without a password; null if no setting says where the database is. */
@@ -48,25 +48,32 @@ export interface BackupReport {
   readonly damaged: readonly string[];
 }
 
+export type TrackingReport = Fact<TrackingFacts & { readonly timescale: Fact<TimescaleFacts> }> & {
+  /** Where there are several. */
+  readonly key?: DatabaseTarget;
+};
+
 export interface Report {
   readonly at: string;
   readonly databases: readonly DatabaseReport[];
-  readonly tracking: Fact<TrackingFacts & { readonly timescale: Fact<TimescaleFacts> }>;
+  readonly tracking: TrackingReport;
+  /** Where applications have tracking databases of their own, those after the first. */
+  readonly otherTracking: readonly TrackingReport[];
   readonly backups: Fact<BackupReport>;
 }
 
 /** Only reads. Missing databases and missing privileges become `unknown`. */
 export async function readReport(track?: TrackRequest): Promise<Report> {
-  const [databases, tracking, backups] = await Promise.all([
+  const [databases, [tracking, ...otherTracking], backups] = await Promise.all([
     readDatabases(),
-    readTrackingReport(track),
+    readTrackingReports(track),
     attempt(readBackups),
   ]);
-  return { at: new Date().toISOString(), databases, tracking, backups };
+  return { at: new Date().toISOString(), databases, tracking, otherTracking, backups };
 }
 
 async function readDatabases(): Promise<DatabaseReport[]> {
-  const places = databaseKeys.map(placeOf);
+  const places = databaseTargets().map(placeOf);
   const examined = places.filter(({ url }) => url !== null).map(({ key }) => key);
   const [databases, reports] = await Promise.all([
     Promise.all(places.map(readDatabase)),
@@ -84,14 +91,14 @@ async function readDatabases(): Promise<DatabaseReport[]> {
 }
 
 interface Place {
-  readonly key: DatabaseKey;
+  readonly key: DatabaseTarget;
   readonly url: string | null;
   readonly origin: string | null;
   /** Why there is no URL. */
   readonly reason: string;
 }
 
-function placeOf(key: DatabaseKey): Place {
+function placeOf(key: DatabaseTarget): Place {
   try {
     if (!hasUrl(key)) {
       const { urlVariable } = definitionOf(key);
@@ -134,11 +141,25 @@ async function readDatabase({
   }
 }
 
-async function readTrackingReport(request: TrackRequest | undefined): Promise<Report['tracking']> {
-  const { url, reason } = placeOf('tracking');
+async function readTrackingReports(
+  request: TrackRequest | undefined,
+): Promise<[TrackingReport, ...TrackingReport[]]> {
+  const [first = 'tracking', ...others] = selectTargets(['tracking']);
+  const read = async (key: DatabaseTarget): Promise<TrackingReport> => ({
+    ...(others.length > 0 && { key }),
+    ...(await readTrackingReport(key, request)),
+  });
+  return Promise.all([read(first), ...others.map(read)]);
+}
+
+async function readTrackingReport(
+  key: DatabaseTarget,
+  request: TrackRequest | undefined,
+): Promise<TrackingReport> {
+  const { url, reason } = placeOf(key);
   if (url === null) return { unknown: reason };
   return attempt(() =>
-    withPool('tracking', async (pool) => {
+    withPool(key, async (pool) => {
       await pool.query('SELECT 1');
       const timescale = await attempt(() => readRequiredTimescale(pool));
       return { timescale, ...(await readTracking(pool, await readVehicleNames(), request)) };

@@ -6,7 +6,7 @@ import { databaseSection } from './database-section.ts';
 import { diagramSection } from './diagram-section.ts';
 import { badge, distance, moment, type Tone } from './elements.ts';
 import { isUnknown } from './fact.ts';
-import type { Report } from './facts.ts';
+import type { Report, TrackingReport } from './facts.ts';
 import { type Html, html, trusted } from './html.ts';
 import { mapSection } from './map-section.ts';
 import { style } from './style.ts';
@@ -63,7 +63,7 @@ const sections = [
   ['diagrams', 'Diagrams'],
 ] as const;
 
-function tiles({ databases, tracking, backups, at }: Report): Html[] {
+function tiles({ databases, tracking, otherTracking, backups, at }: Report): Html[] {
   const reachable = databases.filter(({ state }) => state === 'reachable');
   const findings = databases.flatMap((database) => database.findings);
   const errors = findings.filter(({ severity }) => severity === 'error').length;
@@ -80,7 +80,7 @@ function tiles({ databases, tracking, backups, at }: Report): Html[] {
     ),
     tile('Findings', formatCount(findings.length), ...findingTone(errors, warnings)),
     tile('Size', formatBytes(bytes)),
-    ...trackingTiles(tracking),
+    ...trackingTiles([tracking, ...otherTracking]),
     ...backupTiles(backups, at),
   ];
 }
@@ -90,9 +90,11 @@ function findingTone(errors: number, warnings: number): [Tone, string] {
   return warnings > 0 ? ['warning', plural(warnings, 'warning')] : ['good', 'healthy'];
 }
 
-function trackingTiles(tracking: Report['tracking']): Html[] {
-  if (isUnknown(tracking) || isUnknown(tracking.devices)) return [];
-  const { points, known, silent } = tracking.devices;
+function trackingTiles(reports: readonly TrackingReport[]): Html[] {
+  const read = reports.flatMap((one) => (isUnknown(one) || isUnknown(one.devices) ? [] : [one.devices]));
+  if (read.length === 0) return [];
+  const sum = (name: 'points' | 'known' | 'silent') => read.reduce((total, one) => total + one[name], 0);
+  const [points, known, silent] = [sum('points'), sum('known'), sum('silent')];
   return [
     tile('Points of 30 days', formatCount(points)),
     tile(

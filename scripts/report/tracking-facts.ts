@@ -180,7 +180,7 @@ function readLateHours(db: Pool) {
 
 async function readPositions(db: Pool, names: ReadonlyMap<string, string>) {
   const found = new Map<string, Position>();
-  for (const appSource of locationSources) {
+  for (const appSource of locationSources.filter((source) => !db.foreignSources.includes(source))) {
     for (const point of await getLatestLocations(db, { appSource, hours: silentHours })) {
       found.set(point.deviceId, positionOf(point, names));
     }

@@ -1,21 +1,25 @@
 // Tracking on the page: chunks, hours, policies and their jobs, silent devices, late hours.
+import { applicationOf } from '../../src/databases.ts';
 import { formatBytes, formatCount, plural } from '../cli/output.ts';
 import type { TimescaleFacts } from '../commands/status.ts';
 import { chunkChart, hourChart } from './charts.ts';
 import { badge, details, distance, moment, notice, show, table, timeElement, when } from './elements.ts';
 import { isUnknown } from './fact.ts';
-import type { Report } from './facts.ts';
+import type { Report, TrackingReport } from './facts.ts';
 import { type Html, html } from './html.ts';
 import { type ChunkFacts, chartDays, knownDays, silentHours, type TrackingFacts } from './tracking-facts.ts';
 
-export function trackingSection({ tracking, at }: Report): Html {
-  return html`<section id="tracking" aria-labelledby="tracking-title">
-<h2 id="tracking-title">Tracking</h2>
+export const trackingSection = ({ tracking, otherTracking, at }: Report): Html =>
+  html`${[tracking, ...otherTracking].map((one, index) => section(one, index === 0 ? 'tracking' : `tracking-${index + 1}`, at))}`;
+
+function section(tracking: TrackingReport, id: string, at: string): Html {
+  return html`<section id="${id}" aria-labelledby="${id}-title">
+<h2 id="${id}-title">Tracking${tracking.key && ` (${applicationOf(tracking.key) ?? 'shared'})`}</h2>
 ${isUnknown(tracking) ? notice(tracking) : content(tracking, at)}
 </section>`;
 }
 
-type Tracking = Exclude<Report['tracking'], { unknown: string }>;
+type Tracking = Exclude<TrackingReport, { unknown: string }>;
 
 function content({ timescale, chunks, hours, devices, late }: Tracking, at: string): Html {
   return html`<h3>Chunks</h3>

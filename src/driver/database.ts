@@ -2,7 +2,7 @@
 import type { PgQueryResultHKT, PgTransaction } from 'drizzle-orm/pg-core';
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import type postgres from 'postgres';
-import type { DatabaseKey } from '../databases.ts';
+import type { DatabaseKey, DatabaseTarget } from '../databases.ts';
 import { ValidationError } from '../errors.ts';
 import { createOrm, type DrizzleSchema, type Schema, type SqlTag, transactionClients } from './orm.ts';
 import { encodeParameter, unknownType } from './parameters.ts';
@@ -22,6 +22,10 @@ export abstract class Database<S extends Schema = Schema> {
   abstract readonly name: string;
   /** Its registry key, if the pool was created with a key or the database has its registered name. */
   abstract readonly key: DatabaseKey | undefined;
+  /** The same, with the application for whose database the pool was created: `tracking:mextrack`. */
+  abstract readonly target: DatabaseTarget | undefined;
+  /** @internal Applications whose rows belong into another database. */
+  abstract readonly foreignSources: readonly string[];
   /** The same database without its replicas, for reads that must be current. */
   abstract readonly primary: Database<S>;
   /** @internal */
@@ -71,16 +75,21 @@ export class Transaction<S extends Schema = Schema> extends Database<S> {
   readonly sql: postgres.TransactionSql;
   readonly name: string;
   readonly key: DatabaseKey | undefined;
+  readonly target: DatabaseTarget | undefined;
+  /** @internal */
+  readonly foreignSources: readonly string[];
   /** @internal */
   readonly drizzleSchema: DrizzleSchema<S>;
 
   /** @internal */
-  constructor(sql: postgres.TransactionSql, { name, key, drizzleSchema }: Database<S>) {
+  constructor(sql: postgres.TransactionSql, database: Database<S>) {
     super();
     this.sql = sql;
-    this.name = name;
-    this.key = key;
-    this.drizzleSchema = drizzleSchema;
+    this.name = database.name;
+    this.key = database.key;
+    this.target = database.target;
+    this.foreignSources = database.foreignSources;
+    this.drizzleSchema = database.drizzleSchema;
   }
 
   /** Itself: transactions always run on the primary. */

@@ -2,8 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eq, getTableColumns, inArray, type SQL, sql } from 'drizzle-orm';
 import { type ErasureRule, erasedUserId, keep, type Person } from '../../schema/erasure.ts';
-import { type DatabaseKey, databaseKeys, definitionOf } from '../databases.ts';
-import { ErasureError, sqlState, ValidationError } from '../errors.ts';
+import { databaseTargets } from '../config.ts';
+import { type DatabaseKey, type DatabaseTarget, definitionOf, isDatabaseTarget } from '../databases.ts';
+import { ConfigurationError, ErasureError, sqlState, ValidationError } from '../errors.ts';
 import { assertMigrated } from '../migrations/assert-migrated.ts';
 import type { Database, Pool } from '../pool.ts';
 import { parseUserId } from '../references/require.ts';
@@ -18,9 +19,14 @@ import {
 } from '../timescale/catalog.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 
+/** A pool for each of `databaseTargets()`: where an application has a tracking database of its own, for that one too. */
+export type ErasurePools = Readonly<
+  Record<Exclude<DatabaseKey, 'tracking'>, Pool> & Partial<Record<DatabaseTarget, Pool>>
+>;
+
 /** The number of rows that one erasure rule changed, or would change in a dry run. */
 export interface ErasedRows {
-  readonly database: DatabaseKey;
+  readonly database: DatabaseTarget;
   /** Table or view. */
   readonly relation: string;
   /** The column that contains the user id, or that leads to the row that does. */
@@ -70,13 +76,15 @@ const maxLockTimeoutMs = 2 ** 31 - 1;
  *
  * Every step can be repeated: after a crash, another run completes the erasure. A run after that reports 0 rows. It
  * also works if the person has no row in atriz_core.
- * @param pools one pool for each database. Its role must be able to change the tables, and must own location_hourly.
- * @throws ValidationError for a value that is not a uuid or is `erasedUserId`, or an option out of range;
- * NotMigratedError or ConnectionError, before any change, for a database that is not ready; ErasureError if a lock is
- * not released within `lockTimeoutMs`, or if a service keeps writing rows of the person.
+ * @param pools one pool for each database of the environment. Its role must be able to change the tables, and must own
+ * location_hourly.
+ * @throws ConfigurationError if the pool of a database is missing; ValidationError for a value that is not a uuid or is
+ * `erasedUserId`, or an option out of range; NotMigratedError or ConnectionError, before any change, for a database
+ * that is not ready; ErasureError if a lock is not released within `lockTimeoutMs`, or if a service keeps writing rows
+ * of the person.
  */
 export async function eraseUser(
-  pools: Readonly<Record<DatabaseKey, Pool>>,
+  pools: ErasurePools,
   userId: string,
   { dryRun = false, graceMs = defaultTtlMs, lockTimeoutMs = 60_000, onProgress }: EraseOptions = {},
 ): Promise<ErasureReport> {
@@ -91,25 +99,30 @@ export async function eraseUser(
   if (!(Number.isInteger(lockTimeoutMs) && lockTimeoutMs > 0 && lockTimeoutMs <= maxLockTimeoutMs)) {
     throw new ValidationError(`lockTimeoutMs is ${lockTimeoutMs}: use whole milliseconds from 1.`);
   }
-  for (const key of databaseKeys) await assertMigrated(pools[key], key);
+  // Those of the environment, so that none is forgotten, and those that only the caller knows.
+  const keys = new Set([...databaseTargets(), ...Object.keys(pools).filter(isDatabaseTarget)]);
+  const all = [...keys].map((key) => ({ key, pool: requirePool(pools, key) }));
+  for (const { key, pool } of all) await assertMigrated(pool, key);
   const tally = new Tally();
   if (dryRun) {
-    await eachRule(async (key, rule) => tally.add(key, rule, await countRows(pools[key], key, rule, id)));
+    for (const { key, pool } of all) {
+      for (const rule of activeRules(key)) tally.add(key, rule, await countRows(pool, key, rule, id));
+    }
     return tally.report(id, true);
   }
 
-  const pass = async (keys: readonly DatabaseKey[]) => {
+  const pass = async (databases: typeof all) => {
     const before = tally.rows;
-    for (const key of keys) {
+    for (const { key, pool } of databases) {
       const onRows = (rule: ActiveRule, rows: number) => {
         tally.add(key, rule, rows);
         onProgress?.({ step: 'rows', ...describe(key, rule), rows });
       };
-      await eraseRows(pools[key], key, id, { onRows, lockTimeoutMs });
+      await eraseRows(pool, key, id, { onRows, lockTimeoutMs });
     }
     return tally.rows - before;
   };
-  const others = databaseKeys.filter((key) => key !== 'core');
+  const others = all.filter(({ key }) => key !== 'core');
   const milliseconds = await lockOut(pools.core, id, { graceMs, lockTimeoutMs, onProgress });
   // Wait before the first pass, because an anonymised row no longer connects its dependent rows to the person.
   if (milliseconds > 0) {
@@ -124,7 +137,7 @@ export async function eraseUser(
       );
     }
   }
-  await pass(['core']);
+  await pass(all.filter(({ key }) => key === 'core'));
   return tally.report(id, false);
 }
 
@@ -158,11 +171,15 @@ async function lockOut(
   });
 }
 
-async function eachRule(visit: (key: DatabaseKey, rule: ActiveRule) => Promise<void>): Promise<void> {
-  for (const key of databaseKeys) for (const rule of activeRules(key)) await visit(key, rule);
+function requirePool(pools: Partial<Record<DatabaseTarget, Pool>>, key: DatabaseTarget): Pool {
+  const pool = pools[key];
+  if (pool) return pool;
+  throw new ConfigurationError(
+    `There is no pool of ${key}: an erasure needs one for each of ${databaseTargets().join(', ')}.`,
+  );
 }
 
-const describe = (database: DatabaseKey, { relation, column, action }: ActiveRule) => ({
+const describe = (database: DatabaseTarget, { relation, column, action }: ActiveRule) => ({
   database,
   relation: nameOf(relation),
   column: column.name,
@@ -171,15 +188,16 @@ const describe = (database: DatabaseKey, { relation, column, action }: ActiveRul
 
 /** Sums the rows that each rule changed, over all passes. */
 class Tally {
-  readonly #relations = new Map<ActiveRule, ErasedRows>();
+  readonly #relations = new Map<string, ErasedRows>();
 
   get rows(): number {
     return [...this.#relations.values()].reduce((sum, { rows }) => sum + rows, 0);
   }
 
-  add(key: DatabaseKey, rule: ActiveRule, rows: number): void {
-    const before = this.#relations.get(rule)?.rows ?? 0;
-    this.#relations.set(rule, { ...describe(key, rule), rows: before + rows });
+  add(key: DatabaseTarget, rule: ActiveRule, rows: number): void {
+    const place = `${key} ${activeRules(key).indexOf(rule)}`;
+    const before = this.#relations.get(place)?.rows ?? 0;
+    this.#relations.set(place, { ...describe(key, rule), rows: before + rows });
   }
 
   report(userId: string, isDryRun: boolean): ErasureReport {
@@ -193,11 +211,16 @@ type ActiveRule = Exclude<ErasureRule, { action: 'keep' }>;
 /** Called after each statement, before its transaction commits, and with 0 if a rule has no rows. */
 type OnRows = (rule: ActiveRule, rows: number) => void;
 
-const activeRules = (key: DatabaseKey): ActiveRule[] =>
+const activeRules = (key: DatabaseTarget): ActiveRule[] =>
   erasureRules(key).filter((rule): rule is ActiveRule => rule.action !== 'keep');
 
 /** The number of rows that a rule would change now. */
-async function countRows(db: Database, key: DatabaseKey, rule: ActiveRule, userId: string): Promise<number> {
+async function countRows(
+  db: Database,
+  key: DatabaseTarget,
+  rule: ActiveRule,
+  userId: string,
+): Promise<number> {
   const storage = await readStorage(db, key, rule.relation);
   const [row] = await db.primary.orm.execute<{ rows: string }>(
     sql`SELECT count(*) AS rows FROM ${target(storage, rule)} WHERE ${isUnerased(rule, userId)}`,
@@ -214,7 +237,7 @@ export interface EraseRowsOptions {
 /** Applies all rules of a database. A second call changes no rows. */
 export async function eraseRows(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   userId: string,
   options: EraseRowsOptions,
 ): Promise<void> {
@@ -262,7 +285,7 @@ async function withLockTimeout<Result>(
 /** Applies a rule to each chunk in its own transaction, so that no transaction is larger than a chunk. */
 async function eraseChunks(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   rule: ActiveRule,
   userId: string,
   { onRows, lockTimeoutMs }: EraseRowsOptions,

@@ -1,5 +1,5 @@
 // Startup check of applications: refuses a database that is not migrated.
-import type { DatabaseKey } from '../databases.ts';
+import type { DatabaseTarget } from '../databases.ts';
 import { OutOfStepError, ValidationError } from '../errors.ts';
 import type { Database } from '../pool.ts';
 import { readApplied } from './applied.ts';
@@ -12,7 +12,7 @@ export class NotMigratedError extends OutOfStepError {
   override readonly code = 'NOT_MIGRATED';
   readonly state: MigrationState;
 
-  constructor(key: DatabaseKey, state: MigrationState) {
+  constructor(key: DatabaseTarget, state: MigrationState) {
     const list = (what: string, tags: readonly string[]) =>
       tags.length > 0 ? [`${what} ${tags.join(', ')}`] : [];
     const found = [
@@ -42,7 +42,7 @@ export class NotMigratedError extends OutOfStepError {
  * @param key needed only if the pool has no key.
  * @throws NotMigratedError listing what is pending or edited; ValidationError without a key.
  */
-export async function assertMigrated(db: Database, key = db.key): Promise<void> {
+export async function assertMigrated(db: Database, key = db.target): Promise<void> {
   if (!key)
     throw new ValidationError(`"${db.name}" is not a name of the registry: pass its key, such as 'core'.`);
   const { migrations, problems } = readFolder(key);

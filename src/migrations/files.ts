@@ -1,7 +1,7 @@
 // Reads the files of drizzle/: from the disk or, in a build, from the text that is packed into it.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { DatabaseKey } from '../databases.ts';
+import { type DatabaseTarget, keyOf } from '../databases.ts';
 import { packageRoot } from './package-root.ts';
 import { packed } from './packed.ts';
 
@@ -10,8 +10,8 @@ const isPacked = Object.keys(packed).length > 0;
 const packedText = (path: string): string | undefined => packed[path.replaceAll('\\', '/')];
 
 /** The folder of a database's migrations. */
-export const migrationsFolder = (key: DatabaseKey): string =>
-  isPacked ? `drizzle/${key}` : join(packageRoot(), 'drizzle', key);
+export const migrationsFolder = (key: DatabaseTarget): string =>
+  isPacked ? `drizzle/${keyOf(key)}` : join(packageRoot(), 'drizzle', keyOf(key));
 
 export const hasFile = (path: string): boolean => packedText(path) !== undefined || existsSync(path);
 

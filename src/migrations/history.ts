@@ -1,6 +1,6 @@
 // History of migrations: who applied or took back what, when, from where, and how long it took.
 import { hostname, userInfo } from 'node:os';
-import type { DatabaseKey } from '../databases.ts';
+import type { DatabaseTarget } from '../databases.ts';
 import type { Database } from '../pool.ts';
 
 const historyTable = '"drizzle"."migration_history"';
@@ -38,7 +38,7 @@ export type MigrationAction = 'up' | 'down' | 'mark' | 'unmark' | 'repair';
 
 /** An action on one migration of one database. */
 export interface Subject {
-  readonly key: DatabaseKey;
+  readonly key: DatabaseTarget;
   readonly tag: string;
   readonly action: MigrationAction;
 }

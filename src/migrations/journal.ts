@@ -1,7 +1,7 @@
 // Reads a migrations folder. All knowledge of drizzle-kit's layout is in this file.
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import type { DatabaseKey } from '../databases.ts';
+import { type DatabaseTarget, keyOf } from '../databases.ts';
 import { MigrationError } from '../errors.ts';
 import { filesIn, hasFile, migrationsFolder, readBytes } from './files.ts';
 import { firstCommand } from './skip-comments.ts';
@@ -55,11 +55,11 @@ export interface MigrationsFolder {
 }
 
 /** drizzle-kit's snapshot of the schema that a migration leaves. */
-export const snapshotPath = (key: DatabaseKey, tag: string): string =>
+export const snapshotPath = (key: DatabaseTarget, tag: string): string =>
   join(migrationsFolder(key), 'meta', `${tag.split('_', 1)[0]}_snapshot.json`);
 
 /** The migrations of a database in the journal's order. @throws MigrationError naming what is wrong. */
-export function readMigrations(key: DatabaseKey, folder = migrationsFolder(key)): readonly Migration[] {
+export function readMigrations(key: DatabaseTarget, folder = migrationsFolder(key)): readonly Migration[] {
   const { migrations, problems } = readFolder(key, folder);
   if (problems.length > 0) {
     throw new MigrationError(`The migrations of ${key} are not sound: ${problems.join(' ')}`, {
@@ -70,10 +70,10 @@ export function readMigrations(key: DatabaseKey, folder = migrationsFolder(key))
 }
 
 /** Reads a folder and reports errors in `problems` instead of throwing them. */
-export function readFolder(key: DatabaseKey, folder = migrationsFolder(key)): MigrationsFolder {
+export function readFolder(key: DatabaseTarget, folder = migrationsFolder(key)): MigrationsFolder {
   const journalPath = join(folder, 'meta', '_journal.json');
   if (!hasFile(journalPath)) {
-    const mend = `Run "npm run db:generate -- ${key} --name tables".`;
+    const mend = `Run "npm run db:generate -- ${keyOf(key)} --name tables".`;
     return { migrations: [], problems: [`${journalPath} does not exist. ${mend}`] };
   }
   const entries = readJournal(journalPath);
@@ -163,7 +163,7 @@ function doubles(entries: readonly JournalEntry[], journalPath: string): string[
   return [...numbers, ...times];
 }
 
-function strangers(entries: readonly JournalEntry[], folder: string, key: DatabaseKey): string[] {
+function strangers(entries: readonly JournalEntry[], folder: string, key: DatabaseTarget): string[] {
   const known = new Set(entries.map(({ tag }) => `${tag}.sql`));
   const names = filesIn(folder).filter((name) => name.endsWith('.sql') && !known.has(name));
   return names

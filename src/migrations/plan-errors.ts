@@ -1,16 +1,16 @@
 // Error messages for refused plans, with the fix.
-import type { DatabaseKey } from '../databases.ts';
+import type { DatabaseTarget } from '../databases.ts';
 import { OutOfStepError, ValidationError } from '../errors.ts';
 import type { Migration } from './journal.ts';
 import type { Plan, Refusal } from './state.ts';
 
 /** The migrations of a plan. @throws OutOfStepError or ValidationError if it was refused. */
-export function orRefuse(plan: Plan, key: DatabaseKey): readonly Migration[] {
+export function orRefuse(plan: Plan, key: DatabaseTarget): readonly Migration[] {
   if ('refused' in plan) throw refusalError(plan.refused, key);
   return plan.run;
 }
 
-export function refusalError(refusal: Refusal, key: DatabaseKey): Error {
+export function refusalError(refusal: Refusal, key: DatabaseTarget): Error {
   const tags = 'tags' in refusal ? refusal.tags.join(', ') : '';
   const outOfStep = (sentence: string) => new OutOfStepError(sentence, { database: key });
   switch (refusal.kind) {

@@ -1,5 +1,5 @@
 // Applies migrations and takes them back, under a lock, and records them in drizzle-kit's table.
-import { type DatabaseKey, definitionOf } from '../databases.ts';
+import { type DatabaseTarget, definitionOf, keyOf } from '../databases.ts';
 import { MigrationError, OutOfStepError, sqlState, ValidationError } from '../errors.ts';
 import type { Database, Pool } from '../pool.ts';
 import { requireTimescale } from '../timescale/timescale.ts';
@@ -66,7 +66,7 @@ export interface RollbackOptions extends CommonOptions {
  */
 export async function migrate(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: MigrateOptions = {},
 ): Promise<readonly Migration[]> {
   const plan = (state: MigrationState) => {
@@ -94,7 +94,7 @@ export async function migrate(
  */
 export async function rollback(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: RollbackOptions = {},
 ): Promise<readonly Migration[]> {
   return underLock(db, key, options, async (where, state) => {
@@ -110,7 +110,7 @@ export async function rollback(
  */
 export async function redo(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: RollbackOptions = {},
 ): Promise<readonly Migration[]> {
   return underLock(db, key, options, async (where, state) => {
@@ -134,7 +134,7 @@ export interface RollbackStep {
 /** The steps of a rollback, all checked before the first one runs. */
 export function planRollback(
   state: MigrationState,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: Pick<RollbackOptions, 'count' | 'to' | 'expected'>,
 ): RollbackStep[] {
   const { count = 1, to, expected } = options;
@@ -152,7 +152,7 @@ export function planRollback(
   return run.map((migration) => ({ migration, down: requireDown(migration, key) }));
 }
 
-function requireDown(migration: Migration, key: DatabaseKey): SqlFile {
+function requireDown(migration: Migration, key: DatabaseTarget): SqlFile {
   const refuse = (reason: string) =>
     new MigrationError(`${migration.tag} of ${key} cannot be taken back: ${reason}`, {
       database: key,
@@ -161,7 +161,7 @@ function requireDown(migration: Migration, key: DatabaseKey): SqlFile {
   const down = readDown(migration);
   if (!down) {
     throw refuse(
-      `${downPath(migration)} does not exist. "npm run db:generate -- ${key}" writes it, as far as it can be derived.`,
+      `${downPath(migration)} does not exist. "npm run db:generate -- ${keyOf(key)}" writes it, as far as it can be derived.`,
     );
   }
   if ('problem' in down) throw refuse(down.problem);
@@ -179,7 +179,7 @@ function requireDown(migration: Migration, key: DatabaseKey): SqlFile {
 /** Applied and pending migrations, and problems. Read-only: does not even create the migrations table. */
 export async function getMigrationStatus(
   db: Database,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   folder?: string,
 ): Promise<MigrationState> {
   const { migrations, problems } = readFolder(key, folder);
@@ -205,7 +205,7 @@ function unlessDenied(error: unknown): HistoryEntry[] {
  */
 export async function markApplied(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   tag: string,
   options: CommonOptions = {},
 ): Promise<void> {
@@ -231,7 +231,7 @@ export async function markApplied(
  */
 export async function unmarkApplied(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   tag: string,
   options: CommonOptions = {},
 ): Promise<void> {
@@ -259,7 +259,7 @@ export async function unmarkApplied(
 /** Accepts edited files: their hashes replace the recorded ones. @returns what was accepted. */
 export async function repair(
   db: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: CommonOptions = {},
 ): Promise<MigrationState['edited']> {
   return underLock(db, key, options, async ({ session }, { edited }) => {
@@ -284,7 +284,7 @@ interface Where {
 /** Runs `work` under the lock, with the migration state that was read under the lock. */
 const underLock = <Result>(
   pool: Pool,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: CommonOptions,
   work: (where: Where, state: MigrationState) => Promise<Result>,
 ): Promise<Result> =>
@@ -294,7 +294,7 @@ const underLock = <Result>(
     return work({ pool, session }, await getMigrationStatus(session, key, options.folder));
   });
 
-const apply = (where: Where, migration: Migration, key: DatabaseKey, options: CommonOptions) =>
+const apply = (where: Where, migration: Migration, key: DatabaseTarget, options: CommonOptions) =>
   execute(where, migration, migration, { key, tag: migration.tag, action: 'up' }, options, () =>
     insertRow(where.session, migration),
   );
@@ -302,7 +302,7 @@ const apply = (where: Where, migration: Migration, key: DatabaseKey, options: Co
 const takeBack = (
   where: Where,
   { migration, down }: RollbackStep,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   options: CommonOptions,
 ) =>
   execute(where, down, migration, { key, tag: migration.tag, action: 'down' }, options, async () => {

@@ -55,7 +55,7 @@ async function lock(session: Database, waitMs: number, onWait: LockOptions['onWa
     if (Date.now() >= deadline) {
       throw new MigrationLockError(
         `${session.name} is being migrated by ${holder}, still after ${Math.round(waitMs / 1000)} s: wait for it (--wait SECONDS), or end it.`,
-        { database: session.key ?? session.name },
+        { database: session.target ?? session.name },
       );
     }
     if (!told) onWait?.(holder);
@@ -112,7 +112,7 @@ export async function assertLocked(session: Database): Promise<void> {
   if (rowCount === 1) return;
   throw new MigrationError(
     `The migration lock of ${session.name} is lost: the connection broke, or a proxy shares it. Run the command again, on the server's own URL.`,
-    { database: session.key ?? session.name },
+    { database: session.target ?? session.name },
   );
 }
 

@@ -1,5 +1,5 @@
 // Shows where in a migration PostgreSQL found its error: file, line, caret.
-import type { DatabaseKey } from '../databases.ts';
+import type { DatabaseTarget } from '../databases.ts';
 import { MigrationError } from '../errors.ts';
 import type { SqlFile, Statement } from './journal.ts';
 import { firstCommand } from './skip-comments.ts';
@@ -27,7 +27,7 @@ export function describeSqlError(
   error: unknown,
   file: SqlFile,
   statement: Statement,
-  subject: { key: DatabaseKey; tag: string; afterwards: string; advice?: string | undefined },
+  subject: { key: DatabaseTarget; tag: string; afterwards: string; advice?: string | undefined },
 ): MigrationError {
   const { message, detail, hint } = isRefusedInside(error)
     ? { message: refusedInside, detail: (error as Error).message, hint: undefined }

@@ -2,6 +2,7 @@
 export {
   type ErasedRows,
   type EraseOptions,
+  type ErasurePools,
   type ErasureProgress,
   type ErasureReport,
   eraseUser,

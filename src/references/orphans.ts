@@ -1,6 +1,6 @@
 // Finds rows whose user id does not exist in atriz_core.
 import { erasedUserId } from '../../schema/erasure.ts';
-import type { DatabaseKey } from '../databases.ts';
+import type { DatabaseTarget } from '../databases.ts';
 import { ValidationError } from '../errors.ts';
 import { assertMigrated } from '../migrations/assert-migrated.ts';
 import type { Database, Pool } from '../pool.ts';
@@ -12,7 +12,7 @@ import { nameOf, type ReferenceColumn, referenceColumns } from './schema.ts';
 
 /** The users and orphans that one column names. */
 export interface OrphanReport {
-  readonly database: DatabaseKey;
+  readonly database: DatabaseTarget;
   /** Table or view. */
   readonly relation: string;
   readonly column: string;
@@ -33,7 +33,7 @@ interface PersonRows {
 
 export interface OrphanOptions {
   /** The database's key. Required if the pool was created without one. */
-  key?: DatabaseKey | undefined;
+  key?: DatabaseTarget | undefined;
   /** Maximum number of samples for each column. Default 5. */
   samples?: number | undefined;
   /** Called with the report so far after each batch of at most 10,000 user ids of a column. */
@@ -54,7 +54,7 @@ const batchSize = 10_000;
 export async function findOrphans(
   coreDb: Database,
   db: Pool,
-  { key = db.key, samples = 5, onProgress }: OrphanOptions = {},
+  { key = db.target, samples = 5, onProgress }: OrphanOptions = {},
 ): Promise<OrphanReport[]> {
   if (!key)
     throw new ValidationError(`"${db.name}" is not a name of the registry: pass its key, such as 'pshop'.`);
@@ -82,7 +82,7 @@ export async function findOrphans(
   return reports;
 }
 
-const emptyReport = (database: DatabaseKey, { relation, column }: ReferenceColumn): OrphanReport => ({
+const emptyReport = (database: DatabaseTarget, { relation, column }: ReferenceColumn): OrphanReport => ({
   database,
   relation: nameOf(relation),
   column: column.name,

@@ -3,7 +3,7 @@ import { is } from 'drizzle-orm';
 import { getTableConfig, getViewConfig, PgColumn, PgTable, PgView } from 'drizzle-orm/pg-core';
 import { isCoreUserId } from '../../schema/columns.ts';
 import type { ErasureRule } from '../../schema/erasure.ts';
-import { type DatabaseKey, definitionOf } from '../databases.ts';
+import { type DatabaseTarget, definitionOf, keyOf } from '../databases.ts';
 import { ConfigurationError } from '../errors.ts';
 
 export type Relation = PgTable | PgView;
@@ -15,7 +15,7 @@ export interface ReferenceColumn {
 }
 
 /** The columns of a database that `coreUserId()` created. atriz_core has none: it uses foreign keys. */
-export const referenceColumns = (key: DatabaseKey): ReferenceColumn[] =>
+export const referenceColumns = (key: DatabaseTarget): ReferenceColumn[] =>
   referencesIn(definitionOf(key).schema);
 
 /**
@@ -24,7 +24,7 @@ export const referenceColumns = (key: DatabaseKey): ReferenceColumn[] =>
  * left out of an erasure by mistake.
  */
 export function erasureRules(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   schema: Readonly<Record<string, unknown>> = definitionOf(key).schema,
 ): readonly ErasureRule[] {
   const { erasure: rules = [] } = schema as { erasure?: readonly ErasureRule[] };
@@ -41,7 +41,7 @@ export function erasureRules(
   ];
   if (forgotten.length === 0) return rules;
   throw new ConfigurationError(
-    `schema/${key}.ts does not say what becomes of ${forgotten.join(', ')} when a person is erased: add it to "erasure".`,
+    `schema/${keyOf(key)}.ts does not say what becomes of ${forgotten.join(', ')} when a person is erased: add it to "erasure".`,
   );
 }
 

@@ -2,7 +2,7 @@
 // and views.
 import { is } from 'drizzle-orm';
 import { PgTable } from 'drizzle-orm/pg-core';
-import type { DatabaseKey } from '../databases.ts';
+import type { DatabaseTarget } from '../databases.ts';
 import { TimescaleMissingError } from '../errors.ts';
 import type { Database } from '../pool.ts';
 import { nameOf, type Relation } from '../references/schema.ts';
@@ -177,7 +177,7 @@ export async function readAggregateStorage(
  * Returns the table itself, or the hidden hypertable of a continuous aggregate.
  * @throws TimescaleMissingError for a view that is not a continuous aggregate.
  */
-export async function readStorage(db: Database, key: DatabaseKey, relation: Relation): Promise<Storage> {
+export async function readStorage(db: Database, key: DatabaseTarget, relation: Relation): Promise<Storage> {
   const name = nameOf(relation);
   if (is(relation, PgTable)) return { schema: 'public', name, isAggregate: false };
   const storage = await readAggregateStorage(db.primary, name);

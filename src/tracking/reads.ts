@@ -4,6 +4,7 @@ import { ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireUuid } from '../sql/uuid.ts';
 import { readLocation, readNumber, selectedColumns } from './packed-rows.ts';
+import { foreignReason } from './validate.ts';
 
 /** A statement and its parameters, separate from their execution so that a test can prepend EXPLAIN. */
 interface Query {
@@ -99,7 +100,8 @@ export type LatestLocationsOptions = (
 /**
  * Reads the newest location of each device, for a live map, ordered by device id. The duration grows with the
  * number of devices, not of locations.
- * @throws ValidationError for a device id that is not a uuid, or `hours` that is not positive.
+ * @throws ValidationError for a device id that is not a uuid, `hours` that is not positive, or an `appSource` whose
+ * locations are in another database.
  */
 export async function getLatestLocations(
   db: AnyDatabase,
@@ -107,6 +109,9 @@ export async function getLatestLocations(
 ): Promise<LocationEvent[]> {
   const { hours = 24 } = options;
   requirePositive('hours', hours);
+  if ('appSource' in options && databaseOf(db).foreignSources.includes(options.appSource)) {
+    throw new ValidationError(`${foreignReason(options.appSource)}.`);
+  }
   const { text, parameters } =
     'deviceIds' in options
       ? latestOfDevicesQuery(options.deviceIds, hours)

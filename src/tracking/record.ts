@@ -44,7 +44,7 @@ export async function recordLocation(
 
 /**
  * Writes many locations, rounded to the scale of the columns. If it throws, none is written. Locations older than the
- * raw retention are not valid.
+ * raw retention are not valid, nor are those of an application that has another database.
  * @throws LocationsRejectedError with the index and reason of each invalid location, unless `onInvalid` is `skip`.
  */
 export async function recordLocations(
@@ -52,7 +52,10 @@ export async function recordLocations(
   locations: readonly LocationInput[],
   { onInvalid = 'reject', ...allowed }: RecordOptions = {},
 ): Promise<RecordResult> {
-  const { valid, rejected } = validateLocations(locations, locationLimits(allowed));
+  const { valid, rejected } = validateLocations(
+    locations,
+    locationLimits({ ...allowed, foreignSources: databaseOf(db).foreignSources }),
+  );
   if (rejected.length > 0 && onInvalid === 'reject') throw new LocationsRejectedError(rejected);
   await insertLocations(db, valid);
   return { written: valid.length, rejected };

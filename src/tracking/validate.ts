@@ -56,6 +56,8 @@ export interface LocationLimits {
   readonly oldest: number;
   readonly newest: number;
   readonly allowZeroPosition: boolean;
+  /** Applications whose locations belong into another database. */
+  readonly foreignSources: readonly string[];
 }
 
 export interface ZeroPositionOption {
@@ -73,10 +75,11 @@ export interface ZeroPositionOption {
 export function locationLimits({
   anyAge = false,
   allowZeroPosition = false,
-}: ZeroPositionOption & { anyAge?: boolean } = {}): LocationLimits {
+  foreignSources = [],
+}: ZeroPositionOption & { anyAge?: boolean; foreignSources?: readonly string[] } = {}): LocationLimits {
   const now = Date.now();
   const oldest = anyAge ? Number.NEGATIVE_INFINITY : now - rawRetentionMs;
-  return { oldest, newest: now + futureTolerance, allowZeroPosition };
+  return { oldest, newest: now + futureTolerance, allowZeroPosition, foreignSources };
 }
 
 /** @returns the location, rounded to the scale of the columns, or the reason why it is not valid. */
@@ -85,7 +88,7 @@ export function checkLocation(given: unknown, limits: LocationLimits): LocationI
   return typeof location === 'string' ? location : (checkLimits(location, limits) ?? location);
 }
 
-/** Checks a location as `checkLocation` does, without the limits of time and position. */
+/** Checks a location as `checkLocation` does, without the limits of time, position and application. */
 export function checkValues(given: unknown): LocationInput | string {
   if (typeof given !== 'object' || given === null) return 'it is not an object';
   const values = given as Readonly<Record<string, unknown>>;
@@ -109,16 +112,20 @@ export function checkValues(given: unknown): LocationInput | string {
 export const acceptsTime = (at: number, { oldest, newest }: LocationLimits): boolean =>
   at <= newest && at >= oldest && at >= yearOne;
 
-/** @returns the reason why the time or position is not accepted, or undefined if both are. */
+/** @returns the reason why the time, position or application is not accepted, or undefined if all are. */
 export function checkLimits(
-  { time, latitude, longitude }: LocationInput,
-  { oldest, newest, allowZeroPosition }: LocationLimits,
+  { time, latitude, longitude, appSource }: LocationInput,
+  { oldest, newest, allowZeroPosition, foreignSources }: LocationLimits,
 ): string | undefined {
   const at = time.getTime();
   if (at > newest) return `time lies in the future: ${time.toISOString()}`;
   if (at < oldest) return `time is older than the raw retention of ${rawRetention}: ${time.toISOString()}`;
   if (at < yearOne) return 'time is before the year 1';
+  if (foreignSources.includes(appSource)) return foreignReason(appSource);
   return latitude === 0 && longitude === 0 && !allowZeroPosition
     ? 'latitude and longitude are 0, which a receiver without a fix sends'
     : undefined;
 }
+
+export const foreignReason = (appSource: string): string =>
+  `appSource is ${appSource}, whose locations belong into another database: open a pool with source: '${appSource}', or name --app ${appSource}`;

@@ -1,6 +1,6 @@
 // One backup run: dumps several databases in parallel into one folder, which becomes a backup if all succeed.
 
-import type { DatabaseKey } from '../../../src/databases.ts';
+import type { DatabaseTarget } from '../../../src/databases.ts';
 import { withCatalogPath } from '../../../src/sql/catalog-path.ts';
 import { withPool } from '../../cli/pools.ts';
 import { installedPrograms } from '../client/versions.ts';
@@ -15,11 +15,11 @@ export interface BackupOptions extends Omit<DumpOptions, 'installed' | 'holds'> 
   readonly to: string;
   /** Number of databases dumped in parallel. */
   readonly jobs: number;
-  readonly holds: (key: DatabaseKey) => DatabaseBackup['holds'];
+  readonly holds: (key: DatabaseTarget) => DatabaseBackup['holds'];
 }
 
 /** Backs up all databases or none: a failure removes the folder. */
-export async function makeBackup(keys: readonly DatabaseKey[], options: BackupOptions): Promise<Backup> {
+export async function makeBackup(keys: readonly DatabaseTarget[], options: BackupOptions): Promise<Backup> {
   for (const key of keys) directUrl(key);
   const folder = await startRun(options.to);
   try {
@@ -33,7 +33,7 @@ export async function makeBackup(keys: readonly DatabaseKey[], options: BackupOp
 
 /** Writes the dumps into a folder that is not a backup yet. @returns their manifest. */
 export async function dumpAll(
-  keys: readonly DatabaseKey[],
+  keys: readonly DatabaseTarget[],
   folder: RunFolder,
   { jobs, holds, signal, progress }: Omit<BackupOptions, 'to'>,
 ): Promise<Manifest> {
@@ -65,7 +65,7 @@ export async function dumpAll(
 }
 
 /** The largest database takes the longest, so it starts first. */
-async function largestFirst(keys: readonly DatabaseKey[]): Promise<DatabaseKey[]> {
+async function largestFirst(keys: readonly DatabaseTarget[]): Promise<DatabaseTarget[]> {
   const sizes = await Promise.all(
     keys.map((key) =>
       withPool(key, (pool) =>

@@ -1,14 +1,14 @@
 // The backup before a deployment migrates.
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import { type DatabaseKey, definitionOf } from '../../../src/databases.ts';
+import { type DatabaseTarget, definitionOf } from '../../../src/databases.ts';
 import { showProgress } from '../../cli/progress.ts';
 import { defaultFolder } from '../../commands/backup.ts';
 import { interruptible } from '../interruptible.ts';
 import { makeBackup } from './backup.ts';
 
 /** Backs up the critical databases of `keys`, all or none. @returns a sentence that names the folder. */
-export async function backupBefore(keys: readonly DatabaseKey[]): Promise<string> {
+export async function backupBefore(keys: readonly DatabaseTarget[]): Promise<string> {
   const critical = keys.filter((key) => definitionOf(key).backup.critical);
   const others = keys.filter((key) => !critical.includes(key));
   const left =

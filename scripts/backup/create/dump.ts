@@ -4,7 +4,7 @@ import { chmod, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { databaseUrl } from '../../../src/config.ts';
-import type { DatabaseKey } from '../../../src/databases.ts';
+import type { DatabaseTarget } from '../../../src/databases.ts';
 import { isProxied } from '../../../src/driver/client-options.ts';
 import { parseDatabaseUrl } from '../../../src/driver/database-url.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../../src/errors.ts';
@@ -41,7 +41,7 @@ export interface Dumped {
 
 /** @throws BackupError, ConnectionError or ConfigurationError; the caller must remove the folder. */
 export async function dumpDatabase(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   folder: RunFolder,
   options: DumpOptions,
 ): Promise<Dumped> {
@@ -58,7 +58,7 @@ export async function dumpDatabase(
     );
     options.progress.stage(key, 'dumped');
     const { catalog, ...contents } = dumped.contents;
-    const files = { dump: dumpName(key), catalog: `${key}.catalog.json` };
+    const files = { dump: dumpName(key), catalog: `${fileName(key)}.catalog.json` };
     await writeDurably(join(folder.path, files.catalog), `${JSON.stringify(catalog, null, 1)}\n`);
     const entry = {
       key,
@@ -77,10 +77,12 @@ export async function dumpDatabase(
   }
 }
 
-const dumpName = (key: DatabaseKey) => `${key}.dump`;
+/** Windows allows no colon in the name of a file. */
+const fileName = (key: DatabaseTarget) => key.replace(':', '-');
+const dumpName = (key: DatabaseTarget) => `${fileName(key)}.dump`;
 
 /** @throws ConfigurationError for a URL that pg_dump cannot use. */
-export function directUrl(key: DatabaseKey): string {
+export function directUrl(key: DatabaseTarget): string {
   const { url, origin } = databaseUrl(key);
   const parsed = parseDatabaseUrl(url, origin);
   if (parsed.parameters.has('sslpassword')) {
@@ -98,7 +100,7 @@ export function directUrl(key: DatabaseKey): string {
 }
 
 interface SnapshotOptions extends DumpOptions {
-  readonly key: DatabaseKey;
+  readonly key: DatabaseTarget;
   readonly url: string;
   readonly folder: RunFolder;
   readonly failure: AbortController;
@@ -206,7 +208,7 @@ async function refuseSingleSession(transaction: Transaction): Promise<void> {
   );
 }
 
-function describeFailure(key: DatabaseKey, error: unknown): unknown {
+function describeFailure(key: DatabaseTarget, error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof AtrizDatabaseError) {
     return error instanceof BackupError && !error.message.startsWith(key)
       ? new BackupError(`${key}: ${error.message}`, { cause: error })

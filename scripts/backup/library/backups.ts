@@ -5,8 +5,9 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import * as v from 'valibot';
-import { selectDatabases } from '../../../src/config.ts';
-import { definitionOf } from '../../../src/databases.ts';
+import { databaseTargets, selectTargets } from '../../../src/config.ts';
+import { definitionOf, isDatabaseTarget } from '../../../src/databases.ts';
+import { ConfigurationError } from '../../../src/errors.ts';
 import { isIncomplete } from '../create/run-folder.ts';
 import { BackupError } from '../errors.ts';
 import {
@@ -59,18 +60,31 @@ export async function listBackups(parent: string): Promise<{ backups: Backup[]; 
  * Without names, the newest one with all critical databases, because some runs back up only a few; else the newest.
  */
 export async function findBackup(from: string, parent: string, names: readonly string[]): Promise<Backup> {
-  if (from !== 'latest') return readBackup(resolve(from));
+  if (from !== 'latest') return refuseUnplaced(await readBackup(resolve(from)), names);
   const { backups } = await listBackups(parent);
   const isNamed = names.length > 0;
-  const wanted = selectDatabases(names).filter((key) => isNamed || definitionOf(key).backup.critical);
+  const wanted = selectTargets(names).filter((key) => isNamed || definitionOf(key).backup.critical);
   const whole = backups.find(({ manifest }) =>
     wanted.every((key) => manifest.databases.some((database) => database.key === key)),
   );
   const found = whole ?? (isNamed ? undefined : backups[0]);
-  if (found) return found;
+  if (found) return refuseUnplaced(found, names);
   const what = isNamed && backups.length > 0 ? ` that holds ${wanted.join(', ')}` : '';
   throw new BackupError(
     `There is no backup in ${parent}${what}: make one with "npm run db:backup", or name its folder.`,
+  );
+}
+
+/** Without names all that it holds is meant, and a database that no setting places would be left out. */
+function refuseUnplaced(backup: Backup, names: readonly string[]): Backup {
+  const targets: readonly string[] = databaseTargets();
+  const unplaced = backup.manifest.databases
+    .map(({ key }) => key)
+    .filter(isDatabaseTarget)
+    .find((key) => !targets.includes(key));
+  if (names.length > 0 || unplaced === undefined) return backup;
+  throw new ConfigurationError(
+    `${backup.folder} holds ${unplaced}, and ${definitionOf(unplaced).urlVariable} is not set: set it, or name the databases.`,
   );
 }
 

@@ -1,6 +1,6 @@
 // manifest.json of a backup: its contents, and the data to verify it.
 import * as v from 'valibot';
-import { isDatabaseKey } from '../../../src/databases.ts';
+import { isDatabaseTarget } from '../../../src/databases.ts';
 import { BackupError } from '../errors.ts';
 
 export const manifestName = 'manifest.json';
@@ -46,8 +46,8 @@ const properties = v.object({
 });
 
 const databaseBackup = v.object({
-  /** Key in the registry; unknown if a newer version added the database. */
-  key: pattern(/^\w+$/, 'the key of a database'),
+  /** Key in the registry, as in `tracking` or `tracking:mextrack`; unknown if a newer version added the database. */
+  key: pattern(/^\w+(:\w+)?$/, 'the key of a database'),
   /** Name of the database on its server. */
   database: text,
   /** `structure`: no rows except those of the migrations table. */
@@ -110,4 +110,4 @@ function parseJson(text: string, origin: string): unknown {
 }
 
 /** Whether this version knows the database of an entry. */
-export const isKnown = ({ key }: DatabaseBackup): boolean => isDatabaseKey(key);
+export const isKnown = ({ key }: DatabaseBackup): boolean => isDatabaseTarget(key);

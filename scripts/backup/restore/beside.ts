@@ -1,5 +1,5 @@
 // Restores a backup beside the real database, to compare it or to try something on it, and drops it afterwards.
-import type { DatabaseKey } from '../../../src/databases.ts';
+import type { DatabaseTarget } from '../../../src/databases.ts';
 import type { Progress } from '../../cli/progress.ts';
 import { databaseName } from '../../commands/create.ts';
 import { installedPrograms } from '../client/versions.ts';
@@ -19,7 +19,7 @@ interface Running {
  * @throws BackupError if it cannot be restored.
  */
 export async function withRestored<Result>(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   folder: string,
   backup: DatabaseBackup,
   running: Running,

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { databaseUrl } from '../../../src/config.ts';
-import type { DatabaseKey } from '../../../src/databases.ts';
+import type { DatabaseTarget } from '../../../src/databases.ts';
 import { withDatabase } from '../../../src/driver/database-url.ts';
 import { sqlState } from '../../../src/errors.ts';
 import { createDatabasePool, type Database, type Pool } from '../../../src/pool.ts';
@@ -21,7 +21,7 @@ export interface NewDatabase {
 }
 
 /** A connection to the server's maintenance database that is kept open, because it holds locks. */
-export function openMaintenance(key: DatabaseKey): Pool {
+export function openMaintenance(key: DatabaseTarget): Pool {
   return createDatabasePool({
     connectionString: withSettings(withDatabase(databaseUrl(key).url, 'postgres'), catalogOnly),
     applicationName: 'atriz-db',
@@ -36,7 +36,7 @@ export function openMaintenance(key: DatabaseKey): Pool {
  * database as a leftover. The new database allows connections once it is marked as unfinished.
  */
 export async function createNewDatabase(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   maintenance: Pool,
   name: string,
   properties: DatabaseProperties,

@@ -2,7 +2,7 @@
 
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import type { DatabaseKey } from '../../../src/databases.ts';
+import type { DatabaseTarget } from '../../../src/databases.ts';
 import { parseDatabaseUrl } from '../../../src/driver/database-url.ts';
 import { createDatabasePool, type Pool } from '../../../src/pool.ts';
 import { withCatalogPath } from '../../../src/sql/catalog-path.ts';
@@ -80,7 +80,7 @@ async function withOwnersOfJobs(
 /** Reads the contents of the restored database in the same way as a backup. */
 export async function readRestored(
   url: string,
-  key: DatabaseKey,
+  key: DatabaseTarget,
   { holds, signal }: { holds: DatabaseBackup['holds']; signal: AbortSignal },
 ): Promise<Contents> {
   return inSession(url, (pool) =>

@@ -1,5 +1,5 @@
 // Restores one database of a backup into a separate database, which is dropped on failure.
-import type { DatabaseKey } from '../../../src/databases.ts';
+import type { DatabaseTarget } from '../../../src/databases.ts';
 import { AtrizDatabaseError } from '../../../src/errors.ts';
 import type { Pool } from '../../../src/pool.ts';
 import { makeRoles } from '../../access/environment.ts';
@@ -36,7 +36,7 @@ export interface Restored {
  * @throws BackupError with the messages of pg_restore, after dropping the new database.
  */
 export async function restoreDatabase(
-  key: DatabaseKey,
+  key: DatabaseTarget,
   backup: DatabaseBackup,
   { maintenance, name }: { maintenance: Pool; name: string },
   options: RestoreOptions,
@@ -69,7 +69,7 @@ export async function restoreDatabase(
   }
 }
 
-function describeFailure(key: DatabaseKey, error: unknown): unknown {
+function describeFailure(key: DatabaseTarget, error: unknown): unknown {
   const { code, message } = error as NodeJS.ErrnoException;
   const isOurs = error instanceof AtrizDatabaseError && !(error instanceof BackupError);
   if (isOurs || (!(error instanceof BackupError) && !code)) return error;

@@ -4,6 +4,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { dirname, join, parse, resolve } from 'node:path';
 import { pipeline, type Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
+import type { AppSource } from '../../../schema/tracking.ts';
 import { ConfigurationError } from '../../../src/errors.ts';
 import {
   type DetectedDialect,
@@ -15,7 +16,7 @@ import type { LocationDefaults, ParseOptions } from '../../../src/tracking/impor
 
 /** Options of the command that say what the file is. */
 export interface FileOptions {
-  app?: string;
+  app?: AppSource;
   device?: string;
   user?: string;
   format?: LocationFormat;

@@ -13,7 +13,7 @@ const seed: SeedFunction = async (pool) => {
   const to = new Date();
   const from = new Date(to.getTime() - 2 * 3_600_000);
   let added = 0;
-  for (const trip of trips) {
+  for (const trip of trips.filter(({ appSource }) => !pool.foreignSources.includes(appSource))) {
     const points = await getRecentLocations(pool, trip.deviceId, { limit: 1 });
     if (points.length > 0) continue;
     added += (await recordLocations(pool, [...drive({ ...trip, from, to })])).written;

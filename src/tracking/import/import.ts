@@ -93,8 +93,8 @@ export async function importLocations(
   source: LocationSource,
   options: ImportOptions = {},
 ): Promise<ImportResult> {
-  const load = new Load(source, options);
   const db = databaseOf(given);
+  const load = new Load(source, options, db.foreignSources);
   if (!(db instanceof Pool)) {
     await load.into(db as Transaction);
     return { ...load.result, refreshed: [] };
@@ -136,10 +136,10 @@ class Load {
   #compressed = 0;
   #unendedLine: number | null = null;
 
-  constructor(source: LocationSource, options: ImportOptions) {
+  constructor(source: LocationSource, options: ImportOptions, foreignSources: readonly string[]) {
     this.#source = source;
     this.#options = options;
-    this.#limits = locationLimits({ ...options, anyAge: true });
+    this.#limits = locationLimits({ ...options, anyAge: true, foreignSources });
   }
 
   get result(): Omit<ImportResult, 'refreshed'> {
@@ -185,6 +185,7 @@ class Load {
     const target = {
       bufferFor: (time: number) => (acceptsTime(time, this.#limits) ? copy.bufferFor(time) : undefined),
       count: (time: number) => this.#count(time),
+      foreignSources: this.#limits.foreignSources,
     };
     const reader = new LineReader('csv', source);
     let plain: ReturnType<typeof plainRows>;

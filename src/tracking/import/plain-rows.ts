@@ -14,9 +14,12 @@ export interface RowTarget {
   bufferFor(time: number): CopyBuffer | undefined;
   /** Called when a row of this time is encoded. */
   count(time: number): void;
+  /** Applications whose rows are not accepted. */
+  readonly foreignSources: readonly string[];
 }
 
 const timePlace = locationColumns.findIndex(({ property }) => property === 'time');
+const appSourcePlace = locationColumns.findIndex(({ property }) => property === 'appSource');
 const positionPlaces = locationColumns.flatMap(({ property }, place) =>
   property === 'latitude' || property === 'longitude' ? [place] : [],
 );
@@ -28,9 +31,14 @@ export function plainRows(layout: CsvLayout, shiftMs: number, target: RowTarget)
   const isPlain =
     layout.isUtc &&
     /^[\t!#-~]$/.test(layout.delimiter) &&
-    [timePlace, ...positionPlaces].every((place) => (layout.places[place] ?? -1) >= 0);
+    [timePlace, ...positionPlaces].every((place) => (layout.places[place] ?? -1) >= 0) &&
+    (target.foreignSources.length === 0 || isOwn(layout, target));
   return isPlain ? new PlainRows(layout, shiftMs, target) : undefined;
 }
+
+/** Whether every row is of one application, whose rows are accepted. */
+const isOwn = ({ places, fallbacks }: CsvLayout, { foreignSources }: RowTarget): boolean =>
+  places[appSourcePlace] === -1 && !foreignSources.includes(fallbacks[appSourcePlace] ?? '');
 
 class PlainRows {
   /** The kind of each byte; 0 for part of a cell. */

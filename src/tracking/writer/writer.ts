@@ -1,6 +1,6 @@
 // A writer for services. It collects single locations in batches and writes each batch exactly once.
 import { AtrizDatabaseError, ValidationError } from '../../errors.ts';
-import type { Pool } from '../../pool.ts';
+import type { Database, Pool } from '../../pool.ts';
 import type { LocationInput } from '../columns.ts';
 import {
   checkLocation,
@@ -112,7 +112,7 @@ const defaults = {
 class PooledWriter implements LocationWriter {
   readonly #connections: WriterConnection[];
   readonly #maxPending: number;
-  readonly #allowed: ZeroPositionOption;
+  readonly #allowed: ZeroPositionOption & Pick<Database, 'foreignSources'>;
   readonly #onReject: LocationWriterOptions['onReject'];
   readonly #counts = { accepted: 0, written: 0, refused: 0, failed: 0, batches: 0, retries: 0 };
   #lastError: unknown;
@@ -123,7 +123,8 @@ class PooledWriter implements LocationWriter {
     const checked = checkOptions(options);
     this.#maxPending = checked.maxPending;
     this.#onReject = options.onReject;
-    this.#allowed = { allowZeroPosition: options.allowZeroPosition ?? false };
+    const { foreignSources } = db;
+    this.#allowed = { allowZeroPosition: options.allowZeroPosition ?? false, foreignSources };
     const connectionOptions: WriterConnectionOptions = {
       ...checked,
       onBatch: (batch) => {

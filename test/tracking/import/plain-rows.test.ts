@@ -34,6 +34,7 @@ function readersOf(header: string, options: ParseOptions = {}, shiftMs = 0) {
   const target = {
     bufferFor: (time: number) => (acceptsTime(time, limits) ? buffer : undefined),
     count: () => undefined,
+    foreignSources: [],
   };
   const plain = plainRows(lines.layout, shiftMs, target);
   const fromBytes = (line: string): string | undefined => {
