@@ -6,6 +6,8 @@ export interface ServerMessages {
   onProcess: (pid: number) => void;
   /** The first ReadyForQuery: the login has succeeded. */
   onLogin: () => void;
+  /** Each ReadyForQuery: everything that was asked before is answered. */
+  onReady?: () => void;
   /** FATAL or PANIC, before the server closes the connection; at its end, the warning that announced a crash. */
   onEnd: (error: Error) => void;
 }
@@ -83,9 +85,11 @@ export class MessageReader {
         this.#on.onProcess(body.readInt32BE(0));
         break;
       case 'Z':
-        if (this.#isLoggedIn) break;
-        this.#isLoggedIn = true;
-        this.#on.onLogin();
+        if (!this.#isLoggedIn) {
+          this.#isLoggedIn = true;
+          this.#on.onLogin();
+        }
+        this.#on.onReady?.();
         break;
       case 'E': {
         const error = readError(body);
