@@ -54,6 +54,16 @@ export async function patroniIsMissing(): Promise<string | undefined> {
   return (await serverPrograms()) ? undefined : 'no PostgreSQL with initdb and pg_rewind is installed';
 }
 
+/**
+ * Before 3.0.3, and with version 3 of etcd's interface, a leader that was stopped for longer than ttl takes its lock back
+ * from the new one, and what that one has acknowledged is lost (patroni/patroni#2689). Debian 12 has 3.0.2.
+ */
+function keepsLock(): boolean {
+  const version = execFileSync('patroni', ['--version'], { encoding: 'utf8', env: environment });
+  const [major = 0, minor = 0, patch = 0] = version.match(/\d+/g)?.map(Number) ?? [];
+  return major * 10_000 + minor * 100 + patch >= 30_003;
+}
+
 /** A process that a test started, and what it wrote. */
 class Daemon {
   readonly #child: ChildProcess;
@@ -267,6 +277,7 @@ export async function startPatroniCluster(): Promise<PatroniCluster> {
   const etcd = new Daemon(
     'etcd',
     [
+      ...(keepsLock() ? [] : ['--enable-v2']),
       ...['--name', 'etcd', '--data-dir', join(folder, 'etcd', 'data')],
       ...['--listen-client-urls', `http://127.0.0.1:${etcdPort}`],
       ...['--advertise-client-urls', `http://127.0.0.1:${etcdPort}`],
@@ -302,7 +313,7 @@ function configurationOf(node: PatroniNode, etcdPort: number, { folder, hasTimes
     scope: 'atriz',
     name: node.name,
     restapi: { listen: `127.0.0.1:${node.restPort}`, connect_address: `127.0.0.1:${node.restPort}` },
-    etcd3: { host: `127.0.0.1:${etcdPort}` },
+    [keepsLock() ? 'etcd3' : 'etcd']: { host: `127.0.0.1:${etcdPort}` },
     bootstrap: {
       dcs: {
         // The shortest that Patroni advises. A busy machine may answer late: ttl ≥ loop_wait + 2 × retry_timeout.
