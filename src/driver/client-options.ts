@@ -122,7 +122,7 @@ function connections(max: number): number {
 }
 
 /** In milliseconds. A longer Node.js timer fires immediately. */
-const longestTimer = 2 ** 31 - 1;
+export const longestTimer = 2 ** 31 - 1;
 
 /** A time above `longestTimer` becomes 0: never. @throws ConfigurationError for a negative number or NaN. */
 function milliseconds(option: keyof DatabasePoolOptions, given: number): number {

@@ -3,12 +3,12 @@ import postgres from 'postgres';
 import { withoutTargetVariable } from '../config.ts';
 import { ConfigurationError } from '../errors.ts';
 import { type ArrayType, arrayTypesSql, learnArrayTypes } from './array-types.ts';
-import { clientOptions, connectTimeoutMs, type DatabasePoolOptions } from './client-options.ts';
-import type { DatabaseUrl } from './database-url.ts';
+import { clientOptions, connectTimeoutMs, type DatabasePoolOptions, longestTimer } from './client-options.ts';
+import type { DatabaseUrl, Host } from './database-url.ts';
 import { type Address, describeConnectionError } from './describe-connection-error.ts';
 import { Failover, type HostState, hostStateSql } from './failover.ts';
 import { requireSessionSettings, sessionSettingsSql } from './session-settings.ts';
-import { type Host, Pace, type SocketOptions, Sockets } from './socket.ts';
+import { Pace, type SocketOptions, Sockets } from './socket.ts';
 import { encryptionOf } from './tls.ts';
 
 /** One postgres.js client and its sockets. */
@@ -21,6 +21,7 @@ export class Connector {
   readonly #options: DatabasePoolOptions;
   readonly #url: DatabaseUrl;
   readonly #address: Address;
+  readonly #timeoutMs: number;
   /** Undefined for a single host with target `any`: there is nothing to choose. */
   readonly #failover: Failover | undefined;
   readonly #pace = new Pace();
@@ -31,15 +32,16 @@ export class Connector {
   constructor(options: DatabasePoolOptions, url: DatabaseUrl) {
     this.#options = options;
     this.#url = url;
+    // 0 means no limit, but the search for a host must end.
+    this.#timeoutMs = connectTimeoutMs(options, url) || 10_000;
     const host = url.hosts.map(({ host, port }) => `${host}:${port}`).join(',');
     this.#address = { database: url.database, host };
     // Report a missing certificate file here, not in the first query.
     encryptionOf(options.ssl, url);
     const { hosts, target } = url;
     if (hosts.length === 1 && target === 'any') return;
-    // 0 means no limit, but the search for a host must end.
-    const timeoutMs = connectTimeoutMs(options, url) || 10_000;
-    this.#failover = new Failover({ hosts, target, timeoutMs, probe: (at) => this.#probe(at) });
+    const probe = (at: Host) => this.#probe(at);
+    this.#failover = new Failover({ hosts, target, timeoutMs: this.#timeoutMs, probe });
   }
 
   connect(): Connected {
@@ -48,6 +50,7 @@ export class Connector {
       pick: () => failover?.pick() ?? (this.#url.hosts[0] as Host),
       prepare: async (host) => learnArrayTypes(connected.sql, await this.#arrayTypes(host)),
       onRefused: () => failover?.forget(),
+      isReplaced: failover?.mayMove ? (host) => failover.isReplaced(host) : undefined,
       pace: this.#pace,
     });
     return connected;
@@ -131,9 +134,15 @@ export class Connector {
     const { sql, sockets } = this.#open({ ...this.#options, max: 1 }, { pick: () => host });
     if (this.#isAborted) sockets.abort();
     this.#asking.add(sockets);
+    // The login has a limit of its own. A server may fall silent after it.
+    const late = Object.assign(new Error(`${host.host}:${host.port} does not answer.`), {
+      code: 'CONNECT_TIMEOUT',
+    });
+    const timer = setTimeout(() => sockets.abort(late), Math.min(2 * this.#timeoutMs, longestTimer));
     try {
       return await question(sql, sockets);
     } finally {
+      clearTimeout(timer);
       this.#asking.delete(sockets);
       await sql.end({ timeout: 0 });
       sockets.close();

@@ -12,9 +12,14 @@ export type TargetSessionAttributes =
   | 'standby'
   | 'prefer-standby';
 
+export interface Host {
+  readonly host: string;
+  readonly port: number;
+}
+
 export interface DatabaseUrl {
   /** Several hosts mean failover: the first that fits `target_session_attrs` is used. */
-  readonly hosts: readonly { readonly host: string; readonly port: number }[];
+  readonly hosts: readonly Host[];
   readonly user: string | undefined;
   readonly password: string | undefined;
   readonly database: string;

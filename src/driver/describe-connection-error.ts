@@ -18,6 +18,8 @@ const reasons: Readonly<Record<string, string>> = {
   CONNECT_TIMEOUT: 'no answer came in time. Check the address and the firewall',
   CONNECTION_CLOSED: 'the server closed the connection. Check its log',
   CONNECTION_ENDED: 'the pool is closed already. Create it once and close it when the process ends',
+  CONNECTION_REPLACED:
+    'the server owed an answer, and another host of the URL has become the primary. What was asked may have been done. Try again',
   CONNECTION_DESTROYED: 'the pool was closed while the query ran',
   TARGET_SESSION_ATTRS:
     'no host of the URL is what target_session_attrs asks for. Promote a standby, or correct the hosts',

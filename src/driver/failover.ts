@@ -1,8 +1,7 @@
 // Several hosts in one URL: finds the host that matches target_session_attrs.
 // postgres.js sends standbys of PostgreSQL 14 and later the wrong query, and retries endlessly if no host answers.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { TargetSessionAttributes } from './database-url.ts';
-import type { Host } from './socket.ts';
+import type { Host, TargetSessionAttributes } from './database-url.ts';
 
 /** State that a server reports. */
 export interface HostState {
@@ -26,11 +25,11 @@ export const hostStateSql = `SELECT pg_catalog.pg_is_in_recovery() AS standby,
   CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0 ELSE pg_catalog.concat('x',
     pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int END AS timeline`;
 
-/** Connections that open within this many milliseconds share one result. */
+/** Milliseconds for which a result, or an answer of a host, may be used. */
 const validMs = 1_000;
 /**
- * Milliseconds to wait for the other hosts after the first match, because one may be a newer primary. If the first
- * answer was slow, wait `rivalFactor` times as long as it took.
+ * Milliseconds to wait for the other hosts after the first answer, because one may be a newer primary, and a silent one
+ * must not delay the next round. If the first answer was slow, wait `rivalFactor` times as long as it took.
  */
 const rivalMs = 250;
 const rivalFactor = 4;
@@ -40,6 +39,8 @@ export class Failover {
   readonly #options: FailoverOptions;
   #found: { host: Host; at: number } | undefined;
   #search: Promise<Host> | undefined;
+  /** Probes that no round has used yet: a silent host is not asked again meanwhile, a slow one is heard. */
+  readonly #probes = new Map<Host, Promise<Answer>>();
   #newestTimeline = 0;
   #isClosed = false;
 
@@ -50,10 +51,20 @@ export class Failover {
   /** @throws the error of the first host if none answers, of a refused login, or `TARGET_SESSION_ATTRS`. */
   pick(): Promise<Host> | Host {
     if (this.#found && performance.now() - this.#found.at < validMs) return this.#found.host;
-    this.#search ??= this.#find().finally(() => {
-      this.#search = undefined;
-    });
-    return this.#search;
+    return this.#find();
+  }
+
+  /** Whether the host that fits may become another one, which then is the only one: `isReplaced` tells. */
+  get mayMove(): boolean {
+    return this.#options.hosts.length > 1 && isOfPrimary(this.#options.target);
+  }
+
+  /** Whether another host is the primary now. Waits for one as long as `pick`; false if none is found. */
+  async isReplaced(host: Host): Promise<boolean> {
+    return this.#find().then(
+      (found) => found !== host,
+      () => false,
+    );
   }
 
   /** Call it when the found host fails: the next connection searches again. */
@@ -65,7 +76,14 @@ export class Failover {
     this.#isClosed = true;
   }
 
-  async #find(): Promise<Host> {
+  #find(): Promise<Host> {
+    this.#search ??= this.#searchHosts().finally(() => {
+      this.#search = undefined;
+    });
+    return this.#search;
+  }
+
+  async #searchHosts(): Promise<Host> {
     const deadline = performance.now() + this.#options.timeoutMs;
     for (;;) {
       const round = await this.#round();
@@ -81,25 +99,25 @@ export class Failover {
 
   /** Asks all hosts in parallel, so that several silent hosts cost only one timeout. */
   async #round(): Promise<{ host: Host } | { answered: boolean; error: unknown }> {
-    const { hosts, probe, target } = this.#options;
-    const answers = new Map<Host, HostState | { error: unknown }>();
+    const { hosts, target } = this.#options;
+    const answers = new Map<Host, Answer>();
     const begun = performance.now();
     const asked = hosts.map(async (host) => {
-      answers.set(host, await probe(host).catch((error: unknown) => ({ error })));
-      if (!this.#fitting(answers, host)) throw new Error('does not fit');
+      const answer = await this.#ask(host);
+      answers.set(host, answer);
+      if ('error' in answer) throw answer.error;
     });
     // For these targets, wait for all answers, because the first host that answers may not be the best one.
     const ordered = target === 'any' || target === 'prefer-standby';
-    const found = Promise.any(asked).then(
+    const enough = Promise.any(asked).then(
       () => sleep(Math.max(rivalMs, rivalFactor * (performance.now() - begun))),
       () => undefined,
     );
-    await (ordered ? Promise.allSettled(asked) : Promise.race([Promise.allSettled(asked), found]));
+    await (ordered ? Promise.allSettled(asked) : Promise.race([Promise.allSettled(asked), enough]));
+    for (const host of answers.keys()) this.#probes.delete(host);
     const fitting = hosts.filter((host) => this.#fitting(answers, host));
     if (target === 'prefer-standby') fitting.sort((one, other) => timelineOf(one) - timelineOf(other));
-    if (target === 'primary' || target === 'read-write') {
-      fitting.sort((one, other) => timelineOf(other) - timelineOf(one));
-    }
+    if (isOfPrimary(target)) fitting.sort((one, other) => timelineOf(other) - timelineOf(one));
     const [host] = fitting;
     if (host) {
       this.#newestTimeline = Math.max(this.#newestTimeline, timelineOf(host));
@@ -120,7 +138,17 @@ export class Failover {
     }
   }
 
-  #fitting(answers: ReadonlyMap<Host, HostState | { error: unknown }>, host: Host): boolean {
+  #ask(host: Host): Promise<Answer> {
+    const running = this.#probes.get(host);
+    if (running) return running;
+    const answer = this.#options.probe(host).catch((error: unknown) => ({ error }));
+    this.#probes.set(host, answer);
+    const forget = () => this.#probes.get(host) === answer && this.#probes.delete(host);
+    void answer.then(() => setTimeout(forget, validMs).unref());
+    return answer;
+  }
+
+  #fitting(answers: ReadonlyMap<Host, Answer>, host: Host): boolean {
     const answer = answers.get(host);
     if (!answer || 'error' in answer) return false;
     // An old primary that returns after a failover would accept writes that are lost later.
@@ -140,6 +168,11 @@ export class Failover {
     }
   }
 }
+
+type Answer = HostState | { readonly error: unknown };
+
+const isOfPrimary = (target: TargetSessionAttributes): boolean =>
+  target === 'primary' || target === 'read-write';
 
 const noneFits = (target: TargetSessionAttributes) =>
   Object.assign(new Error(`No host of the URL is ${target}.`), { code: 'TARGET_SESSION_ATTRS' });

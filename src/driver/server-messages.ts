@@ -6,6 +6,8 @@ export interface ServerMessages {
   onProcess: (pid: number) => void;
   /** The first ReadyForQuery: the login has succeeded. */
   onLogin: () => void;
+  /** Called at each ReadyForQuery. */
+  onReady?: () => void;
   /** A FATAL or PANIC error; or, when the server closes the connection, the warning that announced its crash. */
   onEnd: (error: Error) => void;
 }
@@ -83,9 +85,11 @@ export class MessageReader {
         this.#on.onProcess(body.readInt32BE(0));
         break;
       case 'Z':
-        if (this.#isLoggedIn) break;
-        this.#isLoggedIn = true;
-        this.#on.onLogin();
+        if (!this.#isLoggedIn) {
+          this.#isLoggedIn = true;
+          this.#on.onLogin();
+        }
+        this.#on.onReady?.();
         break;
       case 'E': {
         const error = readError(body);

@@ -1,12 +1,11 @@
 // Sockets of a client: opened to the right host, with a timeout, and all closed with the client.
 import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { DatabaseUrl } from './database-url.ts';
+import type { Host } from './database-url.ts';
 import { guardLogin } from './login-guard.ts';
 import { MessageReader } from './server-messages.ts';
+import { SilenceWatch } from './silence.ts';
 import { type Encryption, encrypt } from './tls.ts';
-
-export type Host = DatabaseUrl['hosts'][number];
 
 export interface SocketOptions {
   /** Milliseconds for connection, TLS and login together; 0 means no limit. */
@@ -20,6 +19,8 @@ export interface SocketOptions {
   readonly onRefused?: (host: Host) => void;
   /** Runs before a login, on a separate connection with its own timeout. */
   readonly prepare?: (host: Host) => Promise<void>;
+  /** Asked about a host that owes an answer: whether another host has taken its place. Must not reject. */
+  readonly isReplaced?: ((host: Host) => Promise<boolean>) | undefined;
   /** Delays attempts after failures. */
   readonly pace?: Pace;
 }
@@ -83,6 +84,7 @@ export class Pace {
 export class Sockets {
   readonly #options: SocketOptions;
   readonly #open = new Set<Socket>();
+  readonly #silence: SilenceWatch | undefined;
   /** Set when no more connections are opened: the error for those that are requested. */
   #refusal: Error | undefined;
   #live = 0;
@@ -94,6 +96,8 @@ export class Sockets {
 
   constructor(options: SocketOptions) {
     this.#options = options;
+    const { isReplaced } = options;
+    this.#silence = isReplaced && new SilenceWatch(isReplaced);
   }
 
   /**
@@ -148,8 +152,8 @@ export class Sockets {
   }
 
   /** Closes the sockets immediately, without a Terminate message. */
-  abort(): void {
-    this.#refusal = closedError();
+  abort(error: Error = closedError()): void {
+    this.#refusal = error;
     for (const socket of this.#open) socket.destroy(this.#refusal);
   }
 
@@ -165,10 +169,12 @@ export class Sockets {
       await prepare?.(host);
       if (this.#refusal) throw this.#refusal;
       limit = new Limit(timeoutMs - waitedMs, host);
-      socket = this.#track(new Socket().setNoDelay(true));
+      socket = this.#track(new Socket().setNoDelay(true), host);
       await limit.for(open(socket, host));
       if (encryption && !isLocal(host)) {
-        socket = this.#track(await limit.for(encrypt(socket, host.host, encryption)));
+        const plain = socket;
+        socket = this.#track(await limit.for(encrypt(plain, host.host, encryption)), host);
+        if (socket !== plain) this.#silence?.answered(plain);
       }
       if (this.#refusal) throw this.#refusal;
       // postgres.js reads `host` and `port` from the socket for its error messages.
@@ -183,11 +189,15 @@ export class Sockets {
     }
   }
 
-  readonly #track = <S extends Socket>(socket: S): S => {
+  readonly #track = <S extends Socket>(socket: S, host: Host): S => {
     this.#open.add(socket);
+    this.#silence?.sent(socket, host, () => socket.destroy(replacedError(host)));
     // Other code handles the error: this only prevents a crash, because error events need a listener.
     socket.on('error', () => undefined);
-    socket.once('close', () => this.#open.delete(socket));
+    socket.once('close', () => {
+      this.#open.delete(socket);
+      this.#silence?.answered(socket);
+    });
     return socket;
   };
 
@@ -205,6 +215,7 @@ export class Sockets {
         this.#live += 1;
         this.#options.pace?.succeeded();
       },
+      onReady: () => this.#silence?.answered(socket),
       onEnd: (error) => fail(error),
     });
     const fail = (error: Error) => {
@@ -213,7 +224,10 @@ export class Sockets {
       socket.destroy(error);
     };
     limit.onLate(fail);
-    socket.on('data', (chunk) => messages.receive(chunk));
+    socket.on('data', (chunk) => {
+      this.#silence?.heard(socket);
+      messages.receive(chunk);
+    });
     socket.once('end', () => {
       messages.end();
       if (messages.isLoggedIn) fail(networkError('CONNECTION_CLOSED', 'The server closed the connection.'));
@@ -227,6 +241,11 @@ export class Sockets {
       }
     });
     hearLastWords(socket);
+    const { write } = socket;
+    socket.write = (...args: unknown[]): boolean => {
+      this.#silence?.sent(socket, host, () => fail(replacedError(host)));
+      return Reflect.apply(write, socket, args);
+    };
     socket.once('close', () => {
       isClosed = true;
       limit.clear();
@@ -347,6 +366,9 @@ function failedSocket(error: Error): Socket {
   setImmediate(() => setImmediate(() => socket.destroy(error)));
   return socket;
 }
+
+const replacedError = ({ host, port }: Host) =>
+  networkError('CONNECTION_REPLACED', `${host}:${port} is not the primary any more.`);
 
 const closedError = () => networkError('CONNECTION_DESTROYED', 'The pool is closed.');
 

@@ -1,0 +1,78 @@
+// Ends connections whose server owes an answer while another host of the URL has become the primary.
+// Such a server may be stopped, cut off, or an old primary whose commits wait for a standby that has left it. TCP does
+// not show it: the kernel of a stopped server acknowledges, and a request lost in the network fails after 15 minutes.
+import type { Socket } from 'node:net';
+import type { Host } from './database-url.ts';
+
+/** Milliseconds without a byte from the server before the other hosts are asked. */
+const silentMs = 1_000;
+/** A statement that takes long is asked about less often: after a thirtieth of its time, at most this. */
+const longestPauseMs = 10_000;
+
+interface Waiting {
+  readonly host: Host;
+  /** Ends the connection. */
+  readonly end: () => void;
+  /** Times of performance.now(): the request or the last bytes of its answer, and the next question. */
+  since: number;
+  askAt: number;
+}
+
+export class SilenceWatch {
+  readonly #isReplaced: (host: Host) => Promise<boolean>;
+  readonly #waiting = new Map<Socket, Waiting>();
+  #timer: NodeJS.Timeout | undefined;
+  #wakesAt = Number.POSITIVE_INFINITY;
+  #isAsking = false;
+
+  /** @param isReplaced must not reject. */
+  constructor(isReplaced: (host: Host) => Promise<boolean>) {
+    this.#isReplaced = isReplaced;
+  }
+
+  /** Call it when a request is sent, and at the start of a connection. */
+  sent(socket: Socket, host: Host, end: () => void): void {
+    if (this.#waiting.has(socket)) return;
+    const since = performance.now();
+    this.#waiting.set(socket, { host, end, since, askAt: since + silentMs });
+    this.#wakeAt(since + silentMs);
+  }
+
+  /** Call it when bytes arrive. */
+  heard(socket: Socket): void {
+    const waiting = this.#waiting.get(socket);
+    if (!waiting) return;
+    waiting.since = performance.now();
+    waiting.askAt = waiting.since + silentMs;
+  }
+
+  /** Call it when the server is ready for the next request, and when the connection is closed. */
+  answered(socket: Socket): void {
+    this.#waiting.delete(socket);
+  }
+
+  #wakeAt(moment: number): void {
+    if (this.#isAsking || this.#wakesAt <= moment) return;
+    clearTimeout(this.#timer);
+    this.#wakesAt = moment;
+    this.#timer = setTimeout(() => void this.#look(), moment - performance.now()).unref();
+  }
+
+  async #look(): Promise<void> {
+    this.#isAsking = true;
+    const now = performance.now();
+    const due = [...this.#waiting.values()].filter(({ askAt }) => askAt <= now);
+    for (const host of new Set(due.map((waiting) => waiting.host))) {
+      if (!(await this.#isReplaced(host))) continue;
+      for (const waiting of this.#waiting.values()) if (waiting.host === host) waiting.end();
+    }
+    for (const waiting of due) {
+      const silence = performance.now() - waiting.since;
+      waiting.askAt = performance.now() + Math.min(Math.max(silentMs, silence / 30), longestPauseMs);
+    }
+    this.#isAsking = false;
+    this.#wakesAt = Number.POSITIVE_INFINITY;
+    if (this.#waiting.size === 0) return;
+    this.#wakeAt(Math.min(...[...this.#waiting.values()].map(({ askAt }) => askAt)));
+  }
+}
