@@ -40,6 +40,7 @@ describe.skipIf(typeof found === 'string')(title, () => {
     await server.shutDown();
     await server.pgBackRest('--delta', ...toTime(target), 'restore');
     await server.start();
+    await isPromoted(server);
     const isBackAt = Date.now();
 
     for (const key of keys) await expectMoment(load, key, target);
@@ -57,6 +58,7 @@ describe.skipIf(typeof found === 'string')(title, () => {
     await server.pgBackRest('check');
     const copy = await server.startCopy('--archive-mode=off', ...toTime(target));
     onTestFinished(() => copy.stop());
+    await isPromoted(copy);
     const folder = temporaryFolder();
     const beside = { ...server.environment, PGPORT: String(copy.port) };
     await succeed(['backup', 'pshop', '--to', folder], beside);
@@ -110,6 +112,14 @@ describe.skipIf(typeof found === 'string')(title, () => {
       .poll(() => which.filter((key) => !load.of(key).some(({ begunAt }) => begunAt > after)))
       .toEqual([]);
 
+  /** A server answers reads before it has come to the moment: with what was there earlier. */
+  async function isPromoted({ url }: Pick<ArchivedServer, 'url'>): Promise<void> {
+    await using pool = createDatabasePool({ connectionString: url, max: 1 });
+    const isRecovering = async () =>
+      (await pool.query('SELECT pg_is_in_recovery() AS recovering')).rows[0]?.recovering;
+    await expect.poll(isRecovering).toBe(false);
+  }
+
   const toTime = (target: string) => ['--type=time', `--target=${target}+00`, '--target-action=promote'];
 
   /** All that was acknowledged before the moment is there, and nothing that began after it. */
@@ -150,5 +160,5 @@ function sayLoss(writes: Write[], target: string, droppedAt: number, stoppedAt: 
   const at = Date.parse(`${target.replace(' ', 'T')}Z`);
   const lost = writes.filter(({ acknowledgedAt }) => acknowledgedAt >= at).length;
   const seconds = (from: number, to: number) => ((to - from) / 1000).toFixed(2);
-  return `the moment is ${seconds(at, droppedAt)} s before the end of DROP TABLE; lost: ${seconds(at, stoppedAt)} s, ${lost} writes; back after ${seconds(stoppedAt, isBackAt)} s`;
+  return `DROP TABLE ended ${seconds(at, droppedAt)} s after the moment, the applications ${seconds(at, stoppedAt)} s; ${lost} writes lost; back after ${seconds(stoppedAt, isBackAt)} s`;
 }

@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import { installedPrograms } from '../../scripts/backup/client/versions.ts';
 import type { PlainServerOptions } from '../../scripts/embedded/plain-server.ts';
 import { makeServerFolder, serverUser } from '../../scripts/embedded/server-user.ts';
+import { createDatabasePool } from '../../src/pool.ts';
 import { isOlder } from '../../src/timescale/timescale.ts';
 import { makeDataFolder } from './data-folder.ts';
 import { type OwnServer, startOwnServer } from './own-server.ts';
@@ -51,7 +52,8 @@ function pgBackRestVersion(): string | undefined {
 }
 
 export interface ArchivedServer extends OwnServer {
-  stanza: string;
+  /** Folder of pgBackRest's backups and WAL. */
+  repository: string;
   /** For commands of this package: where the server is, and pgBackRest's own variables. */
   environment: Record<string, string>;
   /** Lines of the server's log, which says when a table was dropped. */
@@ -68,6 +70,7 @@ export async function startArchivedServer({ folder, hasTimescale }: ServerProgra
   const user = await serverUser(own);
   const writable = join(own, 'server');
   await makeServerFolder(own, writable, user);
+  const repository = join(writable, 'repository');
   const configuration = join(own, 'pgbackrest.conf');
   const stanza = 'main';
   const log: string[] = [];
@@ -88,7 +91,7 @@ export async function startArchivedServer({ folder, hasTimescale }: ServerProgra
   writeFileSync(
     configuration,
     `[global]
-repo1-path=${writable}/repository
+repo1-path=${repository}
 repo1-retention-full=2
 compress-type=lz4
 start-fast=y
@@ -101,7 +104,12 @@ pg1-socket-path=${writable}
 pg1-user=postgres
 `,
   );
+  const hasChecksums = await readsChecksums(server.url);
   await server.shutDown();
+  if (!hasChecksums) {
+    const asUser = { stdio: 'ignore', cwd: writable, ...(user && { uid: user.uid, gid: user.gid }) } as const;
+    execFileSync(join(folder, 'pg_checksums'), ['--enable', `--pgdata=${data}`], asUser);
+  }
   appendFileSync(
     join(data, 'postgresql.conf'),
     `archive_mode = on
@@ -121,7 +129,7 @@ log_line_prefix = '%m [%p] '
   };
   return {
     ...server,
-    stanza,
+    repository,
     environment: {
       PGHOST: '127.0.0.1',
       PGPORT: String(server.port),
@@ -143,4 +151,11 @@ log_line_prefix = '%m [%p] '
       rmSync(own, { recursive: true, force: true });
     },
   };
+}
+
+/** PostgreSQL 18 has checksums by default. With them, pgBackRest finds damaged pages. */
+async function readsChecksums(url: string): Promise<boolean> {
+  await using pool = createDatabasePool({ connectionString: url, max: 1 });
+  const { rows } = await pool.query("SELECT current_setting('data_checksums')::bool AS checksums");
+  return rows[0]?.checksums === true;
 }
