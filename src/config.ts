@@ -371,6 +371,19 @@ export function withLibpqVariables(url: DatabaseUrl, env: Environment = process.
   return { ...url, sslMode, parameters };
 }
 
+/**
+ * The stanza of pgBackRest that holds the backups of the server, by the variable that pgBackRest reads too.
+ * @throws ConfigurationError if the name would need quotes in a shell.
+ */
+export function stanzaName(env: Environment = process.env): string | undefined {
+  const name = env.PGBACKREST_STANZA;
+  if (!name) return undefined;
+  if (/^\w[\w.-]*$/.test(name)) return name;
+  throw new ConfigurationError(
+    `PGBACKREST_STANZA is "${name}": it should be the name of one stanza, such as main.`,
+  );
+}
+
 /** Folders of PostgreSQL's client programs: only `PG_BIN` if it is set, otherwise the PATH. */
 export function programFolders(env: Environment = process.env): { folders: string[]; only: boolean } {
   if (env.PG_BIN) return { folders: [resolve(env.PG_BIN)], only: true };

@@ -1,4 +1,5 @@
 // Every check of the doctor, in the order in which they run.
+import { archivingChecks } from './archiving.ts';
 import { driftChecks } from './drift.ts';
 import type { Check } from './finding.ts';
 import { indexChecks } from './indexes.ts';
@@ -16,4 +17,5 @@ export const checks: readonly Check[] = [
   ...indexChecks,
   ...rowChecks,
   ...operationChecks,
+  ...archivingChecks,
 ];

@@ -63,6 +63,12 @@ export const defaultThresholds = {
     day: 36 * hour,
     week: 9 * day,
   },
+  archiver: {
+    /** 1 GB at the usual 16 MB. A bulk load writes so much faster than it is compressed and copied. */
+    segments: 64,
+    /** Ten times the archive_timeout of docs/operating.md: how much a lost machine may lose. */
+    seconds: 10 * minute,
+  },
   chunks: {
     /** Four runs of the compression policy, which by default runs every 12 hours. */
     uncompressedFor: 2 * day,

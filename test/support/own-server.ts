@@ -43,13 +43,13 @@ export async function likeServer(
 
 /** @param prepare fills the folder before the first start; without it, initdb does. */
 export async function startOwnServer(
-  prepare?: (folder: string) => void,
+  prepare?: (folder: string) => void | Promise<void>,
   options: Partial<PlainServerOptions> = {},
 ): Promise<OwnServer> {
   const folder = makeDataFolder('atriz-own-server-');
   const port = await freePort();
   const quiet = { onProgress: () => undefined, onLog: () => undefined };
-  prepare?.(folder);
+  await prepare?.(folder);
   let server: PlainServer;
   // Durable: what it has acknowledged must be there after a crash.
   const start = async () => {
