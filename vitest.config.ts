@@ -1,5 +1,5 @@
 // One suite over three kinds of server: test/support/server.ts says which. The journeys, in which a person uses the
-// project with other programs (npm, bundlers, a browser), take longer and are run by "npm run test:journeys".
+// project with other programs (npm, bundlers, a browser, Patroni, pgBackRest), take longer: "npm run test:journeys".
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 

@@ -1,6 +1,6 @@
 // Findings about the archive of WAL, and about the backups of pgBackRest: what a server is rewound with.
 import { stanzaName } from '../../src/config.ts';
-import type { DatabaseKey } from '../../src/databases.ts';
+import type { DatabaseTarget } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { readStanza, type Stanza, stanzaStatus } from '../backup/client/pgbackrest.ts';
@@ -36,7 +36,11 @@ interface Archiver {
 }
 
 /** Every role may read all of this, except the files. A standby archives only if archive_mode is always. */
-async function findArchiver(db: Transaction, _key: DatabaseKey, { archiver }: Thresholds): Promise<Found[]> {
+async function findArchiver(
+  db: Transaction,
+  _key: DatabaseTarget,
+  { archiver }: Thresholds,
+): Promise<Found[]> {
   const { rows } = await db.query<Archiver>(
     `SELECT current_setting('archive_command') = '' AND current_setting('archive_library') = '' AS "isEmpty",
        current_setting('archive_timeout')::interval > '0' AS "hasTimeout",
@@ -126,7 +130,7 @@ async function readWaiting(
 }
 
 /** Says nothing if the stanza belongs to another server. */
-async function findStanza(db: Pool, _key: DatabaseKey, { backups: limits }: Thresholds): Promise<Found[]> {
+async function findStanza(db: Pool, _key: DatabaseTarget, { backups: limits }: Thresholds): Promise<Found[]> {
   const name = stanzaName();
   if (name === undefined) return [];
   const stanza = await readStanza(name);

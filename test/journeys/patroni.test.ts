@@ -16,7 +16,7 @@ import {
 } from '../support/patroni.ts';
 import { track } from '../support/tracking-points.ts';
 
-/** More of them on demand: KILLS=10 npx vitest run test/driver/patroni.test.ts */
+/** More of them on demand: KILLS=10 npx vitest run test/journeys/patroni.test.ts */
 const kills = Number(process.env.KILLS ?? 2);
 const victims = ['both', 'patroni', 'postgres'] as const;
 const missing = await patroniIsMissing();
