@@ -12,8 +12,9 @@ import {
 } from '../../src/databases.ts';
 import { isProxied } from '../../src/driver/client-options.ts';
 import { parseDatabaseUrl, withDatabase } from '../../src/driver/database-url.ts';
-import { ConfigurationError, ConnectionError } from '../../src/errors.ts';
+import { ConfigurationError, ConnectionError, sqlState } from '../../src/errors.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { onSignal } from './signals.ts';
 
 /** Settings with which a session starts, e.g. `{ search_path: 'pg_catalog' }`. */
@@ -112,6 +113,19 @@ export async function withMaintenance<Result>(
  */
 export const pristine = "TEMPLATE template0 ENCODING 'UTF8'";
 
+/** Ends the sessions of a database and drops it. The server waits 5 seconds for them, a busy one may need longer. */
+export async function dropDatabase(maintenance: Pool, name: string): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await maintenance.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
+      return;
+    } catch (error) {
+      // 55006 object_in_use
+      if (sqlState(error) !== '55006' || attempt === 10) throw error;
+    }
+  }
+}
+
 /** Runs `work` in a new database on the same server, and always drops it afterwards, even after Ctrl-C. */
 export function withScratchDatabase<Result>(
   key: DatabaseTarget,
@@ -127,7 +141,7 @@ export function withScratchDatabase<Result>(
     try {
       return await Promise.race([work(pool, url), interruption]);
     } finally {
-      await withMaintenance(key, (pool) => pool.query(`DROP DATABASE "${name}" WITH (FORCE)`), server);
+      await withMaintenance(key, (pool) => dropDatabase(pool, name), server);
     }
   });
 }

@@ -130,9 +130,3 @@ export async function exists(key: DatabaseTarget): Promise<boolean> {
     throw error;
   }
 }
-
-/** Drops one database if it exists, and ends the sessions that use it. */
-export async function dropDatabase(key: DatabaseTarget): Promise<void> {
-  const name = quoteIdentifier(databaseName(key));
-  await withMaintenance(key, (pool) => pool.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`));
-}

@@ -10,6 +10,7 @@ import { startRun } from '../backup/create/run-folder.ts';
 import { BackupError } from '../backup/errors.ts';
 import { interruptible } from '../backup/interruptible.ts';
 import { findBackup, readCatalogLines } from '../backup/library/backups.ts';
+import { recordDrills } from '../backup/library/drills.ts';
 import { type DatabaseBackup, isKnown, rowsOf } from '../backup/library/manifest.ts';
 import { withRestored } from '../backup/restore/beside.ts';
 import { compareContents, compareProperties, differs } from '../backup/restore/compare.ts';
@@ -56,9 +57,21 @@ async function drill(names: string[], options: DrillOptions): Promise<void> {
       ? drillNew(selectForBackup(names, options), options, { signal, progress })
       : drillExisting(options.from, names, options, { signal, progress }));
   });
+  await record(resolve(options.to), outcomes);
   if (options.json) printJson(outcomes);
   else report(outcomes);
   if (outcomes.some(({ problems }) => problems.length > 0)) process.exitCode = 3;
+}
+
+/** For db:report. The folder of the backups may be one that only another user may write to. */
+async function record(parent: string, outcomes: readonly Outcome[]): Promise<void> {
+  const at = new Date().toISOString();
+  const done = outcomes.map(({ key, problems }) => [key, { at, problems: problems.length }]);
+  try {
+    await recordDrills(parent, Object.fromEntries(done));
+  } catch (error) {
+    console.error(`The drill was not recorded for db:report: ${(error as Error).message}`);
+  }
 }
 
 interface Running {

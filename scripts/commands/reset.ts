@@ -2,9 +2,9 @@
 import type { Command } from 'commander';
 import { selectTargets } from '../../src/config.ts';
 import { printJson, refuseProduction } from '../cli/output.ts';
-import { withMaintenance } from '../cli/pools.ts';
+import { dropDatabase, withMaintenance } from '../cli/pools.ts';
 import { confirmLoss, saysWhere } from '../cli/where.ts';
-import { createDatabase, dropDatabase, lacksAccess } from './create.ts';
+import { createDatabase, databaseName, lacksAccess } from './create.ts';
 import { migrateDatabase } from './migrate.ts';
 import { seedDatabase } from './seed.ts';
 
@@ -24,7 +24,7 @@ export function registerReset(program: Command): void {
       const results = [];
       for (const key of keys) {
         const access = !(await lacksAccess(key));
-        await dropDatabase(key);
+        await withMaintenance(key, (pool) => dropDatabase(pool, databaseName(key)));
         await createDatabase(key, { access });
         if (!options.json) console.log(`${key.padEnd(8)}  dropped and created`);
         const { applied } = await migrateDatabase(key, { json: options.json ?? false });

@@ -24,6 +24,7 @@ import { type Restored, restoreDatabase } from '../backup/restore/restore.ts';
 import { refuseSessions, swapDatabases } from '../backup/restore/swap.ts';
 import { wholeNumber } from '../cli/arguments.ts';
 import { confirmDestruction, plural, printJson } from '../cli/output.ts';
+import { dropDatabase } from '../cli/pools.ts';
 import { type Progress, showProgress } from '../cli/progress.ts';
 import { saysWhere } from '../cli/where.ts';
 import { defaultFolder } from './backup.ts';
@@ -218,7 +219,7 @@ async function replace(target: Target, restored: Restored, options: Running): Pr
     { force: options.force ?? false },
   );
   const dropped = keptAs !== undefined && options.dropOld === true;
-  if (dropped) await maintenance.query(`DROP DATABASE ${quoteIdentifier(keptAs)} WITH (FORCE)`);
+  if (dropped) await dropDatabase(maintenance, keptAs);
   const url = withDatabase(restored.beside.url, name);
   await startJobs(url, backup);
   const { pending } = await inSession(url, (pool) => getMigrationStatus(pool, key));

@@ -6,6 +6,7 @@ import { maskPassword } from '../../src/driver/database-url.ts';
 import { AtrizDatabaseError, ConnectionError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
 import { listBackups } from '../backup/library/backups.ts';
+import { type Drills, readDrills } from '../backup/library/drills.ts';
 import { withPool } from '../cli/pools.ts';
 import { defaultFolder } from '../commands/backup.ts';
 import {
@@ -46,6 +47,7 @@ export interface BackupReport {
     readonly databases: readonly { readonly key: string; readonly bytes: number; readonly holds: string }[];
   }[];
   readonly damaged: readonly string[];
+  readonly drills: Drills;
 }
 
 export type TrackingReport = Fact<TrackingFacts & { readonly timescale: Fact<TimescaleFacts> }> & {
@@ -188,8 +190,10 @@ async function readVehicleNames(): Promise<ReadonlyMap<string, string>> {
 }
 
 async function readBackups(): Promise<BackupReport> {
-  const { backups, damaged } = await listBackups(resolve(defaultFolder));
+  const folder = resolve(defaultFolder);
+  const [{ backups, damaged }, drills] = await Promise.all([listBackups(folder), readDrills(folder)]);
   return {
+    drills,
     backups: backups.map(({ manifest: { startedAt, databases } }) => {
       const held = databases.map(({ key, dump, holds }) => ({ key, bytes: dump.bytes, holds }));
       return { startedAt, bytes: held.reduce((sum, { bytes }) => sum + bytes, 0), databases: held };

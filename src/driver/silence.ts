@@ -1,4 +1,4 @@
-// Ends connections whose server owes an answer while another host of the URL has become the primary.
+// Leaves a server that owes an answer while another host of the URL has become the primary.
 // Such a server may be stopped, cut off, or an old primary whose commits wait for a standby that has left it. TCP does
 // not show it: the kernel of a stopped server acknowledges, and a request lost in the network fails after 15 minutes.
 import type { Socket } from 'node:net';
@@ -11,8 +11,6 @@ const longestPauseMs = 10_000;
 
 interface Waiting {
   readonly host: Host;
-  /** Ends the connection. */
-  readonly end: () => void;
   /** Times of performance.now(): the request or the last bytes of its answer, and the next question. */
   since: number;
   askAt: number;
@@ -20,21 +18,26 @@ interface Waiting {
 
 export class SilenceWatch {
   readonly #isReplaced: (host: Host) => Promise<boolean>;
+  readonly #leave: (host: Host) => void;
   readonly #waiting = new Map<Socket, Waiting>();
   #timer: NodeJS.Timeout | undefined;
   #wakesAt = Number.POSITIVE_INFINITY;
   #isAsking = false;
 
-  /** @param isReplaced must not reject. */
-  constructor(isReplaced: (host: Host) => Promise<boolean>) {
+  /**
+   * @param isReplaced must not reject.
+   * @param leave ends all connections to the host: one may owe the answer to a second query, of which `sent` and `answered` do not know.
+   */
+  constructor(isReplaced: (host: Host) => Promise<boolean>, leave: (host: Host) => void) {
     this.#isReplaced = isReplaced;
+    this.#leave = leave;
   }
 
   /** Call it when a request is sent, and at the start of a connection. */
-  sent(socket: Socket, host: Host, end: () => void): void {
+  sent(socket: Socket, host: Host): void {
     if (this.#waiting.has(socket)) return;
     const since = performance.now();
-    this.#waiting.set(socket, { host, end, since, askAt: since + silentMs });
+    this.#waiting.set(socket, { host, since, askAt: since + silentMs });
     this.#wakeAt(since + silentMs);
   }
 
@@ -63,8 +66,7 @@ export class SilenceWatch {
     const now = performance.now();
     const due = [...this.#waiting.values()].filter(({ askAt }) => askAt <= now);
     for (const host of new Set(due.map((waiting) => waiting.host))) {
-      if (!(await this.#isReplaced(host))) continue;
-      for (const waiting of this.#waiting.values()) if (waiting.host === host) waiting.end();
+      if (await this.#isReplaced(host)) this.#leave(host);
     }
     for (const waiting of due) {
       const silence = performance.now() - waiting.since;

@@ -83,7 +83,7 @@ export class Pace {
  */
 export class Sockets {
   readonly #options: SocketOptions;
-  readonly #open = new Set<Socket>();
+  readonly #open = new Map<Socket, { readonly host: Host; end(error: Error): void }>();
   readonly #silence: SilenceWatch | undefined;
   /** Set when no more connections are opened: the error for those that are requested. */
   #refusal: Error | undefined;
@@ -97,7 +97,7 @@ export class Sockets {
   constructor(options: SocketOptions) {
     this.#options = options;
     const { isReplaced } = options;
-    this.#silence = isReplaced && new SilenceWatch(isReplaced);
+    this.#silence = isReplaced && new SilenceWatch(isReplaced, (host) => this.#leave(host));
   }
 
   /**
@@ -154,7 +154,7 @@ export class Sockets {
   /** Closes the sockets immediately, without a Terminate message. */
   abort(error: Error = closedError()): void {
     this.#refusal = error;
-    for (const socket of this.#open) socket.destroy(this.#refusal);
+    for (const socket of this.#open.keys()) socket.destroy(this.#refusal);
   }
 
   async #connect(): Promise<Socket> {
@@ -190,8 +190,8 @@ export class Sockets {
   }
 
   readonly #track = <S extends Socket>(socket: S, host: Host): S => {
-    this.#open.add(socket);
-    this.#silence?.sent(socket, host, () => socket.destroy(replacedError(host)));
+    this.#open.set(socket, { host, end: (error) => socket.destroy(error) });
+    this.#silence?.sent(socket, host);
     // Other code handles the error: this only prevents a crash, because error events need a listener.
     socket.on('error', () => undefined);
     socket.once('close', () => {
@@ -241,9 +241,10 @@ export class Sockets {
       }
     });
     hearLastWords(socket);
+    this.#open.set(socket, { host, end: fail });
     const { write } = socket;
     socket.write = (...args: unknown[]): boolean => {
-      this.#silence?.sent(socket, host, () => fail(replacedError(host)));
+      this.#silence?.sent(socket, host);
       return Reflect.apply(write, socket, args);
     };
     socket.once('close', () => {
@@ -264,6 +265,13 @@ export class Sockets {
       isCancel = bytes.length === 16 && bytes.readInt32BE(4) === cancelRequest;
     });
     return socket;
+  }
+
+  /** Ends all connections to a host: on those that are idle, the next query would have to find out again. */
+  #leave(host: Host): void {
+    for (const connection of this.#open.values()) {
+      if (connection.host === host) connection.end(replacedError(host));
+    }
   }
 
   #awaitEnd(socket: Socket): void {

@@ -1,7 +1,7 @@
 // drill: proves a backup by restoring it beside, and names what differs.
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { expect, inject, test } from 'vitest';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { definitionOf } from '../../src/databases.ts';
@@ -37,10 +37,15 @@ describeWith(['pg_dump'], 'with pg_dump', () => {
         restoreSeconds: expect.any(Number),
       })),
     );
-    expect(everythingIn(to)).toEqual([]);
+    expect(everythingIn(to)).toEqual(['drills.json']);
     for (const key of plainKeys) {
       expect(await databasesBeside(key, nameOf(environment[definitionOf(key).urlVariable]))).toEqual([]);
     }
+    const reported = await runCli(['report', '--json'], environment, { cwd: dirname(to) });
+    const { backups } = JSON.parse(reported.stdout) as { backups: { drills: Record<string, unknown> } };
+    expect(backups.drills).toEqual(
+      Object.fromEntries(plainKeys.map((key) => [key, { at: expect.any(String), problems: 0 }])),
+    );
     const shown = await runCli(['drill', 'core', '--to', to], environment);
     expect(shown.stdout).toMatch(/core +\d+ +[\d.]+ MB .* the same/);
   });

@@ -1,12 +1,13 @@
 // Databases for one test file: cloned or migrated on first use, dropped after the file.
 import { describe, inject, test } from 'vitest';
+import { dropDatabase } from '../../scripts/cli/pools.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { withDatabase } from '../../src/driver/database-url.ts';
 import { createDatabasePool, type DatabasePoolOptions, type PoolOf } from '../../src/pool.ts';
 import { afterAllElse, afterFile } from './after-file.ts';
 import { templateName } from './names.ts';
 import { type Capability, capabilities as descriptions, hasTemplate } from './server.ts';
-import { cloneTemplate, dropDatabase, pristine } from './templates.ts';
+import { cloneTemplate, pristine } from './templates.ts';
 
 /** A describe block that needs something of the server, and says so where it is skipped. */
 export function describeWith(needs: readonly Capability[], name: string, body: () => void): void {

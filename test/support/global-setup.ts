@@ -3,13 +3,14 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { TestProject } from 'vitest/node';
+import { dropDatabase } from '../../scripts/cli/pools.ts';
 import { databaseKeys, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
 import { forgetSettings } from './environment.ts';
 import { templateName } from './names.ts';
 import { hasTemplate, startServer, type TestServer } from './server.ts';
-import { createTemplate, dropDatabase } from './templates.ts';
+import { createTemplate } from './templates.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {

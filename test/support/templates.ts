@@ -48,17 +48,10 @@ export async function switchOffPolicies(pool: Pool): Promise<void> {
 }
 
 /** Another clone of the same template does not get in the way, a worker that ends there at this moment does. */
-export const cloneTemplate = (maintenance: Pool, template: string, name: string): Promise<void> =>
-  whenUnused(() => maintenance.query(`CREATE DATABASE "${name}" TEMPLATE "${template}"`));
-
-/** Ends its sessions, for which PostgreSQL waits 5 seconds: a busy machine may need longer. */
-export const dropDatabase = (maintenance: Pool, name: string): Promise<void> =>
-  whenUnused(() => maintenance.query(`DROP DATABASE IF EXISTS "${name}" WITH (FORCE)`));
-
-async function whenUnused(run: () => Promise<unknown>): Promise<void> {
+export async function cloneTemplate(maintenance: Pool, template: string, name: string): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      await run();
+      await maintenance.query(`CREATE DATABASE "${name}" TEMPLATE "${template}"`);
       return;
     } catch (error) {
       // 55006 object_in_use

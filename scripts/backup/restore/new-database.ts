@@ -7,7 +7,7 @@ import { withDatabase } from '../../../src/driver/database-url.ts';
 import { sqlState } from '../../../src/errors.ts';
 import { createDatabasePool, type Database, type Pool } from '../../../src/pool.ts';
 import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
-import { catalogOnly, withSettings } from '../../cli/pools.ts';
+import { catalogOnly, dropDatabase, withSettings } from '../../cli/pools.ts';
 import { createStatement, type DatabaseProperties, quoteLiteral } from '../database-properties.ts';
 
 /** Database setting that marks an unfinished restore; the swap removes it. */
@@ -62,9 +62,7 @@ export async function createNewDatabase(
   return {
     name: beside,
     url: withDatabase(databaseUrl(key).url, beside),
-    drop: async () => {
-      await maintenance.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(beside)} WITH (FORCE)`);
-    },
+    drop: () => dropDatabase(maintenance, beside),
   };
 }
 
@@ -107,7 +105,7 @@ async function dropLeftovers(maintenance: Pool, name: string): Promise<void> {
   );
   for (const { name } of rows) {
     if (!(await isAbandoned(maintenance, name))) continue;
-    await maintenance.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
+    await dropDatabase(maintenance, name);
     await maintenance.query('SELECT pg_advisory_unlock(hashtextextended($1, 0))', [lockName(name)]);
   }
 }

@@ -1,0 +1,40 @@
+// drills.json, beside the backups: when db:drill last tested each database, and how many problems it found.
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as v from 'valibot';
+
+const name = 'drills.json';
+
+const drills = v.record(
+  v.string(),
+  v.object({
+    at: v.pipe(
+      v.string(),
+      v.check((value) => !Number.isNaN(Date.parse(value))),
+    ),
+    problems: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+  }),
+);
+
+/** By the key of the database. `at` is the time of the last drill. */
+export type Drills = v.InferOutput<typeof drills>;
+
+/** @param parent The folder that holds the backups. @returns nothing for a file that is missing or damaged. */
+export async function readDrills(parent: string): Promise<Drills> {
+  try {
+    return v.parse(drills, JSON.parse(await readFile(join(parent, name), 'utf8')));
+  } catch {
+    return {};
+  }
+}
+
+/** Replaces the records of these databases. */
+export async function recordDrills(parent: string, done: Drills): Promise<void> {
+  await mkdir(parent, { recursive: true, mode: 0o700 });
+  const path = join(parent, name);
+  const written = `${path}.${process.pid}`;
+  await writeFile(written, `${JSON.stringify({ ...(await readDrills(parent)), ...done }, null, 2)}\n`, {
+    mode: 0o600,
+  });
+  await rename(written, path);
+}
