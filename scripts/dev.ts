@@ -1,8 +1,9 @@
 // npm run dev: the embedded cluster in .atriz/, until Ctrl-C. Development and tests only.
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { databaseTargets, useUtc } from '../src/config.ts';
+import { useUtc } from '../src/config.ts';
 import { definitionOf } from '../src/databases.ts';
+import { databaseTargets } from '../src/targets.ts';
 import { commandLine } from './cli/arguments.ts';
 import { loadEnvironmentFile } from './cli/environment-file.ts';
 import { printTable } from './cli/output.ts';

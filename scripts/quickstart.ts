@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { plot } from 'asciichart';
 import { Command, InvalidArgumentError } from 'commander';
 import { vehicles } from '../schema/mextrack.ts';
-import { childEnvironment, urlSettings, useUtc } from '../src/config.ts';
+import { childEnvironment, useUtc } from '../src/config.ts';
 import { type DatabaseKey, definitionOf } from '../src/databases.ts';
 import {
   AtrizDatabaseError,
@@ -19,6 +19,7 @@ import {
 } from '../src/index.ts';
 import { packageRoot } from '../src/migrations/package-root.ts';
 import { requireUser } from '../src/references/index.ts';
+import { urlSettings } from '../src/targets.ts';
 import { refreshContinuousAggregate } from '../src/timescale/timescale.ts';
 import { commandLine } from './cli/arguments.ts';
 import { formatBytes, formatCount, printTable } from './cli/output.ts';

@@ -4,18 +4,13 @@ import { userInfo } from 'node:os';
 import { delimiter, resolve } from 'node:path';
 import * as v from 'valibot';
 import {
-  applicationOf,
   type DatabaseKey,
   type DatabaseTarget,
   databaseKeys,
   databases,
   definitionOf,
   isDatabaseKey,
-  isDatabaseTarget,
   keyOf,
-  possibleTargets,
-  sourcesOf,
-  targetOf,
 } from './databases.ts';
 import {
   type DatabaseUrl,
@@ -31,6 +26,9 @@ import { isUsed, libpqVariables, refusalOf } from './driver/url-parameters.ts';
 import { ConfigurationError } from './errors.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The environment of this process. */
+export const processEnvironment = (): Environment => process.env;
 
 export interface ResolvedUrl {
   readonly url: string;
@@ -67,7 +65,8 @@ export function databaseUrl(target: DatabaseTarget, env: Environment = process.e
 /** Whether a setting says where the database is. @throws ConfigurationError if that setting is not a URL. */
 export const hasUrl = (target: DatabaseTarget): boolean => findUrl(target, process.env) !== undefined;
 
-function findUrl(target: DatabaseTarget, env: Environment): ResolvedUrl | undefined {
+/** Undefined if no setting says where the database is. */
+export function findUrl(target: DatabaseTarget, env: Environment): ResolvedUrl | undefined {
   const key = keyOf(target);
   return (
     fromVariable(target, env) ??
@@ -215,110 +214,6 @@ export function ownDatabase(env: Environment = process.env): DatabaseKey {
 }
 
 /**
- * The databases of an environment, in the order of the registry: its keys, and for each application with a tracking
- * database of its own `tracking:<application>`. `tracking` is left out where each has one and nothing else names it.
- * @throws ConfigurationError for a URL variable of an application that records no locations, or two for one database.
- */
-export function databaseTargets(env: Environment = process.env): DatabaseTarget[] {
-  return databaseKeys.flatMap((key) => {
-    const { urlVariable } = definitionOf(key);
-    refuseUnknownSource(key, env);
-    const own = sourcesWithUrl(key, env);
-    if (own.length === 0) return [key];
-    const isShared = own.length < sourcesOf(key).length || Boolean(env[urlVariable]);
-    const targets = [...(isShared ? [key] : []), ...own.map((source) => targetOf(key, source))];
-    refuseSameDatabase(targets, env);
-    return targets;
-  });
-}
-
-/** Applications whose rows belong into another database of the same key. */
-export function foreignSources(target: DatabaseTarget, env: Environment = process.env): readonly string[] {
-  const own = applicationOf(target);
-  if (own === undefined) return sourcesWithUrl(keyOf(target), env);
-  return sourcesOf(keyOf(target)).filter((source) => source !== own);
-}
-
-const sourceVariable = (key: DatabaseKey, source: string): string =>
-  definitionOf(targetOf(key, source)).urlVariable;
-
-const sourcesWithUrl = (key: DatabaseKey, env: Environment): readonly string[] =>
-  sourcesOf(key).filter((source) => env[sourceVariable(key, source)]);
-
-// A misspelt name would leave an application's locations in the shared database.
-function refuseUnknownSource(key: DatabaseKey, env: Environment): void {
-  const { urlVariable } = definitionOf(key);
-  const known = sourcesOf(key).map((source) => sourceVariable(key, source));
-  if (known.length === 0) return;
-  const unknown = Object.keys(env).find(
-    (name) => env[name] && name.endsWith(`_${urlVariable}`) && !known.includes(name),
-  );
-  if (unknown === undefined) return;
-  throw new ConfigurationError(
-    `${unknown} is set, and no application of that name records locations: use ${known.join(', ')}, ` +
-      `and ${urlVariable} for those that share a database.`,
-  );
-}
-
-// Each would be migrated, backed up and erased twice, and a restore of the one would replace the other.
-function refuseSameDatabase(targets: readonly DatabaseTarget[], env: Environment): void {
-  const seen = new Map<string, string>();
-  for (const target of targets) {
-    const found = findUrl(target, env);
-    if (!found) continue;
-    const { hosts, database } = parseDatabaseUrl(found.url, found.origin);
-    const place = [...hosts.map(({ host, port }) => `${host}:${port}`).sort(), database].join();
-    const other = seen.get(place);
-    if (other !== undefined) {
-      throw new ConfigurationError(
-        `${found.origin} leads to the same database as ${other}: applications that share one use ` +
-          `${databases[keyOf(target)].urlVariable} alone, without a variable of their own.`,
-      );
-    }
-    seen.set(place, found.origin);
-  }
-}
-
-/**
- * Converts names from a command line to databases of the environment, in order. No names means all, `tracking` all of
- * tracking, and `tracking:default` the one that applications without a database of their own share.
- */
-export function selectTargets(names: readonly string[], env: Environment = process.env): DatabaseTarget[] {
-  const targets = databaseTargets(env);
-  const isNamedBy = (target: DatabaseTarget, name: string) =>
-    [target, keyOf(target), `${target}:default`].includes(name);
-  const unknown = names.find((name) => !targets.some((target) => isNamedBy(target, name)));
-  if (unknown !== undefined) {
-    const why = isDatabaseTarget(unknown) ? `, because ${definitionOf(unknown).urlVariable} is not set` : '';
-    throw new ConfigurationError(
-      `There is no database "${unknown}"${why}: the databases are ${targets.join(', ')}.`,
-    );
-  }
-  return names.length === 0
-    ? targets
-    : targets.filter((target) => names.some((name) => isNamedBy(target, name)));
-}
-
-/** The same for a command that works on one database. */
-export function selectTarget(name: string, env: Environment = process.env): DatabaseTarget {
-  const [target, ...others] = selectTargets([name], env);
-  if (target !== undefined && others.length === 0) return target;
-  const choices = [target, ...others].map((one) => (one === name ? `${name}:default` : one));
-  throw new ConfigurationError(`There are several databases "${name}": name one of ${choices.join(', ')}.`);
-}
-
-/** Converts names from a command line to registry keys, in registry order. No names means all. */
-export function selectDatabases(names: readonly string[]): DatabaseKey[] {
-  const unknown = names.find((name) => !isDatabaseKey(name));
-  if (unknown !== undefined) {
-    throw new ConfigurationError(
-      `There is no database "${unknown}": the databases are ${databaseKeys.join(', ')}.`,
-    );
-  }
-  return names.length === 0 ? databaseKeys : databaseKeys.filter((key) => names.includes(key));
-}
-
-/**
  * Prefix of each role name of the access matrix, so that several sets of databases can share a server.
  * @throws ConfigurationError if names would need quotes or be truncated by PostgreSQL.
  */
@@ -395,16 +290,6 @@ export const childEnvironment = (variables: Environment): NodeJS.ProcessEnv => (
   ...process.env,
   ...variables,
 });
-
-/** Variables that make these the only databases of their keys, whatever else is set. */
-export const urlSettings = (urls: readonly { key: DatabaseKey; url: string }[]): Record<string, string> =>
-  Object.fromEntries(
-    urls.flatMap(({ key, url }) =>
-      possibleTargets
-        .filter((target) => keyOf(target) === key)
-        .map((target) => [definitionOf(target).urlVariable, target === key ? url : '']),
-    ),
-  );
 
 /**
  * Hides PGTARGETSESSIONATTRS from postgres.js, which refuses "any" and reconnects forever if the host does not match.

@@ -1,6 +1,5 @@
 // The public surface of @atriz/database.
 
-export { databaseTargets } from './config.ts';
 export {
   type DatabaseDefinition,
   type DatabaseKey,
@@ -21,6 +20,7 @@ export {
   type QueryResult,
 } from './pool.ts';
 export type { SeedFunction } from './seed.ts';
+export { databaseTargets } from './targets.ts';
 export {
   addCompressionPolicy,
   addContinuousAggregatePolicy,

@@ -1,5 +1,5 @@
 // Connection pools: one postgres.js client that serves plain SQL, the tag and typed Drizzle alike.
-import { databaseUrl, foreignSources, useUtc, withLibpqVariables } from './config.ts';
+import { databaseUrl, useUtc, withLibpqVariables } from './config.ts';
 import {
   type DatabaseKey,
   type DatabaseTarget,
@@ -21,6 +21,7 @@ import { type DrizzleSchema, relationalSchema, type Schema } from './driver/orm.
 import { Client, type Sql } from './driver/reconnecting-client.ts';
 import { Replicas } from './driver/replicas.ts';
 import { ConfigurationError } from './errors.ts';
+import { foreignSources } from './targets.ts';
 
 export type { DatabasePoolOptions } from './driver/client-options.ts';
 export { type AnyDatabase, Database, databaseOf, type QueryResult } from './driver/database.ts';

@@ -5,20 +5,22 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
   applicationKey,
-  databaseTargets,
   databaseUrl,
-  foreignSources,
   isProduction,
   rolePassword,
   rolePrefix,
-  selectDatabases,
-  selectTarget,
-  selectTargets,
   withLibpqVariables,
 } from '../src/config.ts';
 import { databaseKeys, definitionOf } from '../src/databases.ts';
 import { parseDatabaseUrl } from '../src/driver/database-url.ts';
 import { ConfigurationError } from '../src/errors.ts';
+import {
+  databaseTargets,
+  foreignSources,
+  selectDatabases,
+  selectTarget,
+  selectTargets,
+} from '../src/targets.ts';
 import { runCli } from './support/cli.ts';
 
 const server = { PGHOST: 'db', PGPORT: '5544', PGUSER: 'me', PGPASSWORD: 'p w' };

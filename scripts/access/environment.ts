@@ -1,9 +1,10 @@
 // The access matrix with role prefix and passwords from the environment, for the commands and the doctor.
 
-import { foreignSources, rolePassword, rolePrefix } from '../../src/config.ts';
+import { rolePassword, rolePrefix } from '../../src/config.ts';
 import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
+import { foreignSources } from '../../src/targets.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { plural } from '../cli/output.ts';
 import { type Applied, type ApplyOptions, applyAccess, isNewRole } from './apply.ts';

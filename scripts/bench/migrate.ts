@@ -2,10 +2,11 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { childEnvironment, urlSettings } from '../../src/config.ts';
+import { childEnvironment } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { createDatabasePool } from '../../src/pool.ts';
+import { urlSettings } from '../../src/targets.ts';
 import { printTable } from '../cli/output.ts';
 import { withMaintenance } from '../cli/pools.ts';
 import { kitArguments } from '../drizzle-kit/process.ts';

@@ -1,7 +1,7 @@
 // Opens small pools for commands and closes them; creates and drops scratch databases.
 
 import type { AppSource } from '../../schema/tracking.ts';
-import { databaseUrl, selectTargets } from '../../src/config.ts';
+import { databaseUrl } from '../../src/config.ts';
 import {
   applicationOf,
   type DatabaseTarget,
@@ -15,6 +15,7 @@ import { parseDatabaseUrl, withDatabase } from '../../src/driver/database-url.ts
 import { ConfigurationError, ConnectionError, sqlState } from '../../src/errors.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { onSignal } from './signals.ts';
 
 /** Settings with which a session starts, e.g. `{ search_path: 'pg_catalog' }`. */

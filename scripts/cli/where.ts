@@ -1,10 +1,11 @@
 // Prints which servers a command uses, and asks before it destroys data.
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
-import { databaseUrl, ownDatabase, selectTargets } from '../../src/config.ts';
+import { databaseUrl, ownDatabase } from '../../src/config.ts';
 import type { DatabaseTarget } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { ConfigurationError } from '../../src/errors.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { sourceOf } from './environment-file.ts';
 import { confirmDestruction } from './output.ts';
 

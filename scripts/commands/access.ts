@@ -1,9 +1,10 @@
 // access: applies, checks and shows the access matrix, and rotates the passwords of its roles.
 import type { Command } from 'commander';
-import { databaseTargets, rolePassword, rolePasswordVariable, selectTargets } from '../../src/config.ts';
+import { rolePassword, rolePasswordVariable } from '../../src/config.ts';
 import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
+import { databaseTargets, selectTargets } from '../../src/targets.ts';
 import { type Applied, planAccess } from '../access/apply.ts';
 import { type AccessReport, examineAccess } from '../access/check.ts';
 import { applyMatrix, describeRefused, matrixOf, shortened } from '../access/environment.ts';

@@ -2,9 +2,9 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { databaseTargets, selectTargets } from '../../src/config.ts';
 import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
+import { databaseTargets, selectTargets } from '../../src/targets.ts';
 import { makeBackup } from '../backup/create/backup.ts';
 import { removeComplete } from '../backup/create/run-folder.ts';
 import { interruptible } from '../backup/interruptible.ts';

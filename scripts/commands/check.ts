@@ -2,7 +2,6 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import { selectTargets } from '../../src/config.ts';
 import { type DatabaseKey, type DatabaseTarget, definitionOf, keyOf } from '../../src/databases.ts';
 import { ConnectionError, MigrationError, TimescaleMissingError } from '../../src/errors.ts';
 import { migrate, readMigrations, rollback } from '../../src/migrations/index.ts';
@@ -14,6 +13,7 @@ import {
   unfinishedMark,
 } from '../../src/migrations/journal.ts';
 import type { Pool } from '../../src/pool.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { comparePolicies } from '../../src/tracking/compare-policies.ts';
 import { differences, readCatalog } from '../catalog/catalog.ts';
 import { printJson } from '../cli/output.ts';

@@ -1,9 +1,9 @@
 // clean: empties all tables of the schema public, and keeps the structure and the record of migrations.
 
 import type { Command } from 'commander';
-import { selectTargets } from '../../src/config.ts';
 import type { DatabaseTarget } from '../../src/databases.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
 import { printJson, refuseProduction } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';

@@ -1,12 +1,13 @@
 // create: creates the databases that do not exist yet, with their roles and grants.
 import type { Command } from 'commander';
-import { databaseUrl, selectTargets } from '../../src/config.ts';
+import { databaseUrl } from '../../src/config.ts';
 import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { ConnectionError, sqlState } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { selectTargets } from '../../src/targets.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import type { Applied } from '../access/apply.ts';
 import {

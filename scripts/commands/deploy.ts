@@ -1,9 +1,9 @@
 // deploy: runs the steps of a deployment in order and stops at the first failure.
 import { type Command, InvalidArgumentError } from 'commander';
-import { selectTargets } from '../../src/config.ts';
 import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { AtrizDatabaseError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { backupBefore } from '../backup/create/before-deploy.ts';
 import { plural, printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';

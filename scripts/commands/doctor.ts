@@ -1,6 +1,6 @@
 // doctor: checks the databases and prints a reason and a mend for each finding.
 import type { Command } from 'commander';
-import { selectTargets } from '../../src/config.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { printJson } from '../cli/output.ts';
 import { saysWhere } from '../cli/where.ts';
 import { checks } from '../doctor/checks.ts';

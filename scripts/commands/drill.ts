@@ -1,9 +1,9 @@
 // drill: tests backups. Dumps databases, restores them under new names, compares them and drops the copies.
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { selectTargets } from '../../src/config.ts';
 import type { DatabaseTarget } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { dumpAll } from '../backup/create/backup.ts';
 import { directUrl } from '../backup/create/dump.ts';
 import { startRun } from '../backup/create/run-folder.ts';

@@ -1,7 +1,6 @@
 // erase-user: deletes or anonymises a person in all databases, or counts what would change.
 
 import type { Command } from 'commander';
-import { databaseTargets } from '../../src/config.ts';
 import {
   type ErasurePools,
   type ErasureProgress,
@@ -11,6 +10,7 @@ import {
 import { UserReferenceError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { databaseTargets } from '../../src/targets.ts';
 import { readKeptDatabases } from '../backup/restore/new-database.ts';
 import { wholeNumber } from '../cli/arguments.ts';
 import { confirmDestruction, formatCount, plural, printJson, printTable } from '../cli/output.ts';

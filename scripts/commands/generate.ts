@@ -3,7 +3,7 @@ import { type StdioOptions, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { ownDatabase, selectDatabases } from '../../src/config.ts';
+import { ownDatabase } from '../../src/config.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { migrationsFolder } from '../../src/migrations/files.ts';
@@ -16,6 +16,7 @@ import {
   unfinishedMark,
 } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
+import { selectDatabases } from '../../src/targets.ts';
 import { deriveDown } from '../drizzle-kit/down-stub.ts';
 import {
   kitArguments,

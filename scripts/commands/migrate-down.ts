@@ -1,11 +1,12 @@
 // migrate down and migrate redo: take migrations back, after printing what that destroys.
 import type { Command } from 'commander';
-import { isProduction, ownDatabase, selectTarget } from '../../src/config.ts';
+import { isProduction, ownDatabase } from '../../src/config.ts';
 import type { DatabaseTarget } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { getMigrationStatus, redo, rollback } from '../../src/migrations/index.ts';
 import { planRollback, type RollbackStep } from '../../src/migrations/runner.ts';
 import type { Pool } from '../../src/pool.ts';
+import { selectTarget } from '../../src/targets.ts';
 import { findDestruction } from '../catalog/destruction.ts';
 import { wholeNumber } from '../cli/arguments.ts';
 import { confirmDestruction, printJson } from '../cli/output.ts';

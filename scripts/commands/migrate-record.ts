@@ -1,6 +1,5 @@
 // migrate mark, repair and history: change and show the record of applied migrations, not the schema.
 import type { Command } from 'commander';
-import { selectTarget, selectTargets } from '../../src/config.ts';
 import type { DatabaseTarget } from '../../src/databases.ts';
 import {
   getMigrationStatus,
@@ -9,6 +8,7 @@ import {
   repair,
   unmarkApplied,
 } from '../../src/migrations/index.ts';
+import { selectTarget, selectTargets } from '../../src/targets.ts';
 import { confirmDestruction, printJson, printTable } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 

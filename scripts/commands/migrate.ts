@@ -1,10 +1,10 @@
 // migrate: applies migrations to several databases in parallel. Its subcommands take back and record them.
 import type { Command } from 'commander';
-import { selectTargets } from '../../src/config.ts';
 import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
 import { getMigrationStatus, type MigrateOptions, migrate } from '../../src/migrations/index.ts';
 import { nameOfRow } from '../../src/migrations/state.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { saysWhere } from '../cli/where.ts';

@@ -1,6 +1,6 @@
 // prepare: creates missing databases, migrates and seeds. Development only.
 import type { Command } from 'commander';
-import { selectTargets } from '../../src/config.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { printJson, refuseProduction } from '../cli/output.ts';
 import { saysWhere } from '../cli/where.ts';
 import { createDatabase, databaseName } from './create.ts';

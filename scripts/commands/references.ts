@@ -1,8 +1,8 @@
 // references: finds rows whose user does not exist in atriz_core.
 import type { Command } from 'commander';
-import { selectTargets } from '../../src/config.ts';
 import type { DatabaseTarget } from '../../src/databases.ts';
 import { findOrphans, type OrphanReport } from '../../src/references/orphans.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { wholeNumber } from '../cli/arguments.ts';
 import { formatCount, plural, printJson, printTable } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';

@@ -1,7 +1,7 @@
 // rehearse: tries the pending migrations on a copy of the data, and reports what they block, rewrite and cost.
 import { type Command, InvalidArgumentError } from 'commander';
-import { selectTargets } from '../../src/config.ts';
 import { ConfigurationError } from '../../src/errors.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { printJson } from '../cli/output.ts';
 import { saysWhere } from '../cli/where.ts';
 import { defaultMaxBlock, type RehearsalOptions, rehearseDatabases } from '../rehearse/databases.ts';

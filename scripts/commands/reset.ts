@@ -1,6 +1,6 @@
 // reset: drops, creates, migrates and seeds databases. Development only.
 import type { Command } from 'commander';
-import { selectTargets } from '../../src/config.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { printJson, refuseProduction } from '../cli/output.ts';
 import { dropDatabase, withMaintenance } from '../cli/pools.ts';
 import { confirmLoss, saysWhere } from '../cli/where.ts';

@@ -1,13 +1,14 @@
 // restore: restores a backup into new databases, checks them, and then replaces the old ones with them.
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { isProduction, selectTargets } from '../../src/config.ts';
+import { isProduction } from '../../src/config.ts';
 import type { DatabaseTarget } from '../../src/databases.ts';
 import { withDatabase } from '../../src/driver/database-url.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { matrixOf } from '../access/environment.ts';
 import { matrixRoles } from '../access/matrix.ts';
 import { type ClientPrograms, installedPrograms } from '../backup/client/versions.ts';

@@ -1,6 +1,6 @@
 // status: shows the server, migrations, tables, chunks and policies of each database.
 import type { Command } from 'commander';
-import { databaseUrl, hasUrl, selectTargets } from '../../src/config.ts';
+import { databaseUrl, hasUrl } from '../../src/config.ts';
 import { type DatabaseTarget, keyOf } from '../../src/databases.ts';
 import { maskPassword } from '../../src/driver/database-url.ts';
 import { ConnectionError } from '../../src/errors.ts';
@@ -8,6 +8,7 @@ import { getMigrationStatus, isInStep } from '../../src/migrations/index.ts';
 import { nameOfRow } from '../../src/migrations/state.ts';
 import type { Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
+import { selectTargets } from '../../src/targets.ts';
 import { chunks, policyJobs, readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, formatCount, printJson, printTable } from '../cli/output.ts';

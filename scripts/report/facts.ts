@@ -1,10 +1,11 @@
 // Reads the facts that the report shows. If a fact cannot be read, the report shows the reason and all other facts.
 import { resolve } from 'node:path';
-import { databaseTargets, databaseUrl, hasUrl, selectTargets } from '../../src/config.ts';
+import { databaseUrl, hasUrl } from '../../src/config.ts';
 import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { maskPassword } from '../../src/driver/database-url.ts';
 import { AtrizDatabaseError, ConnectionError } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
+import { databaseTargets, selectTargets } from '../../src/targets.ts';
 import { listBackups } from '../backup/library/backups.ts';
 import { type Drills, readDrills } from '../backup/library/drills.ts';
 import { withPool } from '../cli/pools.ts';

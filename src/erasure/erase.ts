@@ -2,7 +2,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eq, getTableColumns, inArray, type SQL, sql } from 'drizzle-orm';
 import { type ErasureRule, erasedUserId, keep, type Person } from '../../schema/erasure.ts';
-import { databaseTargets } from '../config.ts';
 import { type DatabaseKey, type DatabaseTarget, definitionOf, isDatabaseTarget } from '../databases.ts';
 import { ConfigurationError, ErasureError, sqlState, ValidationError } from '../errors.ts';
 import { assertMigrated } from '../migrations/assert-migrated.ts';
@@ -10,6 +9,7 @@ import type { Database, Pool } from '../pool.ts';
 import { parseUserId } from '../references/require.ts';
 import { erasureRules, nameOf } from '../references/schema.ts';
 import { defaultTtlMs } from '../references/user-check.ts';
+import { databaseTargets } from '../targets.ts';
 import {
   type ChunkRange,
   quoteStorage,

@@ -5,9 +5,9 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import * as v from 'valibot';
-import { databaseTargets, selectTargets } from '../../../src/config.ts';
 import { definitionOf, isDatabaseTarget } from '../../../src/databases.ts';
 import { ConfigurationError } from '../../../src/errors.ts';
+import { databaseTargets, selectTargets } from '../../../src/targets.ts';
 import { isIncomplete } from '../create/run-folder.ts';
 import { BackupError } from '../errors.ts';
 import {
