@@ -1,4 +1,5 @@
 // Rows that are converted when they arrive: in order, once each, also where the query ran again or stood in a transaction.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, expect, test } from 'vitest';
 import { type Pool, withTransaction } from '../../src/index.ts';
 import { describeWith, emptyDatabase, openSessionPool } from '../support/database.ts';
@@ -25,8 +26,12 @@ describeWith(['sessions'], 'converted rows', () => {
   });
 
   test('arrive once when the query runs again, because its session had ended or its statement was stale', async () => {
-    const { rows } = await db.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
-    await admin.query('SELECT pg_terminate_backend($1, 5000)', [rows[0]?.pid]);
+    // The server's reason (57P05) shows that the query has not run, also if it was sent before the pool noticed.
+    const { rows } = await db.query<{ pid: number }>(
+      "SELECT pg_backend_pid() AS pid, set_config('idle_session_timeout', '20', false)",
+    );
+    const open = () => admin.query('SELECT FROM pg_stat_activity WHERE pid = $1', [rows[0]?.pid]);
+    while ((await open()).rowCount > 0) await sleep(1);
     expect(await db.read(text, [3], double)).toEqual(expected(3));
 
     await db.query('CREATE TABLE numbers AS SELECT 1 AS n');
