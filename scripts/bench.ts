@@ -1,7 +1,7 @@
 // npm run bench -- <name>: measures our code and its peers in the same run. Compare ratios, not absolute times.
 import { Command } from 'commander';
 import { benchAuth } from './bench/auth.ts';
-import { benchBackup } from './bench/backup.ts';
+import { type BackupBenchOptions, benchBackup } from './bench/backup.ts';
 import { benchCapacity } from './bench/capacity.ts';
 import { benchGrowth } from './bench/growth.ts';
 import { benchImport } from './bench/import.ts';
@@ -64,7 +64,8 @@ program
   .description('four filled databases into one folder, against bare pg_dump -Fc one after another')
   .option('--rounds <count>', 'how often', countingNumber, 3)
   .option('--rows <count>', 'in each database', countingNumber, 1_000_000)
-  .action(({ rounds, rows }: { rounds: number; rows: number }) => benchBackup(rounds, rows));
+  .option('--points <count>', 'tracking instead, with so many points: backup and drill', countingNumber)
+  .action((options: BackupBenchOptions) => benchBackup(options));
 program
   .command('references')
   .description('time and memory of looking for rows whose user does not exist, in scratch databases')

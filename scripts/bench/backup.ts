@@ -1,4 +1,4 @@
-// Benchmark of backups of databases without extensions: our command line against sequential pg_dump.
+// Benchmark of backups and drills: our command line against sequential pg_dump.
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,14 +9,17 @@ import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
-import { createDatabasePool } from '../../src/pool.ts';
+import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { urlSettings } from '../../src/targets.ts';
+import { importLocations } from '../../src/tracking/index.ts';
 import { libpqEnvironment } from '../backup/client/environment.ts';
 import { runClientProgram } from '../backup/client/run.ts';
 import { installedPrograms, requirePgDump } from '../backup/client/versions.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
+import { runPolicies } from '../simulation/jobs.ts';
+import { fleetCsv } from './rows.ts';
 import { type Scratch, withScratchDatabases } from './scratch.ts';
-import { median, timed } from './timing.ts';
+import { median, spreadOf, timed } from './timing.ts';
 
 /** One wide table in each database, as an application fills it. `$1` is the number of rows. */
 const fillings: Partial<Record<DatabaseKey, string>> = {
@@ -30,60 +33,98 @@ const fillings: Partial<Record<DatabaseKey, string>> = {
     SELECT gen_random_uuid(), 'sku-' || i, 'Product ' || i, md5(i::text) || md5((i + 1)::text), 1 + i % 1000 FROM generate_series(1, $1::int) i`,
 };
 
-export async function benchBackup(rounds: number, rows: number): Promise<void> {
+export interface BackupBenchOptions {
+  rounds: number;
+  /** In each database. */
+  rows: number;
+  /** Of tracking, which is measured instead of the databases without extensions. */
+  points?: number;
+}
+
+export async function benchBackup({ rounds, rows, points }: BackupBenchOptions): Promise<void> {
+  const tsc = join(packageRoot(), 'node_modules', '.bin', 'tsc');
+  await promisify(execFile)(tsc, ['-p', join(packageRoot(), 'tsconfig.build.json')]);
+  if (points) {
+    await compare(['tracking'], rounds, {
+      fill: (pool) => fillTracking(pool, points),
+      title: `${formatCount(points)} points`,
+      peer: 'pg_dump -Fc',
+      ways: { backup: ['backup'], 'drill: dump, restore beside, compare, drop': ['drill'] },
+    });
+    return;
+  }
   const keys = databaseKeys.filter((key) => fillings[key]);
+  await compare(keys, rounds, {
+    fill: async (pool, key) => void (await pool.query(fillings[key] ?? '', [rows])),
+    title: `${keys.length} databases of ${formatCount(rows)} rows`,
+    peer: 'pg_dump -Fc, one after another',
+    ways: { 'backup --jobs 1': ['backup', '--jobs', '1'], backup: ['backup'] },
+  });
+}
+
+interface Comparison {
+  readonly fill: (pool: Pool, key: DatabaseKey) => Promise<void>;
+  readonly title: string;
+  readonly peer: string;
+  /** Arguments of our command line by what the table calls them. */
+  readonly ways: Readonly<Record<string, readonly string[]>>;
+}
+
+async function compare(
+  keys: readonly DatabaseKey[],
+  rounds: number,
+  { fill, title, peer, ways }: Comparison,
+): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'atriz-bench-backup-'));
-  let bytes = 0;
-  const times: Record<'bare' | 'sequential' | 'parallel', number[]> = {
-    bare: [],
-    sequential: [],
-    parallel: [],
+  const times = new Map<string, number[]>();
+  const measure = async (what: string, work: () => Promise<void>) => {
+    times.set(what, [...(times.get(what) ?? []), await timed(work)]);
   };
+  let bytes = 0;
   try {
-    await promisify(execFile)(join(packageRoot(), 'node_modules', '.bin', 'tsc'), [
-      '-p',
-      join(packageRoot(), 'tsconfig.build.json'),
-    ]);
     await withScratchDatabases(keys, async (scratch) => {
-      for (const one of scratch) bytes += await fill(one, rows);
+      for (const one of scratch) bytes += await prepare(one, fill);
       for (let round = 0; round < rounds; round += 1) {
-        times.bare.push(await timed(() => bare(scratch, folder)));
-        times.sequential.push(await timed(() => ours(scratch, folder, ['--jobs', '1'])));
-        times.parallel.push(await timed(() => ours(scratch, folder, [])));
+        await measure(peer, () => bare(scratch, folder));
+        for (const [what, args] of Object.entries(ways))
+          await measure(what, () => ours(scratch, folder, args));
       }
     });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  const row = (what: string, own: readonly number[]) => [
-    what,
-    `${(median(own) / 1000).toFixed(1)} s`,
-    `${(median(own.map((time, round) => time / (times.bare[round] ?? Number.NaN)))).toFixed(2)} ×`,
-  ];
   printTable(
-    [
-      `${keys.length} databases of ${formatCount(rows)} rows, ${formatBytes(bytes)}, median of ${rounds}`,
-      'time',
-      'against bare',
-    ],
-    [
-      row('pg_dump -Fc, one after another', times.bare),
-      row('backup --jobs 1', times.sequential),
-      row('backup', times.parallel),
-    ],
+    [`${title}, ${formatBytes(bytes)}, median of ${rounds}`, 'time', 'from', 'to', 'against bare'],
+    [...times].map(([what, own]) => {
+      const { median: typical, min, max } = spreadOf(own);
+      const ratios = own.map((time, round) => time / (times.get(peer)?.[round] ?? Number.NaN));
+      return [
+        what,
+        ...[typical, min, max].map((ms) => `${(ms / 1000).toFixed(1)} s`),
+        `${median(ratios).toFixed(2)} ×`,
+      ];
+    }),
   );
 }
 
 /** @returns the size of the database in bytes. */
-async function fill({ key, url }: Scratch, rows: number): Promise<number> {
+async function prepare({ key, url }: Scratch, fill: Comparison['fill']): Promise<number> {
   await using pool = createDatabasePool({ connectionString: url });
   await migrate(pool, key);
-  await pool.query(fillings[key] ?? '', [rows]);
+  await fill(pool, key);
   await pool.query('VACUUM ANALYZE');
   const size = await pool.query<{ bytes: number }>(
     'SELECT pg_database_size(current_database())::float8 AS bytes',
   );
   return size.rows[0]?.bytes ?? 0;
+}
+
+/** 29 days of a fleet, compressed where they are old enough. */
+async function fillTracking(pool: Pool, points: number): Promise<void> {
+  const devices = Math.ceil(points / 10_000);
+  const stepMs = (29 * 86_400_000) / (points / devices);
+  await importLocations(pool, { format: 'csv', stream: fleetCsv({ rows: points, devices, stepMs }) });
+  await runPolicies(pool, ['compression']);
 }
 
 async function bare(scratch: readonly Scratch[], folder: string): Promise<void> {
@@ -108,15 +149,14 @@ async function serverOf(url: string) {
   return { database: pool.name, version: '', major: 0, ...rows[0] };
 }
 
-async function ours(scratch: readonly Scratch[], folder: string, options: readonly string[]): Promise<void> {
+async function ours(
+  scratch: readonly Scratch[],
+  folder: string,
+  [command = '', ...options]: readonly string[],
+): Promise<void> {
   const settings = urlSettings(scratch);
   const to = join(folder, 'backups');
   const cli = join(packageRoot(), 'dist', 'scripts', 'db.js');
-  await promisify(execFile)(
-    process.execPath,
-    [cli, 'backup', ...scratch.map(({ key }) => key), '--to', to, ...options],
-    {
-      env: childEnvironment(settings),
-    },
-  );
+  const args = [cli, command, ...scratch.map(({ key }) => key), '--to', to, ...options];
+  await promisify(execFile)(process.execPath, args, { env: childEnvironment(settings) });
 }

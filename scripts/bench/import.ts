@@ -1,9 +1,9 @@
-// Memory during an import. The CSV is generated as a stream, so that only the import can use more memory.
+// Memory during an import. The points are generated while they are read, so that only the import can use more memory.
 import type { Pool } from '../../src/pool.ts';
-import { importLocations } from '../../src/tracking/index.ts';
+import { importLocations, type LocationSource } from '../../src/tracking/index.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
 import { withScratchDatabase } from '../cli/pools.ts';
-import { fleetCsv } from './rows.ts';
+import { fleetCsv, fleetPoints } from './rows.ts';
 import { scratchName } from './scratch.ts';
 import { prepareTracking } from './tracking.ts';
 
@@ -11,30 +11,42 @@ const devices = 1_000;
 
 export async function benchImport({ url, rows }: { url?: string; rows: number }): Promise<void> {
   // A point every 10 seconds or less, over at most 29 days.
-  const stepMs = Math.min(10_000, (29 * 86_400_000) / (rows / devices));
-  const samples: { loaded: number; rss: number }[] = [];
+  const fleet = { rows, devices, stepMs: Math.min(10_000, (29 * 86_400_000) / (rows / devices)) };
   const measure = async (db: Pool) => {
     console.log(`${await prepareTracking(db)}\n`);
-    const begin = performance.now();
-    const { loaded } = await importLocations(
-      db,
-      { format: 'csv', stream: fleetCsv({ rows, devices, stepMs }) },
-      { onProgress: (count) => samples.push({ loaded: count, rss: process.memoryUsage.rss() }) },
-    );
-    const seconds = (performance.now() - begin) / 1000;
-    console.log(
-      `${formatCount(loaded)} points in ${seconds.toFixed(0)} s, ${formatCount(Math.round(loaded / seconds))} a second`,
+    const ways: [string, LocationSource][] = [
+      ['CSV', { format: 'csv', stream: fleetCsv(fleet) }],
+      ['points', fleetPoints(fleet)],
+    ];
+    const columns: string[][] = [];
+    for (const [what, source] of ways) {
+      columns.push(await memoryOf(db, what, source, rows));
+      await db.query('TRUNCATE location_events');
+    }
+    printTable(
+      ['points', ...ways.map(([what]) => `most memory (RSS), ${what}`)],
+      Array.from({ length: 10 }, (_, tenth) => [
+        formatCount((rows * (tenth + 1)) / 10),
+        ...columns.map((column) => column[tenth] ?? ''),
+      ]),
     );
   };
   await withScratchDatabase('tracking', scratchName('import'), measure, url);
-  const tenths = Array.from({ length: 10 }, (_, tenth) => {
-    const within = samples.filter(
-      ({ loaded }) => loaded > (rows * tenth) / 10 && loaded <= (rows * (tenth + 1)) / 10,
-    );
-    return Math.max(0, ...within.map(({ rss }) => rss));
+}
+
+/** @returns the most memory during each tenth of the import. */
+async function memoryOf(db: Pool, what: string, source: LocationSource, rows: number): Promise<string[]> {
+  const most = Array<number>(10).fill(0);
+  const begin = performance.now();
+  const { loaded } = await importLocations(db, source, {
+    onProgress: (count) => {
+      const tenth = Math.min(9, Math.floor((count / rows) * 10));
+      most[tenth] = Math.max(most[tenth] ?? 0, process.memoryUsage.rss());
+    },
   });
-  printTable(
-    ['points', 'most memory (RSS)'],
-    tenths.map((rss, tenth) => [formatCount((rows * (tenth + 1)) / 10), formatBytes(rss)]),
+  const seconds = (performance.now() - begin) / 1000;
+  console.log(
+    `${formatCount(loaded)} points from ${what} in ${seconds.toFixed(0)} s, ${formatCount(Math.round(loaded / seconds))} a second`,
   );
+  return most.map(formatBytes);
 }

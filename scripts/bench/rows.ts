@@ -45,7 +45,7 @@ export function fleetRows({ rows, devices, from: given, interval = 10 }: Fleet):
   return events;
 }
 
-interface CsvFleet {
+interface LongFleet {
   rows: number;
   devices: number;
   firstDevice?: number;
@@ -53,26 +53,46 @@ interface CsvFleet {
   stepMs: number;
 }
 
-/** The text of a CSV, in the order of time, up to a minute ago. Generated while it is read, in constant memory. */
-export async function* fleetCsv({
+/** Points in the order of time, up to a minute ago. Generated while they are read, in constant memory. */
+export function* fleetPoints({
   rows,
   devices,
   firstDevice = 0,
   stepMs,
-}: CsvFleet): AsyncGenerator<string> {
+}: LongFleet): Generator<LocationInput & { time: Date }> {
   const ids = Array.from({ length: devices }, (_, index) => {
     const number = firstDevice + index;
-    return `${benchUuid('device', number)},${benchUuid('user', number)},${number % 2 === 0 ? 'mextrack' : 'pshop'}`;
+    return {
+      deviceId: benchUuid('device', number),
+      userId: benchUuid('user', number),
+      appSource: number % 2 === 0 ? ('mextrack' as const) : ('pshop' as const),
+    };
   });
   const begin = Date.now() - stepMs * (rows / devices) - 60_000;
-  yield `${locationColumns.map(({ name }) => name).join(',')}\n`;
-  for (let made = 0; made < rows; ) {
-    let text = '';
-    for (let line = 0; line < 1_000 && made < rows; line += 1) {
-      const time = new Date(begin + Math.floor(made / devices) * stepMs).toISOString();
-      text += `${time},${ids[made % devices]},-34.6${made % 1_000},-58.3${made % 777},5.25,20.5,${made % 90}.5,${made % 360},\n`;
-      made += 1;
-    }
-    yield text;
+  for (let made = 0; made < rows; made += 1) {
+    yield {
+      time: new Date(begin + Math.floor(made / devices) * stepMs),
+      ...(ids[made % devices] as (typeof ids)[number]),
+      latitude: -(346_000 + (made % 1_000)) / 10_000,
+      longitude: -(583_000 + (made % 777)) / 10_000,
+      accuracy: 5.25,
+      altitude: 20.5,
+      speed: (made % 90) + 0.5,
+      heading: made % 360,
+    };
   }
+}
+
+/** The same points as the text of a CSV. */
+export async function* fleetCsv(fleet: LongFleet): AsyncGenerator<string> {
+  let text = `${locationColumns.map(({ name }) => name).join(',')}\n`;
+  for (const point of fleetPoints(fleet)) {
+    const { latitude, longitude, accuracy, altitude, speed, heading } = point;
+    text += `${point.time.toISOString()},${point.deviceId},${point.userId},${point.appSource},${latitude},${longitude},${accuracy},${altitude},${speed},${heading},\n`;
+    if (text.length > 100_000) {
+      yield text;
+      text = '';
+    }
+  }
+  yield text;
 }

@@ -8,31 +8,36 @@ import { locationColumns } from '../../src/tracking/columns.ts';
 import { getHourlyStats, getLatestLocations, getRecentLocations } from '../../src/tracking/index.ts';
 import { selectedColumns } from '../../src/tracking/packed-rows.ts';
 import { recentLocationsQuery } from '../../src/tracking/reads.ts';
+import { formatCount } from '../cli/output.ts';
 import { benchUuid } from './rows.ts';
 import { scratchName } from './scratch.ts';
 import { type Measure, type Spread, spreadOf } from './timing.ts';
 
-const devices = 1_000;
 const repetitions = 30;
 
-export async function benchReads(db: Pool<typeof tracking>, rounds: number): Promise<Measure[]> {
+/** @param devices of the fleet, which has 1,000 points of each, and then 10,000. */
+export async function benchReads(
+  db: Pool<typeof tracking>,
+  rounds: number,
+  devices: number,
+): Promise<Measure[]> {
   await db.query('TRUNCATE location_events');
   // One device with a point every 10 seconds for a day, and a fleet over 30 days.
   const device = benchUuid('device', devices);
   await fill(db, `'${device}'::uuid`, "interval '10 seconds'", "interval '1 day'", 1);
-  await fillFleet(db, 2_592);
+  const fleet = Array.from({ length: devices }, (_, number) => benchUuid('device', number));
+  await fillFleet(db, fleet, 2_592);
   const recent = await benchRecent(db, device, rounds);
-  const latest = await benchLatest(db, '1 million points', rounds);
+  const latest = await benchLatest(db, fleet, 1_000, rounds);
   await db.query('DELETE FROM location_events WHERE device_id <> $1', [device]);
-  await fillFleet(db, 259);
-  const tenfold = await benchLatest(db, '10 million points', rounds);
-  const views = await benchViews(db, device, rounds);
+  await fillFleet(db, fleet, 259);
+  const tenfold = await benchLatest(db, fleet, 10_000, rounds);
+  const views = await benchViews(db, device, devices, rounds);
   return [...recent, ...latest, ...tenfold, ...views];
 }
 
-/** `devices` devices of three applications, a point every `seconds` for 30 days. */
-async function fillFleet(db: Pool, seconds: number): Promise<void> {
-  const ids = Array.from({ length: devices }, (_, number) => benchUuid('device', number));
+/** Devices of three applications, each with a point every `seconds` for 30 days. */
+async function fillFleet(db: Pool, ids: readonly string[], seconds: number): Promise<void> {
   for (let start = 0; start < ids.length; start += 100) {
     await db.query(
       `INSERT INTO location_events (time, device_id, user_id, app_source, latitude, longitude, accuracy, altitude, speed, heading)
@@ -77,15 +82,19 @@ async function benchRecent(db: Pool<typeof tracking>, device: string, rounds: nu
   ];
 }
 
-async function benchLatest(db: Pool, size: string, rounds: number): Promise<Measure[]> {
-  const deviceIds = Array.from({ length: devices }, (_, number) => benchUuid('device', number));
+async function benchLatest(
+  db: Pool,
+  deviceIds: readonly string[],
+  pointsOfEach: number,
+  rounds: number,
+): Promise<Measure[]> {
   const unbounded =
     'SELECT DISTINCT ON (device_id) * FROM location_events WHERE device_id = ANY($1::uuid[]) ORDER BY device_id, time DESC';
   const times = await compare(rounds, { library: () => getLatestLocations(db, { deviceIds }) });
   const peer = await compare(1, { peer: () => db.query(unbounded, [deviceIds]) }, 3);
   return [
     row(
-      `latest of 1,000 devices in ${size}: unbounded DISTINCT ON`,
+      `latest of ${formatCount(deviceIds.length)} devices in ${formatCount(deviceIds.length * pointsOfEach)} points: unbounded DISTINCT ON`,
       peer.peer,
       peer.peer,
       'unbounded DISTINCT ON',
@@ -95,7 +104,7 @@ async function benchLatest(db: Pool, size: string, rounds: number): Promise<Meas
 }
 
 /** Reads the table as its owner, and the view of an application as a role with the application's privileges. */
-async function benchViews(db: Pool, device: string, rounds: number): Promise<Measure[]> {
+async function benchViews(db: Pool, device: string, devices: number, rounds: number): Promise<Measure[]> {
   const role = scratchName('application');
   await db.query(
     `CREATE ROLE ${role}; GRANT USAGE ON SCHEMA mextrack TO ${role};
@@ -116,7 +125,7 @@ async function benchViews(db: Pool, device: string, rounds: number): Promise<Mea
       row('a device, 24 h: getRecentLocations, the table', recent.table, recent.table, 'the table'),
       row("… the application's view", recent.view, recent.table, 'the table'),
       row(
-        'newest of an application (334 of 1,001 devices): the table',
+        `newest of an application (a third of ${formatCount(devices)} devices): the table`,
         latest.table,
         latest.table,
         'the table',

@@ -33,7 +33,7 @@ export async function benchTracking({ url, rows, rounds, out = '.' }: TrackingBe
     const events = fleetRows({ rows, devices: 1_000 });
     const writes = await benchWrites(db, scratch, events, rounds, folder);
     print('Writing, median', writes);
-    const reads = await benchReads(db, rounds);
+    const reads = await benchReads(db, rounds, Math.max(10, Math.min(1_000, Math.round(rows / 200))));
     print('Reading, median', reads);
     const compression = await benchCompression(db);
     if (compression) console.log(compression);
