@@ -213,9 +213,12 @@ describeWith(['openssl'], 'a server with TLS', () => {
 
   test('a query is cancelled, and require_auth is kept, over TLS as without', async () => {
     for (const query of ['sslmode=disable', 'sslmode=require']) {
-      await using db = createDatabasePool({ connectionString: url('localhost', query), max: 1 });
-      const slow = db.sql`SELECT pg_sleep(10)`;
-      setTimeout(() => slow.cancel(), 100);
+      await using db = createDatabasePool({ connectionString: url('localhost', query), max: 2 });
+      const slow = db.sql`SELECT pg_sleep(60)`.execute();
+      // A server ignores a request that comes before it has begun with the query.
+      const active = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(60)'";
+      await expect.poll(async () => (await db.query(active)).rowCount).toBe(1);
+      slow.cancel();
       expect(await failure(slow)).toMatchObject({ code: '57014' });
       expect(await ask(url('localhost', `${query}&require_auth=scram-sha-256`))).toBeDefined();
       await expectRefused(url('localhost', `${query}&require_auth=md5,password`), 'REQUIRE_AUTH');
