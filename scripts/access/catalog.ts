@@ -7,21 +7,9 @@ import {
 } from '../../src/timescale/catalog.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { extensionGrantsQuery, extensionObjectsQuery } from './extension.ts';
-import type {
-  ExtensionObject,
-  ForeignServer,
-  Grant,
-  LiveAccess,
-  LivePolicy,
-  LiveRelation,
-  LiveRole,
-  LiveRoutine,
-  LiveSetting,
-  LiveView,
-  Membership,
-  OwnedObject,
-} from './live-access.ts';
-import { type DatabaseAccess, matrixRoles, relationName } from './matrix.ts';
+import { exploded, type Grant, granteeName } from './grant.ts';
+import type { LiveAccess, LiveRelation, LiveRoutine, OwnedObject } from './live-access.ts';
+import { type DatabaseAccess, matrixRoles, readersOf, relationName } from './matrix.ts';
 import { policiesQuery, viewsQuery } from './row-policies.ts';
 import {
   foreignGrantsQuery,
@@ -74,20 +62,20 @@ export async function readAccess(db: Transaction, matrix: DatabaseAccess): Promi
       ...(await rows<Grant>(db, grantsQuery)),
       ...(await rows<Grant>(db, defaultsQuery, [matrix.owner])),
       ...(await rows<Grant>(db, systemGrantsQuery, [everybody])),
-      ...(await rows<Grant>(db, foreignGrantsQuery(exploded))),
-      ...(await rows<Grant>(db, serverGrantsQuery(exploded), [everybody])),
-      ...(timescale ? await rows<Grant>(db, chunkGrantsQuery, [readersOf(matrix)]) : []),
-      ...(timescale ? await rows<Grant>(db, extensionGrantsQuery(exploded), [everybody]) : []),
+      ...(await rows<Grant>(db, foreignGrantsQuery)),
+      ...(await rows<Grant>(db, serverGrantsQuery, [everybody])),
+      ...(timescale ? await rows<Grant>(db, chunkGrantsQuery, [readersOf(matrix.access)]) : []),
+      ...(timescale ? await rows<Grant>(db, extensionGrantsQuery, [everybody]) : []),
     ],
-    roles: await rows<LiveRole>(db, rolesQuery, [roles]),
-    memberships: await rows<Membership>(db, membershipsQuery, [roles]),
-    settings: await rows<LiveSetting>(db, settingsQuery, [roles]),
-    policies: await rows<LivePolicy>(db, policiesQuery),
-    views: await rows<LiveView>(db, viewsQuery, [namedSchemas(matrix)]),
-    jobs: timescale ? await rows<LiveAccess['jobs'][number]>(db, await foreignJobsQuery(db)) : [],
+    roles: await rows(db, rolesQuery, [roles]),
+    memberships: await rows(db, membershipsQuery, [roles]),
+    settings: await rows(db, settingsQuery, [roles]),
+    policies: await rows(db, policiesQuery),
+    views: await rows(db, viewsQuery, [namedSchemas(matrix)]),
+    jobs: timescale ? await rows(db, await foreignJobsQuery(db)) : [],
     brokenPaths: await names(db, brokenPathsQuery),
-    extensionObjects: timescale ? await rows<ExtensionObject>(db, extensionObjectsQuery) : [],
-    foreignServers: await rows<ForeignServer>(db, foreignServersQuery),
+    extensionObjects: timescale ? await rows(db, extensionObjectsQuery) : [],
+    foreignServers: await rows(db, foreignServersQuery),
     reachable: await names(db, reachableQuery),
     largeObjects: await names(db, largeObjectsQuery),
   };
@@ -107,10 +95,6 @@ const names = async (db: Transaction, text: string) =>
 // A sequence owned by a column always has the owner of its table: ALTER SEQUENCE … OWNER TO fails.
 const ownsItself = ({ relkind, options }: LiveRelation) =>
   relkind !== 'S' || !options.includes('of a column');
-
-// Chunks copy the grants of their hypertable, so roles that read every table also read its chunks.
-const readersOf = ({ access }: DatabaseAccess) =>
-  access.filter(({ everyTable }) => everyTable?.includes('SELECT')).map(({ role }) => role);
 
 const namedSchemas = ({ access }: DatabaseAccess) => [
   ...new Set(
@@ -153,12 +137,6 @@ const objectsQuery = `${own}
   WHERE (t.typtype IN ('e', 'd', 'r') OR c.relkind = 'c') AND ${notOfExtension('pg_type', 't.oid')}
   ORDER BY 1, 4`;
 
-const grantee = `CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(g.grantee) END`;
-/** Grouped, because several grantors may grant the same privilege. */
-const exploded = (acl: string, owner: string) => `LATERAL (
-  SELECT ${grantee}::text AS grantee, g.privilege_type AS privilege, bool_or(g.is_grantable) AS grantable
-  FROM aclexplode(${acl}) AS g WHERE g.grantee <> ${owner} GROUP BY 1, 2) AS g`;
-
 const grantsQuery = `${own}
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", format('DATABASE %I', datname) AS target, '' AS "column", g.*
   FROM pg_database d, ${exploded("coalesce(datacl, acldefault('d', datdba))", 'datdba')} WHERE datname = current_database()
@@ -169,6 +147,7 @@ const grantsQuery = `${own}
   FROM relations c JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped, ${exploded('a.attacl', 'c.relowner')}
   UNION ALL SELECT '', '', target, '', g.* FROM routines, ${exploded("coalesce(proacl, acldefault('f', proowner))", 'proowner')}`;
 
+// Chunks copy the grants of their hypertable, so the roles in $1, which read every table, also read its chunks.
 const chunkGrantsQuery = `
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", format('TABLE %I.%I', n.nspname, c.relname) AS target, '' AS "column", g.*
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, ${exploded('c.relacl', 'c.relowner')}
@@ -193,7 +172,7 @@ const systemGrantsQuery = `
     WHERE c.relnamespace = 'pg_catalog'::regnamespace AND a.attacl IS NOT NULL
   ) AS o LEFT JOIN pg_init_privs i ON (i.classoid, i.objoid, i.objsubid) = (o.class, o.oid, o.sub), ${exploded('o.acl', 'o.owner')}
   WHERE g.grantee = ANY ($1::text[]) AND NOT EXISTS (
-    SELECT 1 FROM (SELECT ${grantee} AS name, g.privilege_type FROM aclexplode(coalesce(i.initprivs, o.initial)) AS g) AS b
+    SELECT 1 FROM (SELECT ${granteeName} AS name, g.privilege_type FROM aclexplode(coalesce(i.initprivs, o.initial)) AS g) AS b
     WHERE b.name = g.grantee AND b.privilege_type = g.privilege)`;
 
 // Without an entry for the owner, PostgreSQL's default applies: PUBLIC may execute new functions.

@@ -1,7 +1,8 @@
 // Expands the rules of the matrix to grants on the objects of a database, and compares them with the live grants.
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { extensionGrants } from './extension.ts';
-import type { Grant, LiveAccess, LiveRelation } from './live-access.ts';
+import { type Grant, grant } from './grant.ts';
+import type { Change, LiveAccess, LiveRelation } from './live-access.ts';
 import {
   type Access,
   type DatabaseAccess,
@@ -29,16 +30,6 @@ export function wantedGrants(matrix: DatabaseAccess, live: LiveAccess): Grant[] 
     ...(existing.has(matrix.owner) ? extensionGrants(rules, live.extensionObjects, matrix.owner) : []),
   ];
 }
-
-const grant = (target: string, grantee: string, privilege: string, column = ''): Grant => ({
-  defaultPrivilegesOf: '',
-  inSchema: '',
-  target,
-  column,
-  grantee,
-  privilege,
-  grantable: false,
-});
 
 /** The table of migrations, which assertMigrated reads when an application starts. */
 const migrationsTable = 'drizzle.__drizzle_migrations';
@@ -108,21 +99,8 @@ function defaultGrants(rule: Access, { owner, secrets }: DatabaseAccess): Grant[
   ];
 }
 
-export interface GrantChange {
-  readonly what: string;
-  readonly mend: string;
-  /** The role that loses a privilege by the change, or PUBLIC. */
-  readonly loser?: string;
-  /** The change concerns objects of an extension. */
-  readonly ofExtension?: boolean;
-}
-
 /** Grants what is missing and revokes what is extra, with one change per role and target. */
-export function compareGrants(
-  wanted: readonly Grant[],
-  found: readonly Grant[],
-  owner: string,
-): GrantChange[] {
+export function compareGrants(wanted: readonly Grant[], found: readonly Grant[], owner: string): Change[] {
   const key = ({ defaultPrivilegesOf, inSchema, target, column, grantee, privilege }: Grant) =>
     JSON.stringify([defaultPrivilegesOf, inSchema, target, column, grantee, privilege]);
   const wantedKeys = new Set(wanted.map(key));
@@ -183,7 +161,7 @@ function describe(
   verb: string,
   command: string,
   preposition: string,
-): GrantChange {
+): Change {
   const { defaultPrivilegesOf, inSchema, grantee, bundle } = first;
   const { named, listed: target } = nameTargets(targets, bundle);
   const role = grantee === 'PUBLIC' ? 'PUBLIC' : quoteIdentifier(grantee);

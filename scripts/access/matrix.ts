@@ -150,6 +150,10 @@ export const relationName = (relation: Relation): string => {
   return name.includes('.') ? name : `public.${name}`;
 };
 
+/** The roles that read every table. */
+export const readersOf = (access: readonly Access[]): string[] =>
+  access.filter(({ everyTable }) => everyTable?.includes('SELECT')).map(({ role }) => role);
+
 /** The roles of one database, its owner first. */
 export const matrixRoles = ({ owner, access }: DatabaseAccess): string[] => [
   owner,
