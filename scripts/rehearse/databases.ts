@@ -42,11 +42,8 @@ export async function rehearseDatabases(
   const pending = new Map<DatabaseTarget, string[]>();
   for (const key of keys) {
     const state = await withPool(key, (pool) => getMigrationStatus(pool, key));
-    if (state.pending.length > 0)
-      pending.set(
-        key,
-        state.pending.map(({ tag }) => tag),
-      );
+    const tags = state.pending.map(({ tag }) => tag);
+    if (tags.length > 0) pending.set(key, tags);
   }
   return interruptible('The rehearsal', async (signal) => {
     using progress = showProgress();
