@@ -110,24 +110,17 @@ export function compareGrants(wanted: readonly Grant[], found: readonly Grant[],
   const passedOn = found.filter((live) => live.grantable && wantedKeys.has(key(live)));
   const missing = wanted.filter((rule) => !foundKeys.has(key(rule)));
   return [
-    ...groupGrants(extra).map((group) => describe(group, 'has', 'REVOKE', 'FROM')),
-    ...groupGrants(passedOn).map((group) =>
-      describe(group, 'may pass on', 'REVOKE GRANT OPTION FOR', 'FROM'),
-    ),
-    ...groupGrants(missing).map((group) => describe(group, 'lacks', 'GRANT', 'TO')),
+    ...groupGrants(extra).map((group) => describe(group, 'has', 'REVOKE')),
+    ...groupGrants(passedOn).map((group) => describe(group, 'may pass on', 'REVOKE GRANT OPTION FOR')),
+    ...groupGrants(missing).map((group) => describe(group, 'lacks', 'GRANT')),
   ];
 }
 
-interface GrantGroup {
-  readonly first: Grant;
-  /** The targets after ON: one, or those of a bundle. */
-  readonly targets: readonly string[];
-  /** `SELECT ("id", "email"), INSERT`. */
-  readonly privileges: string;
-}
+/** Grants of one change: on one target, or on those of a bundle. */
+type GrantGroup = [Grant, ...Grant[]];
 
 function groupGrants(grants: readonly Grant[]): GrantGroup[] {
-  const groups = new Map<string, Grant[]>();
+  const groups = new Map<string, GrantGroup>();
   for (const one of grants) {
     const { defaultPrivilegesOf, inSchema, target, column, grantee, bundle, privilege } = one;
     const about = bundle === undefined ? [target] : [bundle, privilege];
@@ -136,13 +129,10 @@ function groupGrants(grants: readonly Grant[]): GrantGroup[] {
     if (group) group.push(one);
     else groups.set(key, [one]);
   }
-  return [...groups.values()].flatMap((group) => {
-    const [first] = group;
-    const targets = [...new Set(group.map(({ target }) => target))];
-    return first ? [{ first, targets, privileges: listPrivileges(group) }] : [];
-  });
+  return [...groups.values()];
 }
 
+/** `SELECT ("id", "email"), INSERT`. */
 function listPrivileges(grants: readonly Grant[]): string {
   const columns = new Map<string, string[]>();
   for (const { privilege, column } of grants) {
@@ -156,26 +146,17 @@ function listPrivileges(grants: readonly Grant[]): string {
     .join(', ');
 }
 
-function describe(
-  { first, targets, privileges }: GrantGroup,
-  verb: string,
-  command: string,
-  preposition: string,
-): Change {
-  const { defaultPrivilegesOf, inSchema, grantee, bundle } = first;
-  const { named, listed: target } = nameTargets(targets, bundle);
+function describe(group: GrantGroup, verb: string, command: string): Change {
+  const { defaultPrivilegesOf, inSchema, grantee, bundle } = group[0];
+  const privileges = listPrivileges(group);
+  const { named, listed: target } = nameTargets([...new Set(group.map((one) => one.target))], bundle);
   const role = grantee === 'PUBLIC' ? 'PUBLIC' : quoteIdentifier(grantee);
-  const cascade = command === 'GRANT' ? '' : ' CASCADE';
-  const statement = `${command} ${privileges} ON ${target} ${preposition} ${role}${cascade}`;
+  const whom = command === 'GRANT' ? `TO ${role}` : `FROM ${role} CASCADE`;
+  const statement = `${command} ${privileges} ON ${target} ${whom}`;
   const loser = command === 'GRANT' ? {} : { loser: grantee };
   if (defaultPrivilegesOf === '') {
     const ofExtension = bundle === undefined ? {} : { ofExtension: true };
-    return {
-      what: `${grantee} ${verb} ${privileges} on ${named}`,
-      mend: statement,
-      ...loser,
-      ...ofExtension,
-    };
+    return { what: `${grantee} ${verb} ${privileges} on ${named}`, mend: statement, ...loser, ...ofExtension };
   }
   const schema = inSchema === '' ? '' : ` IN SCHEMA ${quoteIdentifier(inSchema)}`;
   return {
