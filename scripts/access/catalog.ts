@@ -6,6 +6,7 @@ import {
   storedRelations,
 } from '../../src/timescale/catalog.ts';
 import type { Transaction } from '../../src/transaction.ts';
+import { ownedByExtension } from '../catalog/catalog.ts';
 import { extensionGrantsQuery, extensionObjectsQuery } from './extension.ts';
 import { exploded, type Grant, granteeName } from './grant.ts';
 import type { LiveAccess, LiveRelation, LiveRoutine, OwnedObject } from './live-access.ts';
@@ -20,22 +21,20 @@ import {
 } from './server-grants.ts';
 
 // Excludes the objects of extensions, which set their own grants. extension.ts reads those of TimescaleDB.
-const notOfExtension = (catalog: string, oid: string) =>
-  `NOT EXISTS (SELECT 1 FROM pg_depend e WHERE e.classid = '${catalog}'::regclass AND e.objid = ${oid} AND e.deptype = 'e')`;
 const ownSchemas = `
   SELECT n.oid, n.nspname, n.nspowner, n.nspacl FROM pg_namespace n
   WHERE n.nspname !~ '^(pg_|_timescaledb_|timescaledb_|toolkit_)' AND n.nspname <> 'information_schema'
-    AND ${notOfExtension('pg_namespace', 'n.oid')}`;
+    AND NOT ${ownedByExtension('pg_namespace', 'n.oid')}`;
 const ownRelations = `
   SELECT c.*, s.nspname FROM pg_class c JOIN schemas s ON s.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND ${notOfExtension('pg_class', 'c.oid')}`;
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT ${ownedByExtension('pg_class', 'c.oid')}`;
 // PostgreSQL creates the constructors of a range type; pg_dump omits grants on them and their settings.
 const isConstructor = `EXISTS (SELECT FROM pg_depend i WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid
   AND i.refclassid = 'pg_type'::regclass AND i.deptype = 'i')`;
 const ownRoutines = `
   SELECT p.*, s.nspname, ${isConstructor} AS constructs, format('ROUTINE %I.%I(%s)', s.nspname, p.proname,
     pg_get_function_identity_arguments(p.oid)) AS target
-  FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace WHERE ${notOfExtension('pg_proc', 'p.oid')}`;
+  FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace WHERE NOT ${ownedByExtension('pg_proc', 'p.oid')}`;
 const own = `WITH schemas AS (${ownSchemas}), relations AS (${ownRelations}), routines AS (${ownRoutines})`;
 
 /** The current state of everything that the matrix covers. Read-only; requires a transaction of `withCatalogPath`. */
@@ -134,7 +133,7 @@ const objectsQuery = `${own}
   UNION ALL SELECT 'schema', '', nspname, format('SCHEMA %I', nspname), pg_get_userbyid(nspowner) FROM schemas
   UNION ALL SELECT 'type', s.nspname, t.typname, format('TYPE %I.%I', s.nspname, t.typname), pg_get_userbyid(t.typowner)
   FROM pg_type t JOIN schemas s ON s.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid
-  WHERE (t.typtype IN ('e', 'd', 'r') OR c.relkind = 'c') AND ${notOfExtension('pg_type', 't.oid')}
+  WHERE (t.typtype IN ('e', 'd', 'r') OR c.relkind = 'c') AND NOT ${ownedByExtension('pg_type', 't.oid')}
   ORDER BY 1, 4`;
 
 const grantsQuery = `${own}
@@ -151,12 +150,12 @@ const grantsQuery = `${own}
 const chunkGrantsQuery = `
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", format('TABLE %I.%I', n.nspname, c.relname) AS target, '' AS "column", g.*
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, ${exploded('c.relacl', 'c.relowner')}
-  WHERE n.nspname = '${chunkSchema}' AND ${notOfExtension('pg_class', 'c.oid')}
+  WHERE n.nspname = '${chunkSchema}' AND NOT ${ownedByExtension('pg_class', 'c.oid')}
     AND NOT (g.privilege = 'SELECT' AND NOT g.grantable AND g.grantee = ANY ($1::text[]))
   UNION ALL SELECT '', '', format('TABLE %I.%I', n.nspname, c.relname), a.attname, g.*
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid,
     ${exploded('a.attacl', 'c.relowner')}
-  WHERE n.nspname = '${chunkSchema}' AND ${notOfExtension('pg_class', 'c.oid')}`;
+  WHERE n.nspname = '${chunkSchema}' AND NOT ${ownedByExtension('pg_class', 'c.oid')}`;
 
 // Only grants that were made later: those of initdb and of extensions are in pg_init_privs or are the default.
 const systemGrantsQuery = `

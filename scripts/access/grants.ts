@@ -156,7 +156,12 @@ function describe(group: GrantGroup, verb: string, command: string): Change {
   const loser = command === 'GRANT' ? {} : { loser: grantee };
   if (defaultPrivilegesOf === '') {
     const ofExtension = bundle === undefined ? {} : { ofExtension: true };
-    return { what: `${grantee} ${verb} ${privileges} on ${named}`, mend: statement, ...loser, ...ofExtension };
+    return {
+      what: `${grantee} ${verb} ${privileges} on ${named}`,
+      mend: statement,
+      ...loser,
+      ...ofExtension,
+    };
   }
   const schema = inSchema === '' ? '' : ` IN SCHEMA ${quoteIdentifier(inSchema)}`;
   return {

@@ -10,7 +10,7 @@ const ownSchemas = `
   WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'drizzle')
     AND n.nspname !~ '^(_timescaledb|timescaledb_|toolkit_|pg_temp|pg_toast_temp)'`;
 
-const ownedByExtension = (catalog: string, oid: string) =>
+export const ownedByExtension = (catalog: string, oid: string) =>
   `EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = '${catalog}'::regclass AND d.objid = ${oid} AND d.deptype = 'e')`;
 
 const ownRelations = `
