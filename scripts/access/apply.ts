@@ -93,7 +93,7 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
     // Several rounds: revoking a privilege on a table also revokes it on the columns.
     for (let round = 0; round < 3 && (await run(await untried(stage))) > 0; round += 1);
     if (stage === 'role') {
-      if ([...refused.values()].some(({ mend }) => mend.startsWith('CREATE ROLE'))) break;
+      if ([...refused.values()].some(isNewRole)) break;
       const isOwnerNeeded = options.makesRoles || (await read()).some((due) => due.stage !== 'role');
       for (const join of isOwnerNeeded ? await missingMemberships(db, matrix) : []) {
         if (await attempt(db, join.mend)) changes.set(join.mend, join);

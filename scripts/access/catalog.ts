@@ -6,22 +6,11 @@ import {
   storedRelations,
 } from '../../src/timescale/catalog.ts';
 import type { Transaction } from '../../src/transaction.ts';
+import { ownedByExtension } from '../catalog/catalog.ts';
 import { extensionGrantsQuery, extensionObjectsQuery } from './extension.ts';
-import type {
-  ExtensionObject,
-  ForeignServer,
-  Grant,
-  LiveAccess,
-  LivePolicy,
-  LiveRelation,
-  LiveRole,
-  LiveRoutine,
-  LiveSetting,
-  LiveView,
-  Membership,
-  OwnedObject,
-} from './live-access.ts';
-import { type DatabaseAccess, matrixRoles, relationName } from './matrix.ts';
+import { exploded, type Grant, granteeName } from './grant.ts';
+import type { LiveAccess, LiveRelation, LiveRoutine, OwnedObject } from './live-access.ts';
+import { type DatabaseAccess, matrixRoles, readersOf, relationName } from './matrix.ts';
 import { policiesQuery, viewsQuery } from './row-policies.ts';
 import {
   foreignGrantsQuery,
@@ -32,22 +21,20 @@ import {
 } from './server-grants.ts';
 
 // Excludes the objects of extensions, which set their own grants. extension.ts reads those of TimescaleDB.
-const notOfExtension = (catalog: string, oid: string) =>
-  `NOT EXISTS (SELECT 1 FROM pg_depend e WHERE e.classid = '${catalog}'::regclass AND e.objid = ${oid} AND e.deptype = 'e')`;
 const ownSchemas = `
   SELECT n.oid, n.nspname, n.nspowner, n.nspacl FROM pg_namespace n
   WHERE n.nspname !~ '^(pg_|_timescaledb_|timescaledb_|toolkit_)' AND n.nspname <> 'information_schema'
-    AND ${notOfExtension('pg_namespace', 'n.oid')}`;
+    AND NOT ${ownedByExtension('pg_namespace', 'n.oid')}`;
 const ownRelations = `
   SELECT c.*, s.nspname FROM pg_class c JOIN schemas s ON s.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND ${notOfExtension('pg_class', 'c.oid')}`;
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT ${ownedByExtension('pg_class', 'c.oid')}`;
 // PostgreSQL creates the constructors of a range type; pg_dump omits grants on them and their settings.
 const isConstructor = `EXISTS (SELECT FROM pg_depend i WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid
   AND i.refclassid = 'pg_type'::regclass AND i.deptype = 'i')`;
 const ownRoutines = `
   SELECT p.*, s.nspname, ${isConstructor} AS constructs, format('ROUTINE %I.%I(%s)', s.nspname, p.proname,
     pg_get_function_identity_arguments(p.oid)) AS target
-  FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace WHERE ${notOfExtension('pg_proc', 'p.oid')}`;
+  FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace WHERE NOT ${ownedByExtension('pg_proc', 'p.oid')}`;
 const own = `WITH schemas AS (${ownSchemas}), relations AS (${ownRelations}), routines AS (${ownRoutines})`;
 
 /** The current state of everything that the matrix covers. Read-only; requires a transaction of `withCatalogPath`. */
@@ -74,20 +61,20 @@ export async function readAccess(db: Transaction, matrix: DatabaseAccess): Promi
       ...(await rows<Grant>(db, grantsQuery)),
       ...(await rows<Grant>(db, defaultsQuery, [matrix.owner])),
       ...(await rows<Grant>(db, systemGrantsQuery, [everybody])),
-      ...(await rows<Grant>(db, foreignGrantsQuery(exploded))),
-      ...(await rows<Grant>(db, serverGrantsQuery(exploded), [everybody])),
-      ...(timescale ? await rows<Grant>(db, chunkGrantsQuery, [readersOf(matrix)]) : []),
-      ...(timescale ? await rows<Grant>(db, extensionGrantsQuery(exploded), [everybody]) : []),
+      ...(await rows<Grant>(db, foreignGrantsQuery)),
+      ...(await rows<Grant>(db, serverGrantsQuery, [everybody])),
+      ...(timescale ? await rows<Grant>(db, chunkGrantsQuery, [readersOf(matrix.access)]) : []),
+      ...(timescale ? await rows<Grant>(db, extensionGrantsQuery, [everybody]) : []),
     ],
-    roles: await rows<LiveRole>(db, rolesQuery, [roles]),
-    memberships: await rows<Membership>(db, membershipsQuery, [roles]),
-    settings: await rows<LiveSetting>(db, settingsQuery, [roles]),
-    policies: await rows<LivePolicy>(db, policiesQuery),
-    views: await rows<LiveView>(db, viewsQuery, [namedSchemas(matrix)]),
-    jobs: timescale ? await rows<LiveAccess['jobs'][number]>(db, await foreignJobsQuery(db)) : [],
+    roles: await rows(db, rolesQuery, [roles]),
+    memberships: await rows(db, membershipsQuery, [roles]),
+    settings: await rows(db, settingsQuery, [roles]),
+    policies: await rows(db, policiesQuery),
+    views: await rows(db, viewsQuery, [namedSchemas(matrix)]),
+    jobs: timescale ? await rows(db, await foreignJobsQuery(db)) : [],
     brokenPaths: await names(db, brokenPathsQuery),
-    extensionObjects: timescale ? await rows<ExtensionObject>(db, extensionObjectsQuery) : [],
-    foreignServers: await rows<ForeignServer>(db, foreignServersQuery),
+    extensionObjects: timescale ? await rows(db, extensionObjectsQuery) : [],
+    foreignServers: await rows(db, foreignServersQuery),
     reachable: await names(db, reachableQuery),
     largeObjects: await names(db, largeObjectsQuery),
   };
@@ -107,10 +94,6 @@ const names = async (db: Transaction, text: string) =>
 // A sequence owned by a column always has the owner of its table: ALTER SEQUENCE … OWNER TO fails.
 const ownsItself = ({ relkind, options }: LiveRelation) =>
   relkind !== 'S' || !options.includes('of a column');
-
-// Chunks copy the grants of their hypertable, so roles that read every table also read its chunks.
-const readersOf = ({ access }: DatabaseAccess) =>
-  access.filter(({ everyTable }) => everyTable?.includes('SELECT')).map(({ role }) => role);
 
 const namedSchemas = ({ access }: DatabaseAccess) => [
   ...new Set(
@@ -150,14 +133,8 @@ const objectsQuery = `${own}
   UNION ALL SELECT 'schema', '', nspname, format('SCHEMA %I', nspname), pg_get_userbyid(nspowner) FROM schemas
   UNION ALL SELECT 'type', s.nspname, t.typname, format('TYPE %I.%I', s.nspname, t.typname), pg_get_userbyid(t.typowner)
   FROM pg_type t JOIN schemas s ON s.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid
-  WHERE (t.typtype IN ('e', 'd', 'r') OR c.relkind = 'c') AND ${notOfExtension('pg_type', 't.oid')}
+  WHERE (t.typtype IN ('e', 'd', 'r') OR c.relkind = 'c') AND NOT ${ownedByExtension('pg_type', 't.oid')}
   ORDER BY 1, 4`;
-
-const grantee = `CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(g.grantee) END`;
-/** Grouped, because several grantors may grant the same privilege. */
-const exploded = (acl: string, owner: string) => `LATERAL (
-  SELECT ${grantee}::text AS grantee, g.privilege_type AS privilege, bool_or(g.is_grantable) AS grantable
-  FROM aclexplode(${acl}) AS g WHERE g.grantee <> ${owner} GROUP BY 1, 2) AS g`;
 
 const grantsQuery = `${own}
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", format('DATABASE %I', datname) AS target, '' AS "column", g.*
@@ -169,15 +146,16 @@ const grantsQuery = `${own}
   FROM relations c JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped, ${exploded('a.attacl', 'c.relowner')}
   UNION ALL SELECT '', '', target, '', g.* FROM routines, ${exploded("coalesce(proacl, acldefault('f', proowner))", 'proowner')}`;
 
+// Chunks copy the grants of their hypertable, so the roles in $1, which read every table, also read its chunks.
 const chunkGrantsQuery = `
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", format('TABLE %I.%I', n.nspname, c.relname) AS target, '' AS "column", g.*
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, ${exploded('c.relacl', 'c.relowner')}
-  WHERE n.nspname = '${chunkSchema}' AND ${notOfExtension('pg_class', 'c.oid')}
+  WHERE n.nspname = '${chunkSchema}' AND NOT ${ownedByExtension('pg_class', 'c.oid')}
     AND NOT (g.privilege = 'SELECT' AND NOT g.grantable AND g.grantee = ANY ($1::text[]))
   UNION ALL SELECT '', '', format('TABLE %I.%I', n.nspname, c.relname), a.attname, g.*
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid,
     ${exploded('a.attacl', 'c.relowner')}
-  WHERE n.nspname = '${chunkSchema}' AND ${notOfExtension('pg_class', 'c.oid')}`;
+  WHERE n.nspname = '${chunkSchema}' AND NOT ${ownedByExtension('pg_class', 'c.oid')}`;
 
 // Only grants that were made later: those of initdb and of extensions are in pg_init_privs or are the default.
 const systemGrantsQuery = `
@@ -193,7 +171,7 @@ const systemGrantsQuery = `
     WHERE c.relnamespace = 'pg_catalog'::regnamespace AND a.attacl IS NOT NULL
   ) AS o LEFT JOIN pg_init_privs i ON (i.classoid, i.objoid, i.objsubid) = (o.class, o.oid, o.sub), ${exploded('o.acl', 'o.owner')}
   WHERE g.grantee = ANY ($1::text[]) AND NOT EXISTS (
-    SELECT 1 FROM (SELECT ${grantee} AS name, g.privilege_type FROM aclexplode(coalesce(i.initprivs, o.initial)) AS g) AS b
+    SELECT 1 FROM (SELECT ${granteeName} AS name, g.privilege_type FROM aclexplode(coalesce(i.initprivs, o.initial)) AS g) AS b
     WHERE b.name = g.grantee AND b.privilege_type = g.privilege)`;
 
 // Without an entry for the owner, PostgreSQL's default applies: PUBLIC may execute new functions.

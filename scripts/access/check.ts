@@ -6,7 +6,7 @@ import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { readAccess } from './catalog.ts';
 import { compareGrants, wantedGrants } from './grants.ts';
-import type { LiveAccess } from './live-access.ts';
+import type { Change, LiveAccess } from './live-access.ts';
 import { type DatabaseAccess, matrixRoles, relationName } from './matrix.ts';
 import { compareFilters, compareRowPolicies } from './row-policies.ts';
 import { compareForeign, noteAccess } from './server-grants.ts';
@@ -14,16 +14,8 @@ import { compareForeign, noteAccess } from './server-grants.ts';
 /** Order of changes: the owner role must exist first, and changing the owner rewrites the grants. */
 export const stages = ['role', 'owner', 'grant'] as const;
 
-export interface AccessDifference {
+export interface AccessDifference extends Change {
   readonly stage: (typeof stages)[number];
-  /** What is wrong, as a sentence without its full stop. */
-  readonly what: string;
-  /** SQL that mends it. */
-  readonly mend: string;
-  /** The role that loses a privilege by the change, or PUBLIC. */
-  readonly loser?: string;
-  /** The change concerns objects of an extension. */
-  readonly ofExtension?: boolean;
 }
 
 export interface AccessReport {
@@ -65,8 +57,6 @@ export function compareAccess(matrix: DatabaseAccess, live: LiveAccess): AccessD
     ]),
   ];
 }
-
-type Change = Omit<AccessDifference, 'stage'>;
 
 const exists = (live: LiveAccess, role: string) => live.roles.some(({ name }) => name === role);
 

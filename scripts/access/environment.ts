@@ -3,9 +3,8 @@
 import { rolePassword, rolePrefix } from '../../src/config.ts';
 import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
-import { withCatalogPath } from '../../src/sql/catalog-path.ts';
+import { queryCatalog } from '../../src/sql/catalog-path.ts';
 import { foreignSources } from '../../src/targets.ts';
-import type { Transaction } from '../../src/transaction.ts';
 import { plural } from '../cli/output.ts';
 import { type Applied, type ApplyOptions, applyAccess, isNewRole } from './apply.ts';
 import type { AccessDifference } from './check.ts';
@@ -16,7 +15,7 @@ export const matrixOf = (key: DatabaseTarget): DatabaseAccess =>
 
 /** Applies the matrix and sets the passwords from the environment. */
 export const applyMatrix = (pool: Pool, key: DatabaseTarget, options: ApplyOptions = {}): Promise<Applied> =>
-  applyAccess(pool, matrixOf(key), { passwordOf: (role) => rolePassword(role), ...options });
+  applyAccess(pool, matrixOf(key), { passwordOf: rolePassword, ...options });
 
 /**
  * For use after migrations: gives new objects their owner and grants. Privileges granted by hand to roles outside
@@ -42,14 +41,12 @@ export const makeRoles = (pool: Pool, key: DatabaseTarget): Promise<Applied> =>
   applyMatrix(pool, key, { makesRoles: true });
 
 /** Whether the matrix was applied: its owner role then owns the database. */
-export function isAccessApplied(db: Pool, key: DatabaseTarget): Promise<boolean> {
-  const read = async (transaction: Transaction) => {
-    const { rows } = await transaction.query<{ owner: string }>(
-      'SELECT pg_get_userbyid(datdba)::text AS owner FROM pg_database WHERE datname = current_database()',
-    );
-    return rows[0]?.owner === matrixOf(key).owner;
-  };
-  return withCatalogPath(db, read, { readOnly: true });
+export async function isAccessApplied(db: Pool, key: DatabaseTarget): Promise<boolean> {
+  const { rows } = await queryCatalog<{ owner: string }>(
+    db,
+    'SELECT pg_get_userbyid(datdba)::text AS owner FROM pg_database WHERE datname = current_database()',
+  );
+  return rows[0]?.owner === matrixOf(key).owner;
 }
 
 /**
@@ -58,13 +55,13 @@ export function isAccessApplied(db: Pool, key: DatabaseTarget): Promise<boolean>
  */
 export async function isCheckedByMatrix(db: Pool, key: DatabaseTarget): Promise<boolean> {
   if (await isAccessApplied(db, key)) return true;
-  const read = (transaction: Transaction) =>
-    transaction.query(
-      `SELECT 1 FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid
-       WHERE d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND r.rolname = ANY($1) LIMIT 1`,
-      [matrixRoles(matrixOf(key))],
-    );
-  return (await withCatalogPath(db, read, { readOnly: true })).rowCount > 0;
+  const { rowCount } = await queryCatalog(
+    db,
+    `SELECT 1 FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid
+     WHERE d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND r.rolname = ANY($1) LIMIT 1`,
+    [matrixRoles(matrixOf(key))],
+  );
+  return rowCount > 0;
 }
 
 /** Message for an existing database to which the matrix was not applied. */

@@ -1,7 +1,8 @@
 // Grants on TimescaleDB's own objects: it grants them to PUBLIC, and few of its functions check privileges.
 import { informationSchema, isOfTimescale } from '../../src/timescale/catalog.ts';
-import type { ExtensionObject, Grant } from './live-access.ts';
-import { type Access, extensionFunctions } from './matrix.ts';
+import { exploded, type Grant, grant } from './grant.ts';
+import type { ExtensionObject } from './live-access.ts';
+import { type Access, extensionFunctions, readersOf } from './matrix.ts';
 
 const informs = `EXISTS (SELECT FROM pg_depend r JOIN pg_rewrite w ON r.classid = 'pg_rewrite'::regclass AND w.oid = r.objid
   JOIN pg_class v ON v.oid = w.ev_class JOIN pg_namespace i ON i.oid = v.relnamespace AND i.nspname = '${informationSchema}'
@@ -22,7 +23,7 @@ const objects = `
 export const extensionObjectsQuery = `SELECT kind, name, target, bundle, informs FROM (${objects}) AS o ORDER BY target`;
 
 /** Grants on these objects to the grantees in $1. */
-export const extensionGrantsQuery = (exploded: (acl: string, owner: string) => string) => `
+export const extensionGrantsQuery = `
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", o.target, '' AS "column", g.*, o.bundle
   FROM (${objects}) AS o, ${exploded('o.acl', 'o.owner')} WHERE g.grantee = ANY ($1::text[]) ORDER BY o.target`;
 
@@ -35,20 +36,11 @@ export function extensionGrants(
   objects: readonly ExtensionObject[],
   owner: string,
 ): Grant[] {
-  const readers = rules.filter(({ everyTable }) => everyTable?.includes('SELECT')).map(({ role }) => role);
+  const readers = readersOf(rules);
   return objects.flatMap(({ kind, name, target, bundle, informs }) => {
-    const grant = (grantee: string, privilege: string): Grant => ({
-      defaultPrivilegesOf: '',
-      inSchema: '',
-      target,
-      column: '',
-      grantee,
-      privilege,
-      grantable: false,
-      bundle,
-    });
     const privilege = kind === 'ROUTINE' ? 'EXECUTE' : 'SELECT';
-    if (kind === 'ROUTINE' && extensionFunctions.has(name)) return [grant('PUBLIC', privilege)];
-    return [owner, ...(informs ? readers : [])].map((role) => grant(role, privilege));
+    const isPublic = kind === 'ROUTINE' && extensionFunctions.has(name);
+    const grantees = isPublic ? ['PUBLIC'] : [owner, ...(informs ? readers : [])];
+    return grantees.map((grantee) => ({ ...grant(target, grantee, privilege), bundle }));
   });
 }

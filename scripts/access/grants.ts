@@ -1,7 +1,8 @@
 // Expands the rules of the matrix to grants on the objects of a database, and compares them with the live grants.
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { extensionGrants } from './extension.ts';
-import type { Grant, LiveAccess, LiveRelation } from './live-access.ts';
+import { type Grant, grant } from './grant.ts';
+import type { Change, LiveAccess, LiveRelation } from './live-access.ts';
 import {
   type Access,
   type DatabaseAccess,
@@ -29,16 +30,6 @@ export function wantedGrants(matrix: DatabaseAccess, live: LiveAccess): Grant[] 
     ...(existing.has(matrix.owner) ? extensionGrants(rules, live.extensionObjects, matrix.owner) : []),
   ];
 }
-
-const grant = (target: string, grantee: string, privilege: string, column = ''): Grant => ({
-  defaultPrivilegesOf: '',
-  inSchema: '',
-  target,
-  column,
-  grantee,
-  privilege,
-  grantable: false,
-});
 
 /** The table of migrations, which assertMigrated reads when an application starts. */
 const migrationsTable = 'drizzle.__drizzle_migrations';
@@ -108,21 +99,8 @@ function defaultGrants(rule: Access, { owner, secrets }: DatabaseAccess): Grant[
   ];
 }
 
-export interface GrantChange {
-  readonly what: string;
-  readonly mend: string;
-  /** The role that loses a privilege by the change, or PUBLIC. */
-  readonly loser?: string;
-  /** The change concerns objects of an extension. */
-  readonly ofExtension?: boolean;
-}
-
 /** Grants what is missing and revokes what is extra, with one change per role and target. */
-export function compareGrants(
-  wanted: readonly Grant[],
-  found: readonly Grant[],
-  owner: string,
-): GrantChange[] {
+export function compareGrants(wanted: readonly Grant[], found: readonly Grant[], owner: string): Change[] {
   const key = ({ defaultPrivilegesOf, inSchema, target, column, grantee, privilege }: Grant) =>
     JSON.stringify([defaultPrivilegesOf, inSchema, target, column, grantee, privilege]);
   const wantedKeys = new Set(wanted.map(key));
@@ -132,24 +110,17 @@ export function compareGrants(
   const passedOn = found.filter((live) => live.grantable && wantedKeys.has(key(live)));
   const missing = wanted.filter((rule) => !foundKeys.has(key(rule)));
   return [
-    ...groupGrants(extra).map((group) => describe(group, 'has', 'REVOKE', 'FROM')),
-    ...groupGrants(passedOn).map((group) =>
-      describe(group, 'may pass on', 'REVOKE GRANT OPTION FOR', 'FROM'),
-    ),
-    ...groupGrants(missing).map((group) => describe(group, 'lacks', 'GRANT', 'TO')),
+    ...groupGrants(extra).map((group) => describe(group, 'has', 'REVOKE')),
+    ...groupGrants(passedOn).map((group) => describe(group, 'may pass on', 'REVOKE GRANT OPTION FOR')),
+    ...groupGrants(missing).map((group) => describe(group, 'lacks', 'GRANT')),
   ];
 }
 
-interface GrantGroup {
-  readonly first: Grant;
-  /** The targets after ON: one, or those of a bundle. */
-  readonly targets: readonly string[];
-  /** `SELECT ("id", "email"), INSERT`. */
-  readonly privileges: string;
-}
+/** Grants of one change: on one target, or on those of a bundle. */
+type GrantGroup = [Grant, ...Grant[]];
 
 function groupGrants(grants: readonly Grant[]): GrantGroup[] {
-  const groups = new Map<string, Grant[]>();
+  const groups = new Map<string, GrantGroup>();
   for (const one of grants) {
     const { defaultPrivilegesOf, inSchema, target, column, grantee, bundle, privilege } = one;
     const about = bundle === undefined ? [target] : [bundle, privilege];
@@ -158,13 +129,10 @@ function groupGrants(grants: readonly Grant[]): GrantGroup[] {
     if (group) group.push(one);
     else groups.set(key, [one]);
   }
-  return [...groups.values()].flatMap((group) => {
-    const [first] = group;
-    const targets = [...new Set(group.map(({ target }) => target))];
-    return first ? [{ first, targets, privileges: listPrivileges(group) }] : [];
-  });
+  return [...groups.values()];
 }
 
+/** `SELECT ("id", "email"), INSERT`. */
 function listPrivileges(grants: readonly Grant[]): string {
   const columns = new Map<string, string[]>();
   for (const { privilege, column } of grants) {
@@ -178,17 +146,13 @@ function listPrivileges(grants: readonly Grant[]): string {
     .join(', ');
 }
 
-function describe(
-  { first, targets, privileges }: GrantGroup,
-  verb: string,
-  command: string,
-  preposition: string,
-): GrantChange {
-  const { defaultPrivilegesOf, inSchema, grantee, bundle } = first;
-  const { named, listed: target } = nameTargets(targets, bundle);
+function describe(group: GrantGroup, verb: string, command: string): Change {
+  const { defaultPrivilegesOf, inSchema, grantee, bundle } = group[0];
+  const privileges = listPrivileges(group);
+  const { named, listed: target } = nameTargets([...new Set(group.map((one) => one.target))], bundle);
   const role = grantee === 'PUBLIC' ? 'PUBLIC' : quoteIdentifier(grantee);
-  const cascade = command === 'GRANT' ? '' : ' CASCADE';
-  const statement = `${command} ${privileges} ON ${target} ${preposition} ${role}${cascade}`;
+  const whom = command === 'GRANT' ? `TO ${role}` : `FROM ${role} CASCADE`;
+  const statement = `${command} ${privileges} ON ${target} ${whom}`;
   const loser = command === 'GRANT' ? {} : { loser: grantee };
   if (defaultPrivilegesOf === '') {
     const ofExtension = bundle === undefined ? {} : { ofExtension: true };

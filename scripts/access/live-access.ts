@@ -1,21 +1,16 @@
-// Types of the state of access that catalog.ts reads from a live database.
+// Types of the state of access that catalog.ts reads from a live database, and of the changes that it needs.
+import type { Grant } from './grant.ts';
 
-/** A privilege of a role other than the owner. */
-export interface Grant {
-  /** For default privileges, the role that creates the objects; else empty. */
-  readonly defaultPrivilegesOf: string;
-  /** For default privileges, the schema that they are limited to; else empty. */
-  readonly inSchema: string;
-  /** SQL after ON: `TABLE public.users`. */
-  readonly target: string;
-  /** Empty for the whole target. */
-  readonly column: string;
-  /** Role, or PUBLIC. */
-  readonly grantee: string;
-  readonly privilege: string;
-  readonly grantable: boolean;
-  /** For targets that share one statement and one message: their description, in the plural. */
-  readonly bundle?: string;
+/** One change that makes a database as the matrix says. */
+export interface Change {
+  /** What is wrong, as a sentence without its full stop. */
+  readonly what: string;
+  /** SQL that mends it. */
+  readonly mend: string;
+  /** The role that loses a privilege by the change, or PUBLIC. */
+  readonly loser?: string;
+  /** The change concerns objects of an extension. */
+  readonly ofExtension?: boolean;
 }
 
 export interface OwnedObject {
@@ -48,19 +43,19 @@ export interface LiveRoutine extends OwnedObject {
   readonly settled: boolean;
 }
 
-export interface LiveRole {
+interface LiveRole {
   readonly name: string;
   /** Attributes to change, as ALTER ROLE names them. */
   readonly wrongAttributes: readonly string[];
 }
 
-export interface Membership {
+interface Membership {
   readonly role: string;
   readonly member: string;
   readonly grantor: string;
 }
 
-export interface LiveSetting {
+interface LiveSetting {
   /** Empty for all roles. */
   readonly role: string;
   /** Whether it is set for this database only, not for all databases. */
@@ -112,7 +107,7 @@ export interface ExtensionObject {
   readonly informs: boolean;
 }
 
-export interface ForeignServer {
+interface ForeignServer {
   readonly name: string;
   readonly wrapper: string;
   readonly owner: string;
@@ -128,7 +123,7 @@ export interface LivePolicy {
   readonly definition: string;
 }
 
-export interface LiveView {
+interface LiveView {
   /** `mextrack.location_events`. */
   readonly name: string;
   readonly definition: string;

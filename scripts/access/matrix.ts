@@ -51,8 +51,6 @@ const append = ['SELECT', 'INSERT'] as const;
 
 const applications = databaseKeys.filter((key) => definitionOf(key).application);
 const applicationRole = (key: string) => `${key}_app`;
-const authRole = 'atriz_auth';
-const reportingRole = 'atriz_reporting';
 
 /** Databases that several roles share. An application's own database needs no entry. */
 const shared: Partial<Record<DatabaseKey, readonly Access[]>> = {
@@ -67,7 +65,7 @@ const shared: Partial<Record<DatabaseKey, readonly Access[]>> = {
       ] as const,
     })),
     {
-      role: authRole,
+      role: 'atriz_auth',
       may: 'verifies and issues: reads and writes, secrets too',
       everyTable: write,
       relations: [
@@ -138,7 +136,7 @@ export function accessMatrix(
 }
 
 const reporting: Access = {
-  role: reportingRole,
+  role: 'atriz_reporting',
   may: 'reads, without secrets',
   everyTable: read,
   settings: { default_transaction_read_only: 'on' },
@@ -149,6 +147,10 @@ export const relationName = (relation: Relation): string => {
   const name = relation instanceof PgTable ? getTableName(relation) : relation;
   return name.includes('.') ? name : `public.${name}`;
 };
+
+/** The roles that read every table. */
+export const readersOf = (access: readonly Access[]): string[] =>
+  access.filter(({ everyTable }) => everyTable?.includes('SELECT')).map(({ role }) => role);
 
 /** The roles of one database, its owner first. */
 export const matrixRoles = ({ owner, access }: DatabaseAccess): string[] => [

@@ -1,9 +1,8 @@
 // Generates and sets passwords of roles. The server gets a SCRAM verifier, never the password.
 import { randomBytes } from 'node:crypto';
 import type { Pool } from '../../src/pool.ts';
-import { withCatalogPath } from '../../src/sql/catalog-path.ts';
+import { queryCatalog } from '../../src/sql/catalog-path.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
-import type { Transaction } from '../../src/transaction.ts';
 import { formatVerifier, verifierOf } from './scram-verifier.ts';
 
 /** 192 bits, in characters that need no escape in a URL. */
@@ -27,32 +26,23 @@ export interface OldSession {
  * Identifies the server of a connection: databases of one server share their roles.
  * @returns undefined if the role does not exist.
  */
-export function serverOf(db: Pool, role: string): Promise<string | undefined> {
-  const read = async (transaction: Transaction) => {
-    const { rows } = await transaction.query<{ server: string }>(
-      `SELECT concat_ws(' ', (pg_control_system()).system_identifier, pg_postmaster_start_time(), oid) AS server
-       FROM pg_roles WHERE rolname = $1`,
-      [role],
-    );
-    return rows[0]?.server;
-  };
-  return withCatalogPath(db, read, { readOnly: true });
-}
-
-/** Sets a new password of a role on one server. Open sessions stay open. */
-export async function rotatePassword(db: Pool, role: string, password: string): Promise<void> {
-  await db.query(passwordStatement(role, password));
+export async function serverOf(db: Pool, role: string): Promise<string | undefined> {
+  const { rows } = await queryCatalog<{ server: string }>(
+    db,
+    `SELECT concat_ws(' ', (pg_control_system()).system_identifier, pg_postmaster_start_time(), oid) AS server
+     FROM pg_roles WHERE rolname = $1`,
+    [role],
+  );
+  return rows[0]?.server;
 }
 
 /** The sessions of a role, on the whole server. */
-export function openSessions(db: Pool, role: string): Promise<OldSession[]> {
-  const read = async (transaction: Transaction) => {
-    const { rows } = await transaction.query<OldSession>(
-      `SELECT pid, datname AS database, application_name AS application, client_addr::text AS address, backend_start AS since
-       FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid() ORDER BY backend_start`,
-      [role],
-    );
-    return rows;
-  };
-  return withCatalogPath(db, read, { readOnly: true });
+export async function openSessions(db: Pool, role: string): Promise<OldSession[]> {
+  const { rows } = await queryCatalog<OldSession>(
+    db,
+    `SELECT pid, datname AS database, application_name AS application, client_addr::text AS address, backend_start AS since
+     FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid() ORDER BY backend_start`,
+    [role],
+  );
+  return rows;
 }

@@ -1,7 +1,7 @@
 // Checks row-level access: row policies and the filters of the applications' views, as the migrations create them.
 import { locationSources } from '../../schema/tracking.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
-import type { LiveAccess, LivePolicy } from './live-access.ts';
+import type { Change, LiveAccess, LivePolicy } from './live-access.ts';
 import type { DatabaseAccess } from './matrix.ts';
 
 export const policiesQuery = `
@@ -24,11 +24,6 @@ const policies = [
     clauses: 'USING (role_name = CURRENT_USER) WITH CHECK (role_name = CURRENT_USER)',
   },
 ];
-
-interface Change {
-  readonly what: string;
-  readonly mend: string;
-}
 
 export function compareRowPolicies({ rowSecurity }: DatabaseAccess, live: LiveAccess): Change[] {
   const has = (table: string) =>

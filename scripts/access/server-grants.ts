@@ -1,20 +1,19 @@
 // Access outside of our schemas: other databases, foreign servers, large objects, the server's own grants.
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
-import type { LiveAccess } from './live-access.ts';
+import { exploded } from './grant.ts';
+import type { Change, LiveAccess } from './live-access.ts';
 import { type DatabaseAccess, matrixRoles } from './matrix.ts';
-
-type Exploded = (acl: string, owner: string) => string;
 
 const grantOn = (target: string) =>
   `SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", ${target} AS target, '' AS "column", g.*`;
 
-export const foreignGrantsQuery = (exploded: Exploded) => `
+export const foreignGrantsQuery = `
   ${grantOn(`format('FOREIGN SERVER %I', srvname)`)} FROM pg_foreign_server, ${exploded('srvacl', 'srvowner')}
   UNION ALL ${grantOn(`format('FOREIGN DATA WRAPPER %I', fdwname)`)}
   FROM pg_foreign_data_wrapper, ${exploded('fdwacl', 'fdwowner')}`;
 
 /** Server-wide grants, therefore only those of the grantees in $1. */
-export const serverGrantsQuery = (exploded: Exploded) => `
+export const serverGrantsQuery = `
   SELECT * FROM (
     ${grantOn(`'PARAMETER ' || (SELECT string_agg(quote_ident(part), '.') FROM unnest(string_to_array(parname, '.')) AS part)`)}
     FROM pg_parameter_acl, ${exploded('paracl', '10')}
@@ -39,12 +38,6 @@ export const reachableQuery = `
   WHERE datallowconn AND datname <> current_database() AND EXISTS (
     SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0 AND privilege_type = 'CONNECT')
   ORDER BY datname <> 'postgres', 1`;
-
-interface Change {
-  readonly what: string;
-  readonly mend: string;
-  readonly loser?: string;
-}
 
 /** A user mapping logs its role in to another server with a stored password: only the owner may have one. */
 export function compareForeign(matrix: DatabaseAccess, { foreignServers }: LiveAccess): Change[] {

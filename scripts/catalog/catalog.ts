@@ -5,20 +5,17 @@ import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import { definitionQueries } from '../../src/timescale/catalog.ts';
 
 // Excludes objects of extensions and of TimescaleDB's internal schemas, which our migrations do not manage.
-const ownRelations = `
-  SELECT c.oid, c.relkind, c.relname, format('%I.%I', n.nspname, c.relname) AS name
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'drizzle')
-    AND n.nspname !~ '^(_timescaledb|timescaledb_|toolkit_|pg_temp|pg_toast_temp)'
-    AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`;
-
 const ownSchemas = `
   SELECT n.oid, n.nspname FROM pg_namespace n
   WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'drizzle')
     AND n.nspname !~ '^(_timescaledb|timescaledb_|toolkit_|pg_temp|pg_toast_temp)'`;
 
-const ownedByExtension = (catalog: string, oid: string) =>
+export const ownedByExtension = (catalog: string, oid: string) =>
   `EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = '${catalog}'::regclass AND d.objid = ${oid} AND d.deptype = 'e')`;
+
+const ownRelations = `
+  SELECT c.oid, c.relkind, c.relname, format('%I.%I', s.nspname, c.relname) AS name
+  FROM pg_class c JOIN schemas s ON s.oid = c.relnamespace WHERE NOT ${ownedByExtension('pg_class', 'c.oid')}`;
 
 // One line per grantee, so that a difference names the role. A null ACL means the default privileges.
 // Owners differ between servers, so all of them are called OWNER.
@@ -136,7 +133,7 @@ async function readAll(db: Database, kinds: Readonly<Record<string, string>>): P
   const lines: string[] = [];
   for (const [kind, query] of Object.entries(kinds)) {
     const { rows } = await db.query<{ name: string; definition: string }>(
-      `WITH own AS (${ownRelations}), schemas AS (${ownSchemas}) SELECT name, definition FROM (${query}) AS q`,
+      `WITH schemas AS (${ownSchemas}), own AS (${ownRelations}) SELECT name, definition FROM (${query}) AS q`,
     );
     lines.push(...rows.map(({ name, definition }) => `${kind} ${name}: ${definition}`));
   }

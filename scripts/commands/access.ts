@@ -13,7 +13,7 @@ import {
   generatePassword,
   type OldSession,
   openSessions,
-  rotatePassword,
+  passwordStatement,
   serverOf,
 } from '../access/passwords.ts';
 import { plural, printJson, printTable } from '../cli/output.ts';
@@ -184,7 +184,7 @@ async function rotate(role: string, { json }: Options): Promise<void> {
       async (pools) => {
         // Connect to all servers first: a failure halfway would leave the role with different passwords.
         for (const pool of await oneOfEachServer(keys, pools, role)) {
-          await rotatePassword(pool, role, password);
+          await pool.query(passwordStatement(role, password));
           isSet = true;
           for (const session of await openSessions(pool, role)) {
             sessions.set(`${session.pid} ${session.since?.toISOString()}`, session);

@@ -5,10 +5,9 @@ import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { ConnectionError, sqlState } from '../../src/errors.ts';
 import type { Pool } from '../../src/pool.ts';
-import { withCatalogPath } from '../../src/sql/catalog-path.ts';
+import { queryCatalog } from '../../src/sql/catalog-path.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { selectTargets } from '../../src/targets.ts';
-import type { Transaction } from '../../src/transaction.ts';
 import type { Applied } from '../access/apply.ts';
 import {
   accessNotApplied,
@@ -86,15 +85,13 @@ async function createEmpty(key: DatabaseTarget): Promise<boolean> {
   }
 }
 
-function isHalfMade(pool: Pool): Promise<boolean> {
-  const read = async (transaction: Transaction) => {
-    const { rowCount } = await transaction.query(
-      `SELECT FROM pg_database WHERE datname = current_database() AND shobj_description(oid, 'pg_database') = $1`,
-      [halfMade],
-    );
-    return rowCount > 0;
-  };
-  return withCatalogPath(pool, read, { readOnly: true });
+async function isHalfMade(pool: Pool): Promise<boolean> {
+  const { rowCount } = await queryCatalog(
+    pool,
+    `SELECT FROM pg_database WHERE datname = current_database() AND shobj_description(oid, 'pg_database') = $1`,
+    [halfMade],
+  );
+  return rowCount > 0;
 }
 
 async function finish(pool: Pool, key: DatabaseTarget, access: boolean): Promise<void> {

@@ -12,11 +12,11 @@ import { interruptible } from '../backup/interruptible.ts';
 import { findBackup, readCatalogLines } from '../backup/library/backups.ts';
 import { recordDrills } from '../backup/library/drills.ts';
 import { type DatabaseBackup, isKnown, rowsOf } from '../backup/library/manifest.ts';
-import { withRestored } from '../backup/restore/beside.ts';
+import { type Running, withRestored } from '../backup/restore/beside.ts';
 import { compareContents, compareProperties, differs } from '../backup/restore/compare.ts';
 import type { Restored } from '../backup/restore/restore.ts';
 import { formatBytes, formatCount, printJson, printTable } from '../cli/output.ts';
-import { type Progress, showProgress } from '../cli/progress.ts';
+import { showProgress } from '../cli/progress.ts';
 import { saysWhere } from '../cli/where.ts';
 import { defaultFolder, selectForBackup } from './backup.ts';
 
@@ -72,11 +72,6 @@ async function record(parent: string, outcomes: readonly Outcome[]): Promise<voi
   } catch (error) {
     console.error(`The drill was not recorded for db:report: ${(error as Error).message}`);
   }
-}
-
-interface Running {
-  readonly signal: AbortSignal;
-  readonly progress: Progress;
 }
 
 /** Dumps into the folder of a run that is always discarded, so it does not become a backup. */

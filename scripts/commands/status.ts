@@ -96,20 +96,10 @@ function printReport(statuses: readonly Status[]): void {
     ['database', 'server', 'migrations', 'tables', 'size'],
     statuses.map((status) => {
       if (!status.isReachable) return [status.key, 'not reachable', '', '', ''];
-      const { applied, pending, outOfOrder, edited, orphaned } = status.migrations;
-      const migrations = [
-        `${applied.length} applied`,
-        pending.length > 0 && `${pending.length} pending`,
-        outOfOrder.length > 0 && `${outOfOrder.length} out of order`,
-        edited.length > 0 && `${edited.length} edited`,
-        orphaned.length > 0 && `${orphaned.length} without a file`,
-      ];
       return [
         status.key,
-        [status.serverVersion, ...status.extensions.map(({ name, version }) => `${name} ${version}`)].join(
-          ', ',
-        ),
-        migrations.filter(Boolean).join(', '),
+        serverText(status),
+        migrationText(status.migrations),
         status.tables.length,
         formatBytes(status.bytes),
       ];
@@ -125,6 +115,20 @@ function printReport(statuses: readonly Status[]): void {
     if (status.isReachable) printMigrationProblems(status.key, status.migrations);
   }
 }
+
+export const serverText = ({ serverVersion, extensions }: DatabaseFacts): string =>
+  [serverVersion, ...extensions.map(({ name, version }) => `${name} ${version}`)].join(', ');
+
+export const migrationText = ({ applied, pending, outOfOrder, edited, orphaned }: MigrationFacts): string =>
+  [
+    `${applied.length} applied`,
+    pending.length > 0 && `${pending.length} pending`,
+    outOfOrder.length > 0 && `${outOfOrder.length} out of order`,
+    edited.length > 0 && `${edited.length} edited`,
+    orphaned.length > 0 && `${orphaned.length} without a file`,
+  ]
+    .filter(Boolean)
+    .join(', ');
 
 function printMigrationProblems(
   key: DatabaseTarget,

@@ -29,7 +29,7 @@ export function readRelations(schema: Record<string, unknown>): readonly Relatio
     if (is(value, PgView)) {
       const { name, selectedFields } = getViewConfig(value);
       const columns = Object.values(selectedFields) as Column[];
-      return [{ name, kind: 'view', columns: columns.map((column) => readColumn(column)) }];
+      return [{ name, kind: 'view', columns: columns.map(readColumn) }];
     }
     return [];
   });

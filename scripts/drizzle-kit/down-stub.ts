@@ -19,11 +19,9 @@ const rules: readonly Rule[] = [
     pattern: new RegExp(`^CREATE TABLE (?:IF NOT EXISTS )?${qualified}`, 'i'),
     undo: ([, table]) => `DROP TABLE ${table};`,
   },
-  { pattern: new RegExp(`^CREATE TYPE ${qualified}`, 'i'), undo: ([, type]) => `DROP TYPE ${type};` },
-  { pattern: new RegExp(`^CREATE SCHEMA ${name}`, 'i'), undo: ([, schema]) => `DROP SCHEMA ${schema};` },
   {
-    pattern: new RegExp(`^CREATE SEQUENCE ${qualified}`, 'i'),
-    undo: ([, sequence]) => `DROP SEQUENCE ${sequence};`,
+    pattern: new RegExp(`^CREATE (TYPE|SCHEMA|SEQUENCE) ${qualified}`, 'i'),
+    undo: ([, kind = '', object]) => `DROP ${kind.toUpperCase()} ${object};`,
   },
   {
     // An index is in the schema of its table.

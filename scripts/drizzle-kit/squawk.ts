@@ -11,17 +11,12 @@ type File = Pick<SqlFile, 'path' | 'inTransaction'>;
 
 /** Runs squawk once for the files inside of a transaction and once for the others, unless there are none. */
 export function runSquawk(files: readonly File[], options: readonly string[] = []) {
-  const [inside, outside] = [true, false].map((inTransaction) =>
-    files
-      .filter((file) => file.inTransaction === inTransaction)
-      .map(({ path }) => relative(packageRoot(), path)),
-  );
-  return [
-    { paths: inside ?? [], more: [] },
-    { paths: outside ?? [], more: ['--no-assume-in-transaction'] },
-  ]
-    .filter(({ paths }) => paths.length > 0)
-    .map(({ paths, more }) => squawk([...options, ...more, ...paths]));
+  return [true, false].flatMap((inTransaction) => {
+    const chosen = files.filter((file) => file.inTransaction === inTransaction);
+    if (chosen.length === 0) return [];
+    const more = inTransaction ? [] : ['--no-assume-in-transaction'];
+    return [squawk([...options, ...more, ...chosen.map(({ path }) => relative(packageRoot(), path))])];
+  });
 }
 
 function squawk(args: readonly string[]) {
@@ -56,8 +51,8 @@ export function squawkAdvice(files: readonly File[]): string[] {
     const found = findings.filter((finding) => place(finding) === where);
     const rules = found.map(({ rule_name }) => rule_name);
     return [
-      ...found.map(({ message, help }, index) =>
-        `${where} ${rules[index]}: ${message} ${help ?? ''}`.trimEnd(),
+      ...found.map(({ rule_name, message, help }) =>
+        `${where} ${rule_name}: ${message} ${help ?? ''}`.trimEnd(),
       ),
       ...(rules.includes('syntax-error')
         ? []

@@ -9,9 +9,9 @@ import { BackupError } from '../backup/errors.ts';
 import { interruptible } from '../backup/interruptible.ts';
 import { findBackup } from '../backup/library/backups.ts';
 import type { DatabaseBackup } from '../backup/library/manifest.ts';
-import { withRestored } from '../backup/restore/beside.ts';
+import { type Running, withRestored } from '../backup/restore/beside.ts';
 import { withPool } from '../cli/pools.ts';
-import { type Progress, showProgress } from '../cli/progress.ts';
+import { showProgress } from '../cli/progress.ts';
 import { type DatabaseRehearsal, rehearse } from './rehearse.ts';
 import { findProblems } from './report.ts';
 
@@ -29,11 +29,6 @@ export interface RehearsalOptions {
 
 export const defaultMaxBlock = 1;
 
-interface Running {
-  readonly signal: AbortSignal;
-  readonly progress: Progress;
-}
-
 /** The result has no entry for a database without pending migrations. */
 export async function rehearseDatabases(
   keys: readonly DatabaseTarget[],
@@ -42,11 +37,8 @@ export async function rehearseDatabases(
   const pending = new Map<DatabaseTarget, string[]>();
   for (const key of keys) {
     const state = await withPool(key, (pool) => getMigrationStatus(pool, key));
-    if (state.pending.length > 0)
-      pending.set(
-        key,
-        state.pending.map(({ tag }) => tag),
-      );
+    const tags = state.pending.map(({ tag }) => tag);
+    if (tags.length > 0) pending.set(key, tags);
   }
   return interruptible('The rehearsal', async (signal) => {
     using progress = showProgress();

@@ -84,7 +84,7 @@ export class Observer {
   readonly #indexes = new Map<string, string[]>();
   #startedAt = performance.now();
   #before: Snapshot | undefined;
-  #startLsn = '0/0';
+  #startWal = 0;
   #startBytes = 0;
   #peakBytes = 0;
   #rowsChanged = 0;
@@ -122,15 +122,11 @@ export class Observer {
   /** Call it when the migration is committed. */
   async finish(): Promise<Observation> {
     const endedAt = performance.now();
-    const { rows } = await this.#pool.query<{ bytes: number }>(
-      'SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1)::float8 AS bytes',
-      [this.#startLsn],
-    );
     return {
       durationMs: endedAt - this.#startedAt,
       relations: this.#effects(endedAt),
       rowsChanged: this.#rowsChanged,
-      walBytes: this.#before ? (rows[0]?.bytes ?? 0) : 0,
+      walBytes: this.#before ? (await writtenWal(this.#pool)) - this.#startWal : 0,
       diskBytes: Math.max(0, this.#peakBytes - this.#startBytes),
     };
   }
@@ -138,24 +134,19 @@ export class Observer {
   async #begin(before: Snapshot): Promise<void> {
     this.#before = before;
     this.#startBytes = await databaseBytes(this.#pool);
-    const { rows } = await this.#pool.query<{ lsn: string }>(
-      'SELECT pg_current_wal_insert_lsn()::text AS lsn',
-    );
-    this.#startLsn = rows[0]?.lsn ?? '0/0';
+    this.#startWal = await writtenWal(this.#pool);
     this.#startedAt = performance.now();
   }
 
   #poll(pid: number): { stop: () => Promise<void> } {
     let isRunning = true;
-    const seen = new Map<string, { lock: Omit<Held, 'from' | 'to'>; from: number; to: number }>();
+    const seen = new Map<string, Held>();
     const loop = async () => {
       while (isRunning) {
         const at = performance.now();
         for (const lock of await readLocks(this.#pool, pid)) {
           const name = `${lock.oid} ${lock.mode}`;
-          const known = seen.get(name);
-          if (known) known.to = at;
-          else seen.set(name, { lock, from: at - pollMs, to: at });
+          seen.set(name, { ...lock, from: seen.get(name)?.from ?? at - pollMs, to: at });
         }
         await new Promise((resolve) => setTimeout(resolve, pollMs));
       }
@@ -165,7 +156,7 @@ export class Observer {
       stop: async () => {
         isRunning = false;
         await ended;
-        for (const { lock, from, to } of seen.values()) this.#held.push({ ...lock, from, to });
+        this.#held.push(...seen.values());
       },
     };
   }
@@ -173,20 +164,14 @@ export class Observer {
   async #compare(session: Database, before: Snapshot, after: Snapshot): Promise<void> {
     for (const { oid, kind, filenode, parent, name } of after.relations.values()) {
       const old = before.relations.get(oid);
-      const isTable = ['r', 'm'].includes(kind);
-      if (old && isTable && filenode !== old.filenode && filenode !== null) {
+      const root = rootOf(oid, after.relations);
+      if (old && ['r', 'm'].includes(kind) && filenode !== old.filenode && filenode !== null) {
         const bytes = await totalBytes(session, oid);
-        const root = rootOf(oid, after.relations);
         this.#rewritten.set(root, (this.#rewritten.get(root) ?? 0) + bytes);
-      } else if (
-        !old &&
-        ['i', 'I'].includes(kind) &&
-        parent !== null &&
-        this.#before?.relations.has(parent)
-      ) {
-        const root = rootOf(oid, after.relations);
-        const isOfParent = parent === root;
-        if (isOfParent) this.#indexes.set(root, [...(this.#indexes.get(root) ?? []), shortName(name)]);
+      }
+      const isNewIndex = !old && ['i', 'I'].includes(kind);
+      if (isNewIndex && parent === root && this.#before?.relations.has(root)) {
+        this.#indexes.set(root, [...(this.#indexes.get(root) ?? []), shortName(name)]);
       }
     }
   }
@@ -254,22 +239,18 @@ async function readLocks(db: Database, pid: number): Promise<{ oid: string; mode
   return (await db.query<{ oid: string; mode: LockMode }>(locksQuery, [pid])).rows;
 }
 
-async function backendPid(session: Database): Promise<number> {
-  const { rows } = await session.query<{ pid: number }>('SELECT pg_catalog.pg_backend_pid() AS pid');
-  return rows[0]?.pid ?? 0;
-}
+const backendPid = (session: Database) => readNumber(session, 'pg_catalog.pg_backend_pid()');
 
-async function totalBytes(session: Database, oid: string): Promise<number> {
-  const { rows } = await session.query<{ bytes: number }>(
-    'SELECT pg_catalog.pg_total_relation_size($1::oid)::float8 AS bytes',
-    [oid],
-  );
-  return rows[0]?.bytes ?? 0;
-}
+const totalBytes = (session: Database, oid: string) =>
+  readNumber(session, 'pg_catalog.pg_total_relation_size($1::oid)::float8', [oid]);
 
-async function databaseBytes(pool: Pool): Promise<number> {
-  const { rows } = await pool.query<{ bytes: number }>(
-    'SELECT pg_database_size(current_database())::float8 AS bytes',
-  );
-  return rows[0]?.bytes ?? 0;
+const databaseBytes = (pool: Pool) => readNumber(pool, 'pg_database_size(current_database())::float8');
+
+/** Bytes of WAL that the server has written since it was created. */
+const writtenWal = (pool: Pool) =>
+  readNumber(pool, "pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8");
+
+async function readNumber(db: Database, expression: string, parameters: unknown[] = []): Promise<number> {
+  const { rows } = await db.query<{ value: number }>(`SELECT ${expression} AS value`, parameters);
+  return rows[0]?.value ?? 0;
 }

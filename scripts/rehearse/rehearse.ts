@@ -8,13 +8,16 @@ import { differences, readCatalog } from '../catalog/catalog.ts';
 import { type Observation, Observer } from './observe.ts';
 import { startTraffic, type TrafficReport } from './traffic.ts';
 
-export interface MigrationRehearsal extends Observation {
+export interface MigrationRehearsal extends UpRehearsal {
+  readonly down: DownRehearsal;
+}
+
+interface UpRehearsal extends Observation {
   readonly tag: string;
   readonly path: string;
   readonly traffic: TrafficReport | null;
   /** The reason from `-- blocks: reason`, with which the file accepts a long block. */
   readonly acceptedReason: string | null;
-  readonly down: DownRehearsal;
 }
 
 interface DownRehearsal {
@@ -61,21 +64,17 @@ export async function rehearse(
   const older = due[due.length - rehearsed.length - 1];
   if (older) await migrate(pool, key, { to: older.tag });
 
-  const catalogs: string[][] = [];
-  const ups: Omit<MigrationRehearsal, 'down'>[] = [];
+  const ups: { migration: Migration; before: string[]; up: UpRehearsal }[] = [];
   for (const migration of rehearsed) {
     onStage(migration.tag);
-    catalogs.push(await readCatalog(pool));
-    ups.push(await rehearseUp(pool, key, migration, withTraffic));
+    const before = await readCatalog(pool);
+    ups.push({ migration, before, up: await rehearseUp(pool, key, migration, withTraffic) });
   }
   const results: MigrationRehearsal[] = [];
   let isTakenBack = true;
-  for (const [index, migration] of [...rehearsed.entries()].reverse()) {
+  for (const { migration, before, up } of ups.reverse()) {
     onStage(`${migration.tag}, back`);
-    const up = ups[index] as Omit<MigrationRehearsal, 'down'>;
-    const down: DownRehearsal = isTakenBack
-      ? await rehearseDown(pool, key, migration, catalogs[index] ?? [])
-      : { durationMs: null, irreversibleReason: null, problems: [] };
+    const down: DownRehearsal = isTakenBack ? await rehearseDown(pool, key, migration, before) : notRun;
     isTakenBack = down.durationMs !== null && down.problems.length === 0;
     results.unshift({ ...up, down });
   }
@@ -87,7 +86,7 @@ async function rehearseUp(
   key: DatabaseTarget,
   migration: Migration,
   withTraffic: boolean,
-): Promise<Omit<MigrationRehearsal, 'down'>> {
+): Promise<UpRehearsal> {
   const { tag, path, sql } = migration;
   const observer = new Observer(pool, migration.inTransaction);
   const load = withTraffic ? await startTraffic(pool) : undefined;
@@ -102,6 +101,8 @@ async function rehearseUp(
   return { tag, path, ...observation, traffic: traffic ?? null, acceptedReason: acceptedReason(sql) ?? null };
 }
 
+const notRun: DownRehearsal = { durationMs: null, irreversibleReason: null, problems: [] };
+
 async function rehearseDown(
   pool: Pool,
   key: DatabaseTarget,
@@ -110,20 +111,16 @@ async function rehearseDown(
 ): Promise<DownRehearsal> {
   const file = readDown(migration);
   const reason = file && 'sql' in file ? irreversibleReason(file.sql) : undefined;
-  if (reason !== undefined) return { durationMs: null, irreversibleReason: reason, problems: [] };
+  if (reason !== undefined) return { ...notRun, irreversibleReason: reason };
   const startedAt = performance.now();
   try {
     await rollback(pool, key);
   } catch (error) {
     if (!(error instanceof MigrationError)) throw error;
-    return { durationMs: null, irreversibleReason: null, problems: [error.message] };
+    return { ...notRun, problems: [error.message] };
   }
   const durationMs = performance.now() - startedAt;
-  return {
-    durationMs,
-    irreversibleReason: null,
-    problems: differences('the down', before, await readCatalog(pool)),
-  };
+  return { ...notRun, durationMs, problems: differences('the down', before, await readCatalog(pool)) };
 }
 
 /** The reason from `-- blocks: reason`, which must be among the comments at the start of a migration. */

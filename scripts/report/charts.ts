@@ -14,6 +14,7 @@ export function chunkChart(chunks: readonly ChunkFacts[]): Html {
   const [unit, size] = byteUnit(largest);
   const range = [rows[0]?.from ?? new Date(), rows.at(-1)?.to ?? new Date()] as const;
   const hasCompressed = chunks.some(({ isCompressed }) => isCompressed);
+  const withRaw = rows.filter(({ rawBytes }) => rawBytes !== null);
   return figure({
     title: `Size of ${plural(chunks.length, 'chunk')} by day, raw and compressed`,
     legend: html`${swatch('raw', 'raw')}${hasCompressed && swatch('compressed', 'compressed')}${hasCompressed && swatch('before', 'before compression, and how many times larger')}`,
@@ -25,7 +26,7 @@ export function chunkChart(chunks: readonly ChunkFacts[]): Html {
         marginRight: 24,
         marginTop: 28,
         x: dayAxis(range, width),
-        y: { label: `${unit}`, domain: [0, (largest / size) * 1.08], ticks: 4, grid: true },
+        y: { label: unit, domain: [0, (largest / size) * 1.08], ticks: 4, grid: true },
         marks: [
           Plot.rectY(rows, {
             x1: 'from',
@@ -35,18 +36,15 @@ export function chunkChart(chunks: readonly ChunkFacts[]): Html {
             inset: Math.min(2, room / 10),
             title: describeChunk,
           }),
-          Plot.rectY(
-            rows.filter(({ rawBytes }) => rawBytes !== null),
-            {
-              x1: 'from',
-              x2: 'to',
-              y: ({ rawBytes }) => (rawBytes ?? 0) / size,
-              stroke: 'var(--muted)',
-              strokeDasharray: '3,2',
-              inset: Math.min(2, room / 10),
-            },
-          ),
-          Plot.text(room < 26 ? [] : rows.filter(({ rawBytes }) => rawBytes !== null), {
+          Plot.rectY(withRaw, {
+            x1: 'from',
+            x2: 'to',
+            y: ({ rawBytes }) => (rawBytes ?? 0) / size,
+            stroke: 'var(--muted)',
+            strokeDasharray: '3,2',
+            inset: Math.min(2, room / 10),
+          }),
+          Plot.text(room < 26 ? [] : withRaw, {
             x: ({ from, to }) => new Date((from.getTime() + to.getTime()) / 2),
             y: ({ rawBytes }) => (rawBytes ?? 0) / size,
             text: ({ rawBytes, bytes }) => `${((rawBytes ?? 0) / bytes).toFixed(1)}×`,
@@ -65,12 +63,7 @@ function describeChunk({
   isCompressed,
   bytes,
   rawBytes,
-}: {
-  from: Date;
-  isCompressed: boolean;
-  bytes: number;
-  rawBytes: number | null;
-}) {
+}: Omit<ChunkFacts, 'from' | 'to'> & { from: Date }) {
   const state = isCompressed ? `compressed, ${formatBytes(rawBytes ?? 0)} before` : 'raw';
   return `${from.toISOString().slice(0, 10)}: ${formatBytes(bytes)}, ${state}`;
 }

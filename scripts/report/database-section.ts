@@ -1,7 +1,7 @@
 // The databases on the page: an overview, and for each its findings with their mends, migrations and tables.
 import { applicationOf, keyOf } from '../../src/databases.ts';
 import { formatBytes, formatCount, plural } from '../cli/output.ts';
-import type { MigrationFacts } from '../commands/status.ts';
+import { type MigrationFacts, migrationText, serverText } from '../commands/status.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { badge, details, notice, show, type Tone, table } from './elements.ts';
 import { isUnknown } from './fact.ts';
@@ -30,7 +30,7 @@ function overview(database: DatabaseReport): (string | Html)[] {
   return [
     name,
     state,
-    isUnknown(facts) ? 'unknown' : serverText(facts),
+    isUnknown(facts) ? 'unknown' : `PostgreSQL ${serverText(facts)}`,
     isUnknown(facts) ? 'unknown' : formatBytes(facts.bytes),
     isUnknown(facts) ? 'unknown' : formatCount(facts.tables.length),
     isUnknown(migrations) ? 'unknown' : migrationText(migrations),
@@ -47,26 +47,6 @@ const stateTones: Readonly<Record<DatabaseReport['state'], Tone>> = {
   unreachable: 'error',
   'not configured': 'neutral',
 };
-
-const serverText = ({
-  serverVersion,
-  extensions,
-}: {
-  serverVersion: string;
-  extensions: readonly { name: string; version: string }[];
-}): string =>
-  [`PostgreSQL ${serverVersion}`, ...extensions.map(({ name, version }) => `${name} ${version}`)].join(', ');
-
-const migrationText = ({ applied, pending, outOfOrder, edited, orphaned }: MigrationFacts): string =>
-  [
-    `${applied.length} applied`,
-    pending.length > 0 && `${pending.length} pending`,
-    outOfOrder.length > 0 && `${outOfOrder.length} out of order`,
-    edited.length > 0 && `${edited.length} edited`,
-    orphaned.length > 0 && `${orphaned.length} without a file`,
-  ]
-    .filter(Boolean)
-    .join(', ');
 
 function findingCount({ state, findings }: DatabaseReport): Html {
   const count = (severity: Finding['severity']) =>
@@ -144,12 +124,7 @@ function findingList({ findings, unchecked }: DatabaseReport): Html {
 function migrationList(migrations: MigrationFacts): Html {
   const { isInStep, applied, pending, problems } = migrations;
   const summary = `Migrations: ${migrationText(migrations)}`;
-  const lists = (
-    [
-      ['pending', pending],
-      ['applied', applied],
-    ] as const
-  )
+  const lists = Object.entries({ pending, applied })
     .filter(([, tags]) => tags.length > 0)
     .map(([title, tags]) => html`<h4>${title}</h4><ol>${tags.map((tag) => html`<li>${tag}</li>`)}</ol>`);
   const found = problems.map((problem) => html`<p>${badge('error', 'problem')} ${problem}</p>`);

@@ -1,24 +1,15 @@
 // Maps on the page: where devices are, and the requested track.
-import { applicationOf } from '../../src/databases.ts';
 import { formatCount, plural } from '../cli/output.ts';
-import { details, distance, moment, notice, show, table, when } from './elements.ts';
-import { isUnknown } from './fact.ts';
-import type { Report, TrackingReport } from './facts.ts';
+import { details, distance, moment, show, table, when } from './elements.ts';
+import type { Report } from './facts.ts';
 import { type Html, html } from './html.ts';
 import { positionMap, trackMap } from './map.ts';
 import { type Position, silentHours, type Track } from './tracking-facts.ts';
+import { type Tracking, trackingSections } from './tracking-section.ts';
 
-export const mapSection = ({ tracking, otherTracking, at }: Report): Html =>
-  html`${[tracking, ...otherTracking].map((one, index) => section(one, index === 0 ? 'map' : `map-${index + 1}`, at))}`;
+export const mapSection = (report: Report): Html => trackingSections(report, 'Map', maps);
 
-function section(tracking: TrackingReport, id: string, at: string): Html {
-  return html`<section id="${id}" aria-labelledby="${id}-title">
-<h2 id="${id}-title">Map${tracking.key && ` (${applicationOf(tracking.key) ?? 'shared'})`}</h2>
-${isUnknown(tracking) ? notice(tracking) : maps(tracking, at)}
-</section>`;
-}
-
-function maps({ positions, track }: Exclude<TrackingReport, { unknown: string }>, at: string): Html {
+function maps({ positions, track }: Tracking, at: string): Html {
   return html`<h3>Latest positions</h3>
 ${show(positions, ({ total, shown }) => latest(total, shown, at))}
 ${track !== null && html`<h3>Track</h3>${show(track, trackPart)}`}`;

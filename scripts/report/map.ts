@@ -142,6 +142,16 @@ function gridDegrees(from: number, to: number, most: number): { values: number[]
 const compass = (degrees: number, digits: number, above: string, below: string): string =>
   `${Math.abs(degrees).toFixed(digits)}° ${degrees < 0 ? below : above}`;
 
+/** A label beside its place, readable on lines. */
+const labelStyle = {
+  x: 'east',
+  y: 'north',
+  text: 'shown',
+  fill: 'var(--ink)',
+  stroke: 'var(--page)',
+  strokeWidth: 3,
+};
+
 export function positionMap(positions: readonly Position[]): Html {
   const projection = new Projection(positions);
   const dots = positions.map((position) => ({ ...position, ...projection.place(position) }));
@@ -163,16 +173,7 @@ export function positionMap(positions: readonly Position[]): Html {
             title: ({ label, time, speed }) =>
               `${label}, ${time.slice(0, 16).replace('T', ' ')} UTC${speed === null ? '' : `, ${speed} km/h`}`,
           }),
-          Plot.text(labels, {
-            x: 'east',
-            y: 'north',
-            text: 'shown',
-            dx: 8,
-            textAnchor: 'start',
-            fill: 'var(--ink)',
-            stroke: 'var(--page)',
-            strokeWidth: 3,
-          }),
+          Plot.text(labels, { ...labelStyle, dx: 8, textAnchor: 'start' }),
           ...above,
         ],
       };
@@ -249,15 +250,7 @@ export function trackMap({ label, points }: Track): { map: Html; stops: readonly
             strokeLinecap: 'round',
           }),
           Plot.dot(ends, { x: 'east', y: 'north', r: 4, fill: 'var(--ink)', stroke: 'var(--surface)' }),
-          Plot.text(ends, {
-            x: 'east',
-            y: 'north',
-            text: 'shown',
-            dy: -11,
-            fill: 'var(--ink)',
-            stroke: 'var(--page)',
-            strokeWidth: 3,
-          }),
+          Plot.text(ends, { ...labelStyle, dy: -11 }),
           Plot.dot(stops, {
             ...atStop,
             r: 9,

@@ -68,15 +68,14 @@ function tiles({ databases, tracking, otherTracking, backups, at }: Report): Htm
   const findings = databases.flatMap((database) => database.findings);
   const errors = findings.filter(({ severity }) => severity === 'error').length;
   const warnings = findings.length - errors;
+  const missing = databases.length - reachable.length;
   const bytes = reachable.reduce((sum, { facts }) => sum + (isUnknown(facts) ? 0 : facts.bytes), 0);
   return [
     tile(
       'Databases',
       `${reachable.length} of ${databases.length}`,
-      reachable.length === databases.length ? 'good' : 'warning',
-      reachable.length === databases.length
-        ? 'all answer'
-        : `${databases.length - reachable.length} not reached`,
+      missing === 0 ? 'good' : 'warning',
+      missing === 0 ? 'all answer' : `${missing} not reached`,
     ),
     tile('Findings', formatCount(findings.length), ...findingTone(errors, warnings)),
     tile('Size', formatBytes(bytes)),

@@ -150,12 +150,10 @@ async function readDevices(db: Pool, names: ReadonlyMap<string, string>) {
   );
   const [found] = rows;
   if (!found) throw new Error('An aggregate without GROUP BY returned no row.');
-  const labelled = found.silentDevices.map((device) => ({
-    deviceId: device.deviceId,
-    label: labelOf(names, device.deviceId),
-    lastSeen: device.lastSeen,
-  }));
-  return { ...found, silentDevices: labelled };
+  const silentDevices = found.silentDevices.map(({ deviceId, lastSeen }) => {
+    return { deviceId, label: labelOf(names, deviceId), lastSeen };
+  });
+  return { ...found, silentDevices };
 }
 
 function readLateHours(db: Pool) {

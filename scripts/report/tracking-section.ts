@@ -9,17 +9,24 @@ import type { Report, TrackingReport } from './facts.ts';
 import { type Html, html } from './html.ts';
 import { type ChunkFacts, chartDays, knownDays, silentHours, type TrackingFacts } from './tracking-facts.ts';
 
-export const trackingSection = ({ tracking, otherTracking, at }: Report): Html =>
-  html`${[tracking, ...otherTracking].map((one, index) => section(one, index === 0 ? 'tracking' : `tracking-${index + 1}`, at))}`;
+export const trackingSection = (report: Report): Html => trackingSections(report, 'Tracking', content);
 
-function section(tracking: TrackingReport, id: string, at: string): Html {
-  return html`<section id="${id}" aria-labelledby="${id}-title">
-<h2 id="${id}-title">Tracking${tracking.key && ` (${applicationOf(tracking.key) ?? 'shared'})`}</h2>
-${isUnknown(tracking) ? notice(tracking) : content(tracking, at)}
+export type Tracking = Exclude<TrackingReport, { unknown: string }>;
+
+/** A section for each tracking database, or the reason why it could not be read. */
+export function trackingSections(
+  { tracking, otherTracking, at }: Report,
+  title: string,
+  render: (tracking: Tracking, at: string) => Html,
+): Html {
+  return html`${[tracking, ...otherTracking].map((one, index) => {
+    const id = `${title.toLowerCase()}${index === 0 ? '' : `-${index + 1}`}`;
+    return html`<section id="${id}" aria-labelledby="${id}-title">
+<h2 id="${id}-title">${title}${one.key && ` (${applicationOf(one.key) ?? 'shared'})`}</h2>
+${isUnknown(one) ? notice(one) : render(one, at)}
 </section>`;
+  })}`;
 }
-
-type Tracking = Exclude<TrackingReport, { unknown: string }>;
 
 function content({ timescale, chunks, hours, devices, late }: Tracking, at: string): Html {
   return html`<h3>Chunks</h3>

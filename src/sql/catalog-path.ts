@@ -1,6 +1,6 @@
 // Transactions that resolve unqualified names in pg_catalog, because a database owner may create objects with the
 // same names in other schemas.
-import type { Pool } from '../pool.ts';
+import type { Pool, QueryResult } from '../pool.ts';
 import { type Transaction, type TransactionOptions, withTransaction } from '../transaction.ts';
 
 /**
@@ -18,3 +18,11 @@ export function withCatalogPath<Result>(
   };
   return withTransaction(db, run, options);
 }
+
+/** Runs one query, which only reads, with this search_path. */
+export const queryCatalog = <Row extends object>(
+  db: Pool,
+  text: string,
+  parameters: readonly unknown[] = [],
+): Promise<QueryResult<Row>> =>
+  withCatalogPath(db, (transaction) => transaction.query<Row>(text, parameters), { readOnly: true });

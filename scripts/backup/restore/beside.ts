@@ -8,7 +8,7 @@ import { openMaintenance } from './new-database.ts';
 import { requireRestorable } from './requirements.ts';
 import { type Restored, restoreDatabase } from './restore.ts';
 
-interface Running {
+export interface Running {
   readonly signal: AbortSignal;
   readonly progress: Progress;
 }
