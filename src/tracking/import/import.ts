@@ -20,7 +20,7 @@ import {
 } from '../validate.ts';
 import { CopyByAge } from './copy-by-age.ts';
 import type { LocationFormat } from './dialect.ts';
-import { lineFeed, readLine, wholeLines } from './lines.ts';
+import { readLine, wholeLines } from './lines.ts';
 import {
   type ImportReject,
   LineReader,
@@ -198,8 +198,7 @@ class Load {
           start = end;
           if (start === bytes.length) break;
         }
-        const end = isUnended ? bytes.length : bytes.indexOf(lineFeed, start) + 1;
-        const { text, broken } = readLine(bytes.subarray(start, end));
+        const { text, broken, end } = readLine(bytes, start);
         const parsed = reader.read(text, broken, isUnended);
         if (parsed) {
           const location = this.#accept(parsed);

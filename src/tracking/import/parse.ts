@@ -14,7 +14,7 @@ import {
   timeReader,
 } from './dialect.ts';
 import type { Row } from './gpx.ts';
-import { splitLines } from './lines.ts';
+import { readLine, wholeLines } from './lines.ts';
 
 export interface ParseOptions extends DialectOptions {
   defaults?: LocationDefaults | undefined;
@@ -68,11 +68,14 @@ export async function* parseLocations(
     return;
   }
   const reader = new LineReader(format, options);
-  for await (const { texts, broken, isUnended } of splitLines(source)) {
+  for await (const { bytes, isUnended } of wholeLines(source)) {
     const parsed: ParsedLocation[] = [];
-    for (const [index, text] of texts.entries()) {
-      const line = reader.read(text, broken?.get(index), isUnended);
-      if (line) parsed.push(line);
+    let start = 0;
+    while (start < bytes.length) {
+      const { text, broken, end } = readLine(bytes, start);
+      const location = reader.read(text, broken, isUnended);
+      if (location) parsed.push(location);
+      start = end;
     }
     if (parsed.length > 0) yield parsed;
   }
