@@ -2,7 +2,6 @@
 import { execFileSync } from 'node:child_process';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type * as tracking from '../../schema/tracking.ts';
 import { locationEvents } from '../../schema/tracking.ts';
@@ -10,17 +9,17 @@ import { childEnvironment } from '../../src/config.ts';
 import type { Pool } from '../../src/pool.ts';
 import { readTimescale } from '../../src/timescale/catalog.ts';
 import { isOlder } from '../../src/timescale/timescale.ts';
-import { locationColumns } from '../../src/tracking/columns.ts';
 import {
   createLocationWriter,
   importLocations,
   type LocationInput,
   recordLocations,
 } from '../../src/tracking/index.ts';
+import { columnNames } from '../../src/tracking/rows.ts';
 import { withTransaction } from '../../src/transaction.ts';
 import { startBar } from '../cli/progress.ts';
-import { fleetRows } from './rows.ts';
-import { type Measure, median } from './timing.ts';
+import { csvOf, fleetRows } from './rows.ts';
+import { type Measure, median, queryNumber, timed } from './timing.ts';
 
 interface Way {
   what: string;
@@ -66,9 +65,8 @@ export async function benchWrites(
       await db.query('TRUNCATE location_events');
       await db.query('CHECKPOINT');
       const given = events.slice(0, way.rows);
-      const begin = performance.now();
-      await way.write(given);
-      speeds.get(way.what)?.push((way.rows / (performance.now() - begin)) * 1000);
+      const time = await timed(() => way.write(given));
+      speeds.get(way.what)?.push((way.rows / time) * 1000);
       await expectRows(db, way);
       bar.increment();
     }
@@ -168,7 +166,7 @@ const readCsv = (path: string) => ({
 });
 
 /** Like a service: every device waits until its point is written before it sends the next one. */
-async function writeAwaited(db: Pool, events: readonly LocationInput[]): Promise<void> {
+export async function writeAwaited(db: Pool, events: readonly LocationInput[]): Promise<void> {
   const devices = new Map<string, LocationInput[]>();
   for (const event of events) {
     const own = devices.get(event.deviceId);
@@ -183,19 +181,8 @@ async function writeAwaited(db: Pool, events: readonly LocationInput[]): Promise
   );
 }
 
-async function writeCsv(path: string, events: readonly LocationInput[]): Promise<void> {
-  function* lines() {
-    yield `${locationColumns.map(({ name }) => name).join(',')}\n`;
-    for (const event of events) {
-      const cells = locationColumns.map(({ property }) => {
-        const value = event[property];
-        return value instanceof Date ? value.toISOString() : (value ?? '');
-      });
-      yield `${cells.join(',')}\n`;
-    }
-  }
-  await pipeline(Readable.from(lines()), createWriteStream(path));
-}
+const writeCsv = (path: string, events: readonly LocationInput[]): Promise<void> =>
+  pipeline(csvOf(events), createWriteStream(path));
 
 function hasPsql(): boolean {
   try {
@@ -210,7 +197,6 @@ function copyWithPsql(url: string, csv: string, before: readonly string[] = []):
   const target = new URL(url);
   const password = decodeURIComponent(target.password);
   target.password = '';
-  const columns = locationColumns.map(({ name }) => name).join(', ');
   execFileSync(
     'psql',
     [
@@ -219,7 +205,7 @@ function copyWithPsql(url: string, csv: string, before: readonly string[] = []):
       target.href,
       ...before,
       '-c',
-      `\\copy location_events (${columns}) FROM '${csv}' CSV HEADER`,
+      `\\copy location_events (${columnNames}) FROM '${csv}' CSV HEADER`,
     ],
     {
       env: childEnvironment({ PGPASSWORD: password }),
@@ -229,9 +215,6 @@ function copyWithPsql(url: string, csv: string, before: readonly string[] = []):
 }
 
 async function expectRows(db: Pool, { what, rows }: Way): Promise<void> {
-  const { rows: counted } = await db.query<{ count: number }>(
-    'SELECT count(*)::int AS count FROM location_events',
-  );
-  const found = counted[0]?.count;
+  const found = await queryNumber(db, 'SELECT count(*) FROM location_events');
   if (found !== rows) throw new Error(`${what} wrote ${found} of ${rows} rows.`);
 }
