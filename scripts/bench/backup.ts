@@ -7,9 +7,11 @@ import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { migrate } from '../../src/migrations/index.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { importLocations } from '../../src/tracking/index.ts';
+import { withTransaction } from '../../src/transaction.ts';
 import { libpqEnvironment } from '../backup/client/environment.ts';
 import { runClientProgram } from '../backup/client/run.ts';
 import { installedPrograms, requirePgDump } from '../backup/client/versions.ts';
+import { readServer } from '../backup/contents.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
 import { runPolicies } from '../simulation/jobs.ts';
 import { fleetCsv } from './rows.ts';
@@ -135,8 +137,5 @@ async function bare(scratch: readonly Scratch[], folder: string): Promise<void> 
 
 async function serverOf(url: string) {
   await using pool = createDatabasePool({ connectionString: url, max: 1 });
-  const { rows } = await pool.query<{ version: string; major: number }>(
-    "SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int / 10000 AS major",
-  );
-  return { database: pool.name, version: '', major: 0, ...rows[0] };
+  return { database: pool.name, ...(await withTransaction(pool, readServer)) };
 }

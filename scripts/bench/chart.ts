@@ -1,6 +1,7 @@
 // The files of a benchmark: its figures, and a chart as SVG, which is too simple to need a charting library.
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { formatCount } from '../cli/output.ts';
 
 /** Writes bench-<name>.json and bench-<name>.svg into a folder. */
 export function writeFigures(name: string, folder: string, figures: object, chart: string): void {
@@ -17,10 +18,9 @@ export function barChart(title: string, bars: readonly { label: string; value: n
   const lines = bars.map(({ label, value }, index) => {
     const y = 40 + index * row;
     const length = Math.max(1, (value / most) * (width - left - 110));
-    const figure = Math.round(value).toLocaleString('en-US');
     return `<text x="${left - 8}" y="${y + 14}" text-anchor="end">${escapeText(label)}</text>
   <rect x="${left}" y="${y}" width="${length.toFixed(1)}" height="${row - 8}" fill="#2f6f9f"/>
-  <text x="${(left + length + 6).toFixed(1)}" y="${y + 14}">${figure}</text>`;
+  <text x="${(left + length + 6).toFixed(1)}" y="${y + 14}">${formatCount(Math.round(value))}</text>`;
   });
   return picture(title, width, height, lines);
 }

@@ -17,6 +17,7 @@ import {
 } from '../../src/tracking/index.ts';
 import { columnNames } from '../../src/tracking/rows.ts';
 import { withTransaction } from '../../src/transaction.ts';
+import { formatCount } from '../cli/output.ts';
 import { startBar } from '../cli/progress.ts';
 import { csvOf, fleetRows } from './rows.ts';
 import { type Measure, median, queryNumber, timed } from './timing.ts';
@@ -97,7 +98,7 @@ function waysToWrite(db: Pool<typeof tracking>, url: string, csv: string, all: n
   const copied = { against: hasPsql() ? [psqlCopy] : [drizzleMany], rows: all };
   const recorded = [100, 1_000, 10_000].map((size) => ({
     against: [drizzleMany],
-    what: `recordLocations of ${size.toLocaleString('en-US')}`,
+    what: `recordLocations of ${formatCount(size)}`,
     rows: Math.min(all, size * 300),
     write: inSlices(size, (slice) => recordLocations(db, slice)),
   }));

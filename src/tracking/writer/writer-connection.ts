@@ -86,10 +86,6 @@ export class WriterConnection {
     this.#wake?.();
   }
 
-  get gaveUp(): boolean {
-    return this.#end !== undefined;
-  }
-
   async unregister(): Promise<void> {
     await this.#running;
     if (this.#end) return;
