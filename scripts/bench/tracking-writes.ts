@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type * as tracking from '../../schema/tracking.ts';
 import { locationEvents } from '../../schema/tracking.ts';
-import { childEnvironment } from '../../src/config.ts';
+import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import type { Pool } from '../../src/pool.ts';
 import { readTimescale } from '../../src/timescale/catalog.ts';
 import { isOlder } from '../../src/timescale/timescale.ts';
@@ -17,6 +17,8 @@ import {
 } from '../../src/tracking/index.ts';
 import { columnNames } from '../../src/tracking/rows.ts';
 import { withTransaction } from '../../src/transaction.ts';
+import { libpqEnvironment } from '../backup/client/environment.ts';
+import { runClientProgram } from '../backup/client/run.ts';
 import { formatCount } from '../cli/output.ts';
 import { startBar } from '../cli/progress.ts';
 import { csvOf, fleetRows } from './rows.ts';
@@ -130,7 +132,7 @@ function waysToWrite(db: Pool<typeof tracking>, url: string, csv: string, all: n
     },
     { ...copied, what: 'importLocations of points', write: (events) => importLocations(db, events) },
   ];
-  const psql: Way = { ...copied, what: psqlCopy, write: async () => copyWithPsql(url, csv) };
+  const psql: Way = { ...copied, what: psqlCopy, write: () => copyWithPsql(url, csv) };
   return hasPsql() ? [...ways, psql] : ways;
 }
 
@@ -151,12 +153,12 @@ function waysToWriteOld(db: Pool, url: string, csv: string, rows: number): Way[]
       rows,
       write: () => importLocations(db, readCsv(csv)),
     },
-    { what: psqlCopyOld, against: [psqlCopyOld], rows, write: async () => copyWithPsql(url, csv) },
+    { what: psqlCopyOld, against: [psqlCopyOld], rows, write: () => copyWithPsql(url, csv) },
     {
       what: psqlCopyCompressed,
       against: [psqlCopyOld],
       rows,
-      write: async () => copyWithPsql(url, csv, ['-c', 'SET timescaledb.enable_direct_compress_copy = on']),
+      write: () => copyWithPsql(url, csv, ['-c', 'SET timescaledb.enable_direct_compress_copy = on']),
     },
   ];
 }
@@ -194,26 +196,11 @@ function hasPsql(): boolean {
   }
 }
 
-function copyWithPsql(url: string, csv: string, before: readonly string[] = []): void {
-  const target = new URL(url);
-  const password = decodeURIComponent(target.password);
-  target.password = '';
-  execFileSync(
-    'psql',
-    [
-      '-q',
-      '-d',
-      target.href,
-      ...before,
-      '-c',
-      `\\copy location_events (${columnNames}) FROM '${csv}' CSV HEADER`,
-    ],
-    {
-      env: childEnvironment({ PGPASSWORD: password }),
-      stdio: ['ignore', 'ignore', 'inherit'],
-    },
-  );
-}
+const copyWithPsql = (url: string, csv: string, before: readonly string[] = []): Promise<string> => {
+  const copy = `\\copy location_events (${columnNames}) FROM '${csv}' CSV HEADER`;
+  const environment = libpqEnvironment(parseDatabaseUrl(url, 'tracking'));
+  return runClientProgram('psql', ['-q', ...before, '-c', copy], { environment });
+};
 
 async function expectRows(db: Pool, { what, rows }: Way): Promise<void> {
   const found = await queryNumber(db, 'SELECT count(*) FROM location_events');
