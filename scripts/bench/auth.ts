@@ -1,6 +1,7 @@
 // Benchmark of authentication: time of refused logins, delay of the event loop, tokens per second.
 import { createHash } from 'node:crypto';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
 import bcrypt from 'bcryptjs';
 import {
   authenticate,
@@ -11,11 +12,11 @@ import {
   verifyToken,
 } from '../../src/auth/index.ts';
 import { migrate } from '../../src/migrations/index.ts';
-import type { Pool } from '../../src/pool.ts';
-import { createDatabasePool } from '../../src/pool.ts';
-import { printTable } from '../cli/output.ts';
+import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import { formatCount, printTable } from '../cli/output.ts';
 import { withScratchDatabase } from '../cli/pools.ts';
 import { scratchName } from './scratch.ts';
+import { timed } from './timing.ts';
 
 const password = 'correct horse';
 const atOnce = 8;
@@ -97,18 +98,14 @@ async function benchEventLoop(cost: number): Promise<void> {
     for (const count of [1, atOnce]) {
       const delay = monitorEventLoopDelay({ resolution: 1 });
       // Do not count a timer that was already late.
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await sleep(20);
       delay.enable();
       const time = await timed(() => work(count));
       delay.disable();
-      const [median, p99, max] = [delay.percentile(50), delay.percentile(99), delay.max].map(
-        (nanoseconds) => `${(nanoseconds / 1e6).toFixed(1)} ms`,
-      );
+      const delays = [delay.percentile(50), delay.percentile(99), delay.max];
       rows.push([
         `${name}, ${count} at once`,
-        median ?? '',
-        p99 ?? '',
-        max ?? '',
+        ...delays.map((nanoseconds) => `${(nanoseconds / 1e6).toFixed(1)} ms`),
         `${((count / time) * 1000).toFixed(1)} /s`,
       ]);
     }
@@ -124,13 +121,13 @@ async function benchTokens(core: Pool): Promise<void> {
     [tokenCount],
   );
   const users = rows.map(({ id }) => id);
-  const speeds: (string | number)[][] = [];
+  const speeds: string[][] = [];
   const measure = async <Result>(what: string, work: (index: number) => Promise<Result>) => {
-    const results: Result[] = [];
+    let results: Result[] = [];
     const time = await timed(async () => {
-      results.push(...(await Promise.all(users.map((_, index) => work(index)))));
+      results = await Promise.all(users.map((_, index) => work(index)));
     });
-    speeds.push([what, `${Math.round((users.length / time) * 1000).toLocaleString('en-US')} /s`]);
+    speeds.push([what, `${formatCount(Math.round((users.length / time) * 1000))} /s`]);
     return results;
   };
   const issue = (type: 'refresh' | 'password_reset') => (index: number) =>
@@ -146,12 +143,6 @@ async function benchTokens(core: Pool): Promise<void> {
   await measure('consumeToken', (index) => consumeToken(core, reset[index]?.token ?? '', 'password_reset'));
   console.log();
   printTable([`${tokenCount} tokens, 10 connections`, 'speed'], speeds);
-}
-
-async function timed(work: () => Promise<unknown>): Promise<number> {
-  const start = performance.now();
-  await work();
-  return performance.now() - start;
 }
 
 function quantile(values: readonly number[], part: number): number {

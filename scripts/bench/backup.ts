@@ -1,25 +1,22 @@
 // Benchmark of backups and drills: our command line against sequential pg_dump.
-import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
-import { childEnvironment } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { migrate } from '../../src/migrations/index.ts';
-import { packageRoot } from '../../src/migrations/package-root.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
-import { urlSettings } from '../../src/targets.ts';
 import { importLocations } from '../../src/tracking/index.ts';
+import { withTransaction } from '../../src/transaction.ts';
 import { libpqEnvironment } from '../backup/client/environment.ts';
 import { runClientProgram } from '../backup/client/run.ts';
 import { installedPrograms, requirePgDump } from '../backup/client/versions.ts';
+import { readServer } from '../backup/contents.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
 import { runPolicies } from '../simulation/jobs.ts';
 import { fleetCsv } from './rows.ts';
-import { type Scratch, withScratchDatabases } from './scratch.ts';
-import { median, spreadOf, timed } from './timing.ts';
+import { buildCommandLine, runCommandLine, type Scratch, withScratchDatabases } from './scratch.ts';
+import { median, queryNumber, spreadOf, timed } from './timing.ts';
 
 /** One wide table in each database, as an application fills it. `$1` is the number of rows. */
 const fillings: Partial<Record<DatabaseKey, string>> = {
@@ -42,8 +39,7 @@ export interface BackupBenchOptions {
 }
 
 export async function benchBackup({ rounds, rows, points }: BackupBenchOptions): Promise<void> {
-  const tsc = join(packageRoot(), 'node_modules', '.bin', 'tsc');
-  await promisify(execFile)(tsc, ['-p', join(packageRoot(), 'tsconfig.build.json')]);
+  await buildCommandLine();
   if (points) {
     await compare(['tracking'], rounds, {
       fill: (pool) => fillTracking(pool, points),
@@ -76,6 +72,7 @@ async function compare(
   { fill, title, peer, ways }: Comparison,
 ): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'atriz-bench-backup-'));
+  const to = join(folder, 'backups');
   const times = new Map<string, number[]>();
   const measure = async (what: string, work: () => Promise<void>) => {
     times.set(what, [...(times.get(what) ?? []), await timed(work)]);
@@ -86,8 +83,8 @@ async function compare(
       for (const one of scratch) bytes += await prepare(one, fill);
       for (let round = 0; round < rounds; round += 1) {
         await measure(peer, () => bare(scratch, folder));
-        for (const [what, args] of Object.entries(ways))
-          await measure(what, () => ours(scratch, folder, args));
+        for (const [what, [command = '', ...options]] of Object.entries(ways))
+          await measure(what, () => runCommandLine(scratch, command, ['--to', to, ...options]));
       }
     });
   } finally {
@@ -113,10 +110,7 @@ async function prepare({ key, url }: Scratch, fill: Comparison['fill']): Promise
   await migrate(pool, key);
   await fill(pool, key);
   await pool.query('VACUUM ANALYZE');
-  const size = await pool.query<{ bytes: number }>(
-    'SELECT pg_database_size(current_database())::float8 AS bytes',
-  );
-  return size.rows[0]?.bytes ?? 0;
+  return queryNumber(pool, 'SELECT pg_database_size(current_database())');
 }
 
 /** 29 days of a fleet, compressed where they are old enough. */
@@ -143,20 +137,5 @@ async function bare(scratch: readonly Scratch[], folder: string): Promise<void> 
 
 async function serverOf(url: string) {
   await using pool = createDatabasePool({ connectionString: url, max: 1 });
-  const { rows } = await pool.query<{ version: string; major: number }>(
-    "SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int / 10000 AS major",
-  );
-  return { database: pool.name, version: '', major: 0, ...rows[0] };
-}
-
-async function ours(
-  scratch: readonly Scratch[],
-  folder: string,
-  [command = '', ...options]: readonly string[],
-): Promise<void> {
-  const settings = urlSettings(scratch);
-  const to = join(folder, 'backups');
-  const cli = join(packageRoot(), 'dist', 'scripts', 'db.js');
-  const args = [cli, command, ...scratch.map(({ key }) => key), '--to', to, ...options];
-  await promisify(execFile)(process.execPath, args, { env: childEnvironment(settings) });
+  return { database: pool.name, ...(await withTransaction(pool, readServer)) };
 }

@@ -3,13 +3,13 @@
 import { migrate } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { quoteStorage, readAggregateStorage } from '../../src/timescale/catalog.ts';
-import { refreshContinuousAggregate } from '../../src/timescale/timescale.ts';
 import { recordLocations } from '../../src/tracking/index.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
 import { withScratchDatabase } from '../cli/pools.ts';
 import { startBar } from '../cli/progress.ts';
 import { drive } from '../simulation/fleet.ts';
 import { scratchName } from './scratch.ts';
+import { queryNumber } from './timing.ts';
 
 const hour = 3_600_000;
 
@@ -19,15 +19,12 @@ export async function benchCapacity(vehicles: number, days: number): Promise<voi
     await migrate(pool, 'tracking');
     const points = await load(pool, vehicles, days);
     const raw = await sizeOf(pool, 'location_events');
-    const { rows: parts } = await pool.query<{ bytes: number }>(
-      "SELECT sum(index_bytes)::float8 AS bytes FROM hypertable_detailed_size('location_events')",
+    const indexes = await queryNumber(
+      pool,
+      "SELECT sum(index_bytes) FROM hypertable_detailed_size('location_events')",
     );
-    const indexes = parts[0]?.bytes ?? 0;
-    const [first, last] = [await edge(pool, 'min'), await edge(pool, 'max')];
-    const to = new Date(Math.ceil((last.getTime() + 1) / hour) * hour);
-    await refreshContinuousAggregate(pool, 'location_hourly', { from: first, to });
-    const counted = await pool.query<{ hours: number }>('SELECT count(*)::int AS hours FROM location_hourly');
-    const hours = counted.rows[0]?.hours ?? 0;
+    await pool.query("CALL refresh_continuous_aggregate('location_hourly', NULL, NULL)");
+    const hours = await queryNumber(pool, 'SELECT count(*) FROM location_hourly');
     const storage = await readAggregateStorage(pool, 'location_hourly');
     const hourly = storage ? await sizeOf(pool, quoteStorage(storage)) : 0;
     await pool.query("SELECT compress_chunk(chunk, true) FROM show_chunks('location_events') AS chunk");
@@ -68,16 +65,6 @@ async function load(pool: Pool, vehicles: number, days: number): Promise<number>
   return written;
 }
 
-async function edge(pool: Pool, which: 'min' | 'max'): Promise<Date> {
-  const { rows } = await pool.query<{ at: Date }>(`SELECT ${which}(time) AS at FROM location_events`);
-  return rows[0]?.at ?? new Date();
-}
-
 /** Tables, indexes and TOAST of all chunks, in bytes. */
-async function sizeOf(pool: Pool, hypertable: string): Promise<number> {
-  const { rows } = await pool.query<{ bytes: number }>(
-    'SELECT hypertable_size($1::regclass)::float8 AS bytes',
-    [hypertable],
-  );
-  return rows[0]?.bytes ?? 0;
-}
+const sizeOf = (pool: Pool, hypertable: string): Promise<number> =>
+  queryNumber(pool, 'SELECT hypertable_size($1::regclass)', [hypertable]);

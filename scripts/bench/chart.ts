@@ -1,4 +1,15 @@
-// A bar chart as SVG, for reports; too simple to need a charting library.
+// The files of a benchmark: its figures, and a chart as SVG, which is too simple to need a charting library.
+import { writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { formatCount } from '../cli/output.ts';
+
+/** Writes bench-<name>.json and bench-<name>.svg into a folder. */
+export function writeFigures(name: string, folder: string, figures: object, chart: string): void {
+  const [json, svg] = [`bench-${name}.json`, `bench-${name}.svg`];
+  writeFileSync(resolve(folder, json), JSON.stringify(figures, null, 2));
+  writeFileSync(resolve(folder, svg), chart);
+  console.log(`${json} and ${svg} are in ${resolve(folder)}`);
+}
 
 export function barChart(title: string, bars: readonly { label: string; value: number }[]): string {
   const [width, left, row] = [760, 260, 26];
@@ -7,17 +18,11 @@ export function barChart(title: string, bars: readonly { label: string; value: n
   const lines = bars.map(({ label, value }, index) => {
     const y = 40 + index * row;
     const length = Math.max(1, (value / most) * (width - left - 110));
-    const figure = Math.round(value).toLocaleString('en-US');
     return `<text x="${left - 8}" y="${y + 14}" text-anchor="end">${escapeText(label)}</text>
   <rect x="${left}" y="${y}" width="${length.toFixed(1)}" height="${row - 8}" fill="#2f6f9f"/>
-  <text x="${(left + length + 6).toFixed(1)}" y="${y + 14}">${figure}</text>`;
+  <text x="${(left + length + 6).toFixed(1)}" y="${y + 14}">${formatCount(Math.round(value))}</text>`;
   });
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="13" role="img">
-  <title>${escapeText(title)}</title>
-  <text x="8" y="22" font-size="16">${escapeText(title)}</text>
-  ${lines.join('\n  ')}
-</svg>
-`;
+  return picture(title, width, height, lines);
 }
 
 /** One line for each figure: its ratio to the value at the first size. Both axes are logarithmic. */
@@ -50,10 +55,14 @@ export function growthChart(
     return `<polyline points="${points.join(' ')}" fill="none" stroke="${colour}" stroke-width="2"/>
   <text x="500" y="${top + 10 + index * 22}" fill="${colour}">${escapeText(name)}</text>`;
   });
+  return picture(title, width, height, [...grid, ...sizes, ...lines]);
+}
+
+function picture(title: string, width: number, height: number, elements: readonly string[]): string {
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="13" role="img">
   <title>${escapeText(title)}</title>
   <text x="8" y="22" font-size="16">${escapeText(title)}</text>
-  ${[...grid, ...sizes, ...lines].join('\n  ')}
+  ${elements.join('\n  ')}
 </svg>
 `;
 }

@@ -1,10 +1,7 @@
 // Measures how times grow with the number of points: a growing fleet, with 29 days of raw points.
-import { writeFileSync } from 'node:fs';
-import { resolve } from 'node:path';
 import type * as tracking from '../../schema/tracking.ts';
-import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import type { Pool } from '../../src/pool.ts';
 import {
-  createLocationWriter,
   getHourlyStats,
   getLatestLocations,
   getRecentLocations,
@@ -15,14 +12,13 @@ import {
 } from '../../src/tracking/index.ts';
 import { recentLocationsQuery } from '../../src/tracking/reads.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
-import { withScratchDatabase } from '../cli/pools.ts';
 import { startBar } from '../cli/progress.ts';
 import { runPolicies } from '../simulation/jobs.ts';
-import { growthChart } from './chart.ts';
+import { growthChart, writeFigures } from './chart.ts';
 import { benchUuid, fleetCsv } from './rows.ts';
-import { scratchName } from './scratch.ts';
-import { median, timed } from './timing.ts';
-import { prepareTracking } from './tracking.ts';
+import { withScratchTracking } from './scratch.ts';
+import { median, queryNumber, timed } from './timing.ts';
+import { writeAwaited } from './tracking-writes.ts';
 
 interface GrowthOptions {
   url?: string;
@@ -45,10 +41,7 @@ type Figures = Readonly<Record<string, number>>;
 export async function benchGrowth({ url, rows, out = '.' }: GrowthOptions): Promise<void> {
   const measured: { rows: number; figures: Figures }[] = [];
   let mostMemory = 0;
-  const measure = async (_: Pool, scratch: string) => {
-    await using db = createDatabasePool({ key: 'tracking', connectionString: scratch, max: 4 });
-    const description = await prepareTracking(db);
-    console.log(`${description}\n`);
+  await withScratchTracking('growth', url, async ({ db, description }) => {
     let devices = 0;
     for (const size of [...sizes.filter((one) => one < rows), rows]) {
       const wanted = Math.max(1, Math.round(size / pointsPerDevice));
@@ -90,30 +83,20 @@ export async function benchGrowth({ url, rows, out = '.' }: GrowthOptions): Prom
       `Planning a device's 24 h: ${planning.few.toFixed(2)} ms with 30 chunks, ${planning.many.toFixed(2)} ms with 300.`,
     );
     console.log(`Most memory (RSS): ${formatBytes(mostMemory)}.`);
-    writeFileSync(
-      resolve(out, 'bench-growth.json'),
-      JSON.stringify({ description, measured, retention, planning, mostMemory }, null, 2),
-    );
-    writeFileSync(
-      resolve(out, 'bench-growth.svg'),
-      growthChart('Growth, relative to the smallest', measured),
-    );
-    console.log(`bench-growth.json and bench-growth.svg are in ${resolve(out)}`);
-  };
-  await withScratchDatabase('tracking', scratchName('growth'), measure, url);
+    const chart = growthChart('Growth, relative to the smallest', measured);
+    writeFigures('growth', out, { description, measured, retention, planning, mostMemory }, chart);
+  });
 }
 
 async function figuresOf(db: Pool<typeof tracking>, devices: number): Promise<Figures> {
   const device = benchUuid('device', 0);
   const own = Array.from({ length: 10 }, (_, number) => benchUuid('device', number));
   const week = { from: new Date(Date.now() - 7 * day), to: new Date() };
-  const [chunk] = (
-    await db.query<{ name: string; points: number }>(
-      `SELECT c::text AS name, (SELECT count(*) FROM location_events WHERE time >= now()::date - 10 AND time < now()::date - 9)::int AS points
-       FROM show_chunks('location_events', newer_than => now()::date - 10, older_than => now()::date - 9) AS c`,
-    )
-  ).rows;
-  const perMillion = (ms: number) => ms / ((chunk?.points ?? Number.NaN) / 1_000_000);
+  const points = await queryNumber(
+    db,
+    'SELECT count(*) FROM location_events WHERE time >= now()::date - 10 AND time < now()::date - 9',
+  );
+  const perMillion = (ms: number) => ms / (points / 1_000_000);
   return {
     'recordLocations of 1,000, ms': await often(() => recordLocations(db, pointsNow(otherDevices))),
     'writer, 1,000 points each awaited, ms': await often(() => writeAwaited(db, pointsNow(otherDevices)), 5),
@@ -131,14 +114,9 @@ async function figuresOf(db: Pool<typeof tracking>, devices: number): Promise<Fi
         ),
       ),
     ),
-    'compression of a day, ms per million points': perMillion(await recompress(db, chunk?.name)),
-    'bytes per point': Number(
-      (
-        await db.query("SELECT hypertable_size('location_events') / $1::float8 AS bytes", [
-          devices * pointsPerDevice,
-        ])
-      ).rows[0]?.bytes,
-    ),
+    'compression of a day, ms per million points': perMillion(await recompress(db)),
+    'bytes per point':
+      (await queryNumber(db, "SELECT hypertable_size('location_events')")) / (devices * pointsPerDevice),
   };
 }
 
@@ -163,14 +141,11 @@ function pointsNow(count: number): LocationInput[] {
   }));
 }
 
-async function writeAwaited(db: Pool, points: readonly LocationInput[]): Promise<void> {
-  await using writer = createLocationWriter(db);
-  await Promise.all(points.map((point) => writer.write(point)));
-}
-
-async function recompress(db: Pool, chunk = ''): Promise<number> {
-  await db.query('SELECT decompress_chunk($1::regclass)', [chunk]);
-  return timed(() => db.query('SELECT compress_chunk($1::regclass)', [chunk]));
+/** Compresses the chunk of a day again. @returns the time. */
+async function recompress(db: Pool): Promise<number> {
+  const chunk = `show_chunks('location_events', newer_than => now()::date - 10, older_than => now()::date - 9)`;
+  await db.query(`SELECT decompress_chunk(c) FROM ${chunk} AS c`);
+  return timed(() => db.query(`SELECT compress_chunk(c) FROM ${chunk} AS c`));
 }
 
 /** Removes the oldest whole day twice: with a DELETE that is rolled back, then as the retention policy does. */
@@ -193,10 +168,9 @@ async function benchPlanning(db: Pool): Promise<{ few: number; many: number }> {
   const planning = async () => {
     const samples: number[] = [];
     for (let time = 0; time < repetitions; time += 1) {
-      const { rows } = await db.query(`EXPLAIN (SUMMARY, FORMAT JSON) ${text}`, parameters);
-      samples.push(
-        (rows[0] as { 'QUERY PLAN': { 'Planning Time': number }[] })['QUERY PLAN'][0]?.['Planning Time'] ?? 0,
-      );
+      const explain = `EXPLAIN (SUMMARY, FORMAT JSON) ${text}`;
+      const { rows } = await db.query<{ 'QUERY PLAN': { 'Planning Time': number }[] }>(explain, parameters);
+      samples.push(rows[0]?.['QUERY PLAN'][0]?.['Planning Time'] ?? 0);
     }
     return median(samples);
   };

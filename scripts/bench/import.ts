@@ -2,18 +2,15 @@
 import type { Pool } from '../../src/pool.ts';
 import { importLocations, type LocationSource } from '../../src/tracking/index.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
-import { withScratchDatabase } from '../cli/pools.ts';
 import { fleetCsv, fleetPoints } from './rows.ts';
-import { scratchName } from './scratch.ts';
-import { prepareTracking } from './tracking.ts';
+import { withScratchTracking } from './scratch.ts';
 
 const devices = 1_000;
 
 export async function benchImport({ url, rows }: { url?: string; rows: number }): Promise<void> {
   // A point every 10 seconds or less, over at most 29 days.
   const fleet = { rows, devices, stepMs: Math.min(10_000, (29 * 86_400_000) / (rows / devices)) };
-  const measure = async (db: Pool) => {
-    console.log(`${await prepareTracking(db)}\n`);
+  await withScratchTracking('import', url, async ({ db }) => {
     const ways: [string, LocationSource][] = [
       ['CSV', { format: 'csv', stream: fleetCsv(fleet) }],
       ['points', fleetPoints(fleet)],
@@ -30,8 +27,7 @@ export async function benchImport({ url, rows }: { url?: string; rows: number })
         ...columns.map((column) => column[tenth] ?? ''),
       ]),
     );
-  };
-  await withScratchDatabase('tracking', scratchName('import'), measure, url);
+  });
 }
 
 /** @returns the most memory during each tenth of the import. */

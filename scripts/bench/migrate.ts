@@ -1,7 +1,4 @@
 // Benchmark of migrating all databases: our command line once, against drizzle-kit once per database.
-import { execFile } from 'node:child_process';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { childEnvironment } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
@@ -10,19 +7,14 @@ import { urlSettings } from '../../src/targets.ts';
 import { printTable } from '../cli/output.ts';
 import { withMaintenance } from '../cli/pools.ts';
 import { kitArguments } from '../drizzle-kit/process.ts';
-import { type Scratch, withScratchDatabases } from './scratch.ts';
+import { buildCommandLine, run, runCommandLine, type Scratch, withScratchDatabases } from './scratch.ts';
 import { median, timed } from './timing.ts';
-
-const run = promisify(execFile);
 
 export async function benchMigrate(rounds: number): Promise<void> {
   const keys = await possibleKeys();
   const skipped = databaseKeys.filter((key) => !keys.includes(key));
   if (skipped.length > 0) console.log(`Without ${skipped.join(', ')}: its server offers no TimescaleDB.\n`);
-  await run(join(packageRoot(), 'node_modules', '.bin', 'tsc'), [
-    '-p',
-    join(packageRoot(), 'tsconfig.build.json'),
-  ]);
+  await buildCommandLine();
   const times = {
     ours: { empty: [] as number[], again: [] as number[] },
     kit: { empty: [] as number[], again: [] as number[] },
@@ -79,12 +71,7 @@ async function open(scratch: readonly Scratch[]): Promise<void> {
   }
 }
 
-async function ours(scratch: readonly Scratch[]): Promise<void> {
-  const keys = scratch.map(({ key }) => key);
-  await run(process.execPath, [join(packageRoot(), 'dist', 'scripts', 'db.js'), 'migrate', ...keys], {
-    env: childEnvironment(urlSettings(scratch)),
-  });
-}
+const ours = (scratch: readonly Scratch[]): Promise<void> => runCommandLine(scratch, 'migrate');
 
 async function kit(scratch: readonly Scratch[]): Promise<void> {
   for (const { key } of scratch) {

@@ -1,16 +1,18 @@
 // Benchmark of references: time and memory of findOrphans for many people.
 import { migrate } from '../../src/migrations/index.ts';
-import { createDatabasePool, type Pool } from '../../src/pool.ts';
+import type { Pool } from '../../src/pool.ts';
 import { findOrphans } from '../../src/references/index.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
 import { withScratchDatabase } from '../cli/pools.ts';
 import { scratchName } from './scratch.ts';
-import { median, timed } from './timing.ts';
+import { spreadOf, timed } from './timing.ts';
 
 /** Creates the same people in core and pshop; every thousandth is only in pshop. */
 export async function benchReferences(people: number, rounds: number): Promise<void> {
-  await withScratch('core', (core) =>
-    withScratch('pshop', async (pshop) => {
+  await withScratchDatabase('core', scratchName('references_core'), (core) =>
+    withScratchDatabase('pshop', scratchName('references_pshop'), async (pshop) => {
+      await migrate(core, 'core');
+      await migrate(pshop, 'pshop');
       await core.query(
         `INSERT INTO users (id, email, password_hash, name)
          SELECT ${id}, 'person' || n || '@example.com', '!', 'Bench' FROM generate_series(1, $1::int) AS n
@@ -50,25 +52,16 @@ async function benchScan(core: Pool, pshop: Pool, rounds: number): Promise<void>
       }),
     );
   }
+  const { median, min, max } = spreadOf(times);
   printTable(
     ['findOrphans', 'median', 'fastest', 'slowest', 'RSS before', 'highest RSS'],
     [
       [
         found.join('; '),
-        ...[median(times), Math.min(...times), Math.max(...times)].map(
-          (time) => `${(time / 1000).toFixed(1)} s`,
-        ),
+        ...[median, min, max].map((time) => `${(time / 1000).toFixed(1)} s`),
         formatBytes(before),
         formatBytes(peak),
       ],
     ],
   );
-}
-
-async function withScratch(key: 'core' | 'pshop', work: (pool: Pool) => Promise<void>): Promise<void> {
-  await withScratchDatabase(key, scratchName(`references_${key}`), async (pool, url) => {
-    await migrate(pool, key);
-    await using db = createDatabasePool({ connectionString: url });
-    await work(db);
-  });
 }

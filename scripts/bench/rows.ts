@@ -59,7 +59,7 @@ export function* fleetPoints({
   devices,
   firstDevice = 0,
   stepMs,
-}: LongFleet): Generator<LocationInput & { time: Date }> {
+}: LongFleet): Generator<LocationInput> {
   const ids = Array.from({ length: devices }, (_, index) => {
     const number = firstDevice + index;
     return {
@@ -84,9 +84,12 @@ export function* fleetPoints({
 }
 
 /** The same points as the text of a CSV. */
-export async function* fleetCsv(fleet: LongFleet): AsyncGenerator<string> {
+export const fleetCsv = (fleet: LongFleet): AsyncGenerator<string> => csvOf(fleetPoints(fleet));
+
+/** The text of a CSV of points without metadata and with all other values. */
+export async function* csvOf(points: Iterable<LocationInput>): AsyncGenerator<string> {
   let text = `${locationColumns.map(({ name }) => name).join(',')}\n`;
-  for (const point of fleetPoints(fleet)) {
+  for (const point of points) {
     const { latitude, longitude, accuracy, altitude, speed, heading } = point;
     text += `${point.time.toISOString()},${point.deviceId},${point.userId},${point.appSource},${latitude},${longitude},${accuracy},${altitude},${speed},${heading},\n`;
     if (text.length > 100_000) {

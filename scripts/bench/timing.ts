@@ -1,5 +1,6 @@
-// Measurements of the benchmarks: wall time, and the median of several runs.
+// Measurements of the benchmarks: wall time, the median of several runs, and numbers of the server.
 import { availableParallelism, loadavg } from 'node:os';
+import type { Pool } from '../../src/pool.ts';
 
 /** `2 cores, Node.js 22.1.0`, with a warning if the machine is busy, because ratios then vary. */
 export function describeMachine(): string {
@@ -10,7 +11,7 @@ export function describeMachine(): string {
 }
 
 /** Wall time of `work` in milliseconds. */
-export async function timed(work: () => Promise<unknown>): Promise<number> {
+export async function timed(work: () => PromiseLike<unknown>): Promise<number> {
   const start = performance.now();
   await work();
   return performance.now() - start;
@@ -32,6 +33,16 @@ export const spreadOf = (values: readonly number[]): Spread => ({
   min: Math.min(...values),
   max: Math.max(...values),
 });
+
+/** The number in the first column of the first row. */
+export async function queryNumber(
+  pool: Pool,
+  text: string,
+  parameters: readonly unknown[] = [],
+): Promise<number> {
+  const { rows } = await pool.query(text, parameters);
+  return Number(Object.values(rows[0] ?? {})[0]);
+}
 
 export interface Measure {
   what: string;

@@ -11,9 +11,9 @@ import { recentLocationsQuery } from '../../src/tracking/reads.ts';
 import { formatCount } from '../cli/output.ts';
 import { benchUuid } from './rows.ts';
 import { scratchName } from './scratch.ts';
-import { type Measure, type Spread, spreadOf } from './timing.ts';
+import { type Measure, type Spread, spreadOf, timed } from './timing.ts';
 
-const repetitions = 30;
+const repetitionsPerRound = 30;
 
 /** @param devices of the fleet, which has 1,000 points of each, and then 10,000. */
 export async function benchReads(
@@ -21,18 +21,24 @@ export async function benchReads(
   rounds: number,
   devices: number,
 ): Promise<Measure[]> {
+  const repetitions = rounds * repetitionsPerRound;
   await db.query('TRUNCATE location_events');
   // One device with a point every 10 seconds for a day, and a fleet over 30 days.
   const device = benchUuid('device', devices);
-  await fill(db, `'${device}'::uuid`, "interval '10 seconds'", "interval '1 day'", 1);
+  await db.query(
+    `INSERT INTO location_events (time, device_id, user_id, app_source, latitude, longitude, accuracy, altitude, speed, heading)
+     SELECT time, $1::uuid, $1::uuid, 'mextrack', -34.6 + random() / 10, -58.4 + random() / 10, 5.25, 20.5, random() * 80, random() * 360
+     FROM generate_series(now() - interval '1 day', now(), interval '10 seconds') AS time`,
+    [device],
+  );
   const fleet = Array.from({ length: devices }, (_, number) => benchUuid('device', number));
   await fillFleet(db, fleet, 2_592);
-  const recent = await benchRecent(db, device, rounds);
-  const latest = await benchLatest(db, fleet, 1_000, rounds);
+  const recent = await benchRecent(db, device, repetitions);
+  const latest = await benchLatest(db, fleet, 1_000, repetitions);
   await db.query('DELETE FROM location_events WHERE device_id <> $1', [device]);
   await fillFleet(db, fleet, 259);
-  const tenfold = await benchLatest(db, fleet, 10_000, rounds);
-  const views = await benchViews(db, device, devices, rounds);
+  const tenfold = await benchLatest(db, fleet, 10_000, repetitions);
+  const views = await benchViews(db, device, devices, repetitions);
   return [...recent, ...latest, ...tenfold, ...views];
 }
 
@@ -49,20 +55,16 @@ async function fillFleet(db: Pool, ids: readonly string[], seconds: number): Pro
   await db.query('VACUUM ANALYZE location_events');
 }
 
-async function fill(db: Pool, device: string, every: string, back: string, speed: number): Promise<void> {
-  await db.query(
-    `INSERT INTO location_events (time, device_id, user_id, app_source, latitude, longitude, accuracy, altitude, speed, heading)
-     SELECT time, ${device}, ${device}, 'mextrack', -34.6 + random() / 10, -58.4 + random() / 10, 5.25, 20.5, ${speed} * random() * 80, random() * 360
-     FROM generate_series(now() - ${back}, now(), ${every}) AS time`,
-  );
-}
-
-async function benchRecent(db: Pool<typeof tracking>, device: string, rounds: number): Promise<Measure[]> {
+async function benchRecent(
+  db: Pool<typeof tracking>,
+  device: string,
+  repetitions: number,
+): Promise<Measure[]> {
   const { text, parameters } = recentLocationsQuery(device, { hours: 24 });
   const columns = locationColumns.map(({ name, property }) => `${name} AS "${property}"`);
   const bare = text.replace(selectedColumns, columns.join(', '));
   const since = () => drizzleSql`now() - interval '24 hours'`;
-  const times = await compare(rounds, {
+  const times = await compare(repetitions, {
     library: () => getRecentLocations(db, device, { hours: 24 }),
     bare: () => db.sql.unsafe(bare, parameters as never[], { prepare: true }),
     drizzle: () =>
@@ -73,7 +75,7 @@ async function benchRecent(db: Pool<typeof tracking>, device: string, rounds: nu
         .orderBy(desc(locationEvents.time))
         .limit(10_000),
   });
-  const hours = await compare(rounds, { library: () => getHourlyStats(db, device, { days: 7 }) });
+  const hours = await compare(repetitions, { library: () => getHourlyStats(db, device, { days: 7 }) });
   return [
     row('a device, 24 h (8,640 rows): bare postgres.js', times.bare, times.bare, 'bare postgres.js'),
     row('… getRecentLocations', times.library, times.bare, 'bare postgres.js'),
@@ -86,12 +88,12 @@ async function benchLatest(
   db: Pool,
   deviceIds: readonly string[],
   pointsOfEach: number,
-  rounds: number,
+  repetitions: number,
 ): Promise<Measure[]> {
   const unbounded =
     'SELECT DISTINCT ON (device_id) * FROM location_events WHERE device_id = ANY($1::uuid[]) ORDER BY device_id, time DESC';
-  const times = await compare(rounds, { library: () => getLatestLocations(db, { deviceIds }) });
-  const peer = await compare(1, { peer: () => db.query(unbounded, [deviceIds]) }, 3);
+  const times = await compare(repetitions, { library: () => getLatestLocations(db, { deviceIds }) });
+  const peer = await compare(3, { peer: () => db.query(unbounded, [deviceIds]) });
   return [
     row(
       `latest of ${formatCount(deviceIds.length)} devices in ${formatCount(deviceIds.length * pointsOfEach)} points: unbounded DISTINCT ON`,
@@ -104,7 +106,12 @@ async function benchLatest(
 }
 
 /** Reads the table as its owner, and the view of an application as a role with the application's privileges. */
-async function benchViews(db: Pool, device: string, devices: number, rounds: number): Promise<Measure[]> {
+async function benchViews(
+  db: Pool,
+  device: string,
+  devices: number,
+  repetitions: number,
+): Promise<Measure[]> {
   const role = scratchName('application');
   await db.query(
     `CREATE ROLE ${role}; GRANT USAGE ON SCHEMA mextrack TO ${role};
@@ -113,11 +120,11 @@ async function benchViews(db: Pool, device: string, devices: number, rounds: num
   try {
     await using application = db.dedicated();
     await application.query(`SET ROLE ${role}; SET search_path = mextrack, public`);
-    const recent = await compare(rounds, {
+    const recent = await compare(repetitions, {
       table: () => getRecentLocations(db, device),
       view: () => getRecentLocations(application, device),
     });
-    const latest = await compare(rounds, {
+    const latest = await compare(repetitions, {
       table: () => getLatestLocations(db, { appSource: 'mextrack' }),
       view: () => getLatestLocations(application, { appSource: 'mextrack' }),
     });
@@ -148,22 +155,17 @@ const row = (what: string, { median, min, max }: Spread, peer: Spread, against: 
 
 /** Times of each way in milliseconds. The ways run alternately. */
 async function compare<Name extends string>(
-  rounds: number,
+  repetitions: number,
   ways: Readonly<Record<Name, () => PromiseLike<unknown>>>,
-  times = repetitions,
 ): Promise<Record<Name, Spread>> {
   const entries = Object.entries(ways) as [Name, () => PromiseLike<unknown>][];
-  const samples = Object.fromEntries(entries.map(([name]) => [name, [] as number[]])) as Record<
-    Name,
-    number[]
-  >;
-  for (const [, read] of entries) await read();
-  for (let repetition = 0; repetition < rounds * times; repetition += 1) {
-    for (const [name, read] of entries) {
-      const begin = performance.now();
-      await read();
-      samples[name].push(performance.now() - begin);
-    }
+  const samples = entries.map(([name, read]) => ({ name, read, times: [] as number[] }));
+  for (const { read } of samples) await read();
+  for (let repetition = 0; repetition < repetitions; repetition += 1) {
+    for (const { read, times } of samples) times.push(await timed(read));
   }
-  return Object.fromEntries(entries.map(([name]) => [name, spreadOf(samples[name])])) as Record<Name, Spread>;
+  return Object.fromEntries(samples.map(({ name, times }) => [name, spreadOf(times)])) as Record<
+    Name,
+    Spread
+  >;
 }

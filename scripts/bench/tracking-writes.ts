@@ -2,25 +2,27 @@
 import { execFileSync } from 'node:child_process';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type * as tracking from '../../schema/tracking.ts';
 import { locationEvents } from '../../schema/tracking.ts';
-import { childEnvironment } from '../../src/config.ts';
+import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import type { Pool } from '../../src/pool.ts';
 import { readTimescale } from '../../src/timescale/catalog.ts';
 import { isOlder } from '../../src/timescale/timescale.ts';
-import { locationColumns } from '../../src/tracking/columns.ts';
 import {
   createLocationWriter,
   importLocations,
   type LocationInput,
   recordLocations,
 } from '../../src/tracking/index.ts';
+import { columnNames } from '../../src/tracking/rows.ts';
 import { withTransaction } from '../../src/transaction.ts';
+import { libpqEnvironment } from '../backup/client/environment.ts';
+import { runClientProgram } from '../backup/client/run.ts';
+import { formatCount } from '../cli/output.ts';
 import { startBar } from '../cli/progress.ts';
-import { fleetRows } from './rows.ts';
-import { type Measure, median } from './timing.ts';
+import { csvOf, fleetRows } from './rows.ts';
+import { type Measure, median, queryNumber, timed } from './timing.ts';
 
 interface Way {
   what: string;
@@ -66,9 +68,8 @@ export async function benchWrites(
       await db.query('TRUNCATE location_events');
       await db.query('CHECKPOINT');
       const given = events.slice(0, way.rows);
-      const begin = performance.now();
-      await way.write(given);
-      speeds.get(way.what)?.push((way.rows / (performance.now() - begin)) * 1000);
+      const time = await timed(() => way.write(given));
+      speeds.get(way.what)?.push((way.rows / time) * 1000);
       await expectRows(db, way);
       bar.increment();
     }
@@ -99,7 +100,7 @@ function waysToWrite(db: Pool<typeof tracking>, url: string, csv: string, all: n
   const copied = { against: hasPsql() ? [psqlCopy] : [drizzleMany], rows: all };
   const recorded = [100, 1_000, 10_000].map((size) => ({
     against: [drizzleMany],
-    what: `recordLocations of ${size.toLocaleString('en-US')}`,
+    what: `recordLocations of ${formatCount(size)}`,
     rows: Math.min(all, size * 300),
     write: inSlices(size, (slice) => recordLocations(db, slice)),
   }));
@@ -131,7 +132,7 @@ function waysToWrite(db: Pool<typeof tracking>, url: string, csv: string, all: n
     },
     { ...copied, what: 'importLocations of points', write: (events) => importLocations(db, events) },
   ];
-  const psql: Way = { ...copied, what: psqlCopy, write: async () => copyWithPsql(url, csv) };
+  const psql: Way = { ...copied, what: psqlCopy, write: () => copyWithPsql(url, csv) };
   return hasPsql() ? [...ways, psql] : ways;
 }
 
@@ -152,12 +153,12 @@ function waysToWriteOld(db: Pool, url: string, csv: string, rows: number): Way[]
       rows,
       write: () => importLocations(db, readCsv(csv)),
     },
-    { what: psqlCopyOld, against: [psqlCopyOld], rows, write: async () => copyWithPsql(url, csv) },
+    { what: psqlCopyOld, against: [psqlCopyOld], rows, write: () => copyWithPsql(url, csv) },
     {
       what: psqlCopyCompressed,
       against: [psqlCopyOld],
       rows,
-      write: async () => copyWithPsql(url, csv, ['-c', 'SET timescaledb.enable_direct_compress_copy = on']),
+      write: () => copyWithPsql(url, csv, ['-c', 'SET timescaledb.enable_direct_compress_copy = on']),
     },
   ];
 }
@@ -168,7 +169,7 @@ const readCsv = (path: string) => ({
 });
 
 /** Like a service: every device waits until its point is written before it sends the next one. */
-async function writeAwaited(db: Pool, events: readonly LocationInput[]): Promise<void> {
+export async function writeAwaited(db: Pool, events: readonly LocationInput[]): Promise<void> {
   const devices = new Map<string, LocationInput[]>();
   for (const event of events) {
     const own = devices.get(event.deviceId);
@@ -183,19 +184,8 @@ async function writeAwaited(db: Pool, events: readonly LocationInput[]): Promise
   );
 }
 
-async function writeCsv(path: string, events: readonly LocationInput[]): Promise<void> {
-  function* lines() {
-    yield `${locationColumns.map(({ name }) => name).join(',')}\n`;
-    for (const event of events) {
-      const cells = locationColumns.map(({ property }) => {
-        const value = event[property];
-        return value instanceof Date ? value.toISOString() : (value ?? '');
-      });
-      yield `${cells.join(',')}\n`;
-    }
-  }
-  await pipeline(Readable.from(lines()), createWriteStream(path));
-}
+const writeCsv = (path: string, events: readonly LocationInput[]): Promise<void> =>
+  pipeline(csvOf(events), createWriteStream(path));
 
 function hasPsql(): boolean {
   try {
@@ -206,32 +196,13 @@ function hasPsql(): boolean {
   }
 }
 
-function copyWithPsql(url: string, csv: string, before: readonly string[] = []): void {
-  const target = new URL(url);
-  const password = decodeURIComponent(target.password);
-  target.password = '';
-  const columns = locationColumns.map(({ name }) => name).join(', ');
-  execFileSync(
-    'psql',
-    [
-      '-q',
-      '-d',
-      target.href,
-      ...before,
-      '-c',
-      `\\copy location_events (${columns}) FROM '${csv}' CSV HEADER`,
-    ],
-    {
-      env: childEnvironment({ PGPASSWORD: password }),
-      stdio: ['ignore', 'ignore', 'inherit'],
-    },
-  );
-}
+const copyWithPsql = (url: string, csv: string, before: readonly string[] = []): Promise<string> => {
+  const copy = `\\copy location_events (${columnNames}) FROM '${csv}' CSV HEADER`;
+  const environment = libpqEnvironment(parseDatabaseUrl(url, 'tracking'));
+  return runClientProgram('psql', ['-q', ...before, '-c', copy], { environment });
+};
 
 async function expectRows(db: Pool, { what, rows }: Way): Promise<void> {
-  const { rows: counted } = await db.query<{ count: number }>(
-    'SELECT count(*)::int AS count FROM location_events',
-  );
-  const found = counted[0]?.count;
+  const found = await queryNumber(db, 'SELECT count(*) FROM location_events');
   if (found !== rows) throw new Error(`${what} wrote ${found} of ${rows} rows.`);
 }

@@ -1,7 +1,7 @@
 // Simulates vehicles on a grid of streets: plausible turns, speeds and sensors, reproducible by a seed.
 import type { LocationInput } from '../../src/tracking/index.ts';
 
-export interface Trip {
+interface Trip {
   deviceId: string;
   userId: string;
   appSource: string;

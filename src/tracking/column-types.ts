@@ -203,8 +203,12 @@ function varchar(characters: number, { oneOf }: ColumnLimits): ColumnType<string
   };
 }
 
-/** `check` and `parse` of a number that is rounded to `scale` decimal places. */
-function rangeOf(scale: number, min: number, max: number, unknown: number | undefined) {
+/** The common part of all types of numbers, which are rounded to `scale` decimal places. */
+function numbers(
+  scale: number,
+  { min, max, unknown }: { min: number; max: number; unknown?: number },
+  encode: ColumnType<number>['encode'],
+): Omit<ColumnType<number>, 'type' | 'bytes'> {
   const round = rounding(scale);
   const check = (value: unknown) => {
     if (typeof value !== 'number') return invalid('is not a number');
@@ -221,27 +225,21 @@ function rangeOf(scale: number, min: number, max: number, unknown: number | unde
       ? check(number)
       : invalid(`is not a number: ${shorten(String(cell).trim())}`);
   };
-  return { check, parse };
+  return {
+    check,
+    parse,
+    toElement: (value) => value,
+    encode,
+    copyCell(buffer, bytes, start, end) {
+      // `readDecimal` returns NaN for a cell that is not plain, and `check` refuses NaN.
+      const number = check(readDecimal(bytes, start, end));
+      if (number instanceof Invalid) return false;
+      if (number === null) buffer.null();
+      else encode(buffer, number);
+      return true;
+    },
+  };
 }
-
-/** The common part of all types of numbers. */
-const numbers = (
-  { check, parse }: ReturnType<typeof rangeOf>,
-  encode: ColumnType<number>['encode'],
-): Omit<ColumnType<number>, 'type' | 'bytes'> => ({
-  check,
-  parse,
-  toElement: (value) => value,
-  encode,
-  copyCell(buffer, bytes, start, end) {
-    // `readDecimal` returns NaN for a cell that is not plain, and `check` refuses NaN.
-    const number = check(readDecimal(bytes, start, end));
-    if (number instanceof Invalid) return false;
-    if (number === null) buffer.null();
-    else encode(buffer, number);
-    return true;
-  },
-});
 
 /** Reads decimal numbers only: `Number` also accepts an empty text and the prefixes 0x, 0o and 0b. */
 const toNumber = (text: string): number => (text === '' || /^0[xob]/i.test(text) ? Number.NaN : Number(text));
@@ -261,7 +259,7 @@ export function rounding(scale: number): (value: number) => number {
   };
 }
 
-function numeric(precision: number, scale: number, { min, max, unknown }: ColumnLimits): ColumnType<number> {
+function numeric(precision: number, scale: number, limits: ColumnLimits): ColumnType<number> {
   const factor = 10 ** scale;
   const most = (10 ** precision - 1) / factor;
   // Binary NUMERIC has groups of four decimal digits, counted from the decimal point in both directions.
@@ -286,7 +284,7 @@ function numeric(precision: number, scale: number, { min, max, unknown }: Column
   return {
     type: 'numeric',
     bytes: 12 + groups * 2,
-    ...numbers(rangeOf(scale, min ?? -most, max ?? most, unknown), encode),
+    ...numbers(scale, { min: -most, max: most, ...limits }, encode),
   };
 }
 
@@ -300,14 +298,14 @@ function writeGroups(buffer: CopyBuffer, value: number, first: number): void {
   buffer.int16(rest);
 }
 
-function integer(type: string, bytes: 2 | 4, { min, max, unknown }: ColumnLimits): ColumnType<number> {
+function integer(type: string, bytes: 2 | 4, limits: ColumnLimits): ColumnType<number> {
   const bound = 2 ** (bytes * 8 - 1);
   const encode = (buffer: CopyBuffer, value: number) => {
     buffer.int32(bytes);
     if (bytes === 2) buffer.int16(value);
     else buffer.int32(value);
   };
-  return { type, bytes: 4 + bytes, ...numbers(rangeOf(0, min ?? -bound, max ?? bound - 1, unknown), encode) };
+  return { type, bytes: 4 + bytes, ...numbers(0, { min: -bound, max: bound - 1, ...limits }, encode) };
 }
 
 /** PostgreSQL's jsonb parser is recursive, and much deeper values exceed its stack limit. */
@@ -331,7 +329,7 @@ const jsonb: ColumnType<object> = {
   copyCell: () => false,
 };
 
-function parseJson(text: string): unknown {
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

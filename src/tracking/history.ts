@@ -44,19 +44,21 @@ export async function getLocationHistory(
   if (!row) throw new Error('An aggregate without GROUP BY returned no row.');
   return {
     rawSince: row.rawSince,
-    hours: readHours(row.hours.map((hour) => withDates(hour, ['hour', 'firstEvent', 'lastEvent']))),
+    hours: readHours(row.hours.map(withDates)),
     points: row.points.map(readLocation),
   };
 }
 
-type Dates<Row, Names extends keyof Row> = Omit<Row, Names> & Record<Names, string>;
-type HourlyJson = Dates<LocationHourly, 'hour' | 'firstEvent' | 'lastEvent'>;
+type Times = 'hour' | 'firstEvent' | 'lastEvent';
+type HourlyJson = Omit<LocationHourly, Times> & Record<Times, string>;
 
-/** Converts the named values to dates, because JSON has none. */
-function withDates<Row extends object, Name extends keyof Row>(row: Row, names: readonly Name[]) {
-  const dates = Object.fromEntries(names.map((name) => [name, new Date(String(row[name]))]));
-  return { ...row, ...dates } as Omit<Row, Name> & Record<Name, Date>;
-}
+/** Converts the times to dates, because JSON has none. */
+const withDates = (row: HourlyJson): LocationHourly => ({
+  ...row,
+  hour: new Date(row.hour),
+  firstEvent: new Date(row.firstEvent),
+  lastEvent: new Date(row.lastEvent),
+});
 
 // No device crosses half of the earth in an hour, so a span above 180° means that it crossed the 180th
 // meridian. Negative longitudes are then averaged as values above 180: -179 as 181.

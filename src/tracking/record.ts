@@ -63,12 +63,11 @@ export async function recordLocations(
 
 /** Writes locations that have passed validation, all or none. */
 export async function insertLocations(db: AnyDatabase, locations: readonly LocationInput[]): Promise<void> {
-  if (locations.length === 0) return;
-  if (locations.length < rowsForCopy) {
-    await databaseOf(db).query(insert, arraysOf(locations));
-    return;
-  }
-  await inTransaction(db, (transaction) => appendLocations(transaction, locations));
+  const database = databaseOf(db);
+  if (database instanceof Transaction) await appendLocations(database, locations);
+  else if (locations.length >= rowsForCopy)
+    await withTransaction(database, (transaction) => appendLocations(transaction, locations));
+  else if (locations.length > 0) await database.query(insert, arraysOf(locations));
 }
 
 /** Writes locations that have passed validation in the caller's transaction. */
@@ -113,9 +112,4 @@ export async function takesCopy(db: AnyDatabase): Promise<boolean> {
     "SELECT relkind IN ('r', 'p') AS table FROM pg_catalog.pg_class WHERE oid = to_regclass('location_events')",
   );
   return rows[0]?.table ?? true;
-}
-
-function inTransaction(db: AnyDatabase, work: (transaction: Transaction) => Promise<void>): Promise<void> {
-  const database = databaseOf(db);
-  return database instanceof Transaction ? work(database) : withTransaction(database, work);
 }

@@ -20,7 +20,7 @@ import {
 } from '../validate.ts';
 import { CopyByAge } from './copy-by-age.ts';
 import type { LocationFormat } from './dialect.ts';
-import { lineFeed, readLine, wholeLines } from './lines.ts';
+import { readLine, wholeLines } from './lines.ts';
 import {
   type ImportReject,
   LineReader,
@@ -97,18 +97,18 @@ export async function importLocations(
   const load = new Load(source, options, db.foreignSources);
   if (!(db instanceof Pool)) {
     await load.into(db as Transaction);
-    return { ...load.result, refreshed: [] };
+    return load.result;
   }
   await withTransaction(db, async (transaction) => {
     await liftTimeouts(transaction);
     return load.into(transaction);
   });
-  if (load.isBehindView) return { ...load.result, refreshed: [] };
+  if (load.isBehindView) return load.result;
   // The locations are committed, so a failed refresh must not throw: the caller would import them again.
   try {
     return { ...load.result, refreshed: await refreshHours(db, load.hours) };
   } catch (refreshError) {
-    return { ...load.result, refreshed: [], ...(isExpected(refreshError) ? {} : { refreshError }) };
+    return isExpected(refreshError) ? load.result : { ...load.result, refreshError };
   }
 }
 
@@ -142,7 +142,7 @@ class Load {
     this.#limits = locationLimits({ ...options, anyAge: true, foreignSources });
   }
 
-  get result(): Omit<ImportResult, 'refreshed'> {
+  get result(): ImportResult {
     return {
       loaded: this.#loaded - this.#alreadyStored,
       alreadyStored: this.#alreadyStored,
@@ -152,6 +152,7 @@ class Load {
       olderThanRetention: this.#olderThanRetention,
       compressed: this.#compressed,
       unendedLine: this.#unendedLine,
+      refreshed: [],
     };
   }
 
@@ -198,8 +199,7 @@ class Load {
           start = end;
           if (start === bytes.length) break;
         }
-        const end = isUnended ? bytes.length : bytes.indexOf(lineFeed, start) + 1;
-        const { text, broken } = readLine(bytes.subarray(start, end));
+        const { text, broken, end } = readLine(bytes, start);
         const parsed = reader.read(text, broken, isUnended);
         if (parsed) {
           const location = this.#accept(parsed);

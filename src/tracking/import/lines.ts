@@ -7,20 +7,6 @@ const longestLine = 1_000_000;
 /** In bytes. A longer piece, such as a whole text, would become one batch of locations. */
 const longestPiece = 256 * 1024;
 
-interface Lines {
-  readonly texts: readonly string[];
-  /** The last line has no line break. */
-  readonly isUnended?: boolean;
-  /** The bytes of lines that are not UTF-8, by index. In `texts`, U+FFFD replaces what cannot be decoded. */
-  readonly broken?: ReadonlyMap<number, Uint8Array>;
-}
-
-export async function* splitLines(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Lines> {
-  for await (const { bytes, isUnended } of wholeLines(source)) {
-    yield isUnended ? { ...readLines(bytes), isUnended } : readLines(bytes.subarray(0, -1));
-  }
-}
-
 interface WholeLines {
   /** Lines with their line feeds. In UTF-8, no other character contains this byte. */
   readonly bytes: Buffer;
@@ -46,27 +32,26 @@ export async function* wholeLines(source: AsyncIterable<string | Uint8Array>): A
 
 export const lineFeed = 0x0a;
 
-/** @param bytes Whole lines, without the last line feed. */
-function readLines(bytes: Buffer): Lines {
-  const texts = bytes.toString('utf8').split('\n').map(withoutReturn);
-  if (isUtf8(bytes)) return { texts };
-  const broken = new Map<number, Uint8Array>();
-  for (let index = 0, start = 0; index < texts.length; index += 1) {
-    const found = bytes.indexOf(lineFeed, start);
-    const end = found < 0 ? bytes.length : found;
-    const line = bytes.subarray(start, end);
-    // A copy, because a stream may reuse its buffer.
-    if (!isUtf8(line)) broken.set(index, Uint8Array.from(line));
-    start = end + 1;
-  }
-  return { texts, broken };
+interface Line {
+  readonly text: string;
+  /** The bytes of a line that is not UTF-8. In `text`, U+FFFD replaces what cannot be decoded. */
+  readonly broken: Uint8Array | undefined;
+  /** Where the next line begins. */
+  readonly end: number;
 }
 
-/** @param bytes One line, with or without its line feed. @returns its text, and its bytes if they are not UTF-8. */
-export function readLine(bytes: Buffer): { text: string; broken: Uint8Array | undefined } {
-  const line = bytes.at(-1) === lineFeed ? bytes.subarray(0, -1) : bytes;
+/** Reads the line that begins at `start` and ends with a line feed or with `bytes`. */
+export function readLine(bytes: Buffer, start: number): Line {
+  const found = bytes.indexOf(lineFeed, start);
+  const line = bytes.subarray(start, found < 0 ? bytes.length : found);
+  const text = line.toString('utf8');
+  // A copy, because a stream may reuse its buffer.
   const broken = isUtf8(line) ? undefined : Uint8Array.from(line);
-  return { text: withoutReturn(line.toString('utf8')), broken };
+  return {
+    text: text.endsWith('\r') ? text.slice(0, -1) : text,
+    broken,
+    end: found < 0 ? bytes.length : found + 1,
+  };
 }
 
 async function* toBytes(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Buffer> {
@@ -88,5 +73,3 @@ function* cut(bytes: Buffer): Generator<Buffer> {
   for (let start = 0; start < bytes.length; start += longestPiece)
     yield bytes.subarray(start, start + longestPiece);
 }
-
-const withoutReturn = (line: string) => (line.endsWith('\r') ? line.slice(0, -1) : line);

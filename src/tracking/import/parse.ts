@@ -1,7 +1,7 @@
 // Reads GPS locations from CSV, NDJSON, GeoJSON and GPX. An invalid location does not affect the others.
 import { parse as parseCsv } from 'csv-parse/sync';
 import { ValidationError } from '../../errors.ts';
-import { Invalid, shorten } from '../column-types.ts';
+import { Invalid, parseJson, shorten } from '../column-types.ts';
 import { emptyLocation, type LocationInput, locationColumns } from '../columns.ts';
 import {
   type DetectedDialect,
@@ -14,7 +14,7 @@ import {
   timeReader,
 } from './dialect.ts';
 import type { Row } from './gpx.ts';
-import { splitLines } from './lines.ts';
+import { readLine, wholeLines } from './lines.ts';
 
 export interface ParseOptions extends DialectOptions {
   defaults?: LocationDefaults | undefined;
@@ -58,21 +58,24 @@ export async function* parseLocations(
   options: ParseOptions = {},
 ): AsyncGenerator<ParsedLocation[]> {
   if (format === 'gpx' || format === 'geojson') {
-    const { fromCells, placeOf } = readerOfCells(options);
+    const cells = readerOfCells(options);
     // Loaded when needed, with its library.
     const rows =
       format === 'gpx'
         ? (await import('./gpx.ts')).readGpx(source)
         : (await import('./geojson.ts')).readGeoJson(source);
-    for await (const batch of rows) yield batch.map((row) => fromRow(row, fromCells, placeOf));
+    for await (const batch of rows) yield batch.map((row) => fromRow(row, cells));
     return;
   }
   const reader = new LineReader(format, options);
-  for await (const { texts, broken, isUnended } of splitLines(source)) {
+  for await (const { bytes, isUnended } of wholeLines(source)) {
     const parsed: ParsedLocation[] = [];
-    for (const [index, text] of texts.entries()) {
-      const line = reader.read(text, broken?.get(index), isUnended);
-      if (line) parsed.push(line);
+    let start = 0;
+    while (start < bytes.length) {
+      const { text, broken, end } = readLine(bytes, start);
+      const location = reader.read(text, broken, isUnended);
+      if (location) parsed.push(location);
+      start = end;
     }
     if (parsed.length > 0) yield parsed;
   }
@@ -94,9 +97,7 @@ export interface CsvLayout {
 /** Reads CSV or NDJSON line by line. */
 export class LineReader {
   readonly #options: ParseOptions;
-  readonly #fromCells: FromCells;
-  readonly #placeOf: PlaceOf;
-  readonly #fallbacks: readonly (string | undefined)[];
+  readonly #cells: CellReader;
   #delimiter: string | undefined;
   #readRow: ((text: string) => LocationInput | Invalid) | undefined;
   #mayEndEarly = false;
@@ -106,12 +107,10 @@ export class LineReader {
   layout: CsvLayout | undefined;
 
   constructor(format: 'csv' | 'ndjson', options: ParseOptions) {
-    const { fromCells, placeOf, fallbacks } = readerOfCells(options);
     this.#options = options;
-    this.#fromCells = fromCells;
-    this.#placeOf = placeOf;
-    this.#fallbacks = fallbacks;
+    this.#cells = readerOfCells(options);
     this.#delimiter = options.delimiter;
+    const { fromCells, placeOf } = this.#cells;
     if (format === 'ndjson') this.#readRow = (text) => fromCells(jsonCells(text, placeOf));
   }
 
@@ -140,12 +139,14 @@ export class LineReader {
 
   #readHeader(text: string): void {
     const { defaults = {}, onHeader, timeZone } = this.#options;
-    const delimiter = this.#delimiter ?? detectDelimiter(text, this.#placeOf);
-    const header = parseHeader(text, delimiter, this.#placeOf, defaults);
+    const { fromCells, placeOf, fallbacks } = this.#cells;
+    const delimiter = this.#delimiter ?? detectDelimiter(text, placeOf);
+    const header = parseHeader(text, delimiter, placeOf, defaults);
     const places = locationColumns.map((_, place) => header.findIndex((one) => one.place === place));
     const isUtc = timeZone === undefined;
-    this.layout = { delimiter, width: header.length, places, fallbacks: this.#fallbacks, isUtc };
-    this.#readRow = (row) => this.#fromCells(csvCells(row, header.length, places, delimiter));
+    const layout = { delimiter, width: header.length, places, fallbacks, isUtc };
+    this.layout = layout;
+    this.#readRow = (row) => fromCells(csvCells(row, layout));
     // A truncated uuid is refused anyway.
     this.#mayEndEarly = locationColumns[header.at(-1)?.place ?? -1]?.type !== 'uuid';
     const renamed = header.flatMap(({ name, place }) => {
@@ -156,14 +157,19 @@ export class LineReader {
   }
 }
 
-type FromCells = (cells: unknown[] | Invalid) => LocationInput | Invalid;
+/** Reads locations from cells in the order of the table's columns. */
+interface CellReader {
+  readonly fromCells: (cells: unknown[] | Invalid) => LocationInput | Invalid;
+  readonly placeOf: PlaceOf;
+  readonly fallbacks: CsvLayout['fallbacks'];
+}
 
-function readerOfCells(options: ParseOptions) {
+function readerOfCells(options: ParseOptions): CellReader {
   const { defaults = {}, timeZone } = options;
   checkDefaults(defaults);
   const fallbacks = locationColumns.map(({ property }) => defaults[property as keyof LocationDefaults]);
   const readTime = timeZone === undefined ? undefined : timeReader(timeZone);
-  const fromCells: FromCells = (cells) => {
+  const fromCells = (cells: unknown[] | Invalid) => {
     if (cells instanceof Invalid) return cells;
     if (readTime) cells[timePlace] = readTime(cells[timePlace]);
     return toLocation(cells, fallbacks);
@@ -230,12 +236,7 @@ const timePlace = locationColumns.findIndex(({ name }) => name === 'time');
 const numberPlaces = locationColumns.flatMap(({ type }, place) => (type === 'numeric' ? [place] : []));
 
 /** The values in the order of the table's columns. */
-function csvCells(
-  text: string,
-  width: number,
-  places: readonly number[],
-  delimiter: string,
-): unknown[] | Invalid {
+function csvCells(text: string, { width, places, delimiter }: CsvLayout): unknown[] | Invalid {
   const cells = splitCsv(text, delimiter);
   if (cells instanceof Invalid) return cells;
   if (cells.length !== width) return new Invalid(`has ${cells.length} of ${width} columns`);
@@ -264,12 +265,8 @@ function splitCsv(text: string, delimiter: string): string[] | Invalid {
 }
 
 function jsonCells(text: string, placeOf: PlaceOf): unknown[] | Invalid {
-  let row: unknown;
-  try {
-    row = JSON.parse(text);
-  } catch {
-    return new Invalid('is not valid JSON');
-  }
+  const row = parseJson(text);
+  if (row instanceof Invalid) return row;
   if (typeof row !== 'object' || row === null || Array.isArray(row))
     return new Invalid('is not a JSON object');
   return orderCells(row as Readonly<Record<string, unknown>>, placeOf);
@@ -288,7 +285,7 @@ function orderCells(named: Readonly<Record<string, unknown>>, placeOf: PlaceOf):
   return cells;
 }
 
-function fromRow({ position, cells }: Row, fromCells: FromCells, placeOf: PlaceOf): ParsedLocation {
+function fromRow({ position, cells }: Row, { fromCells, placeOf }: CellReader): ParsedLocation {
   const location = fromCells(orderCells(cells, placeOf));
   const text = JSON.stringify(cells);
   return location instanceof Invalid

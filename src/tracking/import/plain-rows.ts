@@ -9,7 +9,7 @@ import { mayBeZero, readTime } from '../plain-cells.ts';
 import { lineFeed } from './lines.ts';
 import type { CsvLayout } from './parse.ts';
 
-export interface RowTarget {
+interface RowTarget {
   /** The buffer for a row of this time, in milliseconds since 1970; undefined if the time is not accepted. */
   bufferFor(time: number): CopyBuffer | undefined;
   /** Called when a row of this time is encoded. */

@@ -1,4 +1,5 @@
 // Refreshes the hours that an import changed, so that they need not wait for the refresh policies.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { trackingPolicies } from '../../../schema/tracking.ts';
 import { sqlState } from '../../errors.ts';
 import type { Pool } from '../../pool.ts';
@@ -47,7 +48,7 @@ async function refreshWhenFree(db: Pool, range: TimeRange): Promise<void> {
       return await refreshContinuousAggregate(db, 'location_hourly', range);
     } catch (error) {
       if (attempt === 5 || !['55P03', '55006', '40001', '40P01'].includes(sqlState(error) ?? '')) throw error;
-      await new Promise((resolve) => setTimeout(resolve, attempt * 1000));
+      await sleep(attempt * 1000);
     }
   }
 }

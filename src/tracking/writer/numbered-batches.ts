@@ -7,23 +7,15 @@ import type { LocationInput } from '../columns.ts';
 import { rowsForCopy, takesCopy } from '../record.ts';
 import { arraysOf, columnNames, copyStatement, encodeCopy, unnestLocations } from '../rows.ts';
 
-/** A row of location_writers. */
-interface Row {
-  readonly id: string;
-  isRegistered: boolean;
-  /** The last number that is used: its batch is committed, or was skipped. */
-  last: number;
-}
-
-/** The row and the number of one batch. */
-export interface Place {
-  readonly row: Row;
-  readonly number: number;
-}
-
 export class NumberedBatches {
   readonly #db: Pool;
-  readonly #row: Row = { id: randomUUID(), isRegistered: false, last: 0 };
+  /** The id of the row in location_writers. */
+  readonly #id = randomUUID();
+  /** An SQL comment in each statement, by which `#settle` finds its session. */
+  readonly #mark = `/* writer ${this.#id} */`;
+  #isRegistered = false;
+  /** The last number that is used: its batch is committed, or was skipped. */
+  #last = 0;
   #copies: boolean | undefined;
   /** Whether an attempt at the next number ended without an answer. It may be committed or still running. */
   #isUnsettled = false;
@@ -32,30 +24,30 @@ export class NumberedBatches {
     this.#db = db;
   }
 
-  /** The place of the next batch. All attempts at a batch use the same place. */
-  next(): Place {
-    return { row: this.#row, number: this.#row.last + 1 };
+  /** The number of the next batch. All attempts at a batch use the same number. */
+  next(): number {
+    return this.#last + 1;
   }
 
   /**
-   * Stores the batch in its place, unless the number of the row shows that it is already stored.
+   * Stores the batch, unless the number of the row shows that it is already stored.
    * @returns true, because it throws if the batch is not stored.
    */
-  async write(locations: readonly LocationInput[], { row, number }: Place): Promise<true> {
-    await this.#register(row);
+  async write(locations: readonly LocationInput[], number: number): Promise<true> {
+    await this.#register();
     const isStored =
-      (this.#isUnsettled && (await this.#settle(row, number))) ||
-      (await this.#insert(row, number, locations)) ||
-      (await this.#isReached(row, number)) ||
-      (await this.#insertIntoNewRow(row, number, locations));
+      (this.#isUnsettled && (await this.#settle(number))) ||
+      (await this.#insert(number, locations)) ||
+      (await this.#isReached(number)) ||
+      (await this.#insertIntoNewRow(number, locations));
     if (isStored) return true;
     const message = 'Another session changed the number of the writer.';
     throw Object.assign(new Error(message), { code: '40001' });
   }
 
   /** Records that the batch is stored and its number is used. */
-  confirm({ row, number }: Place): void {
-    row.last = number;
+  confirm(number: number): void {
+    this.#last = number;
     this.#isUnsettled = false;
   }
 
@@ -69,29 +61,28 @@ export class NumberedBatches {
    * then stores nothing. The number never decreases, because this statement too may run late, after further batches.
    * @returns whether an attempt has stored the batch. If not, call `confirmSkip`.
    */
-  async skip({ row, number }: Place): Promise<boolean> {
+  async skip(number: number): Promise<boolean> {
     if (!this.#isUnsettled) return false;
-    if (await this.#settle(row, number)) return true;
+    if (await this.#settle(number)) return true;
     const { rows } = await this.#db.query<{ isStored: boolean }>(
-      `${markOf(row)} INSERT INTO location_writers AS writer (id, last_batch) VALUES ($1::uuid, $2::bigint + 1)
+      `${this.#mark} INSERT INTO location_writers AS writer (id, last_batch) VALUES ($1::uuid, $2::bigint + 1)
        ON CONFLICT (id) DO UPDATE SET last_batch =
          CASE WHEN writer.last_batch < $2::bigint THEN excluded.last_batch ELSE writer.last_batch END
        RETURNING last_batch = $2::bigint AS "isStored"`,
-      [row.id, number],
+      [this.#id, number],
     );
     return rows[0]?.isStored ?? false;
   }
 
   /** Records that the batch will never be stored, so its number stays unused. */
-  confirmSkip({ row, number }: Place): void {
-    if (this.#isUnsettled) this.confirm({ row, number: number + 1 });
+  confirmSkip(number: number): void {
+    if (this.#isUnsettled) this.confirm(number + 1);
   }
 
   /** Deletes the row. If that fails, a later writer deletes it after 30 days. */
   async unregister(): Promise<void> {
-    const { id, isRegistered } = this.#row;
-    if (!isRegistered) return;
-    await this.#db.query('DELETE FROM location_writers WHERE id = $1', [id]).catch(() => undefined);
+    if (!this.#isRegistered) return;
+    await this.#db.query('DELETE FROM location_writers WHERE id = $1', [this.#id]).catch(() => undefined);
   }
 
   /**
@@ -99,20 +90,20 @@ export class NumberedBatches {
    * to their client is silent.
    * @returns whether an earlier attempt has stored the batch.
    */
-  async #settle(row: Row, number: number): Promise<boolean> {
+  async #settle(number: number): Promise<boolean> {
     await this.#db.query(
       `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
        WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
          AND state <> 'idle' AND position($1 IN query) > 0`,
-      [markOf(row)],
+      [this.#mark],
     );
-    return this.#isReached(row, number);
+    return this.#isReached(number);
   }
 
-  async #isReached({ id }: Row, number: number): Promise<boolean> {
+  async #isReached(number: number): Promise<boolean> {
     const { rows } = await this.#db.query<{ reached: boolean }>(
       'SELECT last_batch = $2::bigint AS reached FROM location_writers WHERE id = $1::uuid',
-      [id, number],
+      [this.#id, number],
     );
     return rows[0]?.reached ?? false;
   }
@@ -121,17 +112,17 @@ export class NumberedBatches {
    * Registers the row again and inserts the batch. The row is missing or behind if the tables were emptied or restored
    * from a backup. Earlier batches that were lost then are not written again.
    */
-  async #insertIntoNewRow(row: Row, number: number, locations: readonly LocationInput[]): Promise<boolean> {
-    row.isRegistered = false;
-    await this.#register(row);
-    return this.#insert(row, number, locations);
+  async #insertIntoNewRow(number: number, locations: readonly LocationInput[]): Promise<boolean> {
+    this.#isRegistered = false;
+    await this.#register();
+    return this.#insert(number, locations);
   }
 
   /** @returns whether the number was free. Only then are the locations stored. */
-  async #insert(row: Row, number: number, locations: readonly LocationInput[]): Promise<boolean> {
+  async #insert(number: number, locations: readonly LocationInput[]): Promise<boolean> {
     if (locations.length < rowsForCopy || !this.#copies) {
-      const { rowCount } = await this.#db.query(`${markOf(row)} ${insertOnce}`, [
-        row.id,
+      const { rowCount } = await this.#db.query(`${this.#mark} ${insertOnce}`, [
+        this.#id,
         number,
         ...arraysOf(locations),
       ]);
@@ -139,31 +130,28 @@ export class NumberedBatches {
     }
     return withTransaction(this.#db, async (transaction) => {
       const { rowCount } = await transaction.query(
-        `${markOf(row)} UPDATE location_writers SET last_batch = $2::bigint WHERE id = $1::uuid AND last_batch = $2::bigint - 1`,
-        [row.id, number],
+        `${this.#mark} UPDATE location_writers SET last_batch = $2::bigint WHERE id = $1::uuid AND last_batch = $2::bigint - 1`,
+        [this.#id, number],
       );
       if (rowCount === 0) return false;
-      await copyFrom(transaction, `${markOf(row)} ${copyStatement}`, encodeCopy(locations));
+      await copyFrom(transaction, `${this.#mark} ${copyStatement}`, encodeCopy(locations));
       return true;
     });
   }
 
   /** Creates the row, and deletes the rows of writers that stored nothing for 30 days. */
-  async #register(row: Row): Promise<void> {
-    if (row.isRegistered) return;
+  async #register(): Promise<void> {
+    if (this.#isRegistered) return;
     this.#copies ??= await takesCopy(this.#db);
     await this.#db.query("DELETE FROM location_writers WHERE updated_at < now() - interval '30 days'");
     await this.#db.query(
       `INSERT INTO location_writers (id, last_batch) VALUES ($1::uuid, $2::bigint)
        ON CONFLICT (id) DO UPDATE SET last_batch = excluded.last_batch WHERE location_writers.last_batch < excluded.last_batch`,
-      [row.id, row.last],
+      [this.#id, this.#last],
     );
-    row.isRegistered = true;
+    this.#isRegistered = true;
   }
 }
-
-/** An SQL comment in each statement, by which `#settle` finds its session. */
-const markOf = ({ id }: Row): string => `/* writer ${id} */`;
 
 // $1 is the id of the row, $2 the number of the batch, the rest are the locations.
 const insertOnce = `WITH writer AS (

@@ -86,13 +86,11 @@ export class WriterConnection {
     this.#wake?.();
   }
 
-  get gaveUp(): boolean {
-    return this.#end !== undefined;
-  }
-
   async unregister(): Promise<void> {
     await this.#running;
-    if (!this.#end) await this.#untilEnd(this.#batches.unregister());
+    if (this.#end) return;
+    await Promise.race([this.#batches.unregister(), this.#wait(2 ** 31 - 1)]);
+    this.#wake?.();
   }
 
   async #run(): Promise<void> {
@@ -130,17 +128,17 @@ export class WriterConnection {
   /** Repeats until the batch is stored, whole or in halves. Locations that the server refuses are rejected. */
   async #deliver(batch: readonly Entry[]): Promise<void> {
     const locations = batch.map(({ location }) => location);
-    const place = this.#batches.next();
+    const number = this.#batches.next();
     const begin = performance.now();
     const { retryDelayMs } = this.#options;
     /** The error after which the whole batch is not attempted again. */
     let stop: { error: unknown } | undefined;
     for (let attempt = 1; ; attempt += 1) {
       const outcome = await this.#attempt(() =>
-        stop ? this.#batches.skip(place) : this.#batches.write(locations, place),
+        stop ? this.#batches.skip(number) : this.#batches.write(locations, number),
       );
       if ('isStored' in outcome && outcome.isStored) {
-        this.#batches.confirm(place);
+        this.#batches.confirm(number);
         for (const { resolve } of batch) resolve();
         const durationMs = performance.now() - begin;
         this.#options.onBatch({ events: batch.length, attempts: attempt, durationMs });
@@ -149,7 +147,7 @@ export class WriterConnection {
       const ended = this.#end;
       if (ended) return this.#reject(batch, ended.reason);
       if ('isStored' in outcome) {
-        this.#batches.confirmSkip(place);
+        this.#batches.confirmSkip(number);
         if (batch.length === 1) return this.#reject(batch, stop?.error);
         const half = Math.ceil(batch.length / 2);
         await this.#deliver(batch.slice(0, half));
@@ -186,10 +184,6 @@ export class WriterConnection {
     if (outcome === silence && !this.#end && Number.isInteger(Math.log2(this.#unanswered)))
       this.#db.renew(begin);
     return outcome;
-  }
-
-  #untilEnd(work: Promise<void>): Promise<void> {
-    return Promise.race([work, this.#wait(2 ** 31 - 1)]).finally(() => this.#wake?.());
   }
 
   #wait(milliseconds: number): Promise<void> {

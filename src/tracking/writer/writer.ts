@@ -117,7 +117,7 @@ class PooledWriter implements LocationWriter {
   readonly #counts = { accepted: 0, written: 0, refused: 0, failed: 0, batches: 0, retries: 0 };
   #lastError: unknown;
   #closing: Promise<void> | undefined;
-  #waiting: (() => void)[] = [];
+  readonly #waiting: (() => void)[] = [];
 
   constructor(db: Pool, options: LocationWriterOptions) {
     const checked = checkOptions(options);
@@ -203,7 +203,9 @@ class PooledWriter implements LocationWriter {
     const lost = new LocationWriterClosedError(
       'The writer was closed before the server answered: the location may be stored or not.',
     );
+    let gaveUp = false;
     const deadline = setTimeout(() => {
+      gaveUp = true;
       for (const connection of this.#connections) connection.giveUp(lost);
     }, timeoutMs);
     try {
@@ -212,10 +214,8 @@ class PooledWriter implements LocationWriter {
     } finally {
       clearTimeout(deadline);
     }
-    const count = this.#connections.some((connection) => connection.gaveUp)
-      ? this.#counts.failed - failedBefore
-      : 0;
-    if (count > 0) {
+    const count = this.#counts.failed - failedBefore;
+    if (gaveUp && count > 0) {
       throw new LocationWriterClosedError(
         `${count} locations were not confirmed: no answer of the server in ${timeoutMs} ms.`,
       );
@@ -254,10 +254,8 @@ class PooledWriter implements LocationWriter {
   }
 
   #settled(): void {
-    if (this.#waiting.length === 0 || this.#pending >= this.#maxPending) return;
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const resolve of waiting) resolve();
+    if (this.#pending >= this.#maxPending) return;
+    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 }
 

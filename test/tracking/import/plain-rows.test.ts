@@ -21,7 +21,7 @@ function readersOf(header: string, options: ParseOptions = {}, shiftMs = 0) {
   lines.read(header);
   if (!lines.layout) throw new Error('This is not a header.');
   const fromStrings = (line: string): string | undefined => {
-    const parsed = lines.read(readLine(Buffer.from(line)).text);
+    const parsed = lines.read(readLine(Buffer.from(line), 0).text);
     if (!parsed || !('location' in parsed)) return undefined;
     const { time } = parsed.location;
     const location = { ...parsed.location, time: new Date(time.getTime() + shiftMs) };

@@ -59,16 +59,16 @@ describe('a writer', () => {
     batches.loseAnswer();
     expect(await batches.skip(givenUp)).toBe(false);
     batches.confirmSkip(givenUp);
-    const place = batches.next();
+    const number = batches.next();
     const locations = track(500);
-    await batches.write(locations, place);
+    await batches.write(locations, number);
     // Its answer is lost, and the network delivers the first request a second time.
     batches.loseAnswer();
     expect(await batches.skip(givenUp)).toBe(false);
-    await batches.write(locations, place);
+    await batches.write(locations, number);
     expect(await stored()).toEqual(locations.map((_, n) => n));
-    batches.confirm(place);
-    expect(batches.next().number).toBe(place.number + 1);
+    batches.confirm(number);
+    expect(batches.next()).toBe(number + 1);
   });
 
   test('acknowledges nothing in the place of a batch that it gave up', async () => {
