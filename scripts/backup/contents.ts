@@ -7,37 +7,16 @@ import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { chunks, readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { catalogLines } from '../catalog/catalog.ts';
-import { type DatabaseProperties, readProperties } from './database-properties.ts';
+import { readProperties } from './database-properties.ts';
+import type { DatabaseBackup } from './library/manifest.ts';
 
-export interface Contents {
-  readonly server: { readonly version: string; readonly major: number };
-  readonly extensions: readonly { readonly name: string; readonly version: string }[];
-  /** `tag` is null if this checkout has no file for the migration. */
-  readonly migrations: readonly {
-    readonly tag: string | null;
-    readonly hash: string;
-    readonly createdAt: number;
-  }[];
-  readonly tables: readonly TableContents[];
-  /** Chunks of each hypertable and continuous aggregate. */
-  readonly chunks: readonly {
-    readonly name: string;
-    readonly chunks: number;
-    readonly compressed: number;
-  }[];
-  /** Roles that own objects or have grants or settings in this database. */
-  readonly roles: readonly string[];
-  readonly properties: DatabaseProperties;
+export interface Contents
+  extends Pick<
+    DatabaseBackup,
+    'server' | 'extensions' | 'migrations' | 'tables' | 'chunks' | 'roles' | 'properties'
+  > {
   /** Lines of `readCatalog`, but with one line for the grants of each relation. */
   readonly catalog: readonly string[];
-}
-
-interface TableContents {
-  /** `schema.table`, also for a continuous aggregate. */
-  readonly name: string;
-  readonly rows: number;
-  /** Sum of the hashes of all rows, independent of their order. */
-  readonly checksum: string;
 }
 
 export interface Table {
@@ -121,7 +100,10 @@ async function readChunked(db: Transaction): Promise<Table[]> {
   return rows;
 }
 
-async function readTable(db: Transaction, { schema, name, chunked }: Table): Promise<TableContents> {
+async function readTable(
+  db: Transaction,
+  { schema, name, chunked }: Table,
+): Promise<Contents['tables'][number]> {
   const relation = `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
   // Not ::text: for a user-defined type it could run a user-defined cast. concat() returns the same text.
   const columns = await db.query<{ value: string }>(

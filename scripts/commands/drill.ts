@@ -1,7 +1,7 @@
 // drill: tests backups. Dumps databases, restores them under new names, compares them and drops the copies.
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { DatabaseTarget } from '../../src/databases.ts';
+import { type DatabaseTarget, isDatabaseTarget } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { selectTargets } from '../../src/targets.ts';
 import { dumpAll } from '../backup/create/backup.ts';
@@ -11,7 +11,7 @@ import { BackupError } from '../backup/errors.ts';
 import { interruptible } from '../backup/interruptible.ts';
 import { findBackup, readCatalogLines } from '../backup/library/backups.ts';
 import { recordDrills } from '../backup/library/drills.ts';
-import { type DatabaseBackup, isKnown, rowsOf } from '../backup/library/manifest.ts';
+import { type DatabaseBackup, rowsOf } from '../backup/library/manifest.ts';
 import { withRestored } from '../backup/restore/beside.ts';
 import { compareContents, compareProperties, differs } from '../backup/restore/compare.ts';
 import type { Restored } from '../backup/restore/restore.ts';
@@ -103,7 +103,7 @@ async function drillExisting(
 ): Promise<Outcome[]> {
   const { folder, manifest } = await findBackup(from, resolve(to), names);
   const named = selectTargets(names);
-  const held = manifest.databases.filter(isKnown);
+  const held = manifest.databases.filter(({ key }) => isDatabaseTarget(key));
   const missing = named.filter((key) => names.length > 0 && !held.some((one) => one.key === key));
   if (missing.length > 0) throw new ConfigurationError(`${folder} does not hold ${missing.join(', ')}.`);
   return drillAll(
