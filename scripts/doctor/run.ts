@@ -11,7 +11,6 @@ import { databaseName } from '../commands/create.ts';
 import { checks } from './checks.ts';
 import { roleOf } from './drift.ts';
 import type { Check, Finding } from './finding.ts';
-import { defaultThresholds } from './thresholds.ts';
 
 export interface DoctorReport {
   readonly key: DatabaseTarget;
@@ -83,7 +82,7 @@ async function examine(
 
 async function runCheck(check: Check, pool: Pool, key: DatabaseTarget): Promise<Finding[]> {
   try {
-    const found = await check.run(pool, key, defaultThresholds);
+    const found = await check.run(pool, key);
     return found.map((finding) => ({ check: check.name, ...finding }));
   } catch (failure) {
     // Any other error is a defect of this package and must not appear as a finding.
