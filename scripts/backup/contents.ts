@@ -4,6 +4,7 @@ import type { DatabaseTarget } from '../../src/databases.ts';
 import { readApplied } from '../../src/migrations/applied.ts';
 import { migrationsTable, readFolder } from '../../src/migrations/journal.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { hasRelation } from '../../src/sql/relations.ts';
 import { chunks, readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { catalogLines } from '../catalog/catalog.ts';
@@ -130,10 +131,7 @@ async function readExtensions(db: Transaction): Promise<Contents['extensions']> 
 }
 
 async function readMigrationState(db: Transaction, key: DatabaseTarget): Promise<Contents['migrations']> {
-  const { rows } = await db.query<{ found: boolean }>('SELECT to_regclass($1) IS NOT NULL AS found', [
-    migrationsTable,
-  ]);
-  if (!rows[0]?.found) return [];
+  if (!(await hasRelation(db, migrationsTable))) return [];
   const tags = new Map(readFolder(key).migrations.map(({ when, tag }) => [when, tag]));
   const applied = await readApplied(db);
   return applied

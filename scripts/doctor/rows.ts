@@ -4,11 +4,11 @@ import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { NotMigratedError } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { findOrphans } from '../../src/references/orphans.ts';
+import { hasRelation } from '../../src/sql/relations.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatCount, plural } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
-import { hasRelation } from './relations.ts';
 import { thresholds } from './thresholds.ts';
 
 export const rowChecks: readonly Check[] = [

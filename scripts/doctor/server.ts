@@ -45,11 +45,11 @@ export const serverChecks: readonly Check[] = [
 
 /** Sessions of this package set UTC. Other clients, such as psql, use the default of the server. */
 async function findTimeZone(db: Pool, key: DatabaseTarget): Promise<Found[]> {
-  const found = (await findForeignSettings(key)).filter(({ name }) => name === 'TimeZone');
+  const found = (await findForeignSettings(db, key)).filter(({ name }) => name === 'TimeZone');
   return found.map(({ value, mend }) =>
     error(
       `sessions that ask for no time zone get ${value}: days begin elsewhere there than in the applications`,
-      mend(db.name),
+      mend,
     ),
   );
 }
@@ -59,17 +59,17 @@ async function findTimeZone(db: Pool, key: DatabaseTarget): Promise<Found[]> {
  * can set only a few, so the server's defaults apply.
  */
 async function findSettings(db: Pool, key: DatabaseTarget): Promise<Found[]> {
-  const found = (await findForeignSettings(key)).filter(({ name }) => name !== 'TimeZone');
+  const found = (await findForeignSettings(db, key)).filter(({ name }) => name !== 'TimeZone');
   return found.map(({ name, value, mend }) =>
     warning(
       `sessions that ask for no ${name} get ${value}: other clients read and write other values than the applications`,
-      mend(db.name),
+      mend,
     ),
   );
 }
 
 /** Settings for which other clients get a value that is not equivalent to what this package sets. */
-async function findForeignSettings(key: DatabaseTarget) {
+async function findForeignSettings(db: Pool, key: DatabaseTarget) {
   await using asking = createDatabasePool({
     connectionString: databaseUrl(key).url,
     applicationName: 'atriz-db',
@@ -82,14 +82,14 @@ async function findForeignSettings(key: DatabaseTarget) {
   return rows.flatMap(({ name, value, source, role: user }) => {
     const wanted = findSessionSetting(name);
     if (!wanted || wanted.accepts(value)) return [];
+    const setting = name.toLowerCase();
     const role = `ALTER ROLE ${quoteIdentifier(user)}`;
-    const mends: Readonly<Record<string, (database: string) => string>> = {
-      user: () => `${role} RESET ${name.toLowerCase()}`,
-      'database user': (database) =>
-        `${role} IN DATABASE ${quoteIdentifier(database)} RESET ${name.toLowerCase()}`,
+    const database = `DATABASE ${quoteIdentifier(db.name)}`;
+    const mends: Readonly<Record<string, string>> = {
+      user: `${role} RESET ${setting}`,
+      'database user': `${role} IN ${database} RESET ${setting}`,
     };
-    const ofDatabase = (database: string) =>
-      `ALTER DATABASE ${quoteIdentifier(database)} SET ${name.toLowerCase()} TO '${wanted.value.replace(', ', "', '")}'`;
+    const ofDatabase = `ALTER ${database} SET ${setting} TO '${wanted.value.replace(', ', "', '")}'`;
     return [{ name, value, mend: mends[source] ?? ofDatabase }];
   });
 }

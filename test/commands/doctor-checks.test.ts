@@ -132,7 +132,7 @@ describe('extensions', () => {
 
   test('of a version with a known hole, and which version closes it', async () => {
     expect(await find('known-holes', { knownHoles: [] })).toEqual([]);
-    const hole = { extension: 'plpgsql', id: 'GHSA-0', risk: 'everybody reads everything', source: '' };
+    const hole = { extension: 'plpgsql', id: 'GHSA-0', risk: 'everybody reads everything' };
     expect(await find('known-holes', { knownHoles: [{ ...hole, closedIn: '1.0' }] })).toEqual([]);
     const open = { ...hole, closedIn: '99.1' };
     expect(await find('known-holes', { knownHoles: [open, { ...open, id: 'GHSA-1' }] })).toMatchObject([
