@@ -4,11 +4,9 @@ import type { Command } from 'commander';
 import { type DatabaseTarget, isDatabaseTarget } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { selectTargets } from '../../src/targets.ts';
-import { dumpAll } from '../backup/create/backup.ts';
-import { directUrl } from '../backup/create/dump.ts';
-import { startRun } from '../backup/create/run-folder.ts';
+import { withDumps } from '../backup/create/backup.ts';
 import { BackupError } from '../backup/errors.ts';
-import { interruptible } from '../backup/interruptible.ts';
+import { interruptible, type Running } from '../backup/interruptible.ts';
 import { findBackup, readCatalogLines } from '../backup/library/backups.ts';
 import { recordDrills } from '../backup/library/drills.ts';
 import { type DatabaseBackup, rowsOf } from '../backup/library/manifest.ts';
@@ -16,7 +14,6 @@ import { withRestored } from '../backup/restore/beside.ts';
 import { compareContents, compareProperties, differs } from '../backup/restore/compare.ts';
 import type { Restored } from '../backup/restore/restore.ts';
 import { formatBytes, formatCount, printJson, printTable } from '../cli/output.ts';
-import { type Progress, showProgress } from '../cli/progress.ts';
 import { saysWhere } from '../cli/where.ts';
 import { defaultFolder, selectForBackup } from './backup.ts';
 
@@ -51,12 +48,11 @@ export function registerDrill(program: Command): void {
 }
 
 async function drill(names: string[], options: DrillOptions): Promise<void> {
-  const outcomes = await interruptible('The drill', async (signal) => {
-    using progress = showProgress();
-    return await (options.from === undefined
-      ? drillNew(selectForBackup(names, options), options, { signal, progress })
-      : drillExisting(options.from, names, options, { signal, progress }));
-  });
+  const outcomes = await interruptible('The drill', (running) =>
+    options.from === undefined
+      ? drillNew(selectForBackup(names, options), options, running)
+      : drillExisting(options.from, names, options, running),
+  );
   await record(resolve(options.to), outcomes);
   if (options.json) printJson(outcomes);
   else report(outcomes);
@@ -74,25 +70,15 @@ async function record(parent: string, outcomes: readonly Outcome[]): Promise<voi
   }
 }
 
-interface Running {
-  readonly signal: AbortSignal;
-  readonly progress: Progress;
-}
-
-/** Dumps into the folder of a run that is always discarded, so it does not become a backup. */
-async function drillNew(
+/** The dumps do not become a backup. */
+function drillNew(
   keys: readonly DatabaseTarget[],
   { to }: DrillOptions,
   running: Running,
 ): Promise<Outcome[]> {
-  for (const key of keys) directUrl(key);
-  const folder = await startRun(resolve(to));
-  try {
-    const { databases } = await dumpAll(keys, folder, { jobs: 1, holds: () => 'everything', ...running });
-    return await drillAll(folder.path, databases, running);
-  } finally {
-    await folder.discard();
-  }
+  return withDumps(keys, { to: resolve(to), ...running }, ({ path }, { databases }) =>
+    drillAll(path, databases, running),
+  );
 }
 
 async function drillExisting(
