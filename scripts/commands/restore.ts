@@ -132,7 +132,7 @@ async function prepare(
   { folder }: Backup,
   entries: readonly { key: DatabaseTarget; backup: DatabaseBackup }[],
   pools: Pool[],
-  { into, force = false, roles }: RestoreCommandOptions,
+  { into, force, roles }: RestoreCommandOptions,
 ): Promise<Target[]> {
   const installed = await installedPrograms();
   const targets: Target[] = [];
@@ -157,7 +157,7 @@ async function prepare(
         `--into is "${into}", and that database exists already: choose another name.`,
       );
     }
-    if (exists) await refuseSessions(maintenance, name, { force });
+    if (exists && !force) await refuseSessions(maintenance, name);
     targets.push({ key, backup, name, exists, maintenance, programs, makesRoles });
   }
   return targets;
@@ -186,8 +186,9 @@ async function restoreAll(
       waiting.push({ target, restored });
       refuseDifferences(target, restored);
     }
-    const force = options.force ?? false;
-    for (const { target } of waiting) await refuseSessions(target.maintenance, target.name, { force });
+    if (!options.force) {
+      for (const { target } of waiting) await refuseSessions(target.maintenance, target.name);
+    }
     options.signal.throwIfAborted();
     for (let next = waiting[0]; next; next = waiting[0]) {
       outcomes.push(await replace(next.target, next.restored, options));

@@ -156,15 +156,8 @@ async function lastChange(path: string): Promise<number> {
   return Math.max(...(await Promise.all(times)));
 }
 
-export async function writeDurably(path: string, text: string): Promise<void> {
-  const file = await open(path, 'w', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
+export const writeDurably = (path: string, text: string): Promise<void> =>
+  writeFile(path, text, { mode: 0o600, flush: true });
 
 async function syncFolder(path: string): Promise<void> {
   // Windows cannot open folders, and its file system keeps the order itself.
