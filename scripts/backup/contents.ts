@@ -4,40 +4,20 @@ import type { DatabaseTarget } from '../../src/databases.ts';
 import { readApplied } from '../../src/migrations/applied.ts';
 import { migrationsTable, readFolder } from '../../src/migrations/journal.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
+import { hasRelation } from '../../src/sql/relations.ts';
 import { chunks, readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { catalogLines } from '../catalog/catalog.ts';
-import { type DatabaseProperties, readProperties } from './database-properties.ts';
+import { readProperties } from './database-properties.ts';
+import type { DatabaseBackup } from './library/manifest.ts';
 
-export interface Contents {
-  readonly server: { readonly version: string; readonly major: number };
-  readonly extensions: readonly { readonly name: string; readonly version: string }[];
-  /** `tag` is null if this checkout has no file for the migration. */
-  readonly migrations: readonly {
-    readonly tag: string | null;
-    readonly hash: string;
-    readonly createdAt: number;
-  }[];
-  readonly tables: readonly TableContents[];
-  /** Chunks of each hypertable and continuous aggregate. */
-  readonly chunks: readonly {
-    readonly name: string;
-    readonly chunks: number;
-    readonly compressed: number;
-  }[];
-  /** Roles that own objects or have grants or settings in this database. */
-  readonly roles: readonly string[];
-  readonly properties: DatabaseProperties;
+export interface Contents
+  extends Pick<
+    DatabaseBackup,
+    'server' | 'extensions' | 'migrations' | 'tables' | 'chunks' | 'roles' | 'properties'
+  > {
   /** Lines of `readCatalog`, but with one line for the grants of each relation. */
   readonly catalog: readonly string[];
-}
-
-interface TableContents {
-  /** `schema.table`, also for a continuous aggregate. */
-  readonly name: string;
-  readonly rows: number;
-  /** Sum of the hashes of all rows, independent of their order. */
-  readonly checksum: string;
 }
 
 export interface Table {
@@ -121,7 +101,10 @@ async function readChunked(db: Transaction): Promise<Table[]> {
   return rows;
 }
 
-async function readTable(db: Transaction, { schema, name, chunked }: Table): Promise<TableContents> {
+async function readTable(
+  db: Transaction,
+  { schema, name, chunked }: Table,
+): Promise<Contents['tables'][number]> {
   const relation = `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
   // Not ::text: for a user-defined type it could run a user-defined cast. concat() returns the same text.
   const columns = await db.query<{ value: string }>(
@@ -148,10 +131,7 @@ async function readExtensions(db: Transaction): Promise<Contents['extensions']> 
 }
 
 async function readMigrationState(db: Transaction, key: DatabaseTarget): Promise<Contents['migrations']> {
-  const { rows } = await db.query<{ found: boolean }>('SELECT to_regclass($1) IS NOT NULL AS found', [
-    migrationsTable,
-  ]);
-  if (!rows[0]?.found) return [];
+  if (!(await hasRelation(db, migrationsTable))) return [];
   const tags = new Map(readFolder(key).migrations.map(({ when, tag }) => [when, tag]));
   const applied = await readApplied(db);
   return applied

@@ -3,32 +3,7 @@
 import type { Database, Pool } from '../../src/pool.ts';
 import { quoteIdentifier, quoteRelation } from '../../src/sql/identifiers.ts';
 import { withTransaction } from '../../src/transaction.ts';
-
-/** pg_restore restores these only with --create, which cannot use another database name. */
-export interface DatabaseProperties {
-  readonly owner: string;
-  readonly encoding: string;
-  /** libc, icu or builtin. */
-  readonly localeProvider: string;
-  readonly collate: string;
-  readonly ctype: string;
-  /** Only for the icu or builtin provider. */
-  readonly locale: string | null;
-  readonly icuRules: string | null;
-  /** -1: no limit. */
-  readonly connectionLimit: number;
-  readonly comment: string | null;
-  /** ALTER DATABASE … SET, and with a role ALTER ROLE … IN DATABASE … SET. */
-  readonly settings: readonly {
-    readonly role: string | null;
-    readonly name: string;
-    readonly value: string;
-  }[];
-  /** null: never changed, so PostgreSQL's defaults apply. An empty grantee is PUBLIC. */
-  readonly grants:
-    | readonly { readonly grantee: string; readonly privilege: string; readonly grantable: boolean }[]
-    | null;
-}
+import type { DatabaseProperties } from './library/manifest.ts';
 
 export async function readProperties(db: Database): Promise<DatabaseProperties> {
   // The locale column is daticulocale before PostgreSQL 17 and datlocale later: to_jsonb allows asking for both.

@@ -1,18 +1,25 @@
 // Runs work that Ctrl-C or the first failure aborts, and waits until it has cleaned up.
+import { type Progress, showProgress } from '../cli/progress.ts';
 import { onSignal } from '../cli/signals.ts';
 import { BackupError } from './errors.ts';
 
-/** Runs `work` with an AbortSignal that aborts with a BackupError when a signal asks the process to end. */
+export interface Running {
+  /** Aborts with a BackupError when a signal asks the process to end. */
+  readonly signal: AbortSignal;
+  readonly progress: Progress;
+}
+
 export async function interruptible<Result>(
   what: string,
-  work: (signal: AbortSignal) => Promise<Result>,
+  work: (running: Running) => Promise<Result>,
 ): Promise<Result> {
   const controller = new AbortController();
   // The listeners stay until the work has ended, so that a second Ctrl-C does not interrupt the clean-up.
   using _ = onSignal((signal) =>
     controller.abort(new BackupError(`${what} was interrupted by ${signal}: nothing of it was kept.`)),
   );
-  return await work(controller.signal);
+  using progress = showProgress();
+  return await work({ signal: controller.signal, progress });
 }
 
 /**

@@ -13,7 +13,6 @@ import { rowsOf } from '../backup/library/manifest.ts';
 import { outdated } from '../backup/library/retention.ts';
 import { countingNumber } from '../cli/arguments.ts';
 import { formatBytes, formatCount, plural, printJson, printTable } from '../cli/output.ts';
-import { showProgress } from '../cli/progress.ts';
 import { saysWhere } from '../cli/where.ts';
 
 interface BackupCommandOptions {
@@ -68,16 +67,14 @@ async function backup(names: readonly string[], options: BackupCommandOptions): 
     );
   }
   const to = resolve(options.to);
-  const made = await interruptible('The backup', async (signal) => {
-    using progress = showProgress();
-    return await makeBackup(selectForBackup(names, options), {
+  const made = await interruptible('The backup', (running) =>
+    makeBackup(selectForBackup(names, options), {
       to,
       jobs: options.jobs || availableParallelism(),
       holds: (key) => (options.schemaOnly && !definitionOf(key).backup.critical ? 'structure' : 'everything'),
-      signal,
-      progress,
-    });
-  });
+      ...running,
+    }),
+  );
   const removed = await prune(to, options);
   if (options.json) {
     printJson({ ...summary(made), removed: removed.map(({ folder }) => folder) });

@@ -1,22 +1,19 @@
 // drill: tests backups. Dumps databases, restores them under new names, compares them and drops the copies.
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { DatabaseTarget } from '../../src/databases.ts';
+import { type DatabaseTarget, isDatabaseTarget } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { selectTargets } from '../../src/targets.ts';
-import { dumpAll } from '../backup/create/backup.ts';
-import { directUrl } from '../backup/create/dump.ts';
-import { startRun } from '../backup/create/run-folder.ts';
+import { withDumps } from '../backup/create/backup.ts';
 import { BackupError } from '../backup/errors.ts';
-import { interruptible } from '../backup/interruptible.ts';
+import { interruptible, type Running } from '../backup/interruptible.ts';
 import { findBackup, readCatalogLines } from '../backup/library/backups.ts';
 import { recordDrills } from '../backup/library/drills.ts';
-import { type DatabaseBackup, isKnown, rowsOf } from '../backup/library/manifest.ts';
-import { type Running, withRestored } from '../backup/restore/beside.ts';
+import { type DatabaseBackup, rowsOf } from '../backup/library/manifest.ts';
+import { withRestored } from '../backup/restore/beside.ts';
 import { compareContents, compareProperties, differs } from '../backup/restore/compare.ts';
 import type { Restored } from '../backup/restore/restore.ts';
 import { formatBytes, formatCount, printJson, printTable } from '../cli/output.ts';
-import { showProgress } from '../cli/progress.ts';
 import { saysWhere } from '../cli/where.ts';
 import { defaultFolder, selectForBackup } from './backup.ts';
 
@@ -51,12 +48,11 @@ export function registerDrill(program: Command): void {
 }
 
 async function drill(names: string[], options: DrillOptions): Promise<void> {
-  const outcomes = await interruptible('The drill', async (signal) => {
-    using progress = showProgress();
-    return await (options.from === undefined
-      ? drillNew(selectForBackup(names, options), options, { signal, progress })
-      : drillExisting(options.from, names, options, { signal, progress }));
-  });
+  const outcomes = await interruptible('The drill', (running) =>
+    options.from === undefined
+      ? drillNew(selectForBackup(names, options), options, running)
+      : drillExisting(options.from, names, options, running),
+  );
   await record(resolve(options.to), outcomes);
   if (options.json) printJson(outcomes);
   else report(outcomes);
@@ -74,20 +70,15 @@ async function record(parent: string, outcomes: readonly Outcome[]): Promise<voi
   }
 }
 
-/** Dumps into the folder of a run that is always discarded, so it does not become a backup. */
-async function drillNew(
+/** The dumps do not become a backup. */
+function drillNew(
   keys: readonly DatabaseTarget[],
   { to }: DrillOptions,
   running: Running,
 ): Promise<Outcome[]> {
-  for (const key of keys) directUrl(key);
-  const folder = await startRun(resolve(to));
-  try {
-    const { databases } = await dumpAll(keys, folder, { jobs: 1, holds: () => 'everything', ...running });
-    return await drillAll(folder.path, databases, running);
-  } finally {
-    await folder.discard();
-  }
+  return withDumps(keys, { to: resolve(to), ...running }, ({ path }, { databases }) =>
+    drillAll(path, databases, running),
+  );
 }
 
 async function drillExisting(
@@ -98,7 +89,7 @@ async function drillExisting(
 ): Promise<Outcome[]> {
   const { folder, manifest } = await findBackup(from, resolve(to), names);
   const named = selectTargets(names);
-  const held = manifest.databases.filter(isKnown);
+  const held = manifest.databases.filter(({ key }) => isDatabaseTarget(key));
   const missing = named.filter((key) => names.length > 0 && !held.some((one) => one.key === key));
   if (missing.length > 0) throw new ConfigurationError(`${folder} does not hold ${missing.join(', ')}.`);
   return drillAll(

@@ -14,7 +14,7 @@ import { matrixRoles } from '../access/matrix.ts';
 import { type ClientPrograms, installedPrograms } from '../backup/client/versions.ts';
 import { directUrl } from '../backup/create/dump.ts';
 import { BackupError } from '../backup/errors.ts';
-import { interruptible } from '../backup/interruptible.ts';
+import { interruptible, type Running } from '../backup/interruptible.ts';
 import { type Backup, findBackup } from '../backup/library/backups.ts';
 import { type DatabaseBackup, rowsOf } from '../backup/library/manifest.ts';
 import { compareContents } from '../backup/restore/compare.ts';
@@ -26,7 +26,6 @@ import { refuseSessions, swapDatabases } from '../backup/restore/swap.ts';
 import { wholeNumber } from '../cli/arguments.ts';
 import { confirmDestruction, plural, printJson } from '../cli/output.ts';
 import { dropDatabase } from '../cli/pools.ts';
-import { type Progress, showProgress } from '../cli/progress.ts';
 import { saysWhere } from '../cli/where.ts';
 import { defaultFolder } from './backup.ts';
 import { databaseName } from './create.ts';
@@ -97,10 +96,9 @@ async function restore(from: string, names: string[], options: RestoreCommandOpt
         options.yes,
       );
     }
-    const outcomes = await interruptible('The restore', async (signal) => {
-      using progress = showProgress();
-      return await restoreAll(backup.folder, targets, { ...options, signal, progress });
-    });
+    const outcomes = await interruptible('The restore', (running) =>
+      restoreAll(backup.folder, targets, { ...options, ...running }),
+    );
     if (options.json) printJson({ folder: backup.folder, databases: outcomes });
     else for (const outcome of outcomes) report(outcome);
   } finally {
@@ -134,7 +132,7 @@ async function prepare(
   { folder }: Backup,
   entries: readonly { key: DatabaseTarget; backup: DatabaseBackup }[],
   pools: Pool[],
-  { into, force = false, roles }: RestoreCommandOptions,
+  { into, force, roles }: RestoreCommandOptions,
 ): Promise<Target[]> {
   const installed = await installedPrograms();
   const targets: Target[] = [];
@@ -159,16 +157,18 @@ async function prepare(
         `--into is "${into}", and that database exists already: choose another name.`,
       );
     }
-    if (exists) await refuseSessions(maintenance, name, { force });
+    if (exists && !force) await refuseSessions(maintenance, name);
     targets.push({ key, backup, name, exists, maintenance, programs, makesRoles });
   }
   return targets;
 }
 
-type Running = RestoreCommandOptions & { signal: AbortSignal; progress: Progress };
-
 /** Restores all databases before it replaces the first one, because they belong to one backup. */
-async function restoreAll(folder: string, targets: readonly Target[], options: Running): Promise<Outcome[]> {
+async function restoreAll(
+  folder: string,
+  targets: readonly Target[],
+  options: RestoreCommandOptions & Running,
+): Promise<Outcome[]> {
   const waiting: { target: Target; restored: Restored }[] = [];
   const outcomes: Outcome[] = [];
   try {
@@ -186,8 +186,9 @@ async function restoreAll(folder: string, targets: readonly Target[], options: R
       waiting.push({ target, restored });
       refuseDifferences(target, restored);
     }
-    const force = options.force ?? false;
-    for (const { target } of waiting) await refuseSessions(target.maintenance, target.name, { force });
+    if (!options.force) {
+      for (const { target } of waiting) await refuseSessions(target.maintenance, target.name);
+    }
     options.signal.throwIfAborted();
     for (let next = waiting[0]; next; next = waiting[0]) {
       outcomes.push(await replace(next.target, next.restored, options));
@@ -211,7 +212,7 @@ function refuseDifferences({ key, backup }: Target, { contents }: Restored): voi
   );
 }
 
-async function replace(target: Target, restored: Restored, options: Running): Promise<Outcome> {
+async function replace(target: Target, restored: Restored, options: RestoreCommandOptions): Promise<Outcome> {
   const { key, backup, name, exists, maintenance } = target;
   const keptAs = exists ? keptName(name, new Date()) : undefined;
   await swapDatabases(

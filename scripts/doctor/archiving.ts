@@ -1,12 +1,11 @@
 // Findings about the archive of WAL, and about the backups of pgBackRest: what a server is rewound with.
 import { stanzaName } from '../../src/config.ts';
-import type { DatabaseTarget } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { readStanza, type Stanza, stanzaStatus } from '../backup/client/pgbackrest.ts';
 import { plural } from '../cli/output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
-import type { Thresholds } from './thresholds.ts';
+import { thresholds } from './thresholds.ts';
 
 export const archivingChecks: readonly Check[] = [
   {
@@ -36,11 +35,7 @@ interface Archiver {
 }
 
 /** Every role may read all of this, except the files. A standby archives only if archive_mode is always. */
-async function findArchiver(
-  db: Transaction,
-  _key: DatabaseTarget,
-  { archiver }: Thresholds,
-): Promise<Found[]> {
+async function findArchiver(db: Transaction): Promise<Found[]> {
   const { rows } = await db.query<Archiver>(
     `SELECT current_setting('archive_command') = '' AND current_setting('archive_library') = '' AS "isEmpty",
        current_setting('archive_timeout')::interval > '0' AS "hasTimeout",
@@ -83,6 +78,7 @@ async function findArchiver(
     ];
   }
   const { segments, seconds } = await readWaiting(db, maySeeFiles);
+  const { archiver } = thresholds;
   if (segments <= archiver.segments && seconds <= archiver.seconds) return timeout;
   return [
     ...timeout,
@@ -130,7 +126,7 @@ async function readWaiting(
 }
 
 /** Says nothing if the stanza belongs to another server. */
-async function findStanza(db: Pool, _key: DatabaseTarget, { backups: limits }: Thresholds): Promise<Found[]> {
+async function findStanza(db: Pool): Promise<Found[]> {
   const name = stanzaName();
   if (name === undefined) return [];
   const stanza = await readStanza(name);
@@ -155,7 +151,7 @@ async function findStanza(db: Pool, _key: DatabaseTarget, { backups: limits }: T
             'and restart the server',
           ),
         ]),
-    ...findStanzaBackups(stanza, clusters, limits),
+    ...findStanzaBackups(stanza, clusters),
   ];
 }
 
@@ -184,11 +180,7 @@ function findStatus({ name, status, repo }: Stanza): Found | undefined {
 }
 
 /** As for other backups, one a day; and once a week a full one, on which the others are based. */
-function findStanzaBackups(
-  { name, backup }: Stanza,
-  clusters: Stanza['db'],
-  limits: Thresholds['backups'],
-): Found[] {
+function findStanzaBackups({ name, backup }: Stanza, clusters: Stanza['db']): Found[] {
   const own = backup
     .filter(({ database }) =>
       clusters.some((one) => one.id === database.id && one['repo-key'] === database['repo-key']),
@@ -210,10 +202,10 @@ function findStanzaBackups(
           ),
         ]
       : []),
-    ...(age(newest) > limits.day
+    ...(age(newest) > thresholds.backups.day
       ? [error(`the newest backup of the stanza ${name} is ${hours(newest)}`, command('diff'))]
       : []),
-    ...(age(full) > limits.week
+    ...(age(full) > thresholds.backups.week
       ? [warning(`the newest full backup of the stanza ${name} is ${hours(full)}`, command('full'))]
       : []),
   ];

@@ -4,7 +4,6 @@ import type { DatabaseTarget } from '../../src/databases.ts';
 import type { Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import type { Transaction } from '../../src/transaction.ts';
-import type { Thresholds } from './thresholds.ts';
 
 export interface Finding {
   /** Name of the check that found it. */
@@ -32,14 +31,14 @@ export interface Check {
   /** Creates a scratch database, which takes seconds and needs the right to create databases. */
   readonly usesScratch?: boolean;
   /** Read-only. A missing privilege or a timeout becomes a warning, so that the other checks still run. */
-  run(db: Pool, key: DatabaseTarget, thresholds: Thresholds): Promise<Found[]>;
+  run(db: Pool, key: DatabaseTarget): Promise<Found[]>;
 }
 
 /** Runs a check with a search_path on which objects in the database cannot shadow those of pg_catalog. */
 export const onCatalogPath =
-  (look: (db: Transaction, key: DatabaseTarget, thresholds: Thresholds) => Promise<Found[]>): Check['run'] =>
-  (db, key, thresholds) =>
-    withCatalogPath(db, (transaction) => look(transaction, key, thresholds), { readOnly: true });
+  (look: (db: Transaction, key: DatabaseTarget) => Promise<Found[]>): Check['run'] =>
+  (db, key) =>
+    withCatalogPath(db, (transaction) => look(transaction, key), { readOnly: true });
 
 /** A finding without the name of its check. */
 export type Found = Omit<Finding, 'check'>;

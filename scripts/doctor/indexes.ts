@@ -1,10 +1,9 @@
 // Findings about indexes: those that foreign keys lack, and invalid, duplicate and unused ones.
-import type { DatabaseTarget } from '../../src/databases.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, formatCount } from '../cli/output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
-import type { Thresholds } from './thresholds.ts';
+import { thresholds } from './thresholds.ts';
 
 export const indexChecks: readonly Check[] = [
   { name: 'foreign-keys', looksAt: 'foreign keys without an index', run: onCatalogPath(findUnindexed) },
@@ -89,11 +88,8 @@ async function findDuplicates(db: Transaction): Promise<Found[]> {
 }
 
 /** Ignores unique indexes and those of constraints and foreign keys, which are needed even if unread. */
-async function findUnused(
-  db: Transaction,
-  _key: DatabaseTarget,
-  { unusedIndex }: Thresholds,
-): Promise<Found[]> {
+async function findUnused(db: Transaction): Promise<Found[]> {
+  const { unusedIndex } = thresholds;
   const { rows } = await db.query<{
     schema: string;
     name: string;

@@ -10,7 +10,7 @@ import { listBackups } from '../backup/library/backups.ts';
 import { readKeptDatabases } from '../backup/restore/new-database.ts';
 import { defaultFolder } from '../commands/backup.ts';
 import { type Check, error, type Found, warning } from './finding.ts';
-import type { Thresholds } from './thresholds.ts';
+import { thresholds } from './thresholds.ts';
 
 export const backupCheck = 'backups';
 
@@ -48,11 +48,7 @@ async function findKept(db: Pool): Promise<Found[]> {
  * Reads ./backups. A critical database without a backup is reported in production, or if there are other
  * backups. A database that is not critical is reported only if its newest backup is too old.
  */
-async function findOldBackups(
-  _: Pool,
-  key: DatabaseTarget,
-  { backups: limits }: Thresholds,
-): Promise<Found[]> {
+async function findOldBackups(_: Pool, key: DatabaseTarget): Promise<Found[]> {
   const { database, backup } = definitionOf(key);
   const { backups } = await listBackups(resolve(defaultFolder));
   const newest = backups.find(({ manifest }) => manifest.databases.some((database) => database.key === key));
@@ -63,7 +59,7 @@ async function findOldBackups(
     return isExpected ? [error(`${database} has no backup in ./${defaultFolder}`, mend, note)] : [];
   }
   const age = (Date.now() - Date.parse(newest.manifest.startedAt)) / 1000;
-  if (age <= limits[backup.every]) return [];
+  if (age <= thresholds.backups[backup.every]) return [];
   const found = backup.critical ? error : warning;
   return [found(`the newest backup of ${database} is ${Math.floor(age / 3600)} hours old`, mend, note)];
 }

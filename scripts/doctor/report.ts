@@ -1,5 +1,4 @@
 // Prints the findings of the doctor, grouped by database, each with its mend on the next line.
-import type { DatabaseTarget } from '../../src/databases.ts';
 import { plural } from '../cli/output.ts';
 import type { Finding } from './finding.ts';
 import type { DoctorReport } from './run.ts';
@@ -31,13 +30,9 @@ export function summary(findings: readonly Finding[]): string {
 }
 
 /** What `--json` prints for one database. */
-export const asJson = ({
+export const asJson = ({ key, database, findings }: DoctorReport): DoctorReport & { isHealthy: boolean } => ({
   key,
   database,
+  isHealthy: findings.length === 0,
   findings,
-}: DoctorReport): {
-  key: DatabaseTarget;
-  database: string;
-  isHealthy: boolean;
-  findings: readonly Finding[];
-} => ({ key, database, isHealthy: findings.length === 0, findings });
+});

@@ -4,12 +4,12 @@ import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { NotMigratedError } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 import { findOrphans } from '../../src/references/orphans.ts';
+import { hasRelation } from '../../src/sql/relations.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatCount, plural } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
-import { hasRelation } from './relations.ts';
-import type { Thresholds } from './thresholds.ts';
+import { thresholds } from './thresholds.ts';
 
 export const rowChecks: readonly Check[] = [
   { name: 'bloat', looksAt: 'dead rows that autovacuum has not removed', run: onCatalogPath(findBloat) },
@@ -22,14 +22,14 @@ export const rowChecks: readonly Check[] = [
   },
 ];
 
-async function findBloat(db: Transaction, _key: DatabaseTarget, { bloat }: Thresholds): Promise<Found[]> {
+async function findBloat(db: Transaction): Promise<Found[]> {
   const { rows } = await db.query<{ relation: string; live: number; dead: number; vacuumed: Date | null }>(
     `SELECT relid::regclass::text AS relation, n_live_tup::float8 AS live, n_dead_tup::float8 AS dead,
        greatest(last_vacuum, last_autovacuum) AS vacuumed
      FROM pg_stat_user_tables
      WHERE n_dead_tup >= $1::float8 AND n_dead_tup >= $2::float8 * (n_live_tup + n_dead_tup)
      ORDER BY n_dead_tup DESC`,
-    [bloat.deadRows, bloat.deadShare],
+    [thresholds.bloat.deadRows, thresholds.bloat.deadShare],
   );
   return rows.map(({ relation, live, dead, vacuumed }) =>
     warning(
@@ -41,24 +41,21 @@ async function findBloat(db: Transaction, _key: DatabaseTarget, { bloat }: Thres
 }
 
 /** Warns if purge-tokens would delete more than `tokens.expired` tokens. Does not count beyond that. */
-async function findExpiredTokens(
-  db: Transaction,
-  key: DatabaseTarget,
-  { tokens }: Thresholds,
-): Promise<Found[]> {
+async function findExpiredTokens(db: Transaction, key: DatabaseTarget): Promise<Found[]> {
   if (!('authTokens' in definitionOf(key).schema) || !(await hasRelation(db, 'public.auth_tokens')))
     return [];
+  const most = thresholds.tokens.expired;
   const { rows } = await db.query<{ expired: number }>(
     `SELECT count(*)::float8 AS expired FROM (
        SELECT 1 FROM public.auth_tokens AS token WHERE ${isOver('token')}
        LIMIT $1::bigint + 1) AS capped`,
-    [tokens.expired],
+    [most],
   );
   const expired = rows[0]?.expired ?? 0;
-  if (expired <= tokens.expired) return [];
+  if (expired <= most) return [];
   return [
     warning(
-      `more than ${plural(tokens.expired, 'token')} are over and still here`,
+      `more than ${plural(most, 'token')} are over and still here`,
       'npm run db:purge-tokens',
       'every hour or so, from a schedule',
     ),

@@ -11,7 +11,6 @@ import { databaseName } from '../commands/create.ts';
 import { checks } from './checks.ts';
 import { roleOf } from './drift.ts';
 import type { Check, Finding } from './finding.ts';
-import { defaultThresholds } from './thresholds.ts';
 
 export interface DoctorReport {
   readonly key: DatabaseTarget;
@@ -19,20 +18,17 @@ export interface DoctorReport {
   readonly findings: readonly Finding[];
 }
 
-interface DoctorOptions {
-  /** Default: all checks. */
-  readonly wanted?: readonly Check[];
-  /** Checks all databases in parallel and shows no progress bar: for quick checks while a reader waits. */
-  readonly isConcurrent?: boolean;
-}
-
-/** Examines these databases in order. Read-only, except for the scratch database of the drift check. */
+/**
+ * Examines these databases in order. Read-only, except for the scratch database of the drift check.
+ * @param options.isQuick While a reader waits: all databases in parallel, without that check and a progress bar.
+ */
 export async function runDoctor(
   keys: readonly DatabaseTarget[],
-  { wanted = checks, isConcurrent = false }: DoctorOptions = {},
+  { isQuick = false } = {},
 ): Promise<DoctorReport[]> {
+  const wanted = checks.filter(({ usesScratch }) => !usesScratch || !isQuick);
   const payload = { database: '', check: '' };
-  using bar = isConcurrent
+  using bar = isQuick
     ? undefined
     : startBar('{bar} {database} | {check}', keys.length * wanted.length, payload, { isLasting: false });
   const servers = new Set<string>();
@@ -44,7 +40,7 @@ export async function runDoctor(
       bar?.update(index * wanted.length + done, { database: key, check: name });
     return async () => ({ key, database: databaseName(key), findings: await examine(key, due, onCheck) });
   });
-  if (isConcurrent) return Promise.all(examinations.map((examination) => examination()));
+  if (isQuick) return Promise.all(examinations.map((examination) => examination()));
   const reports: DoctorReport[] = [];
   for (const examination of examinations) reports.push(await examination());
   return reports;
@@ -83,7 +79,7 @@ async function examine(
 
 async function runCheck(check: Check, pool: Pool, key: DatabaseTarget): Promise<Finding[]> {
   try {
-    const found = await check.run(pool, key, defaultThresholds);
+    const found = await check.run(pool, key);
     return found.map((finding) => ({ check: check.name, ...finding }));
   } catch (failure) {
     // Any other error is a defect of this package and must not appear as a finding.

@@ -9,7 +9,7 @@ import { isOlder } from '../../src/timescale/timescale.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatCount } from '../cli/output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
-import type { Thresholds } from './thresholds.ts';
+import { thresholds } from './thresholds.ts';
 import { lastTimescale } from './vulnerable-versions.ts';
 
 export const serverChecks: readonly Check[] = [
@@ -45,11 +45,11 @@ export const serverChecks: readonly Check[] = [
 
 /** Sessions of this package set UTC. Other clients, such as psql, use the default of the server. */
 async function findTimeZone(db: Pool, key: DatabaseTarget): Promise<Found[]> {
-  const found = (await findForeignSettings(key)).filter(({ name }) => name === 'TimeZone');
+  const found = (await findForeignSettings(db, key)).filter(({ name }) => name === 'TimeZone');
   return found.map(({ value, mend }) =>
     error(
       `sessions that ask for no time zone get ${value}: days begin elsewhere there than in the applications`,
-      mend(db.name),
+      mend,
     ),
   );
 }
@@ -59,17 +59,17 @@ async function findTimeZone(db: Pool, key: DatabaseTarget): Promise<Found[]> {
  * can set only a few, so the server's defaults apply.
  */
 async function findSettings(db: Pool, key: DatabaseTarget): Promise<Found[]> {
-  const found = (await findForeignSettings(key)).filter(({ name }) => name !== 'TimeZone');
+  const found = (await findForeignSettings(db, key)).filter(({ name }) => name !== 'TimeZone');
   return found.map(({ name, value, mend }) =>
     warning(
       `sessions that ask for no ${name} get ${value}: other clients read and write other values than the applications`,
-      mend(db.name),
+      mend,
     ),
   );
 }
 
 /** Settings for which other clients get a value that is not equivalent to what this package sets. */
-async function findForeignSettings(key: DatabaseTarget) {
+async function findForeignSettings(db: Pool, key: DatabaseTarget) {
   await using asking = createDatabasePool({
     connectionString: databaseUrl(key).url,
     applicationName: 'atriz-db',
@@ -82,23 +82,19 @@ async function findForeignSettings(key: DatabaseTarget) {
   return rows.flatMap(({ name, value, source, role: user }) => {
     const wanted = findSessionSetting(name);
     if (!wanted || wanted.accepts(value)) return [];
+    const setting = name.toLowerCase();
     const role = `ALTER ROLE ${quoteIdentifier(user)}`;
-    const mends: Readonly<Record<string, (database: string) => string>> = {
-      user: () => `${role} RESET ${name.toLowerCase()}`,
-      'database user': (database) =>
-        `${role} IN DATABASE ${quoteIdentifier(database)} RESET ${name.toLowerCase()}`,
+    const database = `DATABASE ${quoteIdentifier(db.name)}`;
+    const mends: Readonly<Record<string, string>> = {
+      user: `${role} RESET ${setting}`,
+      'database user': `${role} IN ${database} RESET ${setting}`,
     };
-    const ofDatabase = (database: string) =>
-      `ALTER DATABASE ${quoteIdentifier(database)} SET ${name.toLowerCase()} TO '${wanted.value.replace(', ', "', '")}'`;
+    const ofDatabase = `ALTER ${database} SET ${setting} TO '${wanted.value.replace(', ', "', '")}'`;
     return [{ name, value, mend: mends[source] ?? ofDatabase }];
   });
 }
 
-async function findExtensions(
-  db: Transaction,
-  key: DatabaseTarget,
-  { oldestExtension }: Thresholds,
-): Promise<Found[]> {
+async function findExtensions(db: Transaction, key: DatabaseTarget): Promise<Found[]> {
   const { rows } = await db.query<{ name: string; offered: string; installed: string | null }>(
     `SELECT name, default_version AS offered, installed_version AS installed FROM pg_available_extensions
      WHERE installed_version IS NOT NULL OR name = ANY($1)`,
@@ -111,7 +107,7 @@ async function findExtensions(
     );
   const old = rows.flatMap(({ name, offered, installed }) => {
     const update = `ALTER EXTENSION ${quoteIdentifier(name)} UPDATE`;
-    const oldest = oldestExtension[name];
+    const oldest = thresholds.oldestExtension[name];
     if (oldest !== undefined && isOlder(installed ?? offered, oldest)) {
       const first = isOlder(offered, oldest)
         ? `install ${name} ${oldest} or newer on the server first`
@@ -133,11 +129,8 @@ async function findExtensions(
  * Skips the TimescaleDB of the embedded cluster, which has no workers. It cannot be updated, and the cluster
  * listens on loopback only.
  */
-async function findKnownHoles(
-  db: Transaction,
-  _key: DatabaseTarget,
-  { knownHoles }: Thresholds,
-): Promise<Found[]> {
+async function findKnownHoles(db: Transaction): Promise<Found[]> {
+  const { knownHoles } = thresholds;
   const { rows } = await db.query<{ name: string; version: string; major: number }>(
     `SELECT extname AS name, extversion AS version, current_setting('server_version_num')::int / 10000 AS major
      FROM pg_extension
@@ -163,11 +156,7 @@ async function findKnownHoles(
   });
 }
 
-async function findConnections(
-  db: Transaction,
-  _key: DatabaseTarget,
-  { connections }: Thresholds,
-): Promise<Found[]> {
+async function findConnections(db: Transaction): Promise<Found[]> {
   const { rows } = await db.query<{ used: number; most: number; limit: number; top: string | null }>(
     `WITH sessions AS (
        SELECT application_name, usename FROM pg_stat_activity WHERE backend_type = 'client backend'
@@ -180,8 +169,8 @@ async function findConnections(
   );
   const { used = 0, most = 1, limit = 1, top } = rows[0] ?? {};
   const share = used / most;
-  if (share < connections.warnAt) return [];
-  const found = share < connections.errorAt ? warning : error;
+  if (share < thresholds.connections.warnAt) return [];
+  const found = share < thresholds.connections.errorAt ? warning : error;
   return [
     found(
       `${used} of ${most} connections of the server are in use: ${top}`,
@@ -192,11 +181,8 @@ async function findConnections(
 }
 
 /** Without pg_read_all_stats, a role cannot see the open transactions of others, so they are not reported. */
-async function findTransactions(
-  db: Transaction,
-  _key: DatabaseTarget,
-  { transactions }: Thresholds,
-): Promise<Found[]> {
+async function findTransactions(db: Transaction): Promise<Found[]> {
+  const { transactions } = thresholds;
   const { rows } = await db.query<{ id: string; what: string; minutes: number; isPrepared: boolean }>(
     `SELECT pid::text AS id, concat(state, ' of ', usename, ' (', coalesce(nullif(application_name, ''), 'no application name'), ')') AS what,
        extract(epoch FROM now() - CASE WHEN state LIKE 'idle%' THEN state_change ELSE xact_start END)::float8 / 60 AS minutes,
@@ -223,19 +209,15 @@ async function findTransactions(
   );
 }
 
-async function findWraparound(
-  db: Transaction,
-  _key: DatabaseTarget,
-  { wraparound }: Thresholds,
-): Promise<Found[]> {
+async function findWraparound(db: Transaction): Promise<Found[]> {
   // 2147483647 is what age() returns for permanent ids, which do not wrap around.
   const { rows } = await db.query<{ age: number }>(
     `SELECT greatest(age(datfrozenxid), mxid_age(datminmxid)) AS age FROM pg_database
      WHERE datname = current_database() AND age(datfrozenxid) < 2147483647 AND mxid_age(datminmxid) < 2147483647`,
   );
   const age = rows[0]?.age ?? 0;
-  if (age < wraparound.warnAt) return [];
-  const found = age < wraparound.errorAt ? warning : error;
+  if (age < thresholds.wraparound.warnAt) return [];
+  const found = age < thresholds.wraparound.errorAt ? warning : error;
   return [
     found(
       `the oldest transaction id is ${formatCount(age)} transactions old: the server stops writing at 2,146,000,000`,

@@ -1,6 +1,6 @@
 // The thresholds of the doctor's checks, with their reasons.
 import { oldestTimescale } from '../../src/timescale/timescale.ts';
-import { type KnownHole, knownHoles } from './vulnerable-versions.ts';
+import { knownHoles } from './vulnerable-versions.ts';
 
 const minute = 60;
 const hour = 60 * minute;
@@ -8,11 +8,11 @@ const day = 24 * hour;
 const megabyte = 1024 ** 2;
 
 /** Times are in seconds, sizes in bytes, shares from 0 to 1. */
-export const defaultThresholds = {
+export const thresholds = {
   /** The oldest version on which the migrations and tests run. */
   oldestExtension: { timescaledb: oldestTimescale } as Readonly<Record<string, string>>,
   /** Published security holes and the versions that close them. */
-  knownHoles: knownHoles as readonly KnownHole[],
+  knownHoles,
   connections: {
     /** Leaves room for another pool of ten, or for old and new instances together during a deployment. */
     warnAt: 0.8,
@@ -78,5 +78,3 @@ export const defaultThresholds = {
     ratio: 3,
   },
 };
-
-export type Thresholds = typeof defaultThresholds;

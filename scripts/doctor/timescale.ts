@@ -20,7 +20,7 @@ import { comparePolicies, type PolicyDifference } from '../../src/tracking/compa
 import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, plural } from '../cli/output.ts';
 import { type Check, error, type Found, onCatalogPath, warning } from './finding.ts';
-import type { Thresholds } from './thresholds.ts';
+import { thresholds } from './thresholds.ts';
 
 export const timescaleChecks: readonly Check[] = [
   {
@@ -49,16 +49,15 @@ export const timescaleChecks: readonly Check[] = [
   { name: 'compression', looksAt: 'chunks that compress poorly', run: whereEnabled(findPoorCompression) },
 ];
 
-type Look = (db: Transaction, schema: string, thresholds: Thresholds) => Promise<Found[]>;
+type Look = (db: Transaction, schema: string) => Promise<Found[]>;
 
 /** Without TimescaleDB there are no findings. Other checks report that it is missing. */
 function whereEnabled(look: Look): Check['run'] {
-  const lookInside = onCatalogPath(async (db, _key, thresholds) => {
+  const lookInside = onCatalogPath(async (db) => {
     const timescale = await readTimescale(db);
-    return timescale ? look(db, timescale.schema, thresholds) : [];
+    return timescale ? look(db, timescale.schema) : [];
   });
-  return async (db, key, thresholds) =>
-    definitionOf(key).extensions.includes('timescaledb') ? lookInside(db, key, thresholds) : [];
+  return async (db, key) => (definitionOf(key).extensions.includes('timescaledb') ? lookInside(db, key) : []);
 }
 
 /** The declaration matches the newest migration, so nothing is compared while migrations are pending. */
@@ -152,14 +151,14 @@ function mendJob(id: number, failure: string): [mend: string, note: string] {
  * Finds nothing on the embedded cluster, which has no scheduler to record runs. `npm run dev` runs the jobs there, and
  * if it does not, the checks of the aggregate and the chunks report that.
  */
-async function findJobs(db: Transaction, _schema: string, { jobs }: Thresholds): Promise<Found[]> {
+async function findJobs(db: Transaction): Promise<Found[]> {
   const { rows } = await db.query<Job>(
     `SELECT job_id AS id, proc_name || ' of ' || relation AS name, scheduled,
        CASE WHEN last_run_status = 'Failed' THEN coalesce(last_error, 'no message was kept') END AS failure,
        CASE WHEN scheduled AND ${hasWorkers} AND isfinite(next_start) AND next_start < now() - make_interval(secs => $1)
          THEN extract(epoch FROM now() - next_start)::float8 / 60 END AS overdue
      FROM ${policyJobs} AS j ORDER BY job_id`,
-    [jobs.overdueBy],
+    [thresholds.jobs.overdueBy],
   );
   return rows.flatMap(({ id, name, scheduled, failure, overdue }) => [
     ...(failure === null
@@ -218,11 +217,7 @@ async function findMissingWorkers(db: Transaction): Promise<Found[]> {
 }
 
 /** Reports locations that the refresh policy should have summarised in `location_hourly`. */
-async function findStaleAggregate(
-  db: Transaction,
-  _schema: string,
-  { aggregate }: Thresholds,
-): Promise<Found[]> {
+async function findStaleAggregate(db: Transaction): Promise<Found[]> {
   const storage = await readAggregateStorage(db, 'location_hourly');
   if (!storage) return [];
   const { rows } = await db.query<{ until: Date | null; since: Date; to: Date }>(
@@ -232,7 +227,7 @@ async function findStaleAggregate(
      FROM refreshed
      WHERE EXISTS (SELECT 1 FROM public.location_events
        WHERE time >= coalesce(until, '-infinity') AND time < now() - make_interval(secs => $1))`,
-    [aggregate.behindBy],
+    [thresholds.aggregate.behindBy],
   );
   const [stale] = rows;
   if (!stale) return [];
@@ -246,7 +241,7 @@ async function findStaleAggregate(
   ];
 }
 
-async function findUncompressed(db: Transaction, _schema: string, { chunks }: Thresholds): Promise<Found[]> {
+async function findUncompressed(db: Transaction): Promise<Found[]> {
   const { rows } = await db.query<{ job: number; relation: string; count: number; oldest: Date }>(
     `SELECT j.job_id AS job, j.relation, count(*)::int AS count, min(c.range_start) AS oldest
      FROM ${policyJobs} AS j
@@ -254,7 +249,7 @@ async function findUncompressed(db: Transaction, _schema: string, { chunks }: Th
      WHERE j.proc_name = 'policy_compression' AND NOT c.is_compressed
        AND c.range_end < now() - (j.config ->> 'compress_after')::interval - make_interval(secs => $1)
      GROUP BY j.job_id, j.relation`,
-    [chunks.uncompressedFor],
+    [thresholds.chunks.uncompressedFor],
   );
   return rows.map(({ job, relation, count, oldest }) =>
     warning(
@@ -264,11 +259,8 @@ async function findUncompressed(db: Transaction, _schema: string, { chunks }: Th
   );
 }
 
-async function findPoorCompression(
-  db: Transaction,
-  schema: string,
-  { chunks }: Thresholds,
-): Promise<Found[]> {
+async function findPoorCompression(db: Transaction, schema: string): Promise<Found[]> {
+  const { ratioFrom, ratio } = thresholds.chunks;
   const { rows } = await db.query<{ relation: string; count: number; before: number; after: number }>(
     `SELECT r.name AS relation, count(*)::int AS count,
        sum(s.before_compression_total_bytes)::float8 AS before, sum(s.after_compression_total_bytes)::float8 AS after
@@ -276,14 +268,14 @@ async function findPoorCompression(
      WHERE r."isCompressed" AND NOT r."isAggregate" AND s.before_compression_total_bytes >= $1
        AND s.before_compression_total_bytes < $2 * s.after_compression_total_bytes
      GROUP BY r.schema, r.name`,
-    [chunks.ratioFrom, chunks.ratio],
+    [ratioFrom, ratio],
   );
   return rows.map(({ relation, count, before, after }) =>
     warning(
       `${plural(count, 'chunk')} of ${relation} went from ${formatBytes(before)} to ${formatBytes(after)} only: ` +
         'batches are small, as after late locations, or segments are',
       `SELECT compress_chunk(format('%I.%I', chunk_schema, chunk_name)::regclass, recompress => true) ` +
-        `FROM chunk_compression_stats('${relation}') WHERE before_compression_total_bytes < ${chunks.ratio} * after_compression_total_bytes`,
+        `FROM chunk_compression_stats('${relation}') WHERE before_compression_total_bytes < ${ratio} * after_compression_total_bytes`,
     ),
   );
 }

@@ -2,10 +2,9 @@
 import { randomUUID } from 'node:crypto';
 import { link, readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isAlive } from '../../src/config.ts';
 import { EmbeddedClusterError } from './errors.ts';
 import { isRecord } from './files.ts';
-import { startMark } from './processes.ts';
+import { isRunning, startMark } from './processes.ts';
 
 interface LockOwner {
   pid: number;
@@ -45,7 +44,7 @@ async function removeStale(folder: string, path: string): Promise<void> {
   const found = await readText(path);
   if (found === undefined) return;
   const owner = parseOwner(found);
-  if (owner && (await isRunning(owner))) {
+  if (owner && (await isRunning(owner.pid, owner.startMark))) {
     throw new EmbeddedClusterError(
       'already_running',
       `An embedded cluster already runs on this folder: process ${owner.pid}, since ${owner.startedAt}.`,
@@ -60,13 +59,6 @@ async function removeStale(folder: string, path: string): Promise<void> {
   await rename(path, moved).catch(() => undefined);
   if ((await readText(moved)) !== found) await link(moved, path).catch(() => undefined);
   await unlink(moved).catch(() => undefined);
-}
-
-async function isRunning(owner: LockOwner): Promise<boolean> {
-  if (!isAlive(owner.pid)) return false;
-  const mark = await startMark(owner.pid);
-  // After a crash or a reboot another process may have the same pid; its start time differs.
-  return mark === undefined || owner.startMark === undefined || mark === owner.startMark;
 }
 
 function parseOwner(text: string): LockOwner | undefined {

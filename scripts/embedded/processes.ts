@@ -26,6 +26,13 @@ export async function startMark(pid: number): Promise<string | undefined> {
   }
 }
 
+/** Whether a process with this start mark still runs. After a crash or a reboot another one may have the same pid. */
+export async function isRunning(pid: number, mark: string | null | undefined): Promise<boolean> {
+  if (!isAlive(pid)) return false;
+  const now = await startMark(pid);
+  return now === undefined || !mark || now === mark;
+}
+
 /** The command line of a process, empty if the system does not report it. */
 export async function commandLine(pid: number): Promise<string> {
   try {

@@ -2,16 +2,13 @@
 import { resolve } from 'node:path';
 import type { DatabaseTarget } from '../../src/databases.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
-import { dumpAll } from '../backup/create/backup.ts';
-import { directUrl } from '../backup/create/dump.ts';
-import { startRun } from '../backup/create/run-folder.ts';
+import { withDumps } from '../backup/create/backup.ts';
 import { BackupError } from '../backup/errors.ts';
-import { interruptible } from '../backup/interruptible.ts';
+import { interruptible, type Running } from '../backup/interruptible.ts';
 import { findBackup } from '../backup/library/backups.ts';
 import type { DatabaseBackup } from '../backup/library/manifest.ts';
-import { type Running, withRestored } from '../backup/restore/beside.ts';
+import { withRestored } from '../backup/restore/beside.ts';
 import { withPool } from '../cli/pools.ts';
-import { showProgress } from '../cli/progress.ts';
 import { type DatabaseRehearsal, rehearse } from './rehearse.ts';
 import { findProblems } from './report.ts';
 
@@ -40,11 +37,9 @@ export async function rehearseDatabases(
     const tags = state.pending.map(({ tag }) => tag);
     if (tags.length > 0) pending.set(key, tags);
   }
-  return interruptible('The rehearsal', async (signal) => {
-    using progress = showProgress();
+  return interruptible('The rehearsal', async (running) => {
     const rehearsals: DatabaseRehearsal[] = [];
-    for (const [key, tags] of pending)
-      rehearsals.push(await rehearseOne(key, tags, options, { signal, progress }));
+    for (const [key, tags] of pending) rehearsals.push(await rehearseOne(key, tags, options, running));
     return rehearsals;
   });
 }
@@ -85,14 +80,9 @@ async function withSource<Result>(
       `${folder} does not hold the rows of ${key}: name another by --from, or take --live, which dumps it now.`,
     );
   }
-  directUrl(key);
-  const run = await startRun(resolve(to));
-  try {
-    const { databases } = await dumpAll([key], run, { jobs: 1, holds: () => 'everything', ...running });
-    return await work(run.path, databases[0] as DatabaseBackup);
-  } finally {
-    await run.discard();
-  }
+  return withDumps([key], { to: resolve(to), ...running }, ({ path }, { databases }) =>
+    work(path, databases[0] as DatabaseBackup),
+  );
 }
 
 const rejectedBy = (signal: AbortSignal): Promise<never> =>

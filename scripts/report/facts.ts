@@ -18,7 +18,6 @@ import {
   readTimescaleFacts,
   type TimescaleFacts,
 } from '../commands/status.ts';
-import { checks } from '../doctor/checks.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { runDoctor } from '../doctor/run.ts';
 import { attempt, type Fact, isUnknown } from './fact.ts';
@@ -80,7 +79,7 @@ async function readDatabases(): Promise<DatabaseReport[]> {
   const examined = places.filter(({ url }) => url !== null).map(({ key }) => key);
   const [databases, reports] = await Promise.all([
     Promise.all(places.map(readDatabase)),
-    runDoctor(examined, { wanted: checks.filter(({ usesScratch }) => !usesScratch), isConcurrent: true }),
+    runDoctor(examined, { isQuick: true }),
   ]);
   const findings = new Map(reports.map((report) => [report.key, report.findings]));
   return databases.map((database) => {

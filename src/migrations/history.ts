@@ -2,6 +2,7 @@
 import { hostname, userInfo } from 'node:os';
 import type { DatabaseTarget } from '../databases.ts';
 import type { Database } from '../pool.ts';
+import { hasRelation } from '../sql/relations.ts';
 
 const historyTable = '"drizzle"."migration_history"';
 /** Progress of interrupted migrations that run without a transaction. Usually empty. */
@@ -95,11 +96,7 @@ export async function clearProgress(db: Database, tag: string): Promise<void> {
 
 /** Newest first. Empty if this package never ran a migration. */
 export async function readHistory(db: Database): Promise<HistoryEntry[]> {
-  const { rows } = await db.primary.query<{ exists: boolean }>(
-    'SELECT pg_catalog.to_regclass($1) IS NOT NULL AS exists',
-    [historyTable],
-  );
-  if (!rows[0]?.exists) return [];
+  if (!(await hasRelation(db, historyTable))) return [];
   const entries = await db.primary.query<HistoryEntry>(
     `SELECT tag, action, hash, started_at AS "startedAt", duration_ms AS "durationMs", result, error,
        database_user AS "databaseUser", os_user AS "osUser", host, application

@@ -3,7 +3,7 @@ import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { defaultThresholds } from '../../scripts/doctor/thresholds.ts';
+import { thresholds } from '../../scripts/doctor/thresholds.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { temporaryFolder } from '../support/backups.ts';
 import { runCli } from '../support/cli.ts';
@@ -41,7 +41,7 @@ describe('an archiver', () => {
     await server?.stop();
   });
 
-  const find = (limits = defaultThresholds.archiver, pool = db) =>
+  const find = (limits = thresholds.archiver, pool = db) =>
     examine(pool, 'core', 'archiver', { archiver: limits });
   /** Nothing may wait at all. */
   const none = { segments: 0, seconds: 0 };
@@ -180,8 +180,8 @@ describe.skipIf(typeof programs === 'string')(title, () => {
     await server?.stop();
   });
 
-  const find = (limits: Partial<typeof defaultThresholds.backups> = {}) =>
-    examine(db, 'core', 'stanza', { backups: { ...defaultThresholds.backups, ...limits } });
+  const find = (limits: Partial<typeof thresholds.backups> = {}) =>
+    examine(db, 'core', 'stanza', { backups: { ...thresholds.backups, ...limits } });
   /** Runs a mend, as the user of the server. */
   const mend = async (findings: readonly { mend: string }[]) => {
     for (const { mend } of findings) await server.pgBackRest(...mend.split(' ').slice(2));

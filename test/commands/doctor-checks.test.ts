@@ -1,7 +1,7 @@
 // The checks of the doctor that every PostgreSQL knows: each finding provoked, its mend applied, and gone.
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
-import { defaultThresholds } from '../../scripts/doctor/thresholds.ts';
+import { thresholds } from '../../scripts/doctor/thresholds.ts';
 import { createDatabasePool } from '../../src/index.ts';
 import { isOlder } from '../../src/timescale/timescale.ts';
 import { runCli } from '../support/cli.ts';
@@ -11,14 +11,13 @@ import { failure } from '../support/failure.ts';
 import { startOwnServer } from '../support/own-server.ts';
 
 const { db, environment } = await patient('core');
-const find = (name: string, thresholds?: Parameters<typeof examine>[3]) =>
-  examine(db, 'core', name, thresholds);
+const find = (name: string, others?: Parameters<typeof examine>[3]) => examine(db, 'core', name, others);
 const warned = { severity: 'warning' };
 
 /** Applies the mends, and looks again. */
-async function mended(name: string, thresholds?: Parameters<typeof examine>[3]) {
-  await applyMends(db, await find(name, thresholds));
-  return find(name, thresholds);
+async function mended(name: string, others?: Parameters<typeof examine>[3]) {
+  await applyMends(db, await find(name, others));
+  return find(name, others);
 }
 
 test('a time zone that is not UTC', async () => {
@@ -133,7 +132,7 @@ describe('extensions', () => {
 
   test('of a version with a known hole, and which version closes it', async () => {
     expect(await find('known-holes', { knownHoles: [] })).toEqual([]);
-    const hole = { extension: 'plpgsql', id: 'GHSA-0', risk: 'everybody reads everything', source: '' };
+    const hole = { extension: 'plpgsql', id: 'GHSA-0', risk: 'everybody reads everything' };
     expect(await find('known-holes', { knownHoles: [{ ...hole, closedIn: '1.0' }] })).toEqual([]);
     const open = { ...hole, closedIn: '99.1' };
     expect(await find('known-holes', { knownHoles: [open, { ...open, id: 'GHSA-1' }] })).toMatchObject([
@@ -345,8 +344,8 @@ describe('on a server of its own', () => {
       }
       await server.crashAndRestart();
       await using own = open();
-      const look = (name: string, thresholds?: Parameters<typeof examine>[3]) =>
-        examine(own, 'core', name, thresholds);
+      const look = (name: string, others?: Parameters<typeof examine>[3]) =>
+        examine(own, 'core', name, others);
       expect(await look('connections')).toEqual([]);
       const sessions = Array.from({ length: 11 }, () => own.dedicated());
       await Promise.all(sessions.map((session) => session.query('SELECT 1')));
@@ -357,7 +356,7 @@ describe('on a server of its own', () => {
           mend: 'ALTER SYSTEM SET max_connections = 200',
         },
       ]);
-      const { connections } = defaultThresholds;
+      const { connections } = thresholds;
       expect(await look('connections', { connections: { ...connections, errorAt: 0.8 } })).toMatchObject([
         { severity: 'error' },
       ]);
@@ -369,11 +368,11 @@ describe('on a server of its own', () => {
         await session.query('BEGIN; CREATE TABLE forgotten ()');
         await session.query("PREPARE TRANSACTION 'it''s mine'");
       }
-      const thresholds = { transactions: { ...defaultThresholds.transactions, preparedFor: 0 } };
-      const findings = await look('transactions', thresholds);
+      const others = { transactions: { ...thresholds.transactions, preparedFor: 0 } };
+      const findings = await look('transactions', others);
       expect(findings).toMatchObject([{ ...warned, mend: "ROLLBACK PREPARED 'it''s mine'" }]);
       await applyMends(own, findings);
-      expect(await look('transactions', thresholds)).toEqual([]);
+      expect(await look('transactions', others)).toEqual([]);
     } finally {
       await server.stop();
     }

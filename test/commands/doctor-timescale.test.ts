@@ -1,6 +1,6 @@
 // The checks of the doctor about TimescaleDB: each finding provoked, its mend applied, and gone.
 import { beforeAll, expect, test } from 'vitest';
-import { defaultThresholds } from '../../scripts/doctor/thresholds.ts';
+import { thresholds } from '../../scripts/doctor/thresholds.ts';
 import type { Pool } from '../../src/index.ts';
 import { insertLocations } from '../../src/tracking/record.ts';
 import { describeWith, testWith } from '../support/database.ts';
@@ -18,8 +18,8 @@ describeWith(['timescaledb'], 'the doctor', () => {
        FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL`,
     );
   });
-  const find = (name: string, thresholds?: Parameters<typeof examine>[3]) =>
-    examine(db, 'tracking', name, thresholds);
+  const find = (name: string, others?: Parameters<typeof examine>[3]) =>
+    examine(db, 'tracking', name, others);
   const mended = async (name: string) => {
     await applyMends(db, await find(name));
     return find(name);
@@ -221,7 +221,7 @@ describeWith(['timescaledb'], 'the doctor', () => {
     expect(await mended('chunks')).toEqual([]);
 
     expect(await find('compression')).toEqual([]);
-    const chunks = { ...defaultThresholds.chunks, ratioFrom: 0, ratio: 1_000 };
+    const chunks = { ...thresholds.chunks, ratioFrom: 0, ratio: 1_000 };
     const poor = await find('compression', { chunks });
     expect(poor).toMatchObject([
       { severity: 'warning', mend: expect.stringMatching(/^SELECT compress_chunk\(.*recompress => true\)/) },

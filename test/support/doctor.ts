@@ -2,7 +2,7 @@
 import { vi } from 'vitest';
 import { checks } from '../../scripts/doctor/checks.ts';
 import type { Finding, Found } from '../../scripts/doctor/finding.ts';
-import { defaultThresholds, type Thresholds } from '../../scripts/doctor/thresholds.ts';
+import { thresholds } from '../../scripts/doctor/thresholds.ts';
 import type { DatabaseKey } from '../../src/databases.ts';
 import type { Database, Pool } from '../../src/pool.ts';
 import { environmentFor, runCli } from './cli.ts';
@@ -40,15 +40,22 @@ export function takeOver(environment: Readonly<Record<string, string>>): void {
   for (const [variable, value] of Object.entries(environment)) vi.stubEnv(variable, value);
 }
 
+/** Runs one check, meanwhile with other thresholds. */
 export async function examine(
   db: Pool,
   key: DatabaseKey,
   name: string,
-  thresholds: Partial<Thresholds> = {},
+  others: Partial<typeof thresholds> = {},
 ): Promise<Found[]> {
   const check = checks.find((other) => other.name === name);
   if (!check) throw new Error(`There is no check "${name}".`);
-  return check.run(db, key, { ...defaultThresholds, ...thresholds });
+  const usual = { ...thresholds };
+  Object.assign(thresholds, others);
+  try {
+    return await check.run(db, key);
+  } finally {
+    Object.assign(thresholds, usual);
+  }
 }
 
 /** Runs the SQL of each mend, statement by statement. */

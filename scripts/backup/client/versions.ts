@@ -36,12 +36,10 @@ export async function installedPrograms(): Promise<ClientPrograms[]> {
  * The oldest pg_dump that is not older than the server: most versions of pg_restore can read its archive.
  * pg_dump 17 and newer set transaction_timeout in the archive, which servers before 17 reject.
  */
-export function choosePgDump(
+export const choosePgDump = (
   installed: readonly ClientPrograms[],
   serverMajor: number,
-): ClientPrograms | undefined {
-  return oldest(installed.filter(({ major }) => major >= serverMajor && isRestorable(major, serverMajor)));
-}
+): ClientPrograms | undefined => choosePgRestore(installed, serverMajor, serverMajor);
 
 /** The oldest pg_restore that reads the archive of this pg_dump and works with this server. */
 export function choosePgRestore(
@@ -49,10 +47,13 @@ export function choosePgRestore(
   dumpMajor: number,
   serverMajor: number,
 ): ClientPrograms | undefined {
-  return oldest(installed.filter(({ major }) => major >= dumpMajor && isRestorable(major, serverMajor)));
+  const [oldest] = installed
+    .filter(({ major }) => major >= dumpMajor && (major < 17 || serverMajor >= 17))
+    .sort((one, other) => one.major - other.major || minor(other.version) - minor(one.version));
+  return oldest;
 }
 
-const isRestorable = (major: number, serverMajor: number) => major < 17 || serverMajor >= 17;
+const minor = (version: string) => Number(version.split('.')[1] ?? 0);
 
 /** @throws BackupError saying what is installed, what the server needs, and how to get it. */
 export function requirePgDump(
@@ -77,11 +78,6 @@ export const mendOf = (major: number): string =>
 
 export const list = (programs: readonly ClientPrograms[]): string =>
   programs.map(({ version, folder }) => `${version} (${folder})`).join(', ');
-
-const oldest = (programs: readonly ClientPrograms[]) =>
-  programs.toSorted((one, other) => one.major - other.major || minor(other.version) - minor(one.version))[0];
-
-const minor = (version: string) => Number(version.split('.')[1] ?? 0);
 
 function subfolders({ parent, rest, prefix = '' }: (typeof versionedFolders)[number]): string[] {
   if (!existsSync(parent)) return [];

@@ -1,45 +1,55 @@
 // One backup run: dumps several databases in parallel into one folder, which becomes a backup if all succeed.
 
 import type { DatabaseTarget } from '../../../src/databases.ts';
-import { withCatalogPath } from '../../../src/sql/catalog-path.ts';
+import type { Pool } from '../../../src/pool.ts';
 import { withPool } from '../../cli/pools.ts';
 import { installedPrograms } from '../client/versions.ts';
-import { inParallel } from '../interruptible.ts';
+import { inParallel, type Running } from '../interruptible.ts';
 import { type Backup, describeFile } from '../library/backups.ts';
 import type { DatabaseBackup, Manifest } from '../library/manifest.ts';
-import { type DumpOptions, directUrl, dumpDatabase } from './dump.ts';
+import { directUrl, dumpDatabase } from './dump.ts';
 import { type RunFolder, startRun } from './run-folder.ts';
 
-export interface BackupOptions extends Omit<DumpOptions, 'installed' | 'holds'> {
+export interface BackupOptions extends Running {
   /** Folder that holds the backups. */
   readonly to: string;
-  /** Number of databases dumped in parallel. */
-  readonly jobs: number;
-  readonly holds: (key: DatabaseTarget) => DatabaseBackup['holds'];
+  /** Number of databases dumped in parallel; default: 1. */
+  readonly jobs?: number;
+  /** Default: everything. */
+  readonly holds?: (key: DatabaseTarget) => DatabaseBackup['holds'];
 }
 
 /** Backs up all databases or none: a failure removes the folder. */
-export async function makeBackup(keys: readonly DatabaseTarget[], options: BackupOptions): Promise<Backup> {
+export function makeBackup(keys: readonly DatabaseTarget[], options: BackupOptions): Promise<Backup> {
+  return withDumps(keys, options, async (folder, manifest) => ({
+    folder: await folder.complete(manifest),
+    manifest,
+  }));
+}
+
+/** Runs `work` with dumps in the folder of a run, which is removed afterwards unless `work` completes it. */
+export async function withDumps<Result>(
+  keys: readonly DatabaseTarget[],
+  options: BackupOptions,
+  work: (folder: RunFolder, manifest: Manifest) => Promise<Result>,
+): Promise<Result> {
   for (const key of keys) directUrl(key);
   const folder = await startRun(options.to);
   try {
-    const manifest = await dumpAll(keys, folder, options);
-    return { folder: await folder.complete(manifest), manifest };
-  } catch (error) {
+    return await work(folder, await dumpAll(keys, folder, options));
+  } finally {
     await folder.discard();
-    throw error;
   }
 }
 
-/** Writes the dumps into a folder that is not a backup yet. @returns their manifest. */
-export async function dumpAll(
+async function dumpAll(
   keys: readonly DatabaseTarget[],
   folder: RunFolder,
-  { jobs, holds, signal, progress }: Omit<BackupOptions, 'to'>,
+  { jobs = 1, holds = () => 'everything', signal, progress }: BackupOptions,
 ): Promise<Manifest> {
   const startedAt = new Date().toISOString();
-  const [installed, sorted] = await Promise.all([installedPrograms(), jobs > 1 ? largestFirst(keys) : keys]);
-  const dumped = await inParallel(sorted, jobs, signal, async (key, signal) => {
+  const [installed, order] = await Promise.all([installedPrograms(), jobs > 1 ? largestFirst(keys) : keys]);
+  const dumped = await inParallel(order, jobs, signal, async (key, signal) => {
     const { entry, files } = await dumpDatabase(key, folder, {
       holds: holds(key),
       installed,
@@ -55,28 +65,23 @@ export async function dumpAll(
     return { key, entry, hashes };
   });
   const databases: DatabaseBackup[] = [];
-  for (const key of keys) {
-    for (const { entry, hashes } of dumped.filter((one) => one.key === key)) {
-      const [dump, catalog] = await hashes;
-      databases.push({ ...entry, dump, catalog });
-    }
+  dumped.sort((one, other) => keys.indexOf(one.key) - keys.indexOf(other.key));
+  for (const { entry, hashes } of dumped) {
+    const [dump, catalog] = await hashes;
+    databases.push({ ...entry, dump, catalog });
   }
   return { format: 'atriz-backup-1', startedAt, finishedAt: new Date().toISOString(), databases };
 }
 
 /** The largest database takes the longest, so it starts first. */
 async function largestFirst(keys: readonly DatabaseTarget[]): Promise<DatabaseTarget[]> {
-  const sizes = await Promise.all(
-    keys.map((key) =>
-      withPool(key, (pool) =>
-        withCatalogPath(pool, (transaction) =>
-          transaction.query<{ bytes: number }>(
-            'SELECT pg_database_size(current_database())::float8 AS bytes',
-          ),
-        ),
-      ),
-    ),
+  const sized = await Promise.all(keys.map(async (key) => ({ key, bytes: await withPool(key, readSize) })));
+  return sized.sort((one, other) => other.bytes - one.bytes).map(({ key }) => key);
+}
+
+async function readSize(pool: Pool): Promise<number> {
+  const { rows } = await pool.primary.query<{ bytes: number }>(
+    'SELECT pg_catalog.pg_database_size(pg_catalog.current_database())::pg_catalog.float8 AS bytes',
   );
-  const bytes = new Map(keys.map((key, index) => [key, sizes[index]?.rows[0]?.bytes ?? 0]));
-  return keys.toSorted((one, other) => (bytes.get(other) ?? 0) - (bytes.get(one) ?? 0));
+  return rows[0]?.bytes ?? 0;
 }

@@ -2,7 +2,6 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { type DatabaseTarget, definitionOf } from '../../../src/databases.ts';
-import { showProgress } from '../../cli/progress.ts';
 import { defaultFolder } from '../../commands/backup.ts';
 import { interruptible } from '../interruptible.ts';
 import { makeBackup } from './backup.ts';
@@ -14,16 +13,9 @@ export async function backupBefore(keys: readonly DatabaseTarget[]): Promise<str
   const left =
     others.length > 0 ? `${others.join(', ')} is not critical and has no backup of this deployment` : '';
   if (critical.length === 0) return left;
-  const { folder } = await interruptible('The backup', async (signal) => {
-    using progress = showProgress();
-    return await makeBackup(critical, {
-      to: resolve(defaultFolder),
-      jobs: availableParallelism(),
-      holds: () => 'everything',
-      signal,
-      progress,
-    });
-  });
+  const { folder } = await interruptible('The backup', (running) =>
+    makeBackup(critical, { to: resolve(defaultFolder), jobs: availableParallelism(), ...running }),
+  );
   return [`${critical.join(', ')} ${critical.length === 1 ? 'is' : 'are'} in ${folder}`, left]
     .filter(Boolean)
     .join('; ');

@@ -14,27 +14,25 @@ import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
 import { chunkPatterns } from '../../../src/timescale/catalog.ts';
 import type { Transaction } from '../../../src/transaction.ts';
 import { formatBytes } from '../../cli/output.ts';
-import type { Progress } from '../../cli/progress.ts';
 import { libpqEnvironment } from '../client/environment.ts';
 import { runClientProgram } from '../client/run.ts';
 import { type ClientPrograms, requirePgDump } from '../client/versions.ts';
 import { type Contents, fixSession, readContents, readServer, readTables, type Table } from '../contents.ts';
 import { BackupError } from '../errors.ts';
+import type { Running } from '../interruptible.ts';
 import type { DatabaseBackup } from '../library/manifest.ts';
 import { type RunFolder, writeDurably } from './run-folder.ts';
 
-export interface DumpOptions {
+interface DumpOptions extends Running {
   readonly holds: DatabaseBackup['holds'];
   readonly installed: readonly ClientPrograms[];
-  readonly signal: AbortSignal;
-  readonly progress: Progress;
 }
 
 /** How long pg_dump waits for a lock, such as that of a migration. Meanwhile, it can block others. */
 const lockWaitMs = 300_000;
 
 /** A finished dump. Its files must still be hashed. */
-export interface Dumped {
+interface Dumped {
   readonly entry: Omit<DatabaseBackup, 'dump' | 'catalog'>;
   readonly files: { readonly dump: string; readonly catalog: string };
 }

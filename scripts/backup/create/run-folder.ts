@@ -5,8 +5,7 @@ import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, writeFile } fr
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import * as v from 'valibot';
-import { isAlive } from '../../../src/config.ts';
-import { startMark } from '../../embedded/processes.ts';
+import { isRunning, startMark } from '../../embedded/processes.ts';
 import { type Manifest, manifestName } from '../library/manifest.ts';
 
 const prefix = '.incomplete-';
@@ -113,22 +112,16 @@ async function removeLeftovers(parent: string): Promise<void> {
     const owner = await readOwner(path);
     if (!(await isLeftOver(path, owner))) continue;
     for (const child of owner?.host === hostname() ? owner.children : []) {
-      if (await isRunning(child)) process.kill(child.pid, 'SIGTERM');
+      if (await isRunning(child.pid, child.mark)) process.kill(child.pid, 'SIGTERM');
     }
     await rm(path, { recursive: true, force: true });
   }
 }
 
 async function isLeftOver(path: string, owner: Owner | undefined): Promise<boolean> {
-  if (owner?.host === hostname()) return !(await isRunning(owner));
+  if (owner?.host === hostname()) return !(await isRunning(owner.pid, owner.mark));
   // A run on another host with a shared disk, or one killed before it wrote its owner file.
   return Date.now() - (await lastChange(path)) > (owner ? foreignAgeMs : 60_000);
-}
-
-async function isRunning({ pid, mark }: Process): Promise<boolean> {
-  if (!isAlive(pid)) return false;
-  const now = await startMark(pid);
-  return now === undefined || mark === null || now === mark;
 }
 
 const describeProcess = async (pid: number): Promise<Process> => ({
@@ -156,15 +149,8 @@ async function lastChange(path: string): Promise<number> {
   return Math.max(...(await Promise.all(times)));
 }
 
-export async function writeDurably(path: string, text: string): Promise<void> {
-  const file = await open(path, 'w', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
+export const writeDurably = (path: string, text: string): Promise<void> =>
+  writeFile(path, text, { mode: 0o600, flush: true });
 
 async function syncFolder(path: string): Promise<void> {
   // Windows cannot open folders, and its file system keeps the order itself.

@@ -23,21 +23,18 @@ export interface Backup {
   readonly manifest: Manifest;
 }
 
-export interface DamagedBackup {
-  readonly folder: string;
-  readonly reason: string;
-}
-
 const namePattern = /^\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}Z$/;
 
 /** The backups in `parent`, newest first. Folders with other names are skipped. */
-export async function listBackups(parent: string): Promise<{ backups: Backup[]; damaged: DamagedBackup[] }> {
+export async function listBackups(
+  parent: string,
+): Promise<{ backups: Backup[]; damaged: { folder: string; reason: string }[] }> {
   const names = await readdir(parent).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw error;
   });
   const backups: Backup[] = [];
-  const damaged: DamagedBackup[] = [];
+  const damaged = [];
   for (const name of names
     .filter((name) => namePattern.test(name))
     .sort()

@@ -2,19 +2,11 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
+import { count, time } from './manifest.ts';
 
 const name = 'drills.json';
 
-const drills = v.record(
-  v.string(),
-  v.object({
-    at: v.pipe(
-      v.string(),
-      v.check((value) => !Number.isNaN(Date.parse(value))),
-    ),
-    problems: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
-  }),
-);
+const drills = v.record(v.string(), v.object({ at: time, problems: count }));
 
 /** By the key of the database. `at` is the time of the last drill. */
 export type Drills = v.InferOutput<typeof drills>;

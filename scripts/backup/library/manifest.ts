@@ -1,16 +1,15 @@
 // manifest.json of a backup: its contents, and the data to verify it.
 import * as v from 'valibot';
-import { isDatabaseTarget } from '../../../src/databases.ts';
 import { BackupError } from '../errors.ts';
 
 export const manifestName = 'manifest.json';
 
 const list = <Item extends v.GenericSchema>(item: Item) => v.pipe(v.array(item), v.readonly());
 const text = v.string();
-const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const pattern = (expression: RegExp, expected: string) =>
   v.pipe(text, v.regex(expression, `it should be ${expected}`));
-const time = v.pipe(
+export const time = v.pipe(
   text,
   v.check((value) => !Number.isNaN(Date.parse(value)), 'it should be a time'),
 );
@@ -23,17 +22,22 @@ const file = v.object({
 });
 const version = v.object({ version: text, major: count });
 
+/** pg_restore restores these only with --create, which cannot use another database name. */
 const properties = v.object({
   owner: text,
   encoding: pattern(/^\w+$/, 'the name of an encoding'),
   localeProvider: pattern(/^(libc|icu|builtin)$/, 'libc, icu or builtin'),
   collate: text,
   ctype: text,
+  /** Only for the icu or builtin provider. */
   locale: v.nullable(text),
   icuRules: v.nullable(text),
+  /** -1: no limit. */
   connectionLimit: v.number(),
   comment: v.nullable(text),
+  /** ALTER DATABASE … SET, and with a role ALTER ROLE … IN DATABASE … SET. */
   settings: list(v.object({ role: v.nullable(text), name: text, value: text })),
+  /** null: never changed, so PostgreSQL's defaults apply. An empty grantee is PUBLIC. */
   grants: v.nullable(
     list(
       v.object({
@@ -63,9 +67,16 @@ const databaseBackup = v.object({
   /** JSON: the lines of the catalog. */
   catalog: file,
   extensions: list(v.object({ name: text, version: text })),
+  /** `tag` is null if this checkout has no file for the migration. */
   migrations: list(v.object({ tag: v.nullable(text), hash: text, createdAt: v.number() })),
+  /**
+   * `name` is `schema.table`, also for a continuous aggregate. `checksum` is the sum of the hashes of all rows,
+   * independent of their order.
+   */
   tables: list(v.object({ name: text, rows: count, checksum: pattern(/^-?\d+$/, 'a number') })),
+  /** Chunks of each hypertable and continuous aggregate. */
   chunks: list(v.object({ name: text, chunks: count, compressed: count })),
+  /** Roles that own objects or have grants or settings in this database. */
   roles: list(text),
   properties,
 });
@@ -76,9 +87,11 @@ const manifest = v.object({
   finishedAt: time,
   databases: list(databaseBackup),
 });
+const manifestFile = v.pipe(text, v.parseJson(undefined, 'it is not JSON'), manifest);
 
 export type BackupFile = Readonly<v.InferOutput<typeof file>>;
 export type DatabaseBackup = Readonly<v.InferOutput<typeof databaseBackup>>;
+export type DatabaseProperties = DatabaseBackup['properties'];
 export type Manifest = Readonly<v.InferOutput<typeof manifest>>;
 
 export const rowsOf = ({ tables }: Pick<DatabaseBackup, 'tables'>): number =>
@@ -89,7 +102,7 @@ export const rowsOf = ({ tables }: Pick<DatabaseBackup, 'tables'>): number =>
  * @throws BackupError naming `origin` and the first problem.
  */
 export function parseManifest(text: string, origin: string): Manifest {
-  const { output, issues, success } = v.safeParse(manifest, parseJson(text, origin), { abortEarly: true });
+  const { output, issues, success } = v.safeParse(manifestFile, text, { abortEarly: true });
   if (!success) {
     const place = v.getDotPath(issues[0]);
     const wrong = `${place ? `${place}: ` : ''}${issues[0].message}`;
@@ -100,14 +113,3 @@ export function parseManifest(text: string, origin: string): Manifest {
   if (twice) throw new BackupError(`${origin} is not a valid manifest: it names ${twice.key} twice.`);
   return output;
 }
-
-function parseJson(text: string, origin: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new BackupError(`${origin} is not a manifest of a backup: it is not JSON.`);
-  }
-}
-
-/** Whether this version knows the database of an entry. */
-export const isKnown = ({ key }: DatabaseBackup): boolean => isDatabaseTarget(key);

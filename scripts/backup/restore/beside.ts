@@ -1,17 +1,12 @@
 // Restores a backup beside the real database, to compare it or to try something on it, and drops it afterwards.
 import type { DatabaseTarget } from '../../../src/databases.ts';
-import type { Progress } from '../../cli/progress.ts';
 import { databaseName } from '../../commands/create.ts';
 import { installedPrograms } from '../client/versions.ts';
+import type { Running } from '../interruptible.ts';
 import type { DatabaseBackup } from '../library/manifest.ts';
 import { openMaintenance } from './new-database.ts';
 import { requireRestorable } from './requirements.ts';
 import { type Restored, restoreDatabase } from './restore.ts';
-
-export interface Running {
-  readonly signal: AbortSignal;
-  readonly progress: Progress;
-}
 
 /**
  * Restores a database of a backup beside the real one, and always drops it after `work`.

@@ -2,8 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { plural } from '../../cli/output.ts';
 import type { Contents } from '../contents.ts';
-import type { DatabaseProperties } from '../database-properties.ts';
-import type { DatabaseBackup } from '../library/manifest.ts';
+import type { DatabaseBackup, DatabaseProperties } from '../library/manifest.ts';
 
 type Comparable = Pick<Contents, 'migrations' | 'tables' | 'chunks' | 'extensions'>;
 

@@ -8,7 +8,8 @@ import { sqlState } from '../../../src/errors.ts';
 import { createDatabasePool, type Database, type Pool } from '../../../src/pool.ts';
 import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
 import { catalogOnly, dropDatabase, withSettings } from '../../cli/pools.ts';
-import { createStatement, type DatabaseProperties, quoteLiteral } from '../database-properties.ts';
+import { createStatement, quoteLiteral } from '../database-properties.ts';
+import type { DatabaseProperties } from '../library/manifest.ts';
 
 /** Database setting that marks an unfinished restore; the swap removes it. */
 export const unfinishedRestore = 'atriz.unfinished_restore';

@@ -18,6 +18,8 @@ import { applyProperties, quoteLiteral } from '../database-properties.ts';
 import type { DatabaseBackup } from '../library/manifest.ts';
 
 export interface FillOptions {
+  /** Folder of the backup. */
+  readonly folder: string;
   readonly programs: ClientPrograms;
   readonly withRoles: boolean;
   readonly jobs?: number | undefined;
@@ -25,12 +27,7 @@ export interface FillOptions {
 }
 
 /** Runs pg_restore, with TimescaleDB's steps before and after if it is enabled, then applies the properties. */
-export async function fillDatabase(
-  url: string,
-  folder: string,
-  backup: DatabaseBackup,
-  options: FillOptions,
-): Promise<void> {
+export async function fillDatabase(url: string, backup: DatabaseBackup, options: FillOptions): Promise<void> {
   const timescale = backup.extensions.find(({ name }) => name === 'timescaledb');
   if (timescale) {
     await inSession(url, async (pool) => {
@@ -40,7 +37,7 @@ export async function fillDatabase(
       await pool.query('SELECT public.timescaledb_pre_restore()');
     });
   }
-  const restore = () => runPgRestore(url, folder, backup, options, timescale !== undefined);
+  const restore = () => runPgRestore(url, backup, options, timescale !== undefined);
   await (timescale && !options.withRoles ? withOwnersOfJobs(url, backup.roles, restore) : restore());
   if (timescale) await inSession(url, finishTimescale);
   await inSession(url, async (pool) => {
@@ -108,9 +105,8 @@ async function finishTimescale(pool: Pool): Promise<void> {
 
 async function runPgRestore(
   url: string,
-  folder: string,
   backup: DatabaseBackup,
-  { programs, withRoles, jobs, signal }: FillOptions,
+  { folder, programs, withRoles, jobs, signal }: FillOptions,
   serial: boolean,
 ): Promise<void> {
   const target = parseDatabaseUrl(url, 'the database beside');

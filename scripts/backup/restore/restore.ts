@@ -3,24 +3,16 @@ import type { DatabaseTarget } from '../../../src/databases.ts';
 import { AtrizDatabaseError } from '../../../src/errors.ts';
 import type { Pool } from '../../../src/pool.ts';
 import { makeRoles } from '../../access/environment.ts';
-import type { Progress } from '../../cli/progress.ts';
-import type { ClientPrograms } from '../client/versions.ts';
 import type { Contents } from '../contents.ts';
 import { BackupError } from '../errors.ts';
+import type { Running } from '../interruptible.ts';
 import type { DatabaseBackup } from '../library/manifest.ts';
 import { createNewDatabase, type NewDatabase } from './new-database.ts';
-import { fillDatabase, inSession, readRestored } from './pg-restore.ts';
+import { type FillOptions, fillDatabase, inSession, readRestored } from './pg-restore.ts';
 
-export interface RestoreOptions {
-  /** Folder of the backup. */
-  readonly folder: string;
-  readonly programs: ClientPrograms;
-  readonly withRoles: boolean;
+interface RestoreOptions extends FillOptions, Running {
   /** Whether to create the roles of the access matrix that the server lacks. */
   readonly makesRoles: boolean;
-  readonly jobs?: number | undefined;
-  readonly signal: AbortSignal;
-  readonly progress: Progress;
   readonly onWarning: (text: string) => void;
 }
 
@@ -41,14 +33,14 @@ export async function restoreDatabase(
   { maintenance, name }: { maintenance: Pool; name: string },
   options: RestoreOptions,
 ): Promise<Restored> {
-  const { folder, progress, signal } = options;
+  const { progress, signal } = options;
   signal.throwIfAborted();
   progress.stage(key, 'restoring');
   const started = performance.now();
   const beside = await createNewDatabase(key, maintenance, name, backup.properties, options.onWarning);
   try {
     if (options.makesRoles) await inSession(beside.url, (pool) => makeRoles(pool, key));
-    await fillDatabase(beside.url, folder, backup, options);
+    await fillDatabase(beside.url, backup, options);
     const restored = performance.now();
     progress.stage(key, 'comparing');
     signal.throwIfAborted();

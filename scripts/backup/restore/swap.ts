@@ -7,19 +7,13 @@ import { withTransaction } from '../../../src/transaction.ts';
 import { BackupError } from '../errors.ts';
 import { unfinishedRestore } from './new-database.ts';
 
-export interface SwapOptions {
-  /** Ends the sessions of other clients. */
-  readonly force: boolean;
-}
-
 const client = "backend_type IN ('client backend', 'walsender')";
 
 /** More would flood a terminal. */
 const sessionsShown = 10;
 
-/** @throws BackupError listing the connected sessions, unless `force`. */
-export async function refuseSessions(maintenance: Pool, name: string, { force }: SwapOptions): Promise<void> {
-  if (force) return;
+/** @throws BackupError listing the connected sessions. */
+export async function refuseSessions(maintenance: Pool, name: string): Promise<void> {
   const { rows } = await maintenance.query<{ session: string }>(
     `SELECT format('%s  %s  %s  %s  %s', pid, usename, coalesce(nullif(application_name, ''), '-'),
        coalesce(host(client_addr), 'socket'), state) AS session
@@ -37,12 +31,12 @@ export async function refuseSessions(maintenance: Pool, name: string, { force }:
 
 /**
  * Renames `name` to `keptAs` if that is given, and `beside` to `name`: both or neither. RENAME locks the old
- * database, so that no new session can start while the existing ones end.
+ * database, so that no new session can start while the existing ones end. `force` ends those of other clients.
  */
 export async function swapDatabases(
   maintenance: Pool,
   { name, beside, keptAs }: { name: string; beside: string; keptAs: string | undefined },
-  { force }: SwapOptions,
+  { force }: { force: boolean },
 ): Promise<void> {
   let swapped = false;
   const renaming = withTransaction(maintenance, async (transaction) => {
@@ -69,6 +63,6 @@ export async function swapDatabases(
   const [renamed, ended] = await Promise.allSettled([renaming, ending]);
   if (renamed.status === 'fulfilled') return;
   // 55006 object_in_use: a client connected after the last check.
-  if (sqlState(renamed.reason) === '55006') await refuseSessions(maintenance, name, { force });
+  if (!force && sqlState(renamed.reason) === '55006') await refuseSessions(maintenance, name);
   throw ended.status === 'rejected' ? ended.reason : renamed.reason;
 }
