@@ -1,4 +1,5 @@
 // npm run dev: the embedded cluster in .atriz/, until Ctrl-C. Development and tests only.
+import { once } from 'node:events';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { useUtc } from '../src/config.ts';
@@ -59,10 +60,7 @@ async function serve(urls: readonly ClusterUrl[]): Promise<void> {
   const stopJobs = startJobs(tracking?.url ?? '', {
     onError: (job, { message }) => console.error(`${job} failed: ${message}`),
   });
-  await new Promise<void>((done) => {
-    if (interrupted.aborted) done();
-    interrupted.addEventListener('abort', () => done());
-  });
+  if (!interrupted.aborted) await once(interrupted, 'abort');
   await stopJobs();
 }
 

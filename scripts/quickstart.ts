@@ -1,5 +1,6 @@
 // npm run quickstart: starts a cluster in a temporary folder, fills it and queries it.
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -8,7 +9,7 @@ import { plot } from 'asciichart';
 import { Command, InvalidArgumentError } from 'commander';
 import { vehicles } from '../schema/mextrack.ts';
 import { childEnvironment, useUtc } from '../src/config.ts';
-import { type DatabaseKey, definitionOf } from '../src/databases.ts';
+import { definitionOf } from '../src/databases.ts';
 import {
   AtrizDatabaseError,
   createDatabasePool,
@@ -21,6 +22,7 @@ import { packageRoot } from '../src/migrations/package-root.ts';
 import { requireUser } from '../src/references/index.ts';
 import { urlSettings } from '../src/targets.ts';
 import { refreshContinuousAggregate } from '../src/timescale/timescale.ts';
+import { getLatestLocations } from '../src/tracking/index.ts';
 import { commandLine } from './cli/arguments.ts';
 import { formatBytes, formatCount, printTable } from './cli/output.ts';
 import { startBar } from './cli/progress.ts';
@@ -85,14 +87,11 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     durable: false,
     onProgress: (message) => console.log(`  ${message}`),
   });
-  const interrupted = new Promise<void>((done) => {
-    interruptedBy.addEventListener('abort', () => done());
-  });
   try {
     // Interrupted work fails when the cluster stops, and then nobody awaits it.
     const work = starting.then((cluster) => run(clusterUrls(cluster), options));
     work.catch(() => undefined);
-    await Promise.race([work, interrupted]);
+    await Promise.race([work, once(interruptedBy, 'abort')]);
   } finally {
     await starting.then(
       (cluster) => cluster.stop(),
@@ -104,12 +103,14 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
 
 async function run(urls: readonly ClusterUrl[], options: QuickstartOptions): Promise<void> {
   await runCommand('prepare', urls);
-  await using pools = openPools(urls);
-  await driveFleet(pools, options);
-  await runJobs(pools.tracking);
+  await using core = openPool('core', urls);
+  await using tracking = openPool('tracking', urls);
+  await using mextrack = openPool('mextrack', urls);
+  await driveFleet({ core, tracking, mextrack }, options);
+  await runJobs(tracking);
   await runCommand('status', urls);
-  await showPositions(pools);
-  await showOneVehicle(pools.tracking);
+  await showPositions(tracking, mextrack);
+  await showOneVehicle(tracking);
   if (options.report)
     await runCommand('report', urls, ['--out', resolve(reportFile), '--device', firstDevice]);
   heading(`Done in ${Math.round((performance.now() - started) / 1000)} s. What to type next`);
@@ -145,25 +146,19 @@ async function runCommand(
   console.log(stdout.trimEnd().replace(/^(?=.)/gm, '  '));
 }
 
-type Pools = { readonly [Key in 'core' | 'tracking' | 'mextrack']: Pool } & AsyncDisposable;
+type UsedKey = 'core' | 'tracking' | 'mextrack';
 
-function openPools(urls: readonly ClusterUrl[]): Pools {
-  const open = (key: DatabaseKey) =>
-    createDatabasePool({
-      key: key,
-      connectionString: urls.find((entry) => entry.key === key)?.url,
-      schema: definitionOf(key).schema,
-    });
-  const pools = { core: open('core'), tracking: open('tracking'), mextrack: open('mextrack') };
-  return {
-    ...pools,
-    [Symbol.asyncDispose]: async () => {
-      await Promise.all(Object.values(pools).map((pool) => pool.close()));
-    },
-  };
-}
+const openPool = (key: UsedKey, urls: readonly ClusterUrl[]): Pool =>
+  createDatabasePool({
+    key,
+    connectionString: urls.find((entry) => entry.key === key)?.url,
+    schema: definitionOf(key).schema,
+  });
 
-async function driveFleet({ core, tracking, mextrack }: Pools, options: QuickstartOptions): Promise<void> {
+async function driveFleet(
+  { core, tracking, mextrack }: Readonly<Record<UsedKey, Pool>>,
+  options: QuickstartOptions,
+): Promise<void> {
   heading(`A fleet: ${options.vehicles} vehicles, ${options.days} days`);
   const userId = await requireUser(core, people.driver.id);
   const fleet = await mextrack.orm
@@ -181,22 +176,13 @@ async function driveFleet({ core, tracking, mextrack }: Pools, options: Quicksta
   const start = performance.now();
   const end = Date.now();
   for (const [index, { deviceId }] of fleet.entries()) {
-    const points = [];
     // Two shifts a day, the last of which ends now.
-    for (let shift = 0; shift < options.days * 2; shift += 1) {
+    const points = Array.from({ length: options.days * 2 }, (_, shift) => {
       const to = new Date(end - shift * 12 * hour);
       const from = new Date(to.getTime() - pointsPerShift * 30_000);
-      points.push(
-        ...drive({
-          deviceId: deviceId ?? '',
-          userId,
-          appSource: 'mextrack',
-          from,
-          to,
-          seed: index * 1000 + shift,
-        }),
-      );
-    }
+      const seed = index * 1000 + shift;
+      return [...drive({ deviceId: deviceId ?? '', userId, appSource: 'mextrack', from, to, seed })];
+    }).flat();
     points.sort((one, other) => one.time.getTime() - other.time.getTime());
     bar.increment((await recordLocations(tracking, points)).written);
   }
@@ -241,27 +227,23 @@ async function runJobs(tracking: Pool): Promise<void> {
   }
 }
 
-async function showPositions({ tracking, mextrack }: Pools): Promise<void> {
+async function showPositions(tracking: Pool, mextrack: Pool): Promise<void> {
   heading('Latest positions (GPS from atriz_tracking, names from mextrack_db)');
-  const latest = await tracking.sql`
-    SELECT DISTINCT ON (device_id) device_id, time, latitude, longitude, speed
-    FROM location_events WHERE time > now() - interval '1 day' ORDER BY device_id, time DESC`;
-  const names = new Map(
-    (await mextrack.orm.select().from(vehicles)).map((row) => [row.deviceId, row.vehicleName]),
-  );
-  const rows = latest
-    .filter((row) => names.has(row.device_id))
-    .slice(0, 5)
-    .map((row) => [
-      names.get(row.device_id) ?? '',
-      (row.time as Date).toISOString().slice(0, 19),
-      Number(row.latitude).toFixed(5),
-      Number(row.longitude).toFixed(5),
-      `${row.speed} km/h`,
-    ]);
+  const fleet = await mextrack.orm.select().from(vehicles);
+  const names = new Map(fleet.map(({ deviceId, vehicleName }) => [deviceId, vehicleName]));
+  const deviceIds = [...names.keys()].filter((deviceId) => deviceId !== null);
+  const latest = await getLatestLocations(tracking, { deviceIds });
   printTable(
     ['  vehicle', 'time (UTC)', 'latitude', 'longitude', 'speed'],
-    rows.map(([name, ...rest]) => [`  ${name}`, ...rest]),
+    latest
+      .slice(0, 5)
+      .map(({ deviceId, time, latitude, longitude, speed }) => [
+        `  ${names.get(deviceId)}`,
+        time.toISOString().slice(0, 19),
+        latitude.toFixed(5),
+        longitude.toFixed(5),
+        `${speed?.toFixed(2)} km/h`,
+      ]),
   );
 }
 
