@@ -68,17 +68,17 @@ export async function isCheckedByMatrix(db: Pool, key: DatabaseTarget): Promise<
 export const accessNotApplied = (key: DatabaseTarget): string =>
   `${definitionOf(key).database}: roles and grants were never applied: npm run db:access -- apply ${key}`;
 
-/** A sentence about the refused changes; undefined if there are none. */
-export function describeRefused(key: DatabaseTarget, { refused }: Applied): string | undefined {
+/** Prints a sentence about the changes that this role was not allowed to make. */
+export function printRefused(key: DatabaseTarget, { refused }: Applied): void {
   const [first] = refused;
-  if (!first) return undefined;
+  if (!first) return;
   const able = refused.some(({ ofExtension }) => ofExtension)
     ? 'as a superuser, who owns what an extension made'
     : 'as a superuser, or as a role with CREATEROLE that owns the database';
-  return (
+  console.error(
     `access of ${definitionOf(key).database} is not as the matrix says: this role may not make ` +
-    `${plural(refused.length, 'change')}, such as: ${shortened(first.mend)}. ` +
-    `Run "npm run db:access -- apply ${key}" ${able}.`
+      `${plural(refused.length, 'change')}, such as: ${shortened(first.mend)}. ` +
+      `Run "npm run db:access -- apply ${key}" ${able}.`,
   );
 }
 

@@ -99,10 +99,15 @@ export async function confirmDestruction(what: string, yes: boolean | undefined)
   if (!process.stdin.isTTY) {
     throw new ConfigurationError(`${what} Nobody is there to ask, so nothing was done: add --yes to go on.`);
   }
+  const answer = await ask(`${what} Go on? [y/N] `);
+  if (!/^y(es)?$/i.test(answer)) throw new ConfigurationError('Nothing was done.');
+}
+
+/** The answer that is typed on the terminal. */
+export async function ask(question: string): Promise<string> {
   const prompt = createInterface({ input: process.stdin, output: process.stderr });
   try {
-    const answer = await prompt.question(`${what} Go on? [y/N] `);
-    if (!/^y(es)?$/i.test(answer.trim())) throw new ConfigurationError('Nothing was done.');
+    return (await prompt.question(question)).trim();
   } finally {
     prompt.close();
   }

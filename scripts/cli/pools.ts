@@ -31,11 +31,11 @@ export const catalogOnly: Settings = { search_path: 'pg_catalog, pg_temp' };
 export async function withPool<Result>(
   key: DatabaseTarget,
   work: (pool: Pool) => Promise<Result>,
-  settings: Settings = {},
+  settings?: Settings,
 ): Promise<Result> {
   const { url, origin } = databaseUrl(key);
   await using pool = createDatabasePool({
-    ...(Object.keys(settings).length > 0 && { connectionString: withSettings(url, settings, origin) }),
+    ...(settings && { connectionString: withSettings(url, settings, origin) }),
     key: keyOf(key),
     source: databases.tracking.sources.find((source) => source === applicationOf(key)),
     schema: definitionOf(key).schema,
@@ -62,7 +62,7 @@ export function trackingOf(application: AppSource | undefined): DatabaseTarget {
 export async function withPools<Key extends DatabaseTarget, Result>(
   keys: readonly Key[],
   work: (pools: Readonly<Record<Key, Pool>>) => Promise<Result>,
-  settings: Settings = {},
+  settings?: Settings,
   open: Partial<Record<Key, Pool>> = {},
 ): Promise<Result> {
   const [key, ...rest] = keys;
@@ -72,7 +72,7 @@ export async function withPools<Key extends DatabaseTarget, Result>(
 
 /** Adds settings to the URL as parameters. Not behind a proxy, which refuses those that it does not track. */
 export function withSettings(url: string, settings: Settings, origin = 'the URL'): string {
-  if (Object.keys(settings).length === 0 || isProxied({}, parseDatabaseUrl(url, origin))) return url;
+  if (isProxied({}, parseDatabaseUrl(url, origin))) return url;
   const parameters = Object.entries(settings).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
   return `${url}${url.includes('?') ? '&' : '?'}${parameters.join('&')}`;
 }

@@ -1,5 +1,4 @@
 // Prints which servers a command uses, and asks before it destroys data.
-import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { databaseUrl, ownDatabase } from '../../src/config.ts';
 import type { DatabaseTarget } from '../../src/databases.ts';
@@ -7,7 +6,7 @@ import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
 import { ConfigurationError } from '../../src/errors.ts';
 import { selectTargets } from '../../src/targets.ts';
 import { sourceOf } from './environment-file.ts';
-import { confirmDestruction } from './output.ts';
+import { ask, confirmDestruction } from './output.ts';
 
 /**
  * Makes `command` and its subcommands first print their servers and where those are configured. With --json,
@@ -92,21 +91,8 @@ export async function confirmLoss(
       `${what} That is not this machine, so nothing was done: add --yes --host ${remote.join(',')} to go on.`,
     );
   }
-  const prompt = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const answer = await prompt.question(
-      `${what} That is not this machine: type ${names.join(' ')} to go on. `,
-    );
-    if (
-      answer
-        .trim()
-        .split(/[\s,]+/)
-        .join() !== names.join()
-    )
-      throw new ConfigurationError('Nothing was done.');
-  } finally {
-    prompt.close();
-  }
+  const answer = await ask(`${what} That is not this machine: type ${names.join(' ')} to go on. `);
+  if (answer.split(/[\s,]+/).join() !== names.join()) throw new ConfigurationError('Nothing was done.');
 }
 
 const isLoopback = (host: string): boolean =>

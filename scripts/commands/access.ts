@@ -7,7 +7,7 @@ import type { Pool } from '../../src/pool.ts';
 import { databaseTargets, selectTargets } from '../../src/targets.ts';
 import { type Applied, planAccess } from '../access/apply.ts';
 import { type AccessReport, examineAccess } from '../access/check.ts';
-import { applyMatrix, describeRefused, matrixOf, shortened } from '../access/environment.ts';
+import { applyMatrix, matrixOf, printRefused, shortened } from '../access/environment.ts';
 import { matrixRoles } from '../access/matrix.ts';
 import {
   generatePassword,
@@ -107,14 +107,13 @@ function printApplied(key: DatabaseTarget, applied: Applied): void {
   const known = matrixRoles(matrixOf(key));
   for (const { mend, loser, stage } of changes) {
     // Lists memberships that this role gets, what roles outside the matrix lose, and dropped user mappings.
-    if (stage === 'owner' && mend.startsWith('GRANT ')) console.log(`${key.padEnd(8)}  ${mend};`);
+    const isMembership = stage === 'owner' && mend.startsWith('GRANT ');
     const isStranger = loser !== undefined && loser !== 'PUBLIC' && !known.includes(loser);
-    if (isStranger || mend.startsWith('DROP USER MAPPING')) {
+    if (isMembership || isStranger || mend.startsWith('DROP USER MAPPING')) {
       console.log(`${key.padEnd(8)}  ${mend};`);
     }
   }
-  const refused = describeRefused(key, applied);
-  if (refused) console.error(refused);
+  printRefused(key, applied);
 }
 
 function printPasswords(passwords: ReadonlyMap<string, string>): void {

@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander';
 import type { DatabaseTarget } from '../../src/databases.ts';
+import type { Pool } from '../../src/pool.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { selectTargets } from '../../src/targets.ts';
 import { readTimescale, storedRelations } from '../../src/timescale/catalog.ts';
@@ -44,15 +45,15 @@ async function cleanDatabase(key: DatabaseTarget): Promise<string[]> {
        ORDER BY 1`,
     );
     const names = [...tables.rows, ...(await continuousAggregates(pool))].map(({ name }) => name);
-    const [first, ...rest] = names.map((name) => `public.${quoteIdentifier(name)}`);
-    if (first === undefined) return [];
+    if (names.length === 0) return [];
+    const relations = names.map((name) => `public.${quoteIdentifier(name)}`).join(', ');
     // One statement, so that foreign keys require no order and either all tables are emptied or none.
-    await pool.query(`TRUNCATE ${[first, ...rest].join(', ')} RESTART IDENTITY CASCADE`);
+    await pool.query(`TRUNCATE ${relations} RESTART IDENTITY CASCADE`);
     return names;
   });
 }
 
-async function continuousAggregates(pool: Parameters<Parameters<typeof withPool>[1]>[0]) {
+async function continuousAggregates(pool: Pool) {
   if (!(await readTimescale(pool))) return [];
   const { rows } = await pool.query<{ name: string }>(
     `SELECT name FROM ${storedRelations} AS r WHERE "isAggregate" AND schema = 'public' ORDER BY 1`,

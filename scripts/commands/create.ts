@@ -8,13 +8,12 @@ import type { Pool } from '../../src/pool.ts';
 import { queryCatalog } from '../../src/sql/catalog-path.ts';
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import { selectTargets } from '../../src/targets.ts';
-import type { Applied } from '../access/apply.ts';
 import {
   accessNotApplied,
   applyMatrix,
   applyToNewObjects,
-  describeRefused,
   isAccessApplied,
+  printRefused,
 } from '../access/environment.ts';
 import { printJson } from '../cli/output.ts';
 import { catalogOnly, pristine, withMaintenance, withPool } from '../cli/pools.ts';
@@ -97,21 +96,15 @@ async function isHalfMade(pool: Pool): Promise<boolean> {
 async function finish(pool: Pool, key: DatabaseTarget, access: boolean): Promise<void> {
   const name = quoteIdentifier(databaseName(key));
   await pool.query(`ALTER DATABASE ${name} SET timezone TO 'UTC'`);
-  if (access) tellRefused(key, await applyMatrix(pool, key));
+  if (access) printRefused(key, await applyMatrix(pool, key));
   const { holds } = definitionOf(key);
   await pool.query(`COMMENT ON DATABASE ${name} IS '${holds.replaceAll("'", "''")}'`);
 }
 
 /** Applies the matrix to new objects after migrations. If it was never applied, only prints a message. */
 export async function reapplyAccess(pool: Pool, key: DatabaseTarget): Promise<void> {
-  if (await isAccessApplied(pool, key)) tellRefused(key, await applyToNewObjects(pool, key));
+  if (await isAccessApplied(pool, key)) printRefused(key, await applyToNewObjects(pool, key));
   else console.error(accessNotApplied(key));
-}
-
-/** Prints what this role was not allowed to change. The database is created nevertheless. */
-function tellRefused(key: DatabaseTarget, applied: Applied): void {
-  const refused = describeRefused(key, applied);
-  if (refused) console.error(refused);
 }
 
 /** Whether the database exists and the matrix was not applied, so that a database that replaces it gets none either. */

@@ -27,7 +27,7 @@ export function registerMigrateDown(migrateCommand: Command): void {
     .option('--to <tag>', 'the migration that stays the latest applied')
     .option('--yes', 'do not ask; needed in production')
     .action(async (name: string | undefined, options: DownOptions) => {
-      const key = one(name);
+      const key = selectOne(name);
       const reverted = await takeBack(key, options);
       if (options.json) printJson({ key, reverted });
     });
@@ -36,16 +36,14 @@ export function registerMigrateDown(migrateCommand: Command): void {
     .argument('[database]', "exactly one; default: the application's own")
     .option('--yes', 'do not ask; needed in production')
     .action(async (name: string | undefined, options: DownOptions) => {
-      const key = one(name);
+      const key = selectOne(name);
       const redone = await takeBack(key, { ...options, count: 1 }, redo);
       if (options.json) printJson({ key, redone });
     });
 }
 
-function one(name: string | undefined): DatabaseTarget {
-  if (name === undefined) return ownDatabase();
-  return selectTarget(name);
-}
+const selectOne = (name: string | undefined): DatabaseTarget =>
+  name === undefined ? ownDatabase() : selectTarget(name);
 
 async function takeBack(key: DatabaseTarget, options: DownOptions, run = rollback): Promise<string[]> {
   if (options.count !== undefined && options.to !== undefined) {

@@ -22,7 +22,7 @@ export interface StatusOptions {
 
 type Status = { key: DatabaseTarget; url: string; origin: string } & (
   | { isReachable: false; error: string }
-  | ({ isReachable: true; migrations: MigrationFacts } & DatabaseFacts & { timescale?: TimescaleFacts })
+  | ({ isReachable: true; migrations: MigrationFacts } & AllFacts)
 );
 
 export interface MigrationFacts {
@@ -221,11 +221,12 @@ export const readDatabaseFacts = (pool: Pool): Promise<DatabaseFacts> => atOnce(
 export const readTimescaleFacts = (pool: Pool): Promise<TimescaleFacts | undefined> =>
   atOnce(pool, readPolicyFacts);
 
-async function readAll(db: Transaction): Promise<DatabaseFacts & { timescale?: TimescaleFacts }> {
-  const facts = await readDatabase(db);
-  const timescale = await readPolicyFacts(db);
-  return timescale ? { ...facts, timescale } : facts;
-}
+type AllFacts = DatabaseFacts & { timescale: TimescaleFacts | undefined };
+
+const readAll = async (db: Transaction): Promise<AllFacts> => ({
+  ...(await readDatabase(db)),
+  timescale: await readPolicyFacts(db),
+});
 
 async function readDatabase(db: Transaction): Promise<DatabaseFacts> {
   const { rows } = await db.query<DatabaseFacts>(

@@ -1,6 +1,6 @@
 // The file that import reads: its options, its format and its text.
 import { createReadStream } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { dirname, join, parse, resolve } from 'node:path';
 import { pipeline, type Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
@@ -74,7 +74,8 @@ export async function openInput(
 
 /** Whether the file begins with the two bytes of every gzip file. */
 async function hasGzipHeader(file: string): Promise<boolean> {
-  const { bytesRead, buffer } = await withFile(file, (handle) => handle.read(Buffer.alloc(2), 0, 2, 0));
+  await using handle = await open(file);
+  const { bytesRead, buffer } = await handle.read(Buffer.alloc(2), 0, 2, 0);
   return bytesRead === 2 && buffer[0] === 0x1f && buffer[1] === 0x8b;
 }
 
@@ -144,12 +145,4 @@ export function parseOptions(
     },
   };
   return { options, detected: () => ({ format, isCompressed, ...detected }) };
-}
-
-async function withFile<Result>(
-  file: string,
-  work: (handle: FileHandle) => Promise<Result>,
-): Promise<Result> {
-  await using handle = await open(file);
-  return await work(handle);
 }
