@@ -58,6 +58,13 @@ function report(error: unknown): number {
   return 1;
 }
 
+/** Message and exit code of an error that is no defect: its class is ours, or it has a code. Throws all others. */
+export function failureOf(error: unknown): { message: string; exitCode: 1 | 2 | 3 } {
+  if (error instanceof AtrizDatabaseError) return error;
+  if (!(error as NodeJS.ErrnoException).code) throw error;
+  return { message: (error as Error).message, exitCode: 1 };
+}
+
 export function wholeNumber(text: string): number {
   if (/^\d{1,9}$/.test(text)) return Number(text);
   throw new InvalidArgumentError('It should be a whole number from 0.');

@@ -121,9 +121,8 @@ async function printBackups({ to, json }: BackupCommandOptions): Promise<void> {
   const parent = resolve(to);
   const { backups, damaged } = await listBackups(parent);
   for (const { folder, reason } of damaged) console.error(`${folder} is not listed: ${reason}`);
-  const ages = backups.map(({ manifest }) => (Date.now() - Date.parse(manifest.startedAt)) / 1000);
   if (json) {
-    printJson(backups.map((one, index) => ({ ...summary(one), ageSeconds: Math.round(ages[index] ?? 0) })));
+    printJson(backups.map((one) => ({ ...summary(one), ageSeconds: Math.round(ageOf(one)) })));
     return;
   }
   if (backups.length === 0) {
@@ -132,16 +131,18 @@ async function printBackups({ to, json }: BackupCommandOptions): Promise<void> {
   }
   printTable(
     ['backup', 'age', 'size', 'databases'],
-    backups.map(({ folder, manifest }, index) => [
-      folder,
-      formatAge(ages[index] ?? 0),
-      formatBytes(manifest.databases.reduce((sum, { dump }) => sum + dump.bytes, 0)),
-      manifest.databases
+    backups.map((one) => [
+      one.folder,
+      formatAge(ageOf(one)),
+      formatBytes(one.manifest.databases.reduce((sum, { dump }) => sum + dump.bytes, 0)),
+      one.manifest.databases
         .map(({ key, holds }) => (holds === 'structure' ? `${key} (without rows)` : key))
         .join(', '),
     ]),
   );
 }
+
+const ageOf = ({ manifest }: Backup) => (Date.now() - Date.parse(manifest.startedAt)) / 1000;
 
 function formatAge(seconds: number): string {
   if (seconds < 3600) return plural(Math.floor(seconds / 60), 'minute');

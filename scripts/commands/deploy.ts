@@ -1,10 +1,10 @@
 // deploy: runs the steps of a deployment in order and stops at the first failure.
 import { type Command, InvalidArgumentError } from 'commander';
 import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
-import { AtrizDatabaseError } from '../../src/errors.ts';
 import { getMigrationStatus } from '../../src/migrations/index.ts';
 import { selectTargets } from '../../src/targets.ts';
 import { backupBefore } from '../backup/create/before-deploy.ts';
+import { failureOf } from '../cli/arguments.ts';
 import { plural, printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { saysWhere } from '../cli/where.ts';
@@ -124,11 +124,9 @@ function notStarted(step: string, why: string, { pending }: Deployment): Outcome
 const listOf = (tags: ReadonlyMap<DatabaseTarget, readonly string[]>) =>
   [...tags].map(([key, names]) => `${key} ${names.join(', ')}`).join('; ');
 
-/** The outcome for an error of this package, PostgreSQL or the system. Throws others: they are defects. */
 function failed(error: unknown): Outcome {
-  const known = error instanceof AtrizDatabaseError;
-  if (!known && !(error as NodeJS.ErrnoException).code) throw error;
-  return { status: 'failed', result: (error as Error).message, exitCode: known ? error.exitCode : 1 };
+  const { message, exitCode } = failureOf(error);
+  return { status: 'failed', result: message, exitCode };
 }
 
 function checkNames(text: string): string[] {
@@ -235,12 +233,11 @@ async function migrateInOrder({ pending, options }: Deployment): Promise<Outcome
   } catch (error) {
     const outcome = failed(error);
     const applied = new Map([...migrations].filter(([, tags]) => tags.length > 0));
-    const left = new Map(
-      [...pending].map(
-        ([key, tags]) => [key, tags.filter((tag) => !migrations.get(key)?.includes(tag))] as const,
-      ),
-    );
-    const missing = new Map([...left].filter(([, tags]) => tags.length > 0));
+    const missing = new Map<DatabaseTarget, string[]>();
+    for (const [key, tags] of pending) {
+      const left = tags.filter((tag) => !migrations.get(key)?.includes(tag));
+      if (left.length > 0) missing.set(key, left);
+    }
     const result = `${outcome.result}\n${applied.size > 0 ? listOf(applied) : 'nothing'} applied; ${listOf(missing)} not`;
     return { ...outcome, result, migrations: Object.fromEntries(applied) };
   }

@@ -83,11 +83,11 @@ function drillNew(
 
 async function drillExisting(
   from: string,
+  parent: string,
   names: readonly string[],
-  { to }: DrillOptions,
   running: Running,
 ): Promise<Outcome[]> {
-  const { folder, manifest } = await findBackup(from, resolve(to), names);
+  const { folder, manifest } = await findBackup(from, parent, names);
   const named = selectTargets(names);
   const held = manifest.databases.filter(({ key }) => isDatabaseTarget(key));
   const missing = named.filter((key) => names.length > 0 && !held.some((one) => one.key === key));

@@ -168,18 +168,17 @@ function writeMissingDowns(key: DatabaseKey): void {
 function writeMissingScripts(key: DatabaseKey): void {
   const path = join(packageRoot(), 'package.json');
   const manifest = JSON.parse(readFileSync(path, 'utf8')) as { scripts: Record<string, string> };
-  const commands = Object.entries(manifest.scripts).filter(([name]) => name.endsWith(':core'));
-  const entries = Object.entries(manifest.scripts);
-  let added = 0;
-  for (const [name, command] of commands) {
+  const known = Object.entries(manifest.scripts);
+  const entries = [...known];
+  for (const [name, command] of known.filter(([name]) => name.endsWith(':core'))) {
     const script = name.replace(/core$/, key);
     if (manifest.scripts[script]) continue;
     // Inserted after the last script of its group, so that the list stays readable.
     const group = name.replace(/core$/, '');
     const last = entries.findLastIndex(([other]) => other.startsWith(group));
     entries.splice(last + 1, 0, [script, command.replace(/core$/, key)]);
-    added += 1;
   }
+  const added = entries.length - known.length;
   if (added === 0) return;
   manifest.scripts = Object.fromEntries(entries);
   writeFileSync(path, `${JSON.stringify(manifest, null, 2)}\n`);

@@ -9,7 +9,7 @@ import type { Pool } from '../../src/pool.ts';
 import { foreignSources } from '../../src/targets.ts';
 import { locationFormats } from '../../src/tracking/import/dialect.ts';
 import { type ImportResult, importLocations } from '../../src/tracking/import/import.ts';
-import { parseLocations } from '../../src/tracking/import/parse.ts';
+import { type ParsedLocation, parseLocations } from '../../src/tracking/import/parse.ts';
 import { checkLimits, type LocationLimits, locationLimits } from '../../src/tracking/validate.ts';
 import { parseApplication, parseUuid } from '../cli/arguments.ts';
 import { formatCount, plural, printJson } from '../cli/output.ts';
@@ -151,23 +151,15 @@ async function look(input: Input, shiftMs: number, limits: LocationLimits, json:
   const { options, detected } = parseOptions(input, json);
   for await (const batch of parseLocations(readText(input).stream, input.format, options)) {
     for (const parsed of batch) {
-      const location = 'location' in parsed && {
-        ...parsed.location,
-        time: new Date(parsed.location.time.getTime() + shiftMs),
-      };
-      const reason = location
-        ? checkLimits(location, limits)
-        : 'reason' in parsed
-          ? parsed.reason
-          : undefined;
-      if (location && reason === undefined) {
+      const checked = checkTime(parsed, shiftMs, limits);
+      if (typeof checked === 'number') {
         loaded += 1;
-        times.from = Math.min(times.from, location.time.getTime());
-        times.to = Math.max(times.to, location.time.getTime());
+        times.from = Math.min(times.from, checked);
+        times.to = Math.max(times.to, checked);
         continue;
       }
       rejectedCount += 1;
-      if (rejected.length < rejectsKept) rejected.push({ line: parsed.position, reason: reason ?? '' });
+      if (rejected.length < rejectsKept) rejected.push({ line: parsed.position, reason: checked });
     }
   }
   return {
@@ -194,11 +186,18 @@ async function shiftToNow(input: Input, limits: LocationLimits): Promise<number>
   let newest = Number.NEGATIVE_INFINITY;
   for await (const lines of parseLocations(readText(input).stream, format, { ...dialect, defaults })) {
     for (const parsed of lines) {
-      if (!('location' in parsed) || checkLimits(parsed.location, limits) !== undefined) continue;
-      newest = Math.max(newest, parsed.location.time.getTime());
+      const checked = checkTime(parsed, 0, limits);
+      if (typeof checked === 'number') newest = Math.max(newest, checked);
     }
   }
   return Number.isFinite(newest) ? Date.now() - newest : 0;
+}
+
+/** The time of a valid location, in milliseconds since 1970, or the reason why it is rejected. */
+function checkTime(parsed: ParsedLocation, shiftMs: number, limits: LocationLimits): number | string {
+  if (!('location' in parsed)) return parsed.reason;
+  const time = parsed.location.time.getTime() + shiftMs;
+  return checkLimits({ ...parsed.location, time: new Date(time) }, limits) ?? time;
 }
 
 async function load(

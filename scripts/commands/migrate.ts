@@ -1,10 +1,11 @@
 // migrate: applies migrations to several databases in parallel. Its subcommands take back and record them.
 import type { Command } from 'commander';
 import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
-import { AtrizDatabaseError, ConfigurationError } from '../../src/errors.ts';
+import { ConfigurationError } from '../../src/errors.ts';
 import { getMigrationStatus, type MigrateOptions, migrate } from '../../src/migrations/index.ts';
 import { nameOfRow } from '../../src/migrations/state.ts';
 import { selectTargets } from '../../src/targets.ts';
+import { failureOf } from '../cli/arguments.ts';
 import { printJson } from '../cli/output.ts';
 import { withPool } from '../cli/pools.ts';
 import { saysWhere } from '../cli/where.ts';
@@ -65,11 +66,8 @@ async function up(names: string[], options: UpOptions): Promise<void> {
     try {
       return await migrateDatabase(key, options, (tag) => applied.push(tag));
     } catch (error) {
-      const known = error instanceof AtrizDatabaseError;
-      // An error without a code is a defect, so it is thrown and its stack is printed.
-      if (!known && !(error as NodeJS.ErrnoException).code) throw error;
-      const { message } = error as Error;
-      exitCodes.push(known ? error.exitCode : 1);
+      const { message, exitCode } = failureOf(error);
+      exitCodes.push(exitCode);
       if (!options.json) console.error(message);
       return { key, applied, error: message };
     }
