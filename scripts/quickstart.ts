@@ -148,12 +148,13 @@ async function runCommand(
 
 type UsedKey = 'core' | 'tracking' | 'mextrack';
 
-const openPool = (key: UsedKey, urls: readonly ClusterUrl[]): Pool =>
-  createDatabasePool({
+function openPool(key: UsedKey, urls: readonly ClusterUrl[]): Pool {
+  return createDatabasePool({
     key,
     connectionString: urls.find((entry) => entry.key === key)?.url,
     schema: definitionOf(key).schema,
   });
+}
 
 async function driveFleet(
   { core, tracking, mextrack }: Readonly<Record<UsedKey, Pool>>,
