@@ -48,12 +48,15 @@ export function registerDrill(program: Command): void {
 }
 
 async function drill(names: string[], options: DrillOptions): Promise<void> {
-  const outcomes = await interruptible('The drill', (running) =>
-    options.from === undefined
-      ? drillNew(selectForBackup(names, options), options, running)
-      : drillExisting(options.from, names, options, running),
-  );
-  await record(resolve(options.to), outcomes);
+  const to = resolve(options.to);
+  const outcomes = await interruptible('The drill', async (running) => {
+    if (options.from !== undefined) return drillExisting(options.from, to, names, running);
+    const keys = selectForBackup(names, options);
+    return withDumps(keys, { to, ...running }, ({ path }, { databases }) =>
+      drillAll(path, databases, running),
+    );
+  });
+  await record(to, outcomes);
   if (options.json) printJson(outcomes);
   else report(outcomes);
   if (outcomes.some(({ problems }) => problems.length > 0)) process.exitCode = 3;
@@ -68,17 +71,6 @@ async function record(parent: string, outcomes: readonly Outcome[]): Promise<voi
   } catch (error) {
     console.error(`The drill was not recorded for db:report: ${(error as Error).message}`);
   }
-}
-
-/** The dumps do not become a backup. */
-function drillNew(
-  keys: readonly DatabaseTarget[],
-  { to }: DrillOptions,
-  running: Running,
-): Promise<Outcome[]> {
-  return withDumps(keys, { to: resolve(to), ...running }, ({ path }, { databases }) =>
-    drillAll(path, databases, running),
-  );
 }
 
 async function drillExisting(
