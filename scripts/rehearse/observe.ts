@@ -1,4 +1,5 @@
 // Watches a migration run: the time of its statements, the locks that it holds, and what it writes.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ObserveStatement } from '../../src/migrations/apply.ts';
 import type { Database, Pool } from '../../src/pool.ts';
 import { blocksReads, blocksWrites, type LockMode, stronger } from './lock-modes.ts';
@@ -103,7 +104,7 @@ export class Observer {
     const before = await readSnapshot(session);
     if (!this.#before) await this.#begin(before);
     const from = performance.now();
-    const polled = isInTransaction ? undefined : this.#poll(pid);
+    const polled = isInTransaction ? undefined : await this.#poll(pid);
     try {
       await run();
     } finally {
@@ -138,24 +139,38 @@ export class Observer {
     this.#startedAt = performance.now();
   }
 
-  #poll(pid: number): { stop: () => Promise<void> } {
-    let isRunning = true;
+  async #poll(pid: number): Promise<{ stop: () => Promise<void> }> {
+    const session = this.#pool.dedicated();
     const seen = new Map<string, Held>();
+    const read = async () => {
+      const at = performance.now();
+      for (const lock of await readLocks(session, pid)) {
+        const name = `${lock.oid} ${lock.mode}`;
+        seen.set(name, { ...lock, from: seen.get(name)?.from ?? at - pollMs, to: at });
+      }
+    };
+    // CREATE INDEX CONCURRENTLY waits for older snapshots, so its lock is seen even if it takes less than a poll.
+    await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+    await read();
+    let isRunning = true;
+    let hasSnapshot = true;
     const loop = async () => {
       while (isRunning) {
-        const at = performance.now();
-        for (const lock of await readLocks(this.#pool, pid)) {
-          const name = `${lock.oid} ${lock.mode}`;
-          seen.set(name, { ...lock, from: seen.get(name)?.from ?? at - pollMs, to: at });
+        await sleep(pollMs);
+        await read();
+        if (hasSnapshot && [...seen.values()].some(({ oid }) => this.#before?.relations.has(oid))) {
+          hasSnapshot = false;
+          await session.query('COMMIT');
         }
-        await new Promise((resolve) => setTimeout(resolve, pollMs));
       }
     };
     const ended = loop();
+    // `stop` reports it.
+    ended.catch(() => undefined);
     return {
       stop: async () => {
         isRunning = false;
-        await ended;
+        await ended.finally(() => session.close());
         this.#held.push(...seen.values());
       },
     };

@@ -2,7 +2,7 @@
 // After a loss, postgres.js would send ROLLBACK to a closed socket, which crashes the process, or run later statements
 // on the connection that replaces it, each committed by itself. It also sends COMMIT behind statements that were not
 // awaited: if one fails, the server answers with ROLLBACK, which postgres.js takes for success.
-import { Writable } from 'node:stream';
+import { Readable, Writable } from 'node:stream';
 import type postgres from 'postgres';
 import { ConnectionError, TransactionRolledBackError } from '../errors.ts';
 import { isDriverError } from './describe-connection-error.ts';
@@ -230,7 +230,8 @@ class HeldQuery extends QueryExecution {
   }
 
   protected succeeded(value: unknown): void {
-    this.#end();
+    // A COPY TO has only started when its stream is available: it settles a second time when it ends.
+    if (!(value instanceof Readable)) this.#end();
     if (value instanceof Writable) onFinish(value, () => this.#begin());
     this.resolve(value);
   }

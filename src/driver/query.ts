@@ -46,6 +46,7 @@ export abstract class QueryExecution {
   #startedAt = 0;
   #failure: { readonly error: unknown } | undefined;
   #isReported = false;
+  #isCopy = false;
 
   /** @param mostReruns how often the query may run again after a schema change made its prepared statement stale. */
   constructor(query: RunningQuery, mostReruns: number) {
@@ -80,14 +81,32 @@ export abstract class QueryExecution {
   protected abstract readonly rerun: (() => unknown) | undefined;
 
   protected resolve(value: unknown): void {
-    if (value instanceof Readable) {
-      readOn(value);
-      value.once('close', () => this.#report(null));
-    } else if (!(value instanceof Stream)) {
+    if (value instanceof Stream) {
+      this.#isCopy = true;
+      this.#handOver(value);
+    } else {
       const { count, length } = value as { count?: number | null; length?: number };
       this.#report(count ?? length ?? null);
+      // A COPY resolves with its stream; its end has a result too.
+      if (!this.#isCopy) this.#resolve(value);
     }
-    this.#resolve(value);
+  }
+
+  /**
+   * The server may send an error together with the start of a COPY. Its stream would emit it before the caller can
+   * listen, which ends the process. So the caller gets the stream one turn later, or the error instead.
+   */
+  #handOver(stream: Stream): void {
+    if (stream instanceof Readable) {
+      readOn(stream);
+      stream.once('close', () => this.#report(null));
+    }
+    const ignore = () => undefined;
+    stream.on('error', ignore);
+    setImmediate(() => {
+      stream.off('error', ignore);
+      this.#resolve(stream);
+    });
   }
 
   protected reject(error: unknown): void {

@@ -97,6 +97,35 @@ describe('a COPY TO', () => {
     expect(await Promise.all(behind)).toEqual([[{ n: 1 }], [{ n: 2 }], [{ n: 3 }]]);
   });
 
+  const failing = 'COPY (SELECT 1 / (n - 1) FROM generate_series(1, 2) AS n) TO STDOUT';
+  const ending = 'COPY (SELECT pg_terminate_backend(pg_backend_pid())) TO STDOUT';
+  test.each([
+    ['a pool', async (text: string) => countLines(await db.sql.unsafe(text).readable())],
+    [
+      'a transaction',
+      (text: string) => withTransaction(db, async ({ sql }) => countLines(await sql.unsafe(text).readable())),
+    ],
+  ])('that fails as it starts, in %s: the error does not end the process', async (_, copy) => {
+    for (let round = 0; round < 10; round += 1) {
+      await expect(copy(failing)).rejects.toMatchObject({ code: '22012' });
+      await expect(copy(ending)).rejects.toMatchObject({ code: '57P01' });
+    }
+    expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+  });
+
+  test('whose stream a transaction only returns: it commits when the stream was read', async () => {
+    const few = 'COPY (SELECT generate_series(1, 10)) TO STDOUT';
+    const stream = await withTransaction(db, ({ sql }) => sql.unsafe(few).readable());
+    expect(await countLines(stream)).toBe(10);
+    const broken = withTransaction(db, async ({ sql }) => {
+      const failed = await sql.unsafe(failing).readable();
+      failed.on('error', () => undefined);
+      return failed;
+    });
+    await expect(broken).rejects.toThrow('division by zero');
+    expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+  });
+
   test('that is read in part: its connection goes on', async () => {
     for await (const _ of await db.sql.unsafe(text).readable()) break;
     expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
