@@ -18,7 +18,7 @@ export interface MovedObject {
   readonly name: string;
 }
 
-export interface SafeStatements {
+interface SafeStatements {
   /** For the migration itself, which is a transaction. */
   readonly inside: readonly string[];
   /** For a migration with `-- transaction: none`. */

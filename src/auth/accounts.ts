@@ -102,7 +102,7 @@ export async function changePassword(
   );
   // While bcrypt ran, the password was changed or the user was deactivated.
   if (revokedTokens === undefined) return { ok: false, reason: 'credentials' };
-  await forgiveAttempt(coreDb, checked.attempt, checked.limits);
+  await forgiveAttempt(coreDb, checked.attempt);
   return { ok: true, revokedTokens };
 }
 

@@ -72,20 +72,19 @@ export async function authenticate(
   let user = await recordLogin(coreDb, checked, password);
   if (!user) {
     // While bcrypt ran, another login replaced the hash, the password changed, or the user was deactivated.
-    const again = await findMatch(coreDb, checked.attempter, password, checked.cost);
+    const again = await findMatch(coreDb, checked.email, password, checked.cost);
     user = again && (await recordLogin(coreDb, { ...checked, ...again }, password));
   }
   if (!user) return { ok: false, reason: 'credentials' };
-  await forgiveAttempt(coreDb, checked.attempt, checked.limits);
+  await forgiveAttempt(coreDb, checked.attempt);
   return { ok: true, user };
 }
 
-export interface Checked extends Match {
+interface Checked extends Match {
   ok: true;
+  email: string;
   cost: number;
-  attempter: Attempter;
   attempt: CountedAttempt;
-  limits: LoginLimits;
 }
 
 interface Match {
@@ -104,18 +103,17 @@ export async function checkPassword(
   const limits = parseLimits(options.limits);
   // No user can have these values. Their format alone shows it, so an early return reveals nothing.
   if (email === undefined || !isPossible(password)) return { ok: false, reason: 'credentials' };
-  const attempter = { email, ...origin };
-  const counted = await countAttempt(coreDb, attempter, limits);
+  const counted = await countAttempt(coreDb, { email, ...origin }, limits);
   if ('retryAfterMs' in counted) return { ok: false, reason: 'limited', retryAfterMs: counted.retryAfterMs };
-  const match = await findMatch(coreDb, attempter, password, cost);
+  const match = await findMatch(coreDb, email, password, cost);
   if (!match) return { ok: false, reason: 'credentials' };
-  return { ok: true, ...match, cost, attempter, attempt: counted.attempt, limits };
+  return { ok: true, ...match, email, cost, attempt: counted };
 }
 
 /** Finds the active user with this e-mail and password. An unknown e-mail takes the same work. */
 async function findMatch(
   coreDb: AnyDatabase,
-  { email }: Attempter,
+  email: string,
   password: string,
   cost: number,
 ): Promise<Match | undefined> {

@@ -1,17 +1,7 @@
 // Errors that the authentication functions throw.
 import { AtrizDatabaseError } from '../errors.ts';
 
-/** Why a token is refused. From `rotateRefreshToken`, `used` means a rotation within `reuseGraceMs`. */
-export type TokenFailure =
-  | 'unknown'
-  | 'wrong type'
-  | 'revoked'
-  | 'used'
-  | 'reused'
-  | 'expired'
-  | 'inactive user';
-
-const tokenFailures: Readonly<Record<TokenFailure, string>> = {
+const tokenFailures = {
   unknown: 'was never issued, or was purged after it expired',
   'wrong type': 'is of another type',
   revoked: 'was revoked',
@@ -20,6 +10,8 @@ const tokenFailures: Readonly<Record<TokenFailure, string>> = {
   expired: 'has expired',
   'inactive user': 'belongs to a user who is not active',
 };
+/** Why a token is refused. From `rotateRefreshToken`, `used` means a rotation within `reuseGraceMs`. */
+export type TokenFailure = keyof typeof tokenFailures;
 
 /** A token is refused. `reason` is for logs: do not send it to the client. */
 export class TokenError extends AtrizDatabaseError {

@@ -41,9 +41,8 @@ export interface CountedAttempt {
   account: string;
   known: string | null;
   countedAs: 'account' | 'known_address';
+  limits: LoginLimits;
 }
-
-export type Counted = { attempt: CountedAttempt } | { retryAfterMs: number };
 
 export interface Attempter {
   /** Lower-case. */
@@ -78,7 +77,7 @@ export async function countAttempt(
   db: AnyDatabase,
   { email, address, userAgent }: Attempter,
   limits: LoginLimits,
-): Promise<Counted> {
+): Promise<CountedAttempt | { retryAfterMs: number }> {
   const account = accountOf(email);
   const { rows } = await databaseOf(db).query<{
     address: string | null;
@@ -97,8 +96,7 @@ export async function countAttempt(
   ]);
   const [row] = rows;
   if (row?.countedAs) {
-    const { countedAs, known } = row;
-    return { attempt: { address: row.address, account, known, countedAs } };
+    return { address: row.address, account, known: row.known, countedAs: row.countedAs, limits };
   }
   const limit = row?.limitedType === 'address' ? limits.address : limits.account;
   const wait = await databaseOf(db).primary.query<{ ms: number }>(
@@ -112,8 +110,7 @@ export async function countAttempt(
 /** Reverses a counted failure after a correct password, and stores the address as known to the account. */
 export async function forgiveAttempt(
   db: AnyDatabase,
-  { address, account, known, countedAs }: CountedAttempt,
-  limits: LoginLimits,
+  { address, account, known, countedAs, limits }: CountedAttempt,
 ): Promise<void> {
   await databaseOf(db).query(forgiveSql, [
     address,

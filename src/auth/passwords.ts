@@ -8,7 +8,6 @@ import { bcryptHash } from './bcrypt-threads.ts';
 const maxPasswordBytes = 72;
 /** 2^12 rounds take about a third of a second in JavaScript. OWASP requires a cost of at least 10. */
 export const defaultCost = 12;
-const [minCost, maxCost] = [10, 20];
 
 /**
  * Hashes a password with bcrypt in a worker thread. Unicode is not normalised.
@@ -66,8 +65,7 @@ export async function comparePassword(
 /** Whether a hash is cheaper than `cost` and should be replaced at login, when the password is known. */
 export const isOutdated = (hash: string, cost: number): boolean => (costOf(hash) ?? 0) < cost;
 
-export const requireCost = (cost: number): number =>
-  requireInteger(cost, 'The bcrypt cost', minCost, maxCost);
+export const requireCost = (cost: number): number => requireInteger(cost, 'The bcrypt cost', 10, 20);
 
 async function matches(password: string, hash: string): Promise<boolean> {
   const computed = await bcryptHash(password, hash.slice(0, 29));

@@ -16,8 +16,6 @@ import {
   presented,
 } from './tokens.ts';
 
-const defaultReuseGraceMs = 10_000;
-
 export interface RotateOptions extends NewTokenOptions {
   /**
    * For this many milliseconds after a rotation, presenting the old token again fails as `used` but does not
@@ -43,7 +41,7 @@ export async function rotateRefreshToken(
   token: PresentedToken,
   options: RotateOptions = {},
 ): Promise<IssuedToken> {
-  const { reuseGraceMs = defaultReuseGraceMs, ...rest } = requireFields(options, 'options');
+  const { reuseGraceMs = 10_000, ...rest } = requireFields(options, 'options');
   requireInteger(reuseGraceMs, 'reuseGraceMs', 0, 60 * 60_000);
   const hash = hashToken(token);
   const next = await insertToken(coreDb, parseNewToken('refresh', rest), rotatedOwner, [hash]);

@@ -21,16 +21,12 @@ export async function assignRole(coreDb: AnyDatabase, userId: string, role: stri
     );
     return rowCount > 0;
   } catch (error) {
-    throw asDeleted(error, ids.userId, role);
+    // The user or the role was deleted between the two statements.
+    const { constraint_name: constraint } = error as { constraint_name?: string };
+    if (constraint === 'user_roles_user_id_users_id_fk') throw new UserReferenceError(ids.userId, 'unknown');
+    if (constraint === 'user_roles_role_id_roles_id_fk') throw new UnknownRoleError(role);
+    throw error;
   }
-}
-
-// The user or the role was deleted between the two statements.
-function asDeleted(error: unknown, userId: string, role: string): unknown {
-  const { constraint_name: constraint } = error as { constraint_name?: string };
-  if (constraint === 'user_roles_user_id_users_id_fk') return new UserReferenceError(userId, 'unknown');
-  if (constraint === 'user_roles_role_id_roles_id_fk') return new UnknownRoleError(role);
-  return error;
 }
 
 /**

@@ -178,7 +178,7 @@ const tokenColumns = (table: string): string =>
    ${table}.created_at AS "createdAt", ${table}.expires_at AS "expiresAt"`;
 
 /** A token without an owner. `parameters` are $1 to $5 of the statement in `insertToken`. */
-export interface NewToken {
+interface NewToken {
   token: string;
   parameters: readonly unknown[];
 }
@@ -188,8 +188,10 @@ const insertInto = `INSERT INTO auth_tokens (token_hash, token_type, expires_at,
   SELECT $1, $2::token_type, date_trunc('milliseconds', clock_timestamp()) + $3::float8 * interval '1 ms', $4::inet, $5`;
 
 /** @throws ValidationError for an invalid option. */
-export function parseNewToken(type: TokenType, options: NewTokenOptions): NewToken {
-  const { lifetimeMs, jti, ipAddress, userAgent } = requireFields(options, 'options');
+export function parseNewToken(
+  type: TokenType,
+  { lifetimeMs, jti, ipAddress, userAgent }: NewTokenOptions,
+): NewToken {
   const token = jti === undefined ? randomBytes(32).toString('base64url') : requireString(jti, 'jti');
   if (!isPossibleToken(token)) {
     throw new ValidationError(
@@ -240,7 +242,7 @@ export async function lockUser(transaction: Transaction, userId: string): Promis
   if (rowCount === 0) throw new UserReferenceError(userId, 'unknown');
 }
 
-export interface FoundToken extends Token {
+interface FoundToken extends Token {
   /** Milliseconds since the token was used, or null. */
   usedMsAgo: number | null;
   revoked: boolean;

@@ -1,7 +1,7 @@
 // Erases a person from all databases: first the applications and tracking, then atriz_core.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eq, getTableColumns, inArray, type SQL, sql } from 'drizzle-orm';
-import { type ErasureRule, erasedUserId, keep, type Person } from '../../schema/erasure.ts';
+import { type ErasureRule, erasedUserId, keep } from '../../schema/erasure.ts';
 import { type DatabaseKey, type DatabaseTarget, definitionOf, isDatabaseTarget } from '../databases.ts';
 import { ConfigurationError, ErasureError, sqlState, ValidationError } from '../errors.ts';
 import { assertMigrated } from '../migrations/assert-migrated.ts';
@@ -106,7 +106,10 @@ export async function eraseUser(
   const tally = new Tally();
   if (dryRun) {
     for (const { key, pool } of all) {
-      for (const rule of activeRules(key)) tally.add(key, rule, await countRows(pool, key, rule, id));
+      for (const rule of activeRules(key)) {
+        const storage = await readStorage(pool, key, rule.relation);
+        tally.add(describe(key, rule, await countRows(pool, storage, rule, id)));
+      }
     }
     return tally.report(id, true);
   }
@@ -115,15 +118,20 @@ export async function eraseUser(
     const before = tally.rows;
     for (const { key, pool } of databases) {
       const onRows = (rule: ActiveRule, rows: number) => {
-        tally.add(key, rule, rows);
-        onProgress?.({ step: 'rows', ...describe(key, rule), rows });
+        const erased = describe(key, rule, rows);
+        tally.add(erased);
+        onProgress?.({ step: 'rows', ...erased });
       };
       await eraseRows(pool, key, id, { onRows, lockTimeoutMs });
     }
     return tally.rows - before;
   };
   const others = all.filter(({ key }) => key !== 'core');
-  const milliseconds = await lockOut(pools.core, id, { graceMs, lockTimeoutMs, onProgress });
+  const milliseconds = await withLockTimeout(pools.core, lockTimeoutMs, async (transaction) => {
+    const left = await lockOut(transaction, id, graceMs);
+    onProgress?.({ step: 'lock-out' });
+    return left;
+  });
   // Wait before the first pass, because an anonymised row no longer connects its dependent rows to the person.
   if (milliseconds > 0) {
     onProgress?.({ step: 'wait', milliseconds });
@@ -145,30 +153,19 @@ export async function eraseUser(
  * Deactivates the person and revokes their tokens.
  * @returns for how many more milliseconds services may accept the person.
  */
-async function lockOut(
-  core: Pool,
-  userId: string,
-  {
-    graceMs,
-    lockTimeoutMs,
-    onProgress,
-  }: { graceMs: number; lockTimeoutMs: number; onProgress: EraseOptions['onProgress'] },
-): Promise<number> {
-  return withLockTimeout(core, lockTimeoutMs, async (transaction) => {
-    await transaction.query('UPDATE users SET is_active = false WHERE id = $1 AND is_active', [userId]);
-    await transaction.query(
-      'UPDATE auth_tokens SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL',
-      [userId],
-    );
-    // updated_at is the time of the lock-out, possibly by an interrupted run, or of a later change.
-    const { rows } = await transaction.query<{ milliseconds: number }>(
-      `SELECT greatest($2 - extract(epoch FROM clock_timestamp() - updated_at) * 1000, 0)::float8 AS milliseconds
-       FROM users WHERE id = $1`,
-      [userId, graceMs],
-    );
-    onProgress?.({ step: 'lock-out' });
-    return rows[0]?.milliseconds ?? 0;
-  });
+async function lockOut(transaction: Transaction, userId: string, graceMs: number): Promise<number> {
+  await transaction.query('UPDATE users SET is_active = false WHERE id = $1 AND is_active', [userId]);
+  await transaction.query(
+    'UPDATE auth_tokens SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL',
+    [userId],
+  );
+  // updated_at is the time of the lock-out, possibly by an interrupted run, or of a later change.
+  const { rows } = await transaction.query<{ milliseconds: number }>(
+    `SELECT greatest($2 - extract(epoch FROM clock_timestamp() - updated_at) * 1000, 0)::float8 AS milliseconds
+     FROM users WHERE id = $1`,
+    [userId, graceMs],
+  );
+  return rows[0]?.milliseconds ?? 0;
 }
 
 function requirePool(pools: Partial<Record<DatabaseTarget, Pool>>, key: DatabaseTarget): Pool {
@@ -179,12 +176,10 @@ function requirePool(pools: Partial<Record<DatabaseTarget, Pool>>, key: Database
   );
 }
 
-const describe = (database: DatabaseTarget, { relation, column, action }: ActiveRule) => ({
-  database,
-  relation: nameOf(relation),
-  column: column.name,
-  action,
-});
+function describe(database: DatabaseTarget, rule: ActiveRule, rows: number): ErasedRows {
+  const { relation, column, action } = rule;
+  return { database, relation: nameOf(relation), column: column.name, action, rows };
+}
 
 /** Sums the rows that each rule changed, over all passes. */
 class Tally {
@@ -194,10 +189,10 @@ class Tally {
     return [...this.#relations.values()].reduce((sum, { rows }) => sum + rows, 0);
   }
 
-  add(key: DatabaseTarget, rule: ActiveRule, rows: number): void {
-    const place = `${key} ${activeRules(key).indexOf(rule)}`;
+  add(erased: ErasedRows): void {
+    const place = `${erased.database} ${erased.relation}.${erased.column}`;
     const before = this.#relations.get(place)?.rows ?? 0;
-    this.#relations.set(place, { ...describe(key, rule), rows: before + rows });
+    this.#relations.set(place, { ...erased, rows: before + erased.rows });
   }
 
   report(userId: string, isDryRun: boolean): ErasureReport {
@@ -208,28 +203,20 @@ class Tally {
 /** A rule that changes rows. */
 type ActiveRule = Exclude<ErasureRule, { action: 'keep' }>;
 
-/** Called after each statement, before its transaction commits, and with 0 if a rule has no rows. */
-type OnRows = (rule: ActiveRule, rows: number) => void;
-
 const activeRules = (key: DatabaseTarget): ActiveRule[] =>
-  erasureRules(key).filter((rule): rule is ActiveRule => rule.action !== 'keep');
+  erasureRules(key).filter((rule) => rule.action !== 'keep');
 
 /** The number of rows that a rule would change now. */
-async function countRows(
-  db: Database,
-  key: DatabaseTarget,
-  rule: ActiveRule,
-  userId: string,
-): Promise<number> {
-  const storage = await readStorage(db, key, rule.relation);
+async function countRows(db: Database, storage: Storage, rule: ActiveRule, userId: string): Promise<number> {
   const [row] = await db.primary.orm.execute<{ rows: string }>(
     sql`SELECT count(*) AS rows FROM ${target(storage, rule)} WHERE ${isUnerased(rule, userId)}`,
   );
   return Number(row?.rows);
 }
 
-export interface EraseRowsOptions {
-  onRows: OnRows;
+interface EraseRowsOptions {
+  /** Called after each statement, before its transaction commits, and with 0 if a rule has no rows. */
+  onRows: (rule: ActiveRule, rows: number) => void;
   /** Whole milliseconds from 1. */
   lockTimeoutMs: number;
 }
@@ -247,7 +234,10 @@ export async function eraseRows(
   }
   await withLockTimeout(db, options.lockTimeoutMs, async (transaction) => {
     for (const rule of activeRules(key)) await lockParents(transaction, rule, userId);
-    for (const rule of activeRules(key)) options.onRows(rule, await apply(transaction, rule, userId));
+    for (const rule of activeRules(key)) {
+      const storage = await readStorage(transaction, key, rule.relation);
+      options.onRows(rule, await apply(transaction, storage, rule, userId));
+    }
   });
 }
 
@@ -292,7 +282,7 @@ async function eraseChunks(
 ): Promise<void> {
   const storage = await readStorage(db, key, rule.relation);
   if (storage.isAggregate) await awaitRefresh(db, storage, lockTimeoutMs);
-  if ((await countRows(db, key, rule, userId)) === 0) return onRows(rule, 0);
+  if ((await countRows(db, storage, rule, userId)) === 0) return onRows(rule, 0);
   const chunks = await readChunks(db, storage);
   // A table that is not a hypertable has no chunks: one statement covers all of its rows.
   const ranges = chunks.length > 0 ? chunks : [undefined];
@@ -302,7 +292,7 @@ async function eraseChunks(
       await transaction.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`erase ${userId}`]);
       // Removes the limit of 100,000 rows. The size of a chunk already limits the transaction.
       await transaction.query('SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0');
-      onRows(rule, await apply(transaction, rule, userId, { storage, range }));
+      onRows(rule, await apply(transaction, storage, rule, userId, range));
     });
   }
 }
@@ -317,21 +307,20 @@ async function awaitRefresh(db: Pool, storage: Storage, lockTimeoutMs: number): 
 
 async function apply(
   transaction: Transaction,
+  storage: Storage,
   rule: ActiveRule,
   userId: string,
-  where?: { storage: Storage; range: ChunkRange | undefined },
+  range?: ChunkRange,
 ): Promise<number> {
   const person = isUnerased(rule, userId);
   if (rule.action === 'anonymise') {
-    const replaced = replacedIn(rule);
     const { count } = await transaction.orm
       .update(rule.relation)
-      .set(Object.fromEntries(replaced))
+      .set(Object.fromEntries(replacedIn(rule)))
       .where(person);
     return count;
   }
-  const storage = where?.storage ?? { schema: 'public', name: nameOf(rule.relation), isAggregate: false };
-  const within = where?.range ? sql` AND ${inRange(where.range)}` : sql``;
+  const within = range ? sql` AND ${inRange(range)}` : sql``;
   const { count } = await transaction.orm.execute(
     sql`DELETE FROM ${target(storage, rule)} WHERE ${person}${within}`,
   );
@@ -353,17 +342,14 @@ const replacedIn = ({ columns }: AnonymiseRule): [string, unknown][] =>
 /** SQL condition: the rows that a rule still has to change. */
 function isUnerased(rule: ActiveRule, userId: string): SQL {
   const { column, through } = rule;
-  if (rule.action === 'delete' || !through) return belongsTo(rule, userId);
+  if (!through) return eq(column, userId);
+  const isChildOf = (isParent: SQL) =>
+    sql`${column} IN (SELECT ${through.as ?? through.key} FROM ${through.key.table} WHERE ${isParent})`;
+  if (rule.action === 'delete') return isChildOf(eq(through.person, userId));
   // Includes rows that were added to an anonymised parent, which no longer lead to a person.
   const changes = replacedIn(rule).map(
     ([property, value]) => sql`${getTableColumns(rule.relation)[property]} IS DISTINCT FROM ${value}`,
   );
   const parents = inArray(through.person, [userId, erasedUserId]);
-  return sql`${hangsOn({ column, through }, parents)} AND (${sql.join(changes, sql` OR `)})`;
+  return sql`${isChildOf(parents)} AND (${sql.join(changes, sql` OR `)})`;
 }
-
-const belongsTo = ({ column, through }: Person, userId: string): SQL =>
-  through ? hangsOn({ column, through }, eq(through.person, userId)) : eq(column, userId);
-
-const hangsOn = ({ column, through }: Required<Person>, isTheirs: SQL): SQL =>
-  sql`${column} IN (SELECT ${through.as ?? through.key} FROM ${through.key.table} WHERE ${isTheirs})`;

@@ -8,7 +8,7 @@ import { withCatalogPath } from '../sql/catalog-path.ts';
 import { quoteIdentifier } from '../sql/identifiers.ts';
 import { quoteStorage, readStorage } from '../timescale/catalog.ts';
 import type { Transaction } from '../transaction.ts';
-import { nameOf, type ReferenceColumn, referenceColumns } from './schema.ts';
+import { nameOf, referenceColumns } from './schema.ts';
 
 /** The users and orphans that one column names. */
 export interface OrphanReport {
@@ -68,7 +68,8 @@ export async function findOrphans(
   }
   const reports: OrphanReport[] = [];
   for (const { relation, column } of columns) {
-    let report = emptyReport(key, { relation, column });
+    const place = { database: key, relation: nameOf(relation), column: column.name };
+    let report: OrphanReport = { ...place, users: 0, orphans: 0, rows: 0, samples: [] };
     const scan = async (transaction: Transaction) => {
       const storage = await readStorage(transaction, key, relation);
       await eachBatch(transaction, quoteStorage(storage), quoteIdentifier(column.name), async (people) => {
@@ -81,16 +82,6 @@ export async function findOrphans(
   }
   return reports;
 }
-
-const emptyReport = (database: DatabaseTarget, { relation, column }: ReferenceColumn): OrphanReport => ({
-  database,
-  relation: nameOf(relation),
-  column: column.name,
-  users: 0,
-  orphans: 0,
-  rows: 0,
-  samples: [],
-});
 
 const addBatch = (
   report: OrphanReport,

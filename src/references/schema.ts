@@ -9,7 +9,7 @@ import { ConfigurationError } from '../errors.ts';
 export type Relation = PgTable | PgView;
 
 /** A column of a table or view that contains user ids of atriz_core. */
-export interface ReferenceColumn {
+interface ReferenceColumn {
   readonly relation: Relation;
   readonly column: PgColumn;
 }
@@ -28,17 +28,9 @@ export function erasureRules(
   schema: Readonly<Record<string, unknown>> = definitionOf(key).schema,
 ): readonly ErasureRule[] {
   const { erasure: rules = [] } = schema as { erasure?: readonly ErasureRule[] };
-  const forgotten = [
-    ...relationsIn(schema)
-      .filter((relation) => !rules.some((rule) => nameOf(rule.relation) === nameOf(relation)))
-      .map(nameOf),
-    ...referencesIn(schema)
-      .filter(
-        ({ relation, column }) =>
-          !rules.some((rule) => ownColumn(rule) === `${nameOf(relation)}.${column.name}`),
-      )
-      .map(({ relation, column }) => `${nameOf(relation)}.${column.name}`),
-  ];
+  const ruled = new Set(rules.flatMap((rule) => [nameOf(rule.relation), ownColumn(rule)]));
+  const columns = referencesIn(schema).map(({ relation, column }) => `${nameOf(relation)}.${column.name}`);
+  const forgotten = [...relationsIn(schema).map(nameOf), ...columns].filter((name) => !ruled.has(name));
   if (forgotten.length === 0) return rules;
   throw new ConfigurationError(
     `schema/${keyOf(key)}.ts does not say what becomes of ${forgotten.join(', ')} when a person is erased: add it to "erasure".`,
@@ -52,7 +44,7 @@ const ownColumn = (rule: ErasureRule): string | undefined =>
   rule.action === 'keep' || rule.through ? undefined : `${nameOf(rule.relation)}.${rule.column.name}`;
 
 const relationsIn = (schema: Readonly<Record<string, unknown>>): Relation[] =>
-  Object.values(schema).filter((value): value is Relation => is(value, PgTable) || is(value, PgView));
+  Object.values(schema).filter((value) => is(value, PgTable) || is(value, PgView));
 
 const referencesIn = (schema: Readonly<Record<string, unknown>>): ReferenceColumn[] =>
   relationsIn(schema).flatMap((relation) =>
@@ -64,6 +56,4 @@ const referencesIn = (schema: Readonly<Record<string, unknown>>): ReferenceColum
 const columnsOf = (relation: Relation): PgColumn[] =>
   is(relation, PgTable)
     ? getTableConfig(relation).columns
-    : Object.values(getViewConfig(relation).selectedFields).filter((field): field is PgColumn =>
-        is(field, PgColumn),
-      );
+    : Object.values(getViewConfig(relation).selectedFields).filter((field) => is(field, PgColumn));

@@ -20,6 +20,13 @@ export async function enableTimescaleDB(db: AnyDatabase): Promise<void> {
   await databaseOf(db).query('CREATE EXTENSION IF NOT EXISTS timescaledb CASCADE');
 }
 
+/** What a server says about its TimescaleDB. */
+interface Offer {
+  version: string | null;
+  isLoaded: boolean;
+  libraries: string | null;
+}
+
 /**
  * Checks that the server can enable TimescaleDB. Call it before CREATE EXTENSION, which ends the session if
  * TimescaleDB is installed but not loaded.
@@ -27,27 +34,17 @@ export async function enableTimescaleDB(db: AnyDatabase): Promise<void> {
  */
 export async function requireTimescale(db: AnyDatabase): Promise<void> {
   // The settings show whether the library is loaded. Few roles may read shared_preload_libraries itself.
-  const { rows } = await databaseOf(db).query<{
-    version: string | null;
-    isLoaded: boolean;
-    libraries: string | null;
-  }>(
+  const { rows } = await databaseOf(db).query<Offer>(
     `SELECT (SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'timescaledb') AS version,
        EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name LIKE 'timescaledb.%') AS "isLoaded",
        (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'shared_preload_libraries') AS libraries`,
   );
-  const { version = null, isLoaded = false, libraries = null } = rows[0] ?? {};
-  const problem = describeMissing({ version, isLoaded, libraries });
+  const problem = rows[0] && describeMissing(rows[0]);
   if (problem) throw new TimescaleMissingError(`The server of ${databaseOf(db).name} ${problem}`);
 }
 
 /** The reason why a database cannot use TimescaleDB, and what to do. Undefined if it can. */
-export function describeMissing(server: {
-  version: string | null;
-  isLoaded: boolean;
-  libraries: string | null;
-}): string | undefined {
-  const { version, isLoaded, libraries } = server;
+export function describeMissing({ version, isLoaded, libraries }: Offer): string | undefined {
   if (version === null) {
     return (
       'does not offer TimescaleDB: install version 2.29.2 or newer, add it to shared_preload_libraries and restart; ' +
@@ -66,12 +63,11 @@ export function describeMissing(server: {
 
 /** Compares the parts of the versions as numbers: 2.9 is older than 2.23. */
 export function isOlder(version: string, than: string): boolean {
-  const [one, other] = [version, than].map((text) => (text.match(/\d+/g) ?? []).map(Number)) as [
-    number[],
-    number[],
-  ];
-  for (const [index, part] of other.entries()) {
-    if ((one[index] ?? 0) !== part) return (one[index] ?? 0) < part;
+  const numbers = (text: string) => (text.match(/\d+/g) ?? []).map(Number);
+  const parts = numbers(version);
+  for (const [index, limit] of numbers(than).entries()) {
+    const part = parts[index] ?? 0;
+    if (part !== limit) return part < limit;
   }
   return false;
 }
