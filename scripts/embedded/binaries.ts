@@ -1,12 +1,13 @@
 // Finds the PostgreSQL binaries of the npm package and makes sure that the server's user can run them.
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
-import { chmod, cp, lstat, mkdir, mkdtemp, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
+import { chmod, cp, lstat, mkdir, mkdtemp, readFile, stat, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { arch, platform, tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
+import * as v from 'valibot';
 import { EmbeddedClusterError } from './errors.ts';
-import { isRecord } from './files.ts';
+import { publishFolder, readJson } from './files.ts';
 import type { ServerUser } from './server-user.ts';
 import { blockingAncestor } from './server-user.ts';
 
@@ -14,6 +15,8 @@ export interface Binaries {
   initdb: string;
   postgres: string;
 }
+
+const linksFile = v.array(v.object({ source: v.string(), target: v.string() }));
 
 /** @throws EmbeddedClusterError `binaries_missing` if no npm package for this machine is installed. */
 export async function findBinaries(folder: string, user: ServerUser | undefined): Promise<Binaries> {
@@ -58,15 +61,10 @@ function packageFolder(folder: string): string {
  */
 async function makeRunnable(root: string): Promise<boolean> {
   try {
-    const list: unknown = JSON.parse(
-      await readFile(join(root, 'native', 'pg-symlinks.json'), 'utf8').catch(() => '[]'),
-    );
-    for (const entry of Array.isArray(list) ? list : []) {
-      if (!isRecord(entry)) continue;
-      const target = join(root, String(entry.target));
-      const source = join(root, String(entry.source));
+    for (const link of (await readJson(join(root, 'native', 'pg-symlinks.json'), linksFile)) ?? []) {
+      const target = join(root, link.target);
       const there = await lstat(target).catch(() => undefined);
-      if (!there) await symlink(relative(dirname(target), source), target);
+      if (!there) await symlink(relative(dirname(target), join(root, link.source)), target);
     }
     const { initdb, postgres } = binariesIn(root);
     for (const program of [initdb, postgres]) {
@@ -91,15 +89,7 @@ async function copyToTemporaryFolder(packaged: string): Promise<string> {
   await mkdir(join(incomplete, 'native'), { mode: 0o755 });
   await cp(join(packaged, 'native'), join(incomplete, 'native'), { recursive: true, verbatimSymlinks: true });
   await makeRunnable(incomplete);
-  try {
-    await rename(incomplete, shared);
-    return shared;
-  } catch {
-    // Another process created the folder first, or it belongs to another user.
-    if (!isOwnedByUs(shared)) return incomplete;
-    await rm(incomplete, { recursive: true, force: true });
-    return shared;
-  }
+  return publishFolder(incomplete, shared, isOwnedByUs);
 }
 
 // The name is predictable and the temporary folder is shared: run only files that this user owns.

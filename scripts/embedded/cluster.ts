@@ -9,8 +9,6 @@ import { startPlainServer, stopOrphan } from './plain-server.ts';
 import { lastPorts, rememberPorts, startOnPort } from './ports.ts';
 import { TimescaleServer } from './timescaledb/server.ts';
 
-export { EmbeddedClusterError } from './errors.ts';
-
 export interface EmbeddedCluster {
   /** Server URLs without a database name, e.g. postgresql://postgres:postgres@127.0.0.1:54317 */
   servers: { plain: string; timescaledb: string };
@@ -49,7 +47,7 @@ export async function startCluster(options: EmbeddedClusterOptions): Promise<Emb
     await stopOrphan({ folder, onProgress });
     const last = await lastPorts(folder);
     const asked = options.ports ?? {};
-    const results = await Promise.allSettled([
+    const [plain, timescaledb] = await Promise.allSettled([
       startOnPort('plain', folder, { asked: asked.plain, last }, (port) =>
         startPlainServer({ folder, port, durable: options.durable ?? true, onProgress, onLog }),
       ),
@@ -58,22 +56,19 @@ export async function startCluster(options: EmbeddedClusterOptions): Promise<Emb
           folder: join(folder, 'timescaledb'),
           port,
           backendLockTimeout: options.backendLockTimeout ?? 60_000,
-          idleTimeout: 60_000,
           onLog: (line) => onLog(`${new Date().toISOString()} timescaledb: ${line}`),
           onProgress,
         }),
       ),
     ]);
-    for (const result of results) {
+    for (const result of [plain, timescaledb]) {
       if (result.status === 'fulfilled') closers.push(() => result.value.server.stop());
     }
-    const [plain, timescaledb] = results.map((result) => {
-      if (result.status === 'rejected') throw result.reason;
-      return result.value.port;
-    });
-    if (plain === undefined || timescaledb === undefined) throw new Error('a server is missing');
-    await rememberPorts(folder, { plain, timescaledb });
-    const servers = { plain: urlOf(plain), timescaledb: urlOf(timescaledb) };
+    if (plain.status === 'rejected') throw plain.reason;
+    if (timescaledb.status === 'rejected') throw timescaledb.reason;
+    const ports = { plain: plain.value.port, timescaledb: timescaledb.value.port };
+    await rememberPorts(folder, ports);
+    const servers = { plain: urlOf(ports.plain), timescaledb: urlOf(ports.timescaledb) };
     const description = join(folder, 'cluster.json');
     await writeJson(description, { pid: process.pid, startedAt: new Date().toISOString(), servers });
     closers.push(() => rm(description, { force: true }));

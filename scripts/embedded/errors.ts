@@ -1,13 +1,13 @@
 // The error type of the embedded cluster: the problem, the folder and the mend.
 
-export type EmbeddedClusterErrorCode =
+type EmbeddedClusterErrorCode =
   | 'already_running'
   | 'folder_not_accessible'
   | 'binaries_missing'
   | 'port_taken'
   | 'start_failed';
 
-export interface EmbeddedClusterErrorDetails {
+interface EmbeddedClusterErrorDetails {
   folder: string;
   /** How to solve the problem: a command or an instruction. */
   mend: string;
@@ -21,10 +21,7 @@ export class EmbeddedClusterError extends Error {
   readonly mend: string;
 
   constructor(code: EmbeddedClusterErrorCode, problem: string, details: EmbeddedClusterErrorDetails) {
-    super(
-      `${problem}\n  where: ${details.folder}\n  mend: ${details.mend}`,
-      details.cause === undefined ? {} : { cause: details.cause },
-    );
+    super(`${problem}\n  where: ${details.folder}\n  mend: ${details.mend}`, details);
     this.name = 'EmbeddedClusterError';
     this.code = code;
     this.folder = details.folder;

@@ -1,20 +1,38 @@
-// Reads and writes small JSON files. A write replaces the whole file, so that no process reads half of one.
-import { readFile } from 'node:fs/promises';
+// Reads and writes small JSON files and folders that processes share, so that no process reads half of one.
+import { readFile, rename, rm } from 'node:fs/promises';
+import * as v from 'valibot';
 import writeFileAtomic from 'write-file-atomic';
 
 /** If calls overlap, the last one wins. */
 export const writeJson = (path: string, value: unknown): Promise<void> =>
   writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 });
 
-/** Returns undefined if the file is missing or not JSON: everything stored this way can be created again. */
-export async function readJson(path: string): Promise<unknown> {
+/** Returns undefined if the file is missing or does not match: everything stored this way can be created again. */
+export async function readJson<Schema extends v.GenericSchema>(
+  path: string,
+  schema: Schema,
+): Promise<v.InferOutput<Schema> | undefined> {
   try {
-    return JSON.parse(await readFile(path, 'utf8'));
+    return v.parse(schema, JSON.parse(await readFile(path, 'utf8')));
   } catch {
     return undefined;
   }
 }
 
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+/**
+ * Gives a complete folder the name under which other processes use it. Returns the folder to use: that of another
+ * process if it was first, or `incomplete` if the name belongs to another user.
+ */
+export async function publishFolder(
+  incomplete: string,
+  shared: string,
+  isOwnedByUs: (folder: string) => boolean,
+): Promise<string> {
+  try {
+    await rename(incomplete, shared);
+  } catch {
+    if (!isOwnedByUs(shared)) return incomplete;
+    await rm(incomplete, { recursive: true, force: true });
+  }
+  return shared;
 }

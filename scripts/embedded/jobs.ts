@@ -4,10 +4,10 @@ import { sqlState } from '../../src/errors.ts';
 import { createDatabasePool, type Pool } from '../../src/pool.ts';
 import { hasWorkers } from '../../src/timescale/catalog.ts';
 
-export interface JobRunnerOptions {
+interface JobRunnerOptions {
   /** How often to check for due jobs, in milliseconds. Default 60,000. */
   interval?: number;
-  onError?: (job: string, error: Error) => void;
+  onError: (job: string, error: Error) => void;
 }
 
 interface Job {
@@ -22,7 +22,7 @@ interface Job {
  */
 export function startJobs(
   url: string,
-  { interval = 60_000, onError }: JobRunnerOptions = {},
+  { interval = 60_000, onError }: JobRunnerOptions,
 ): () => Promise<void> {
   const stopping = new AbortController();
   const { signal } = stopping;
@@ -38,7 +38,7 @@ export function startJobs(
       if (signal.aborted) return;
       if (Date.now() < (lastRuns.get(job.id) ?? 0) + job.intervalMs) continue;
       lastRuns.set(job.id, Date.now());
-      await runJob(pool, job.id).catch((error: Error) => onError?.(job.name, error));
+      await runJob(pool, job.id).catch((error: Error) => onError(job.name, error));
     }
     nextCheck = Math.min(
       ...jobs.map(({ id, intervalMs }) => (lastRuns.get(id) ?? 0) + intervalMs),

@@ -2,15 +2,13 @@
 import { randomUUID } from 'node:crypto';
 import { link, readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import { EmbeddedClusterError } from './errors.ts';
-import { isRecord } from './files.ts';
 import { isRunning, startMark } from './processes.ts';
 
-interface LockOwner {
-  pid: number;
-  startedAt: string;
-  startMark: string | undefined;
-}
+const lockOwner = v.object({ pid: v.number(), startedAt: v.string(), startMark: v.optional(v.string()) });
+
+type LockOwner = v.InferOutput<typeof lockOwner>;
 
 /**
  * Acquires the lock of the folder. The returned function releases it.
@@ -63,14 +61,7 @@ async function removeStale(folder: string, path: string): Promise<void> {
 
 function parseOwner(text: string): LockOwner | undefined {
   try {
-    const value: unknown = JSON.parse(text);
-    if (!isRecord(value) || typeof value.pid !== 'number') return undefined;
-    const mark = value.startMark;
-    return {
-      pid: value.pid,
-      startedAt: String(value.startedAt),
-      startMark: typeof mark === 'string' ? mark : undefined,
-    };
+    return v.parse(lockOwner, JSON.parse(text));
   } catch {
     return undefined;
   }

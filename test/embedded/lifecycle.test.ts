@@ -9,10 +9,10 @@ import postgres from 'postgres';
 import { afterEach, expect, test } from 'vitest';
 import {
   type EmbeddedCluster,
-  EmbeddedClusterError,
   type EmbeddedClusterOptions,
   startCluster,
 } from '../../scripts/embedded/cluster.ts';
+import { EmbeddedClusterError } from '../../scripts/embedded/errors.ts';
 import { programPath } from '../support/cli.ts';
 import { makeDataFolder } from '../support/data-folder.ts';
 import { freePort } from '../support/free-port.ts';

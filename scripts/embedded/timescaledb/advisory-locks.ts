@@ -1,8 +1,8 @@
 // Advisory locks of sessions that share a backend. PostgreSQL would grant all of them, because a backend does not
 // conflict with itself. Guarded functions, which know the keys of other sessions, replace the lock functions.
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { OtherSession } from './database.ts';
 import { quoteLiteral } from './messages.ts';
-import type { AdvisoryLockKeys, OtherSession } from './other-session.ts';
 import { PostgresError } from './postgres-error.ts';
 import type { SessionContext } from './session-context.ts';
 
@@ -13,16 +13,13 @@ export function guardAdvisoryLocks(sql: string): string {
   return /advisory/i.test(sql) ? sql.replaceAll(lockCall, 'pg_temp.$1') : sql;
 }
 
-export class AdvisoryLocks implements AdvisoryLockKeys {
+export class AdvisoryLocks {
   readonly #session: SessionContext;
+  /** classid:objid:objsubid:mode, as in pg_locks. */
   readonly keys = new Set<string>();
 
   constructor(session: SessionContext) {
     this.#session = session;
-  }
-
-  get hasAny(): boolean {
-    return this.keys.size > 0;
   }
 
   clear(): void {
@@ -36,7 +33,7 @@ export class AdvisoryLocks implements AdvisoryLockKeys {
     const { server, settings } = this.#session;
     const timeout = settings.lockTimeout > 0 ? settings.lockTimeout : server.options.backendLockTimeout;
     const deadline = Date.now() + timeout;
-    while (this.#otherSessions().some((other) => other.lease.advisoryLocks.hasAny)) {
+    while (this.#otherSessions().some((other) => other.lease.advisoryLocks.keys.size > 0)) {
       if (this.#session.closed) return;
       if (Date.now() > deadline) throw new PostgresError('55P03', 'canceling statement due to lock timeout');
       await sleep(20);

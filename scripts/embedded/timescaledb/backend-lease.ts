@@ -1,16 +1,9 @@
 // A session's use of the shared backend: acquires the lock, applies the session's state, and cleans up.
+import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
 import { AdvisoryLocks } from './advisory-locks.ts';
 import { LockTimeout } from './backend-lock.ts';
-import { InstanceCrashed } from './instance.ts';
-import {
-  type ErrorFields,
-  errorResponse,
-  type Message,
-  parameterStatus,
-  quoteIdentifier,
-  quoteLiteral,
-} from './messages.ts';
-import type { OtherSession } from './other-session.ts';
+import type { OtherSession } from './database.ts';
+import { type ErrorFields, type Message, parameterStatus, quoteLiteral, sync } from './messages.ts';
 import { crashed, PostgresError } from './postgres-error.ts';
 import type { SessionContext } from './session-context.ts';
 import type { StatementTraits } from './sql.ts';
@@ -63,10 +56,7 @@ export class BackendLease {
   }
 
   async #acquireWithNotice(timeout: number): Promise<void> {
-    const notice = setTimeout(
-      () => this.#session.sendNotice(errorResponse(this.#waitNotice())),
-      waitBeforeNotice,
-    );
+    const notice = setTimeout(() => this.#session.sendNotice(this.#waitNotice()), waitBeforeNotice);
     try {
       await this.#session.database.backendLock.acquire(this.#session, timeout);
     } finally {
@@ -144,7 +134,7 @@ export class BackendLease {
   afterCrash(cancelled: boolean): void {
     for (const other of this.#session.database.sessions) {
       if (other === this.#session && cancelled) continue;
-      const lost = !cancelled || other.lease.usesTemporaryObjects || other.lease.advisoryLocks.hasAny;
+      const lost = !cancelled || other.lease.usesTemporaryObjects || other.lease.advisoryLocks.keys.size > 0;
       if (lost) other.terminate(crashed);
     }
     this.advisoryLocks.clear();
@@ -157,32 +147,25 @@ export class BackendLease {
   /** The session has ended: rolls back, and removes its state from the backend. */
   async cleanUp(inTransaction: boolean): Promise<void> {
     const { database } = this.#session;
-    const isOwner = database.backendLock.owner === this.#session;
     const closing = this.#statements.closeAll();
-    const hasWork =
-      inTransaction || closing.length > 0 || this.advisoryLocks.hasAny || this.usesTemporaryObjects;
+    const hasLocks = this.advisoryLocks.keys.size > 0;
+    const hasWork = inTransaction || closing.length > 0 || hasLocks || this.usesTemporaryObjects;
     try {
       if (!hasWork || !database.isOpen) return;
-      if (!isOwner)
-        await database.backendLock.acquire(this.#session, this.#session.server.options.backendLockTimeout);
-      if (inTransaction) await database.runSql('ROLLBACK');
+      await database.backendLock.acquire(this.#session, this.#session.server.options.backendLockTimeout);
       database.forgetSettings();
+      if (inTransaction) await database.runSql('ROLLBACK');
       await database.runSql('SET SESSION AUTHORIZATION postgres');
       if (closing.length > 0) {
-        const bytes = Buffer.concat([
-          ...closing.map((message) => message.bytes),
-          Buffer.from([0x53, 0, 0, 0, 4]),
-        ]);
-        await database.runMessages(bytes, () => undefined);
+        await database.runMessages(Buffer.concat([...closing, sync]), () => undefined);
       }
       await this.advisoryLocks.releaseAll();
       const others = [...database.sessions].some(
         (other) => other !== this.#session && other.lease.usesTemporaryObjects,
       );
       if (this.usesTemporaryObjects && !others) await database.runSql('DISCARD TEMP');
-    } catch (error) {
+    } catch {
       // After a crash nothing is left to clean up. Other errors are ignored, because the session has ended.
-      if (!(error instanceof InstanceCrashed)) database.forgetSettings();
     } finally {
       this.advisoryLocks.clear();
       this.release();
@@ -190,14 +173,14 @@ export class BackendLease {
   }
 
   async #prepareBackend(texts: string[]): Promise<void> {
-    const { database, server, settings, startup } = this.#session;
+    const { database, settings } = this.#session;
     try {
       await database.open();
       if (!this.#hasRoleDefaults) {
-        settings.addRoleDefaults(await this.#readRoleDefaults(), startup);
+        settings.addRoleDefaults(await this.#readRoleDefaults());
         this.#hasRoleDefaults = true;
       }
-      if (texts.some((sql) => /pg_database/i.test(sql))) await server.fillPgDatabase(database);
+      if (texts.some((sql) => /pg_database/i.test(sql))) await database.fillPgDatabase();
       await database.applySettings(settings);
     } catch (error) {
       this.release();

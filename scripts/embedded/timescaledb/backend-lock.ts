@@ -1,25 +1,22 @@
 // The lock of a database's backend, first come, first served. A session owns it for a whole transaction.
+import { PostgresError } from './postgres-error.ts';
 
 export class LockTimeout extends Error {
   override readonly name = 'LockTimeout';
 }
 
-export class LockWaitCancelled extends Error {
-  override readonly name = 'LockWaitCancelled';
+interface Waiter {
+  owner: object;
+  settle: (error?: Error) => void;
 }
 
-interface Waiter<Owner> {
-  owner: Owner;
-  grant: () => void;
-  reject: (error: Error) => void;
-}
-
-export class BackendLock<Owner> {
-  #owner: Owner | undefined;
+export class BackendLock {
+  /** A session, or any other object while the server itself owns the lock. */
+  #owner: object | undefined;
   #ownedSince = new Date();
-  #waiting: Waiter<Owner>[] = [];
+  #waiting: Waiter[] = [];
 
-  get owner(): Owner | undefined {
+  get owner(): object | undefined {
     return this.#owner;
   }
 
@@ -27,53 +24,47 @@ export class BackendLock<Owner> {
     return this.#ownedSince;
   }
 
-  /** @throws LockTimeout after `milliseconds`, LockWaitCancelled through `cancelWait`. */
-  acquire(owner: Owner, milliseconds: number): Promise<void> {
+  /** @throws LockTimeout after `milliseconds`, PostgresError 57014 through `cancelWait`. */
+  acquire(owner: object, milliseconds: number): Promise<void> {
+    if (this.#owner === undefined) this.#grant(owner);
     if (this.#owner === owner) return Promise.resolve();
-    if (this.#owner === undefined) {
-      this.#grant(owner);
-      return Promise.resolve();
-    }
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#reject(owner, new LockTimeout()), milliseconds);
       this.#waiting.push({
         owner,
-        grant: () => {
+        settle: (error) => {
           clearTimeout(timer);
-          resolve();
-        },
-        reject: (error) => {
-          clearTimeout(timer);
-          reject(error);
+          if (error) reject(error);
+          else resolve();
         },
       });
     });
   }
 
-  release(owner: Owner): void {
+  release(owner: object): void {
     if (this.#owner !== owner) return;
     this.#owner = undefined;
     const next = this.#waiting.shift();
     if (!next) return;
     this.#grant(next.owner);
-    next.grant();
+    next.settle();
   }
 
-  /** Removes a waiting request, which fails with LockWaitCancelled. Returns false if there is none. */
-  cancelWait(owner: Owner): boolean {
-    return this.#reject(owner, new LockWaitCancelled());
+  /** Removes a waiting request, which then fails. Returns false if there is none. */
+  cancelWait(owner: object): boolean {
+    return this.#reject(owner, new PostgresError('57014', 'canceling statement due to user request'));
   }
 
-  #grant(owner: Owner): void {
+  #grant(owner: object): void {
     this.#owner = owner;
     this.#ownedSince = new Date();
   }
 
-  #reject(owner: Owner, error: Error): boolean {
+  #reject(owner: object, error: Error): boolean {
     const index = this.#waiting.findIndex((waiter) => waiter.owner === owner);
     if (index === -1) return false;
     const [waiter] = this.#waiting.splice(index, 1);
-    waiter?.reject(error);
+    waiter?.settle(error);
     return true;
   }
 }

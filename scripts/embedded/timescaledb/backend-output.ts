@@ -4,10 +4,11 @@ import {
   type ErrorFields,
   errorResponse,
   MessageReader,
+  message,
   readFields,
   readRow,
 } from './messages.ts';
-import type { OutgoingMessage, PreparedStatement } from './statements.ts';
+import type { OutgoingMessage, PreparedStatement, PreparedStatements } from './statements.ts';
 
 export interface OutputOptions {
   /** For the server's own query: rows are added here, and the client receives only errors and notices. */
@@ -18,27 +19,22 @@ export interface OutputOptions {
   replacement?: ErrorFields;
 }
 
-export interface OutputListener {
-  write(bytes: Buffer): void;
-  parsed(prepared: PreparedStatement): void;
-}
-
 export class BackendOutput {
   /** After an error, the backend ignores all messages up to the next Sync. */
   skippingTillSync = false;
   transactionStatus: 'I' | 'T' | 'E' = 'I';
   /** ReadyForQuery was received. The session sends it once its own work after the query is done. */
   isReady = false;
-  readonly #listener: OutputListener;
-  readonly #namePrefix: string;
+  readonly #statements: PreparedStatements;
+  readonly #write: (bytes: Buffer) => void;
   #reader = new MessageReader();
   #parses: { prepared: PreparedStatement; fromClient: boolean }[] = [];
   #closes: { fromClient: boolean }[] = [];
   #options: OutputOptions = {};
 
-  constructor(listener: OutputListener, prefix: string) {
-    this.#listener = listener;
-    this.#namePrefix = prefix;
+  constructor(statements: PreparedStatements, write: (bytes: Buffer) => void) {
+    this.#statements = statements;
+    this.#write = write;
   }
 
   expect(outgoing: OutgoingMessage[], options: OutputOptions): void {
@@ -54,11 +50,11 @@ export class BackendOutput {
 
   receive(bytes: Buffer): void {
     const kept: Buffer[] = [];
-    for (const message of this.#reader.push(bytes)) {
-      const passed = this.#filter(message.type, message.bytes);
+    for (const answer of this.#reader.push(bytes)) {
+      const passed = this.#filter(answer.type, answer.bytes);
       if (passed) kept.push(passed);
     }
-    if (kept.length > 0) this.#listener.write(kept.length === 1 && kept[0] ? kept[0] : Buffer.concat(kept));
+    if (kept.length > 0) this.#write(kept.length === 1 && kept[0] ? kept[0] : Buffer.concat(kept));
   }
 
   #filter(type: string, bytes: Buffer): Buffer | undefined {
@@ -82,7 +78,7 @@ export class BackendOutput {
     }
     if (type === '1') {
       const parse = this.#parses.shift();
-      if (parse) this.#listener.parsed(parse.prepared);
+      if (parse) this.#statements.confirm(parse.prepared);
       return parse?.fromClient === false ? undefined : bytes;
     }
     if (type === '3') return this.#closes.shift()?.fromClient === false ? undefined : bytes;
@@ -93,11 +89,9 @@ export class BackendOutput {
   #filterError(bytes: Buffer): Buffer {
     const { replacement } = this.#options;
     if (replacement && readFields(bytes).C === replacement.code) return errorResponse(replacement);
-    if (!bytes.includes(this.#namePrefix)) return bytes;
-    const body = Buffer.from(bytes.subarray(5).toString('utf8').replaceAll(this.#namePrefix, ''));
-    const head = Buffer.from(bytes.subarray(0, 5));
-    head.writeInt32BE(body.length + 4, 1);
-    return Buffer.concat([head, body]);
+    const { prefix } = this.#statements;
+    if (!bytes.includes(prefix)) return bytes;
+    return message('E', Buffer.from(bytes.subarray(5).toString('utf8').replaceAll(prefix, '')));
   }
 }
 

@@ -10,8 +10,8 @@ export function inOneTransaction(sql: string, inTransaction: boolean): string {
   if (inTransaction || !(concurrently.test(sql) || perChunk.test(sql))) return sql;
   const statements = parseStatements(sql);
   const [statement] = statements ?? [];
-  const isIndex = statement?.kind === 'IndexStmt' || statement?.kind === 'DropStmt';
-  if (statements?.length !== 1 || !isIndex) return sql;
+  if (!statement || statements?.length !== 1) return sql;
+  if (!('IndexStmt' in statement || 'DropStmt' in statement)) return sql;
   return (
     sql
       .replace(concurrently, '$1')

@@ -37,7 +37,6 @@ interface ConnectionServer extends SessionServer {
   add(session: ClientSession): void;
   cancel(id: number, secret: number): void;
   database(name: string): EmbeddedDatabase | undefined;
-  nextBackendKey(): { id: number; secret: number };
   remove(session: ClientSession): void;
 }
 
@@ -167,22 +166,15 @@ class Connection {
     this.#databaseName = parameters.get('database') || user;
     const database = this.#server.database(this.#databaseName);
     if (!database) throw new PostgresError('3D000', `database "${this.#databaseName}" does not exist`);
-    const { id, secret } = this.#server.nextBackendKey();
     const startup: Record<string, string> = parseOptions(parameters.get('options') ?? '');
     for (const [name, value] of parameters) {
       const isSetting =
         !['user', 'database', 'options', 'replication'].includes(name) && !name.startsWith('_pq_.');
       if (isSetting) startup[name] = value;
     }
-    const session = new ClientSession({
-      id,
-      secret,
-      server: this.#server,
-      database,
-      startup,
-      settings: new SessionSettings(user, startup),
+    const session = new ClientSession(this.#server, database, new SessionSettings(user, startup), {
       write: (bytes) => this.#write(bytes),
-      closeSocket: () => this.#end(),
+      close: () => this.#end(),
       onQueuedBytes: (bytes) => this.#pauseOrResume(bytes),
     });
     // From here on the database is in use: it cannot be copied, and dropping it requires FORCE.
@@ -191,7 +183,7 @@ class Connection {
       const role =
         user === 'postgres'
           ? { superuser: true, verifier: this.#server.superuserVerifier }
-          : await session.lookUpRole(roleSql(user), readRole(user));
+          : readRole(user, await session.queryAsSuperuser(roleSql(user)));
       await this.#checkPassword(user, role.verifier);
       session.superuser = role.superuser;
     } catch (error) {
@@ -232,7 +224,6 @@ class Connection {
   }
 
   async #checkPassword(user: string, verifier: Verifier): Promise<void> {
-    const wrongPassword = new PostgresError('28P01', `password authentication failed for user "${user}"`);
     const exchange = new ScramExchange(verifier);
     this.#write(message('R', int32(10), text('SCRAM-SHA-256'), Buffer.from([0])));
     const initial = await this.#nextPasswordMessage();
@@ -243,7 +234,7 @@ class Connection {
     if (first === undefined) throw new PostgresError('08P01', 'malformed SCRAM message');
     this.#write(message('R', int32(11), Buffer.from(first)));
     const final = exchange.final((await this.#nextPasswordMessage()).toString('utf8'));
-    if (final === undefined) throw wrongPassword;
+    if (final === undefined) throw wrongPassword(user);
     this.#write(message('R', int32(12), Buffer.from(final)));
   }
 
@@ -284,12 +275,14 @@ function roleSql(user: string): string {
   return `SELECT rolcanlogin, rolsuper, rolpassword FROM pg_catalog.pg_authid WHERE rolname = ${quoteLiteral(user)}`;
 }
 
-function readRole(user: string): (rows: (string | null)[][]) => { superuser: boolean; verifier: Verifier } {
-  return ([row]) => {
-    if (!row) throw new PostgresError('28000', `role "${user}" does not exist`);
-    if (row[0] !== 't') throw new PostgresError('28000', `role "${user}" is not permitted to log in`);
-    const verifier = parseVerifier(row[2] ?? '');
-    if (!verifier) throw new PostgresError('28P01', `password authentication failed for user "${user}"`);
-    return { superuser: row[1] === 't', verifier };
-  };
+function readRole(user: string, [row]: (string | null)[][]): { superuser: boolean; verifier: Verifier } {
+  if (!row) throw new PostgresError('28000', `role "${user}" does not exist`);
+  if (row[0] !== 't') throw new PostgresError('28000', `role "${user}" is not permitted to log in`);
+  const verifier = parseVerifier(row[2] ?? '');
+  if (!verifier) throw wrongPassword(user);
+  return { superuser: row[1] === 't', verifier };
+}
+
+function wrongPassword(user: string): PostgresError {
+  return new PostgresError('28P01', `password authentication failed for user "${user}"`);
 }

@@ -1,8 +1,9 @@
 // COPY … FROM STDIN crashes PGlite, so the statement is changed to read a device with the data of the client.
-import { isRecord } from '../files.ts';
+import type { CopyStmt, Node } from 'libpg-query';
+import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
 import type { MessageQueue } from './message-queue.ts';
-import { type ErrorFields, int16, message, quoteIdentifier, quoteLiteral, readText } from './messages.ts';
-import { type ParsedStatement, parseStatements } from './sql.ts';
+import { type ErrorFields, int16, message, quoteLiteral, readText } from './messages.ts';
+import { parseStatements } from './sql.ts';
 import { copyDevice } from './worker-messages.ts';
 
 export interface CopyPlan {
@@ -13,31 +14,28 @@ export interface CopyPlan {
   binary: boolean;
 }
 
-export type CopyFinding = CopyPlan | 'several statements' | 'unreadable' | undefined;
-
 /** Uses a parser, because the word STDIN may also occur in a string or a comment. */
-export function findCopyFromStdin(sql: string): CopyFinding {
+export function findCopyFromStdin(sql: string): CopyPlan | 'several statements' | 'unreadable' | undefined {
   if (!/copy/i.test(sql) || !/std(?:in|out)/i.test(sql)) return undefined;
-  const statements = parseStatements(sql);
-  if (!statements?.some(readsStdin)) return undefined;
-  const [statement, ...others] = statements;
-  if (!statement || others.length > 0) return 'several statements';
-  const rewritten = rewrite(sql, statement);
-  const relation = statement.node.relation;
-  if (rewritten === undefined || !isRecord(relation)) return 'unreadable';
+  const statements = parseStatements(sql) ?? [];
+  const [copy] = statements.flatMap(copiesFromStdin);
+  if (!copy) return undefined;
+  if (statements.length > 1) return 'several statements';
+  const rewritten = rewrite(sql, copy);
+  const { relation, attlist: columns } = copy;
+  if (rewritten === undefined || !relation) return 'unreadable';
 
-  const columns = statement.node.attlist;
   const name = [relation.schemaname, relation.relname]
-    .filter((part) => typeof part === 'string')
+    .filter((part) => part !== undefined)
     .map(quoteIdentifier)
     .join('.');
   const attributes = `pg_catalog.pg_attribute WHERE attrelid = ${quoteLiteral(name)}::pg_catalog.regclass`;
   return {
     sql: rewritten,
-    describeSql: Array.isArray(columns)
+    describeSql: columns
       ? `SELECT ${columns.length} FROM ${attributes} LIMIT 1`
       : `SELECT count(*) FROM ${attributes} AND attnum > 0 AND NOT attisdropped AND attgenerated = ''`,
-    binary: isBinary(statement),
+    binary: isBinary(copy),
   };
 }
 
@@ -47,43 +45,48 @@ export function copyInResponse(plan: CopyPlan, columns: number): Buffer {
   return message('G', Buffer.from([format]), int16(columns), ...formats);
 }
 
-function readsStdin({ kind, node }: ParsedStatement): boolean {
-  return kind === 'CopyStmt' && node.is_from === true && !node.is_program && node.filename === undefined;
+function copiesFromStdin(statement: Node): CopyStmt[] {
+  if (!('CopyStmt' in statement)) return [];
+  const { is_from, is_program, filename } = statement.CopyStmt;
+  return is_from && !is_program && filename === undefined ? [statement.CopyStmt] : [];
 }
 
 /** Replaces the STDIN whose replacement by the device changes only the file name in the parse tree. */
-function rewrite(sql: string, original: ParsedStatement): string | undefined {
-  const wanted = withoutLocations({ ...original.node, filename: copyDevice });
+function rewrite(sql: string, original: CopyStmt): string | undefined {
+  const wanted = withoutLocations({ CopyStmt: { ...original, filename: copyDevice } });
   // PostgreSQL's grammar also accepts FROM STDOUT.
   for (const match of sql.matchAll(/\bstd(?:in|out)\b/gi)) {
     const candidate = `${sql.slice(0, match.index)}'${copyDevice}'${sql.slice(match.index + match[0].length)}`;
     const [statement] = parseStatements(candidate) ?? [];
-    if (statement && withoutLocations(statement.node) === wanted) return candidate;
+    if (statement && withoutLocations(statement) === wanted) return candidate;
   }
   return undefined;
 }
 
 /** A parse tree as a string with sorted keys and without locations in the text, for comparison. */
-function withoutLocations(tree: unknown): string {
+function withoutLocations(tree: Node): string {
   return JSON.stringify(tree, (_key, value: unknown) => {
-    if (!isRecord(value)) return value;
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
     const entries = Object.entries(value).filter(([key]) => !/location$/.test(key));
     return Object.fromEntries(entries.sort(([left], [right]) => (left < right ? -1 : 1)));
   });
 }
 
-function isBinary(statement: ParsedStatement): boolean {
-  const options = statement.node.options;
-  return JSON.stringify(options ?? []).includes('{"defname":"format","arg":{"String":{"sval":"binary"}}');
+function isBinary({ options = [] }: CopyStmt): boolean {
+  return JSON.stringify(options).includes('{"defname":"format","arg":{"String":{"sval":"binary"}}');
 }
 
 /** All data of a COPY is in memory until CopyDone, because the backend reads it in one call. */
 const maximumCopyBytes = 1024 * 1024 * 1024;
 
+export interface CopyData {
+  chunks: Buffer[];
+  /** Set if the COPY must fail with this error instead. */
+  failure?: ErrorFields;
+}
+
 /** Reads CopyData messages up to CopyDone or CopyFail. Returns undefined if the client has disconnected. */
-export async function collectCopyData(
-  queue: MessageQueue,
-): Promise<{ chunks: Buffer[] } | { failure: ErrorFields } | undefined> {
+export async function collectCopyData(queue: MessageQueue): Promise<CopyData | undefined> {
   let chunks: Buffer[] = [];
   let size = 0;
   for (;;) {
@@ -95,18 +98,18 @@ export async function collectCopyData(
       if (size <= maximumCopyBytes) chunks.push(bytes.subarray(5));
       else chunks = [];
     } else if (type === 'c') {
-      return size <= maximumCopyBytes ? { chunks } : { failure: failure('54000', tooMuchData) };
+      return size <= maximumCopyBytes ? { chunks } : failure('54000', tooMuchData);
     } else if (type === 'f') {
-      return { failure: failure('57014', `COPY from stdin failed: ${readText(bytes, 5).value}`) };
+      return failure('57014', `COPY from stdin failed: ${readText(bytes, 5).value}`);
     } else if (type !== 'H' && type !== 'S') {
       const hex = type.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0');
-      return { failure: failure('08P01', `unexpected message type 0x${hex} during COPY from stdin`) };
+      return failure('08P01', `unexpected message type 0x${hex} during COPY from stdin`);
     }
   }
 }
 
 const tooMuchData = 'the embedded server takes at most 1 GB in one COPY: send it in several';
 
-function failure(code: string, message: string): ErrorFields {
-  return { severity: 'ERROR', code, message };
+function failure(code: string, message: string): CopyData {
+  return { chunks: [], failure: { severity: 'ERROR', code, message } };
 }

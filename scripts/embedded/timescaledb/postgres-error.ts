@@ -25,18 +25,10 @@ export const crashed: ErrorFields = {
   hint: 'In a moment you should be able to reconnect to the database and repeat your command.',
 };
 
-export function cancelled(reason: string | undefined): ErrorFields {
-  return { severity: 'ERROR', code: '57014', message: reason ?? 'canceling statement due to user request' };
-}
-
 /** SQL that makes the backend raise the error, so that it aborts the transaction like any other error. */
-export function raiseSql(code: string, problem: string, hint?: string): string {
-  const fields = [
-    `ERRCODE = ${quoteLiteral(code)}`,
-    `MESSAGE = ${quoteLiteral(problem)}`,
-    ...(hint === undefined ? [] : [`HINT = ${quoteLiteral(hint)}`]),
-  ];
-  return `DO ${quoteLiteral(`BEGIN RAISE EXCEPTION USING ${fields.join(', ')}; END`)}`;
+export function raiseSql(code: string, problem: string): string {
+  const fields = `ERRCODE = ${quoteLiteral(code)}, MESSAGE = ${quoteLiteral(problem)}`;
+  return `DO ${quoteLiteral(`BEGIN RAISE EXCEPTION USING ${fields}; END`)}`;
 }
 
 /** One statement in the extended query protocol. Without a Sync, it is part of the current transaction. */

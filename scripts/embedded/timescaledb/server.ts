@@ -1,33 +1,30 @@
 // A PostgreSQL server for development and tests: TimescaleDB in WASM, one instance per database, on loopback.
-import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
+import { loadModule } from 'libpg-query';
 import { verifierOf } from '../../access/scram-verifier.ts';
 import { PortTaken } from '../ports.ts';
 import { accept } from './connection.ts';
-import { EmbeddedDatabase } from './database.ts';
+import { EmbeddedDatabase, type OtherSession } from './database.ts';
 import type { DatabaseCommand } from './database-commands.ts';
-import { DatabaseFolders } from './folders.ts';
-import { type ErrorFields, errorResponse } from './messages.ts';
-import type { OtherSession } from './other-session.ts';
+import { DatabaseFolders, maintenanceDatabase } from './folders.ts';
+import type { ErrorFields } from './messages.ts';
 import { PostgresError, shuttingDown } from './postgres-error.ts';
 import type { ClientSession } from './session.ts';
 import type { SessionContext } from './session-context.ts';
-import { loadParser } from './sql.ts';
 
 export interface TimescaleServerOptions {
   folder: string;
   port: number;
   /** How long a client waits for the backend lock before it receives an error, in milliseconds. */
   backendLockTimeout: number;
-  /** An instance without clients is closed after this time, in milliseconds: it takes about 300 MB. */
-  idleTimeout: number;
   /** Called with each line of the log: sessions and instances that ended, with the reason. */
   onLog: (line: string) => void;
   onProgress: (message: string) => void;
 }
 
-const maintenanceDatabase = 'postgres';
+/** An instance without clients is closed after this time, in milliseconds: it takes about 300 MB. */
+const idleTimeout = 60_000;
 
 export class TimescaleServer {
   readonly options: TimescaleServerOptions;
@@ -40,9 +37,8 @@ export class TimescaleServer {
   readonly #sessions = new Map<number, ClientSession>();
   readonly #idleTimer: NodeJS.Timeout;
   #commands: Promise<unknown> = Promise.resolve();
-  #databaseListVersion = 0;
-  #nextSessionId = 1;
-  #stopping = false;
+  #lastSessionId = 0;
+  stopping = false;
 
   private constructor(options: TimescaleServerOptions, folders: DatabaseFolders) {
     this.options = options;
@@ -52,13 +48,13 @@ export class TimescaleServer {
       socket.on('close', () => this.#sockets.delete(socket));
       accept(socket, this);
     });
-    this.#idleTimer = setInterval(() => void this.#closeIdle(), Math.min(options.idleTimeout, 5_000)).unref();
+    this.#idleTimer = setInterval(() => void this.#closeIdle(), 5_000).unref();
   }
 
   static async start(options: TimescaleServerOptions): Promise<TimescaleServer> {
     const [folders] = await Promise.all([
       DatabaseFolders.open(options.folder, options.onProgress),
-      loadParser(),
+      loadModule(),
     ]);
     const server = new TimescaleServer(options, folders);
     server.#listener.listen(options.port, '127.0.0.1');
@@ -73,8 +69,8 @@ export class TimescaleServer {
 
   /** Ends the clients with 57P01 and closes all instances. A busy one is killed after 5 seconds. */
   async stop(): Promise<void> {
-    if (this.#stopping) return;
-    this.#stopping = true;
+    if (this.stopping) return;
+    this.stopping = true;
     clearInterval(this.#idleTimer);
     const closed = once(this.#listener, 'close');
     this.#listener.close();
@@ -84,10 +80,6 @@ export class TimescaleServer {
     await Promise.all([...this.#databases.values()].map((database) => this.#closeWithin(database, 5_000)));
     for (const socket of this.#sockets) socket.destroy();
     await closed;
-  }
-
-  get stopping(): boolean {
-    return this.#stopping;
   }
 
   /** Returns undefined if the database does not exist. */
@@ -103,10 +95,6 @@ export class TimescaleServer {
     return database;
   }
 
-  async fillPgDatabase(database: EmbeddedDatabase): Promise<void> {
-    await database.fillPgDatabase(this.#folders.names(), this.#databaseListVersion);
-  }
-
   /** Logs why a session ended or a login was refused, because the client may not have read the error. */
   logEnd(session: string, database: string, { code, message, detail }: ErrorFields): void {
     this.options.onLog(
@@ -114,8 +102,8 @@ export class TimescaleServer {
     );
   }
 
-  nextBackendKey(): { id: number; secret: number } {
-    return { id: this.#nextSessionId++, secret: randomInt(1, 0x7fff_ffff) };
+  nextSessionId(): number {
+    return ++this.#lastSessionId;
   }
 
   add(session: ClientSession): void {
@@ -143,7 +131,6 @@ export class TimescaleServer {
       if (command.tag === 'CREATE DATABASE') await this.#create(command, session);
       else if (command.tag === 'DROP DATABASE') await this.#drop(command, session);
       else throw new PostgresError('0A000', 'the embedded server does not rename databases');
-      this.#databaseListVersion += 1;
     });
     this.#commands = done.catch(() => undefined);
     return done;
@@ -167,10 +154,15 @@ export class TimescaleServer {
     const source = this.database(template);
     if (!source) throw new PostgresError('3D000', `template database "${template}" does not exist`);
     refuseWhileUsed(source, session, 'source ');
-    await this.#withBackendLock(source, session, async () => {
+    const isOwner = source.backendLock.owner === session;
+    const lockOwner = isOwner ? session : {};
+    await source.backendLock.acquire(lockOwner, this.options.backendLockTimeout);
+    try {
       await source.close();
       await this.#folders.create(name, template);
-    });
+    } finally {
+      if (!isOwner) source.backendLock.release(lockOwner);
+    }
   }
 
   async #drop(command: DatabaseCommand & { tag: 'DROP DATABASE' }, session: SessionContext): Promise<void> {
@@ -179,9 +171,7 @@ export class TimescaleServer {
     if (!database) {
       const problem = `database "${name}" does not exist`;
       if (!ifExists) throw new PostgresError('3D000', problem);
-      session.sendNotice(
-        errorResponse({ severity: 'NOTICE', code: '00000', message: `${problem}, skipping` }),
-      );
+      session.sendNotice({ severity: 'NOTICE', code: '00000', message: `${problem}, skipping` });
       return;
     }
     if (database === session.database)
@@ -195,24 +185,9 @@ export class TimescaleServer {
     await this.#folders.drop(name);
   }
 
-  async #withBackendLock(
-    database: EmbeddedDatabase,
-    session: OtherSession,
-    act: () => Promise<void>,
-  ): Promise<void> {
-    const isOwner = database.backendLock.owner === session;
-    const owner = isOwner ? session : {};
-    await database.backendLock.acquire(owner, this.options.backendLockTimeout);
-    try {
-      await act();
-    } finally {
-      if (!isOwner) database.backendLock.release(owner);
-    }
-  }
-
   async #closeIdle(): Promise<void> {
     for (const database of this.#databases.values()) {
-      const idle = Date.now() - database.lastUsed >= this.options.idleTimeout;
+      const idle = Date.now() - database.lastUsed >= idleTimeout;
       if (!idle || !database.isOpen || database.sessions.size > 0 || database.backendLock.owner) continue;
       const owner = {};
       await database.backendLock.acquire(owner, 0);

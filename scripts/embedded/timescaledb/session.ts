@@ -1,6 +1,6 @@
 // The session of one client: reads its messages in batches, acquires the backend, and runs them on it.
+import { randomInt } from 'node:crypto';
 import { BackendLease } from './backend-lease.ts';
-import { LockWaitCancelled } from './backend-lock.ts';
 import { BackendOutput, type OutputOptions } from './backend-output.ts';
 import { findCopyFromStdin } from './copy.ts';
 import type { EmbeddedDatabase } from './database.ts';
@@ -19,26 +19,32 @@ import {
   readText,
   readyForQuery,
 } from './messages.ts';
-import { cancelled, crashed, PostgresError, raiseSql } from './postgres-error.ts';
-import type { SessionContext, SessionOptions, SessionServer } from './session-context.ts';
+import { crashed, PostgresError, raiseSql } from './postgres-error.ts';
+import type { SessionContext, SessionServer } from './session-context.ts';
 import type { SessionSettings } from './settings.ts';
 import { traitsOf } from './sql.ts';
 import { type OutgoingMessage, PreparedStatements } from './statements.ts';
 
+/** The connection to the client. */
+export interface Client {
+  write(bytes: Buffer): void;
+  close(): void;
+  onQueuedBytes(bytes: number): void;
+}
+
 export class ClientSession implements SessionContext {
   readonly id: number;
-  readonly secret: number;
+  /** With the id, the key of a CancelRequest. */
+  readonly secret = randomInt(1, 0x7fff_ffff);
   readonly server: SessionServer;
   readonly database: EmbeddedDatabase;
-  readonly startup: Record<string, string>;
   readonly settings: SessionSettings;
   readonly statements: PreparedStatements;
   superuser = false;
   closed = false;
   /** This session's use of the shared backend. */
   readonly lease: BackendLease;
-  readonly #write: (bytes: Buffer) => void;
-  readonly #closeSocket: () => void;
+  readonly #client: Client;
   readonly #queue: MessageQueue;
   readonly #output: BackendOutput;
   readonly #emulatedCommands: EmulatedCommands;
@@ -49,31 +55,21 @@ export class ClientSession implements SessionContext {
   #isRunning = false;
   #cancelReason: string | undefined;
 
-  constructor(options: SessionOptions) {
-    this.id = options.id;
-    this.secret = options.secret;
-    this.server = options.server;
-    this.database = options.database;
-    this.startup = options.startup;
-    this.settings = options.settings;
-    this.#write = options.write;
-    this.#closeSocket = options.closeSocket;
-    this.#queue = new MessageQueue(options.onQueuedBytes);
-    this.statements = new PreparedStatements(this, this.database);
+  constructor(server: SessionServer, database: EmbeddedDatabase, settings: SessionSettings, client: Client) {
+    this.id = server.nextSessionId();
+    this.server = server;
+    this.database = database;
+    this.settings = settings;
+    this.#client = client;
+    this.#queue = new MessageQueue((bytes) => client.onQueuedBytes(bytes));
+    this.statements = new PreparedStatements(this);
     this.lease = new BackendLease(this, this.statements);
-    this.#output = new BackendOutput(
-      {
-        write: (bytes) => this.#write(bytes),
-        parsed: (prepared) => this.statements.confirm(prepared),
-      },
-      this.statements.prefix,
-    );
+    this.#output = new BackendOutput(this.statements, (bytes) => client.write(bytes));
     this.#emulatedCommands = new EmulatedCommands({
+      session: this,
       queue: this.#queue,
       send: (outgoing, output, copyData) => this.#send(outgoing, output, copyData),
-      write: (bytes) => this.#write(bytes),
-      inTransaction: () => this.inTransaction,
-      runDatabaseCommand: (command) => this.server.runDatabaseCommand(command, this),
+      write: (bytes) => client.write(bytes),
     });
   }
 
@@ -100,13 +96,13 @@ export class ClientSession implements SessionContext {
       this.database.name,
       fields,
     );
-    this.#write(errorResponse(fields));
+    this.#client.write(errorResponse(fields));
     this.close();
-    this.#closeSocket();
+    this.#client.close();
   }
 
-  sendNotice(bytes: Buffer): void {
-    this.#write(bytes);
+  sendNotice(fields: ErrorFields): void {
+    this.#client.write(errorResponse(fields));
   }
 
   /** A statement in WASM cannot be interrupted, so the instance is killed. Its WAL recovers the data. */
@@ -126,17 +122,17 @@ export class ClientSession implements SessionContext {
       }
     } finally {
       this.close();
-      await this.lease.cleanUp(this.#output.transactionStatus !== 'I' || this.#inQueryCycle);
+      await this.lease.cleanUp(this.inTransaction || this.#inQueryCycle);
       // After a Terminate message the socket is still open.
-      this.#closeSocket();
+      this.#client.close();
     }
   }
 
-  /** Queries the backend about a role, before the session runs. */
-  async lookUpRole<Role>(sql: string, read: (rows: (string | null)[][]) => Role): Promise<Role> {
+  /** For SQL of the server before the session runs. */
+  async queryAsSuperuser(sql: string): Promise<(string | null)[][]> {
     await this.database.backendLock.acquire(this, this.server.options.backendLockTimeout);
     try {
-      return read(await this.database.runSqlAsSuperuser(sql));
+      return await this.database.runSqlAsSuperuser(sql);
     } finally {
       this.database.backendLock.release(this);
     }
@@ -146,8 +142,10 @@ export class ClientSession implements SessionContext {
     if (this.#ignoringTillSync) return this.#ignoreBatch(batch);
     try {
       const command = this.#commandWithoutBackend(batch);
-      if (command) await this.#runCommand(command);
-      else {
+      if (command) {
+        await this.server.runDatabaseCommand(command, this);
+        this.#client.write(Buffer.concat([commandComplete(command.tag), readyForQuery('I')]));
+      } else {
         const isIdle = !this.#inQueryCycle && this.#output.transactionStatus !== 'E';
         await this.lease.acquire(batch, isIdle);
         if (isIdle && this.statements.mayCopy(batch)) await this.lease.grantFileAccess();
@@ -156,22 +154,22 @@ export class ClientSession implements SessionContext {
       }
     } catch (error) {
       if (error instanceof InstanceCrashed) await this.#afterCrash(batch);
-      else if (error instanceof LockWaitCancelled) this.#refuseBatch(batch, cancelled(undefined));
-      else if (error instanceof PostgresError) this.#refuseBatch(batch, error.fields);
       else if (error instanceof ProtocolViolation) {
         this.terminate({ severity: 'FATAL', code: '08P01', message: error.message });
-      } else throw error;
+      } else if (!(error instanceof PostgresError)) throw error;
+      else if (error.fields.severity === 'FATAL') this.terminate(error.fields);
+      else this.#ignoreBatch(batch, error.fields);
     }
-    if (this.#output.transactionStatus === 'I' && !this.#inQueryCycle) this.lease.release();
+    if (!this.inTransaction && !this.#inQueryCycle) this.lease.release();
   }
 
   async #runBatch(batch: Message[]): Promise<void> {
     const pending: OutgoingMessage[] = [];
     for (const { type, bytes } of batch) {
       if (type === 'Q') await this.#simpleQuery(bytes);
-      else if (type === 'P') pending.push(...this.statements.parse(bytes));
+      else if (type === 'P') pending.push(this.statements.parse(bytes));
       else if (type === 'D') pending.push(...this.statements.describe(bytes));
-      else if (type === 'C') pending.push(...this.statements.close(bytes));
+      else if (type === 'C') pending.push(this.statements.close(bytes));
       else if (type === 'B') {
         const { outgoing, prepared } = this.statements.bind(bytes);
         pending.push(...outgoing);
@@ -203,7 +201,7 @@ export class ClientSession implements SessionContext {
     this.statements.forget('unnamed');
     this.lease.noteEffects(traitsOf(sql));
     const copy = findCopyFromStdin(sql);
-    const command = findDatabaseCommand(sql);
+    const found = findDatabaseCommand(sql);
     if (typeof copy === 'object') await this.#emulatedCommands.copySimple(copy);
     else if (copy !== undefined) {
       const problem =
@@ -211,9 +209,8 @@ export class ClientSession implements SessionContext {
           ? 'the embedded server cannot read this COPY statement'
           : 'COPY FROM STDIN must be sent by itself to the embedded server, not among other statements';
       await this.#emulatedCommands.raiseSimple({ severity: 'ERROR', code: '0A000', message: problem });
-    } else if (command) {
-      const tag = 'tag' in command ? command.tag : command.severalStatements;
-      await this.#emulatedCommands.raiseSimple(insideTransaction(tag));
+    } else if (found) {
+      await this.#emulatedCommands.raiseSimple(insideTransaction(found.command.tag));
     } else {
       const adapted = this.statements.rewriteForBackend(sql);
       await this.#send([{ bytes: adapted === sql ? bytes : query(adapted) }]);
@@ -222,14 +219,8 @@ export class ClientSession implements SessionContext {
 
   /** A database command that needs no backend, because it is outside of a transaction. */
   #commandWithoutBackend([first]: Message[]): DatabaseCommand | undefined {
-    return this.#output.transactionStatus === 'I' && !this.#inQueryCycle
-      ? soleDatabaseCommand(first)
-      : undefined;
-  }
-
-  async #runCommand(command: DatabaseCommand): Promise<void> {
-    await this.server.runDatabaseCommand(command, this);
-    this.#write(Buffer.concat([commandComplete(command.tag), readyForQuery('I')]));
+    if (first?.type !== 'Q' || this.inTransaction || this.#inQueryCycle) return undefined;
+    return soleDatabaseCommand(readText(first.bytes, 5).value);
   }
 
   async #send(outgoing: OutgoingMessage[], options: OutputOptions = {}, copyData?: Buffer[]): Promise<void> {
@@ -261,26 +252,21 @@ export class ClientSession implements SessionContext {
     this.#inQueryCycle = false;
     if (transactionStatus !== 'E') await this.lease.revokeFileAccess();
     if (transactionStatus === 'I')
-      for (const report of await this.lease.readBackEffects()) this.#write(report);
-    this.#write(readyForQuery(transactionStatus));
+      for (const report of await this.lease.readBackEffects()) this.#client.write(report);
+    this.#client.write(readyForQuery(transactionStatus));
   }
 
-  /** Answers the batch with an error of the server; a FATAL one ends the session. */
-  #refuseBatch(batch: Message[], fields: ErrorFields): void {
-    if (fields.severity === 'FATAL') this.terminate(fields);
-    else this.#ignoreBatch(batch, fields);
-  }
-
+  /** Answers the batch with the error, if there is one, and ignores all messages up to the next Sync. */
   #ignoreBatch(batch: Message[], fields?: ErrorFields): void {
-    if (fields) this.#write(errorResponse(fields));
+    if (fields) this.#client.write(errorResponse(fields));
     const last = batch.at(-1)?.type;
     this.#ignoringTillSync = last !== 'S' && (this.#ignoringTillSync || (last !== 'Q' && last !== 'F'));
-    if (!this.#ignoringTillSync) this.#write(readyForQuery(this.#output.transactionStatus));
+    if (!this.#ignoringTillSync) this.#client.write(readyForQuery(this.#output.transactionStatus));
   }
 
   async #afterCrash(batch: Message[]): Promise<void> {
     const reason = this.#cancelReason;
-    const wasInTransaction = this.#output.transactionStatus !== 'I';
+    const wasInTransaction = this.inTransaction;
     this.#cancelReason = undefined;
     this.#output.transactionStatus = 'I';
     this.#output.skippingTillSync = false;
@@ -298,6 +284,6 @@ export class ClientSession implements SessionContext {
       await this.database.runSql(raiseSql('57014', reason)).catch(() => undefined);
       this.#output.transactionStatus = 'E';
     }
-    this.#refuseBatch(batch, cancelled(reason));
+    this.#ignoreBatch(batch, { severity: 'ERROR', code: '57014', message: reason });
   }
 }

@@ -1,5 +1,6 @@
 // The settings of a session, which are applied to the shared backend before its messages run.
-import { quoteIdentifier, quoteLiteral } from './messages.ts';
+import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
+import { quoteLiteral } from './messages.ts';
 
 // PGlite starts its backend with the settings of initdb; these are the values of a server, also for RESET.
 const serverDefaults: Record<string, string> = {
@@ -32,20 +33,19 @@ export class SessionSettings {
   /** The role of the login, or of SET SESSION AUTHORIZATION. */
   sessionUser: string;
   readonly #authenticatedUser: string;
+  readonly #startup: Record<string, string>;
   #role = 'none';
   /** The values that RESET restores: those of the server, the role and the startup packet. */
-  #defaults: Map<string, string>;
-  #current: Map<string, string>;
+  readonly #defaults = new Map(Object.entries(serverDefaults));
+  #current = new Map<string, string>();
   /** Custom settings such as app.tenant: pg_settings does not list them, so the names come from the SQL. */
   readonly #customNames = new Set<string>();
 
   constructor(user: string, startup: Record<string, string>) {
     this.sessionUser = user;
     this.#authenticatedUser = user;
-    this.#defaults = new Map(Object.entries(serverDefaults));
-    this.#current = new Map();
-    this.#addDefaults(startup);
-    this.#current = new Map(this.#defaults);
+    this.#startup = startup;
+    this.addRoleDefaults({});
   }
 
   get(name: string): string {
@@ -63,9 +63,9 @@ export class SessionSettings {
   }
 
   /** The startup packet overrides ALTER ROLE … SET and ALTER DATABASE … SET. */
-  addRoleDefaults(role: Record<string, string>, startup: Record<string, string>): void {
+  addRoleDefaults(role: Record<string, string>): void {
     this.#addDefaults(role);
-    this.#addDefaults(startup);
+    this.#addDefaults(this.#startup);
     this.#current = new Map(this.#defaults);
   }
 
@@ -87,10 +87,7 @@ export class SessionSettings {
       'RESET ROLE',
       'RESET ALL',
       `SELECT pg_catalog.set_config(name, value, false) FROM (VALUES ${rows.join(', ')}) AS s (name, value)`,
-      ...(this.sessionUser === 'postgres'
-        ? []
-        : [`SET SESSION AUTHORIZATION ${quoteIdentifier(this.sessionUser)}`]),
-      ...(this.#role === 'none' ? [] : [`SET ROLE ${quoteIdentifier(this.#role)}`]),
+      ...this.#setRoles(),
     ].join('; ');
   }
 
@@ -102,9 +99,12 @@ export class SessionSettings {
   /** Lets the superuser run the SQL and then returns to the session's role. Other settings do not change. */
   asSuperuser(sql: string): string {
     if (this.currentUser === 'postgres') return sql;
-    const back = [`SET SESSION AUTHORIZATION ${quoteIdentifier(this.sessionUser)}`];
-    if (this.#role !== 'none') back.push(`SET ROLE ${quoteIdentifier(this.#role)}`);
-    return ['SET SESSION AUTHORIZATION postgres', sql, ...back].join('; ');
+    return ['SET SESSION AUTHORIZATION postgres', sql, ...this.#setRoles()].join('; ');
+  }
+
+  #setRoles(): string[] {
+    const setUser = `SET SESSION AUTHORIZATION ${quoteIdentifier(this.sessionUser)}`;
+    return this.#role === 'none' ? [setUser] : [setUser, `SET ROLE ${quoteIdentifier(this.#role)}`];
   }
 
   /** Replaces RESET SESSION AUTHORIZATION, which has no effect in PGlite, by SET with the login role. */

@@ -1,6 +1,5 @@
 // Analyses a client's SQL before it is sent to the backend.
-import { loadModule, parseSync } from 'libpg-query';
-import { isRecord } from '../files.ts';
+import { type Node, type ParseResult, parseSync } from 'libpg-query';
 
 /** Cheap checks of the text. A false positive costs a millisecond, so the patterns are broad. */
 export interface StatementTraits {
@@ -28,41 +27,19 @@ export function traitsOf(sql: string): StatementTraits {
 }
 
 function customNames(sql: string): string[] {
-  const names: string[] = [];
-  for (const match of sql.matchAll(
-    /\bset\s+(?:session\s+|local\s+)?"?([a-z_]\w*(?:\.[a-z_]\w*)+)"?\s*(?:=|to)/gi,
-  )) {
-    names.push(match[1] ?? '');
-  }
-  for (const match of sql.matchAll(/set_config\s*\(\s*'([a-z_]\w*(?:\.[a-z_]\w*)+)'/gi))
-    names.push(match[1] ?? '');
-  return names;
-}
-
-export interface ParsedStatement {
-  /** The type of the node, e.g. CopyStmt. */
-  kind: string;
-  node: Record<string, unknown>;
-}
-
-export async function loadParser(): Promise<void> {
-  await loadModule();
+  const matches = [
+    ...sql.matchAll(/\bset\s+(?:session\s+|local\s+)?"?([a-z_]\w*(?:\.[a-z_]\w*)+)"?\s*(?:=|to)/gi),
+    ...sql.matchAll(/set_config\s*\(\s*'([a-z_]\w*(?:\.[a-z_]\w*)+)'/gi),
+  ];
+  return matches.map((match) => match[1] ?? '');
 }
 
 /** Returns undefined for SQL with a syntax error, which the backend then reports. */
-export function parseStatements(sql: string): ParsedStatement[] | undefined {
-  let tree: unknown;
+export function parseStatements(sql: string): Node[] | undefined {
   try {
-    tree = parseSync(sql);
+    const { stmts = [] }: ParseResult = parseSync(sql);
+    return stmts.flatMap(({ stmt }) => stmt ?? []);
   } catch {
     return undefined;
   }
-  if (!isRecord(tree) || !Array.isArray(tree.stmts)) return undefined;
-  return tree.stmts.flatMap((entry: unknown) => {
-    const statement = isRecord(entry) ? entry.stmt : undefined;
-    if (!isRecord(statement)) return [];
-    const [kind] = Object.keys(statement);
-    const node = kind === undefined ? undefined : statement[kind];
-    return kind !== undefined && isRecord(node) ? [{ kind, node }] : [];
-  });
 }

@@ -3,8 +3,7 @@ import { createHash } from 'node:crypto';
 import { guardAdvisoryLocks } from './advisory-locks.ts';
 import { inOneTransaction } from './concurrent-index.ts';
 import { type CopyPlan, findCopyFromStdin } from './copy.ts';
-import type { EmbeddedDatabase } from './database.ts';
-import { type DatabaseCommand, findDatabaseCommand } from './database-commands.ts';
+import { type DatabaseCommand, soleDatabaseCommand } from './database-commands.ts';
 import { type Message, message, readText, text } from './messages.ts';
 import { raiseSql } from './postgres-error.ts';
 import type { SessionContext } from './session-context.ts';
@@ -32,43 +31,33 @@ export interface OutgoingMessage {
 
 export class PreparedStatements {
   readonly #session: SessionContext;
-  readonly #database: EmbeddedDatabase;
   readonly #confirmed = new Map<string, PreparedStatement>();
   /** Parsed in this query cycle, without a ParseComplete yet. */
   readonly #unconfirmed = new Map<string, PreparedStatement>();
   readonly #portals = new Map<string, PreparedStatement>();
 
-  constructor(session: SessionContext, database: EmbeddedDatabase) {
+  constructor(session: SessionContext) {
     this.#session = session;
-    this.#database = database;
   }
 
   /** A Parse with the name for the backend, and without commands that the backend cannot run. */
-  parse(bytes: Buffer): OutgoingMessage[] {
+  parse(bytes: Buffer): OutgoingMessage {
     const { value: name, next } = readText(bytes, 5);
     const { value: sql, next: types } = readText(bytes, next);
     const copy = findCopyFromStdin(sql);
-    const command = findDatabaseCommand(sql);
+    const command = soleDatabaseCommand(sql);
     const plan = typeof copy === 'object' ? copy : undefined;
     let backendSql = this.rewriteForBackend(plan?.sql ?? sql);
     if (copy === 'unreadable')
       backendSql = raiseSql('0A000', 'the embedded server cannot read this COPY statement');
     // The server runs the command at Execute. The backend needs a statement that has no rows and no effect.
-    const databaseCommand = command !== undefined && 'tag' in command ? command : undefined;
-    if (databaseCommand) backendSql = "DO 'BEGIN END'";
+    if (command) backendSql = "DO 'BEGIN END'";
     const parse = message('P', text(this.backendName(name)), text(backendSql), bytes.subarray(types));
     const traits = traitsOf(sql);
-    const prepared: PreparedStatement = {
-      name,
-      parse,
-      epoch: this.#database.statementsEpoch,
-      sql,
-      traits,
-      copy: plan,
-      command: databaseCommand,
-    };
+    const epoch = this.#session.database.statementsEpoch;
+    const prepared: PreparedStatement = { name, parse, epoch, sql, traits, copy: plan, command };
     this.#unconfirmed.set(name, prepared);
-    return [{ bytes: parse, parse: { prepared, fromClient: true } }];
+    return { bytes: parse, parse: { prepared, fromClient: true } };
   }
 
   bind(bytes: Buffer): { outgoing: OutgoingMessage[]; prepared: PreparedStatement | undefined } {
@@ -92,14 +81,14 @@ export class PreparedStatements {
     return [...before, { bytes: message('D', bytes.subarray(5, 6), text(this.backendName(name))) }];
   }
 
-  close(bytes: Buffer): OutgoingMessage[] {
+  close(bytes: Buffer): OutgoingMessage {
     const { value: name } = readText(bytes, 6);
     if (bytes[5] === 0x53) {
       this.#confirmed.delete(name);
       this.#unconfirmed.delete(name);
     } else this.#portals.delete(name);
     const closing = message('C', bytes.subarray(5, 6), text(this.backendName(name)));
-    return [{ bytes: closing, close: { fromClient: true } }];
+    return { bytes: closing, close: { fromClient: true } };
   }
 
   execute(bytes: Buffer): { outgoing: OutgoingMessage; prepared: PreparedStatement | undefined } {
@@ -134,7 +123,7 @@ export class PreparedStatements {
 
   /** Rewrites what the backend cannot do: LISTEN, advisory locks, RESET SESSION AUTHORIZATION, concurrent indexes. */
   rewriteForBackend(sql: string): string {
-    if (/\blisten\b/i.test(sql) && parseStatements(sql)?.some(({ kind }) => kind === 'ListenStmt')) {
+    if (/\blisten\b/i.test(sql) && parseStatements(sql)?.some((statement) => 'ListenStmt' in statement)) {
       return raiseSql('0A000', 'the embedded server delivers no notifications: LISTEN is not supported');
     }
     const { settings, inTransaction } = this.#session;
@@ -152,15 +141,12 @@ export class PreparedStatements {
   }
 
   /** Close messages for all named statements that the backend still has. */
-  closeAll(): OutgoingMessage[] {
+  closeAll(): Buffer[] {
     const named = [...this.#confirmed.values()].filter(
-      ({ name, epoch }) => name !== '' && epoch === this.#database.statementsEpoch,
+      ({ name, epoch }) => name !== '' && epoch === this.#session.database.statementsEpoch,
     );
     this.#confirmed.clear();
-    return named.map(({ name }) => ({
-      bytes: message('C', Buffer.from('S'), text(this.backendName(name))),
-      close: { fromClient: false },
-    }));
+    return named.map(({ name }) => message('C', Buffer.from('S'), text(this.backendName(name))));
   }
 
   /** PostgreSQL truncates names to 63 bytes, so a hash replaces longer ones. */
@@ -179,9 +165,10 @@ export class PreparedStatements {
     const unconfirmed = this.#unconfirmed.get(name);
     if (unconfirmed) return { before: [], prepared: unconfirmed };
     const confirmed = this.#confirmed.get(name);
-    const epoch = this.#database.statementsEpoch;
+    const epoch = this.#session.database.statementsEpoch;
     const lost =
-      confirmed?.epoch !== epoch || (name === '' && this.#database.unnamedStatementOwner !== this.#session);
+      confirmed?.epoch !== epoch ||
+      (name === '' && this.#session.database.unnamedStatementOwner !== this.#session);
     if (confirmed && !lost) return { before: [], prepared: confirmed };
     if (confirmed) {
       confirmed.epoch = epoch;

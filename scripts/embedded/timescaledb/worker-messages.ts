@@ -15,9 +15,8 @@ export type WorkerRequest =
   | { kind: 'exec'; messages: Uint8Array; copyData: Uint8Array[] | undefined }
   | { kind: 'close' };
 
+/** `done`: the worker has started, or has finished a request. */
 export type WorkerReply =
-  | { kind: 'ready' }
   | { kind: 'output'; bytes: Uint8Array }
   | { kind: 'done' }
-  | { kind: 'closed' }
   | { kind: 'crashed'; reason: string };

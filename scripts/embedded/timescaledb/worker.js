@@ -62,7 +62,7 @@ async function serve(input, send) {
   port?.on('message', (/** @type {WorkerRequest} */ request) => {
     if (request.kind === 'close') {
       void pglite.close().then(
-        () => send({ kind: 'closed' }),
+        () => send({ kind: 'done' }),
         (error) => send({ kind: 'crashed', reason: String(error) }),
       );
       return;
@@ -80,7 +80,7 @@ async function serve(input, send) {
       copyIn([]);
     }
   });
-  send({ kind: 'ready' });
+  send({ kind: 'done' });
 }
 
 /**
