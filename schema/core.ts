@@ -66,12 +66,12 @@ export const authTokens = pgTable(
     index('idx_auth_tokens_user_type').on(table.userId, table.tokenType),
     // Serves family revocation: WHERE family_id = $1.
     index('idx_auth_tokens_family').on(table.familyId).where(sql`${table.familyId} IS NOT NULL`),
-    // Ensures that at most one refresh token of a family can be rotated. Serves the purge, which tests
-    // whether one exists: WHERE family_id = $1 AND used_at IS NULL AND revoked_at IS NULL.
+    // Ensures that at most one refresh token of a family can be rotated. Serves the purge, which looks for this
+    // token: WHERE family_id = $1 AND token_type = 'refresh' AND used_at IS NULL AND revoked_at IS NULL.
     uniqueIndex('idx_auth_tokens_live_refresh')
       .on(table.familyId)
       .where(sql`${table.tokenType} = 'refresh' AND ${table.usedAt} IS NULL AND ${table.revokedAt} IS NULL`),
-    // Serves the purge: WHERE expires_at < now().
+    // Serves the purge: WHERE expires_at <= statement_timestamp().
     index('idx_auth_tokens_expires').on(table.expiresAt),
     check('check_token_hash', sql`${table.tokenHash} ~ '^[0-9a-f]{64}$'`),
     check('check_token_expiry', sql`${table.expiresAt} > ${table.createdAt}`),
@@ -86,15 +86,15 @@ const loginSubjectOf = (email: PgColumn) => sql`encode(sha256(convert_to(${email
 export const loginSubject = pgEnum('login_subject', ['address', 'account', 'known_address']);
 
 // One counter for each subject, not a row for each attempt: the counter's row lock applies the limit to
-// simultaneous attempts. An e-mail that no user has gets a row too, so that the result does not reveal it.
-// The limit of addresses bounds the number of such rows, and the purge deletes them.
+// simultaneous attempts. An unknown e-mail gets a row too, so that the result does not reveal whether a user
+// has it. The limit for addresses bounds the number of such rows, and the purge deletes them.
 export const loginAttempts = pgTable(
   'login_attempts',
   {
     id: primaryId(),
     subjectType: loginSubject('subject_type').notNull(),
     subject: varchar('subject', { length: 64 }).notNull(),
-    /** For a known address, the subject of its account, so that an erasure of the person finds it. */
+    /** For a known address, the subject of the account, by which the erasure of the person finds the row. */
     account: varchar('account', { length: 64 }),
     forgivenAt: timestamptz('forgiven_at').notNull(),
     expiresAt: timestamptz('expires_at').notNull(),
@@ -104,7 +104,7 @@ export const loginAttempts = pgTable(
   (table) => [
     // Serves every login: WHERE subject_type = $1 AND subject = $2.
     unique('login_attempts_subject_key').on(table.subjectType, table.subject),
-    // Serves the purge: WHERE expires_at < now().
+    // Serves the purge: WHERE expires_at <= statement_timestamp().
     index('idx_login_attempts_expires').on(table.expiresAt),
     // Serves password resets and erasures: WHERE account = $1.
     index('idx_login_attempts_account').on(table.account).where(sql`${table.account} IS NOT NULL`),
@@ -194,7 +194,7 @@ export const userMetadataRelations = relations(userMetadata, ({ one }) => ({
 
 export const erasure: readonly ErasureRule[] = [
   keepRows(roles, 'names of roles, the same for everybody'),
-  // Counters of whole addresses stay. They name no account, and db:purge-tokens deletes them after expiry.
+  // Counters of addresses stay: they name no account, and db:purge-tokens deletes them after they expire.
   deleteRows(loginAttempts, loginAttempts.subject, {
     through: { key: users.email, as: loginSubjectOf(users.email), person: users.id },
   }),

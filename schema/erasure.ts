@@ -9,8 +9,8 @@ export const erasedUserId = '00000000-0000-0000-0000-000000000000';
 export const keep = Symbol('keep');
 
 /**
- * Determines which person a row belongs to. Without `through`, `column` contains the user id. With `through`,
- * `column` equals `key` or the expression `as` of another row, whose `person` contains the user id.
+ * Determines which person a row belongs to. Without `through`, `column` contains the user id. With `through`, `column`
+ * equals `key`, or the expression `as`, in a row of another table, and `person` of that row contains the user id.
  */
 export interface Person {
   readonly column: PgColumn;
@@ -29,7 +29,7 @@ export type ErasureRule =
     } & Person)
   | { readonly action: 'keep'; readonly relation: PgTable | PgView; readonly because: string };
 
-/** Deletes the person's rows. The rule for rows that depend on them must come before this one. */
+/** Deletes the person's rows. Rules for rows that depend on these must come before this rule. */
 export const deleteRows = (
   relation: PgTable | PgView,
   column: PgColumn,

@@ -98,7 +98,7 @@ export const vehicleAssignmentsRelations = relations(vehicleAssignments, ({ one 
 }));
 
 export const erasure: readonly ErasureRule[] = [
-  // The assignments of a driver. Those of an owner's vehicles stay, because they belong to other people.
+  // The assignments of the erased driver. Assignments of an erased owner's vehicles stay: they are other drivers' data.
   deleteRows(vehicleAssignments, vehicleAssignments.driverId, {
     through: { key: drivers.id, person: drivers.userId },
   }),

@@ -165,7 +165,7 @@ export const deliveriesRelations = relations(deliveries, ({ one }) => ({
 }));
 
 export const erasure: readonly ErasureRule[] = [
-  // The customer's address. This rule comes before that of orders, which removes the customer from them.
+  // The customer's address. Must come before the rule for orders, which erases the user id that this rule looks up.
   anonymiseRows(deliveries, deliveries.orderId, {
     through: { key: orders.id, person: orders.userId },
     because: 'part of an order, which accounting keeps, and the work of a courier',

@@ -37,8 +37,8 @@ export const trackingPolicies = {
   location_hourly: {
     refresh: { startOffset: '7 days', endOffset: '1 hour', every: '30 minutes' },
     /**
-     * For locations that arrive late: refreshes changed hours older than the window of `refresh`, up to two
-     * days before raw locations are dropped. Refreshing hours without raw locations would delete the hours.
+     * For locations that arrive late: refreshes changed hours that are too old for `refresh` and whose raw locations
+     * are kept for at least two more days. Refreshing hours without raw locations would delete the hours.
      */
     lateRefresh: { startOffset: '28 days', endOffset: '7 days', every: '1 hour' },
     retention: '1 year',
@@ -48,15 +48,15 @@ export const trackingPolicies = {
 } as const;
 
 /**
- * The applications that record locations. Each has a schema with its name and the views location_events and
- * location_hourly, which contain and accept only its own locations (migration 0008_application_views), and an index of
- * its own locations.
+ * The applications that record locations. Each has an index of its own locations, and a schema with its name, whose
+ * views location_events and location_hourly show only its own locations. location_events also accepts no others
+ * (migration 0008_application_views).
  */
 export const locationSources = ['mextrack', 'pshop'] as const;
 export type AppSource = (typeof locationSources)[number];
 
 // The hypertable, compression and retention are in the handwritten migrations. There is no primary key,
-// because a unique index of a hypertable must contain time, and a device may report a time twice.
+// because a unique index of a hypertable must contain time, and a device may report the same time twice.
 export const locationEvents = pgTable(
   'location_events',
   {
@@ -82,8 +82,8 @@ export const locationEvents = pgTable(
     index('idx_location_user').on(table.userId, table.time.desc().nullsFirst()),
     // Serves the locations of an application: WHERE app_source = $1 ORDER BY time DESC.
     index('idx_location_app').on(table.appSource, table.time.desc().nullsFirst()),
-    // Serve the views of the applications: WHERE device_id = $1 AND time > $2, and getLatestLocations, which
-    // goes from device to device. With idx_location_device, it would read the points of all other applications.
+    // Serve the applications' views: WHERE device_id = $1 AND time > $2. Also serve getLatestLocations, which goes from
+    // device to device and with idx_location_device would read the points of other applications.
     ...locationSources.map((source) =>
       index(`idx_location_${source}`)
         .on(table.deviceId, table.time.desc().nullsFirst())
@@ -101,8 +101,8 @@ export const locationEvents = pgTable(
 export type LocationEvent = typeof locationEvents.$inferSelect;
 export type NewLocationEvent = typeof locationEvents.$inferInsert;
 
-// A continuous aggregate is a view in PostgreSQL's catalog. A handwritten migration creates it; existing()
-// makes drizzle-kit generate ignore it.
+// A continuous aggregate is a view in PostgreSQL's catalog. A handwritten migration creates this one, and existing()
+// tells drizzle-kit not to generate it.
 export const locationHourly = pgView('location_hourly', {
   hour: timestamptz('hour').notNull(),
   deviceId: uuid('device_id').notNull(),
@@ -132,7 +132,7 @@ export const locationWriters = pgTable(
   },
   (table) => [
     check('check_last_batch', sql`${table.lastBatch} >= 0`),
-    // Row security instead of a view for each application. location_events needs views, because it is compressed.
+    // TimescaleDB does not allow row security on compressed hypertables, so location_events has views instead.
     pgPolicy('own_rows', {
       using: sql`${table.roleName} = CURRENT_USER`,
       withCheck: sql`${table.roleName} = CURRENT_USER`,

@@ -1,4 +1,4 @@
-// npm run dev: the embedded cluster in .atriz/, until Ctrl-C. Development and tests only.
+// npm run dev: runs the embedded cluster in .atriz/ until Ctrl-C. For development and tests only.
 import { once } from 'node:events';
 import { resolve } from 'node:path';
 import { Command } from 'commander';

@@ -41,7 +41,7 @@ interface QuickstartOptions {
   days: number;
 }
 
-/** Points per shift, 30 seconds apart. A vehicle drives two shifts a day. */
+/** Intervals of 30 seconds per shift; a shift has one point more. A vehicle drives two shifts a day. */
 const pointsPerShift = 500;
 const hour = 3_600_000;
 /** The only file that the quickstart does not remove. */
@@ -254,7 +254,7 @@ async function showOneVehicle(tracking: Pool): Promise<void> {
   const stats = await getHourlyStats(tracking, firstDevice, { days: 2 });
   const speeds = new Map(stats.map(({ hour, avgSpeed }) => [hour.getTime(), avgSpeed ?? 0]));
   const now = Math.floor(Date.now() / hour);
-  // In hours without points, the truck stands: their speed is 0.
+  // In hours without points, the truck does not move: the speed is 0.
   const day = Array.from({ length: 24 }, (_, index) => (now - 23 + index) * hour);
   const wide = day.flatMap((start) => Array<number>(2).fill(speeds.get(start) ?? 0));
   console.log(plot(wide, { height: 6, format: (value) => value.toFixed(0).padStart(6) }));

@@ -23,7 +23,7 @@ export interface ApplyOptions {
   generatePassword?: (role: string) => string;
   /** The differences to mend; default: all. */
   only?: (difference: AccessDifference) => boolean;
-  /** Only creates the missing roles and, if needed, makes the connected role a member of the owner role. */
+  /** Only creates missing roles, sets passwords and, if needed, makes the connected role a member of the owner role. */
   makesRoles?: boolean;
 }
 
@@ -90,7 +90,7 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
   const untried = async (stage: AccessDifference['stage']) =>
     (await read()).filter((due) => due.stage === stage && !refused.has(due.mend));
   for (const stage of stages) {
-    // Several rounds: revoking a privilege on a table also revokes it on the columns.
+    // Several rounds: REVOKE on a table also revokes column privileges, which the next round grants again.
     for (let round = 0; round < 3 && (await run(await untried(stage))) > 0; round += 1);
     if (stage === 'role') {
       if ([...refused.values()].some(isNewRole)) break;
@@ -121,7 +121,7 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
   return { changes: [...changes.values()], refused: [...refused.values()], passwords: set };
 }
 
-/** Runs a statement. Errors show `name` instead of it. @returns false if the connected role lacks the privilege. */
+/** Runs a statement, which errors show as `name`. @returns false if the connected role lacks the privilege. */
 async function attempt(db: Transaction, statement: string, name = statement): Promise<boolean> {
   try {
     await withTransaction(db, (savepoint) => savepoint.query(statement));
@@ -138,7 +138,7 @@ async function attempt(db: Transaction, statement: string, name = statement): Pr
   }
 }
 
-/** Without superuser, transferring ownership requires membership; CREATEROLE only allows granting it to oneself. */
+/** Only superusers and members of a role may give it objects. With CREATEROLE, a role can make itself a member. */
 async function missingMemberships(db: Transaction, { owner }: DatabaseAccess): Promise<AccessDifference[]> {
   const { rows } = await db.query<{ me: string; member: boolean }>(
     `SELECT current_user AS me, coalesce((SELECT rolsuper FROM pg_roles WHERE rolname = current_user), false) OR coalesce(

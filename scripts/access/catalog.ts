@@ -20,7 +20,7 @@ import {
   serverGrantsQuery,
 } from './server-grants.ts';
 
-// Excludes the objects of extensions, which set their own grants. extension.ts reads those of TimescaleDB.
+// Excludes the objects of extensions, which set their own grants. extension.ts reads the grants of TimescaleDB.
 const ownSchemas = `
   SELECT n.oid, n.nspname, n.nspowner, n.nspacl FROM pg_namespace n
   WHERE n.nspname !~ '^(pg_|_timescaledb_|timescaledb_|toolkit_)' AND n.nspname <> 'information_schema'
@@ -157,7 +157,7 @@ const chunkGrantsQuery = `
     ${exploded('a.attacl', 'c.relowner')}
   WHERE n.nspname = '${chunkSchema}' AND NOT ${ownedByExtension('pg_class', 'c.oid')}`;
 
-// Only grants that were made later: those of initdb and of extensions are in pg_init_privs or are the default.
+// Only grants made after initdb: the grants of initdb and of extensions are in pg_init_privs or are the default.
 const systemGrantsQuery = `
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", o.target, o.column, g.*
   FROM (
@@ -197,7 +197,7 @@ const rolesQuery = `
     CASE WHEN rolvaliduntil < 'infinity' THEN 'VALID UNTIL ''infinity''' END], NULL) AS "wrongAttributes"
   FROM pg_roles WHERE rolname = ANY ($1::text[])`;
 
-// Ignore members with CREATEROLE: they could grant themselves access and need the owner's rights to apply the matrix.
+// Ignores superusers and members with CREATEROLE: they apply the matrix and could grant themselves access anyway.
 const membershipsQuery = `
   SELECT r.rolname AS role, m.rolname AS member, g.rolname AS grantor
   FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member

@@ -19,7 +19,7 @@ export const applyMatrix = (pool: Pool, key: DatabaseTarget, options: ApplyOptio
 
 /**
  * For use after migrations: gives new objects their owner and grants. Privileges granted by hand to roles outside
- * the matrix stay: only "access apply" revokes them, and reports it.
+ * the matrix stay: only "access apply" revokes and reports them.
  */
 export function applyToNewObjects(pool: Pool, key: DatabaseTarget): Promise<Applied> {
   const matrix = matrixOf(key);
@@ -28,15 +28,15 @@ export function applyToNewObjects(pool: Pool, key: DatabaseTarget): Promise<Appl
     if (stage === 'role') return isNewRole(difference);
     // Dropping the mapping would lose its password.
     if (mend.startsWith('DROP USER MAPPING')) return false;
-    // Revoke from PUBLIC only EXECUTE on functions, which a migration of a superuser leaves, and grants of extensions.
+    // From PUBLIC, revoke only grants of extensions, and EXECUTE on functions that a superuser's migration created.
     if (loser === 'PUBLIC') return ofExtension || mend.startsWith('REVOKE EXECUTE ON ROUTINE');
     return loser === undefined || matrixRoles(matrix).includes(loser);
   };
-  // Sets no passwords, because the owner, which may run migrations, cannot set those of other roles.
+  // Sets no passwords: migrations may run as the owner, which cannot set the passwords of other roles.
   return applyAccess(pool, matrix, { only });
 }
 
-/** Creates the roles that a new server lacks, with the passwords from the environment, before a restore. */
+/** Before a restore: creates the roles that a new server lacks, and sets the passwords from the environment. */
 export const makeRoles = (pool: Pool, key: DatabaseTarget): Promise<Applied> =>
   applyMatrix(pool, key, { makesRoles: true });
 
@@ -68,7 +68,7 @@ export async function isCheckedByMatrix(db: Pool, key: DatabaseTarget): Promise<
 export const accessNotApplied = (key: DatabaseTarget): string =>
   `${definitionOf(key).database}: roles and grants were never applied: npm run db:access -- apply ${key}`;
 
-/** Prints a sentence about the changes that this role was not allowed to make. */
+/** Prints a message about the changes that the connected role was not allowed to make. */
 export function printRefused(key: DatabaseTarget, { refused }: Applied): void {
   const [first] = refused;
   if (!first) return;
@@ -82,6 +82,6 @@ export function printRefused(key: DatabaseTarget, { refused }: Applied): void {
   );
 }
 
-/** Shortens a statement for messages: one for many objects of an extension is very long. */
+/** Shortens a statement for messages. Statements on many objects of an extension are very long. */
 export const shortened = (statement: string): string =>
   statement.length <= 400 ? statement : `${statement.slice(0, 200)} …`;

@@ -1,4 +1,4 @@
-// Grants on TimescaleDB's own objects: it grants them to PUBLIC, and few of its functions check privileges.
+// Grants on TimescaleDB's own objects. The extension opens them to PUBLIC, and few of its functions check privileges.
 import { informationSchema, isOfTimescale } from '../../src/timescale/catalog.ts';
 import { exploded, type Grant, grant } from './grant.ts';
 import type { ExtensionObject } from './live-access.ts';
@@ -28,8 +28,8 @@ export const extensionGrantsQuery = `
   FROM (${objects}) AS o, ${exploded('o.acl', 'o.owner')} WHERE g.grantee = ANY ($1::text[]) ORDER BY o.target`;
 
 /**
- * PUBLIC may execute `extensionFunctions`, the owner all others. The catalog shows row counts of all applications:
- * only the owner may read it, and roles that read every table may read the information views.
+ * PUBLIC may execute `extensionFunctions`. Only the owner may execute other functions and read TimescaleDB's catalog,
+ * which shows row counts of all applications. Roles that read every table may also use the information views.
  */
 export function extensionGrants(
   rules: readonly Access[],

@@ -1,6 +1,6 @@
-// A privilege that a role has or should have, and the SQL that reads those of the catalog.
+// A privilege that a role has or should have, and SQL that reads privileges from the catalog.
 
-/** A privilege of a role other than the owner. */
+/** A privilege of a role that does not own the object. */
 export interface Grant {
   /** For default privileges, the role that creates the objects; else empty. */
   readonly defaultPrivilegesOf: string;

@@ -99,13 +99,13 @@ function defaultGrants(rule: Access, { owner, secrets }: DatabaseAccess): Grant[
   ];
 }
 
-/** Grants what is missing and revokes what is extra, with one change per role and target. */
+/** Changes that revoke extra grants and grant options, and grant what is missing, grouped by role and target. */
 export function compareGrants(wanted: readonly Grant[], found: readonly Grant[], owner: string): Change[] {
   const key = ({ defaultPrivilegesOf, inSchema, target, column, grantee, privilege }: Grant) =>
     JSON.stringify([defaultPrivilegesOf, inSchema, target, column, grantee, privilege]);
   const wantedKeys = new Set(wanted.map(key));
   const foundKeys = new Set(found.map(key));
-  // Skip grants to the owner: a revoke after the change of owner would remove its own privileges.
+  // Skip grants to the owner: a REVOKE after the change of owner would remove the new owner's privileges.
   const extra = found.filter((live) => !wantedKeys.has(key(live)) && live.grantee !== owner);
   const passedOn = found.filter((live) => live.grantable && wantedKeys.has(key(live)));
   const missing = wanted.filter((rule) => !foundKeys.has(key(rule)));
@@ -116,7 +116,7 @@ export function compareGrants(wanted: readonly Grant[], found: readonly Grant[],
   ];
 }
 
-/** Grants of one change: on one target, or on those of a bundle. */
+/** Grants of one change: on one target, or on the targets of a bundle. */
 type GrantGroup = [Grant, ...Grant[]];
 
 function groupGrants(grants: readonly Grant[]): GrantGroup[] {
@@ -171,7 +171,7 @@ function describe(group: GrantGroup, verb: string, command: string): Change {
   };
 }
 
-/** The targets for a message (`named`, which counts a bundle) and for SQL (`listed`, `ROUTINE a(int), b(int)`). */
+/** `named`: for a message; a bundle is a count and an example. `listed`: for SQL, such as `ROUTINE a(int), b(int)`. */
 function nameTargets(targets: readonly string[], bundle = ''): { named: string; listed: string } {
   const [first = '', ...others] = targets;
   const keyword = `${first.split(' ', 1)[0]} `;

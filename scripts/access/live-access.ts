@@ -1,13 +1,13 @@
-// Types of the state of access that catalog.ts reads from a live database, and of the changes that it needs.
+// Types of the state of access that catalog.ts reads from a live database, and of the changes that the database needs.
 import type { Grant } from './grant.ts';
 
-/** One change that makes a database as the matrix says. */
+/** One change that mends a difference between a database and the matrix. */
 export interface Change {
   /** What is wrong, as a sentence without its full stop. */
   readonly what: string;
   /** SQL that mends it. */
   readonly mend: string;
-  /** The role that loses a privilege by the change, or PUBLIC. */
+  /** The role, or PUBLIC, that loses a privilege by the change. */
   readonly loser?: string;
   /** The change concerns objects of an extension. */
   readonly ofExtension?: boolean;
@@ -39,13 +39,13 @@ export interface LiveRoutine extends OwnedObject {
   readonly constructs: boolean;
   /** SECURITY DEFINER. */
   readonly ownersRights: boolean;
-  /** The caller's search_path does not affect it: it sets its own, or its names were resolved at creation. */
+  /** The caller's search_path has no effect: the routine sets its own, or its names were resolved at creation. */
   readonly settled: boolean;
 }
 
 interface LiveRole {
   readonly name: string;
-  /** Attributes to change, as ALTER ROLE names them. */
+  /** The attributes that ALTER ROLE should set instead, such as `NOSUPERUSER`. */
   readonly wrongAttributes: readonly string[];
 }
 
@@ -58,7 +58,7 @@ interface Membership {
 interface LiveSetting {
   /** Empty for all roles. */
   readonly role: string;
-  /** Whether it is set for this database only, not for all databases. */
+  /** Whether the setting is for this database only, not for all databases. */
   readonly here: boolean;
   readonly name: string;
   readonly value: string;
@@ -68,7 +68,7 @@ interface LiveJob {
   readonly id: number;
   readonly owner: string;
   readonly table: string;
-  /** Calls the extension's alter_job without changes, to notify the scheduler. */
+  /** SQL that calls the extension's alter_job without changes, to notify the scheduler. */
   readonly tell: string;
 }
 
@@ -87,7 +87,7 @@ export interface LiveAccess {
   readonly policies: readonly LivePolicy[];
   /** Views in the schemas of relations that the matrix names. */
   readonly views: readonly LiveView[];
-  /** TimescaleDB's jobs on our relations whose owner is not that of the relation. */
+  /** Jobs of TimescaleDB whose owner is not the owner of the job's relation. */
   readonly jobs: readonly LiveJob[];
   readonly extensionObjects: readonly ExtensionObject[];
   readonly foreignServers: readonly ForeignServer[];

@@ -94,7 +94,7 @@ const shared: Partial<Record<DatabaseKey, readonly Access[]>> = {
 /**
  * Names of the TimescaleDB functions that PUBLIC may execute: those for queries, and those that plans and real-time
  * aggregates call with the reader's rights. They use nothing but their arguments, except cagg_watermark, which returns
- * the end of the stored hours. Only the owner may execute all others.
+ * the end of the stored hours. PUBLIC may not execute any other function.
  */
 export const extensionFunctions: ReadonlySet<string> = new Set([
   ...['time_bucket', 'time_bucket_ng', 'time_bucket_gapfill', 'locf', 'interpolate'],

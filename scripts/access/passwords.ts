@@ -1,4 +1,4 @@
-// Generates and sets passwords of roles. The server gets a SCRAM verifier, never the password.
+// Generates passwords of roles and the statements that set them. Lists sessions that stay open after a change.
 import { randomBytes } from 'node:crypto';
 import type { Pool } from '../../src/pool.ts';
 import { queryCatalog } from '../../src/sql/catalog-path.ts';
@@ -18,7 +18,7 @@ export interface OldSession {
   readonly database: string;
   readonly application: string;
   readonly address: string | null;
-  /** Null if the role may not read the statistics of other sessions. */
+  /** Null if the connected role may not read the statistics of other sessions. */
   readonly since: Date | null;
 }
 

@@ -15,7 +15,7 @@ export const viewsQuery = `
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind = 'v' AND n.nspname = ANY ($1::text[]) ORDER BY 1`;
 
-// The policies of the schema; `definition` is how PostgreSQL prints `clauses`.
+// The policies that schema/ declares. `definition` is the policy as `policiesQuery` returns it.
 const policies = [
   {
     table: 'location_writers',

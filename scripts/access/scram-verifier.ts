@@ -16,7 +16,7 @@ export function verifierOf(password: string, salt: Buffer = randomBytes(16), ite
   return { iterations, salt, storedKey: sha256(clientKey), serverKey: hmac(salted, 'Server Key') };
 }
 
-/** From pg_authid.rolpassword: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>. */
+/** Parses pg_authid.rolpassword: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>. */
 export function parseVerifier(stored: string): Verifier | undefined {
   const match = /^SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)$/.exec(stored);
   if (!match) return undefined;

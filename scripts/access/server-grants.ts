@@ -12,7 +12,7 @@ export const foreignGrantsQuery = `
   UNION ALL ${grantOn(`format('FOREIGN DATA WRAPPER %I', fdwname)`)}
   FROM pg_foreign_data_wrapper, ${exploded('fdwacl', 'fdwowner')}`;
 
-/** Server-wide grants, therefore only those of the grantees in $1. */
+/** Only grants to the grantees in $1, because parameters and tablespaces belong to the whole server. */
 export const serverGrantsQuery = `
   SELECT * FROM (
     ${grantOn(`'PARAMETER ' || (SELECT string_agg(quote_ident(part), '.') FROM unnest(string_to_array(parname, '.')) AS part)`)}

@@ -10,7 +10,7 @@ export interface QueryMessage {
   readonly text: string;
   /** Milliseconds from the call to the end of the last row, including the wait for a connection. */
   readonly durationMs: number;
-  /** Rows returned or changed; null for a COPY TO and for a query that failed. */
+  /** Rows returned or changed; null for a query that failed, and possibly for a COPY TO. */
   readonly rows: number | null;
   readonly error: unknown;
 }

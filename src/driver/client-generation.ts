@@ -23,7 +23,7 @@ export class Generation {
     this.#handler = (sql.unsafe('') as unknown as RunningQuery).handler;
   }
 
-  /** Queries, transactions and reservations that have entered and not left. */
+  /** Number of queries, transactions and reservations that have entered and not left. */
   get running(): number {
     return this.#running;
   }
@@ -66,8 +66,8 @@ export class Generation {
   }
 
   /**
-   * Opens no new connections, and closes each existing one when its queries have ended. Waiting queries fail with
-   * `error`, by default one for which `isUnsent` is true.
+   * Opens no new connections, and closes the existing ones when nothing runs any more. Waiting queries fail with
+   * `error`, by default an error for which `isUnsent` is true.
    */
   async retire(error?: Error): Promise<void> {
     this.sockets.retire(error);

@@ -17,13 +17,16 @@ type ClientOptions = postgres.Options<Record<string, postgres.PostgresType>>;
 export const defaultMax = 10;
 
 export interface DatabasePoolOptions extends DrizzleOptions {
-  /** `postgresql://user:password@host:5432/database?sslmode=require`. Several hosts fail over. */
+  /** `postgresql://user:password@host:5432/database?sslmode=require`. Several hosts mean failover. */
   connectionString?: string | undefined;
   /** Maximum number of connections. Default 10. */
   max?: number;
   /** Shown in pg_stat_activity. Default: `application_name` of the URL, PGAPPNAME, else `atriz <database>`. */
   applicationName?: string;
-  /** Abort a connection attempt after this many milliseconds. Default: `connect_timeout` of the URL, else 10,000. */
+  /**
+   * Abort a connection attempt after this many milliseconds; 0 never. Default: `connect_timeout` of the URL (in
+   * seconds), else 10,000.
+   */
   connectTimeoutMs?: number;
   /** Close a connection that has been idle for this many milliseconds. Default 60,000; 0 keeps it open. */
   idleTimeoutMs?: number;
@@ -33,19 +36,19 @@ export interface DatabasePoolOptions extends DrizzleOptions {
   statementTimeoutMs?: number;
   /**
    * true: the URL leads to PgBouncer or another transaction-pooling proxy; no prepared statements. false: the proxy
-   * pools sessions. Default: a proxy is refused. Also `?pgbouncer=true` in the URL.
+   * pools sessions. Default: `pgbouncer` of the URL; without it, a proxy is refused.
    */
   pgbouncer?: boolean;
   /**
    * URLs of streaming standbys of the same database, for reads outside of transactions. For reads that must be current,
    * use `Pool.primary`. Each standby may hold `max` connections. The primary may hold up to `max` additional read-only
-   * connections, except behind a proxy, for the reads that no standby can answer. A query that fails on one of them
-   * because it calls a function that writes is repeated on an ordinary connection.
+   * connections, except behind a proxy, for the reads that no standby can answer. A query that fails on a standby or
+   * read-only connection because it calls a function that writes is repeated on an ordinary connection.
    */
   replicas?: readonly string[];
-  /** A replica this many milliseconds behind gets no reads. Default 10,000. */
+  /** A replica that is more than this many milliseconds behind gets no reads. Default 10,000. */
   replicaMaxLagMs?: number;
-  /** Overrides `sslmode` of the URL. */
+  /** Overrides `sslmode` and all other TLS parameters of the URL. */
   ssl?: boolean | ConnectionOptions;
   /** @internal For the doctor: sends no session settings, so that the defaults of the server apply. */
   hasServerDefaults?: boolean;

@@ -134,7 +134,7 @@ export class Connector {
     const { sql, sockets } = this.#open({ ...this.#options, max: 1 }, { pick: () => host });
     if (this.#isAborted) sockets.abort();
     this.#asking.add(sockets);
-    // The login has a limit of its own. A server may fall silent after it.
+    // The login has its own limit. This one is for a server that falls silent after the login.
     const late = Object.assign(new Error(`${host.host}:${host.port} does not answer.`), {
       code: 'CONNECT_TIMEOUT',
     });
@@ -151,7 +151,7 @@ export class Connector {
 }
 
 /**
- * Refuses a proxy that shares sessions, which mixes up prepared statements, so that some wait forever.
+ * Refuses a proxy that shares sessions: it mixes up prepared statements, so that some queries wait forever.
  * @param named Process id from the login.
  * @param asked Process id from a query; 0 if the server is a single process, such as PGlite.
  * @throws ConfigurationError if they differ.

@@ -32,8 +32,8 @@ export async function copyFrom(
   await Promise.race([until('finish'), failure]);
 }
 
-// postgres.js resolves the query when the COPY begins. Its stream does not report an error that comes after the last
-// chunk: only the query's own reject receives it.
+// postgres.js resolves the query when the COPY begins. The stream does not report an error that comes after the last
+// chunk: only the query's `reject` receives that error.
 function watchFailure(query: Pick<RunningQuery, 'reject'>): Promise<never> {
   const { reject } = query;
   const failure = new Promise<never>((_, fail) => {
@@ -46,7 +46,7 @@ function watchFailure(query: Pick<RunningQuery, 'reject'>): Promise<never> {
   return failure;
 }
 
-/** Makes the server undo the COPY, waits until it is done, and throws the original error. */
+/** Makes the server undo the COPY, waits until the query has failed, and throws the original error. */
 async function abort(stream: Writable, error: unknown, failure: Promise<never>): Promise<never> {
   stream.destroy(error instanceof Error ? error : new Error(String(error)));
   await failure.catch(() => undefined);

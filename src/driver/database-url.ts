@@ -24,7 +24,7 @@ export interface DatabaseUrl {
   readonly password: string | undefined;
   readonly database: string;
   readonly sslMode: SslMode | undefined;
-  /** `target_session_attrs`: which kind of host to use. Default `any`, the first that answers. */
+  /** `target_session_attrs`: which kind of host to use. Default `any`: the first in the URL that answers. */
   readonly target: TargetSessionAttributes;
   /** The other parameters that are used, see url-parameters.ts. */
   readonly parameters: ReadonlyMap<string, string>;
@@ -33,8 +33,8 @@ export interface DatabaseUrl {
 const shape = 'postgresql://user:password@host:5432/database';
 
 /**
- * Replaces the password of a URL, and of any `password=` parameter, with asterisks. Masks too much rather than too
- * little: the text may not be a URL, or may not be encoded.
+ * Replaces the password of a URL, and the value of any parameter such as `password=`, with asterisks. Masks too much
+ * rather than too little: the text may not be a URL, or may not be encoded.
  */
 export function maskPassword(text: string): string {
   const [, scheme = '', rest = ''] = /^\s*((?:[a-z][a-z0-9+.-]*:\/\/)?)([\s\S]*)$/i.exec(text) ?? [];

@@ -16,15 +16,15 @@ export interface QueryResult<Row> {
 
 /** The common part of a pool and a transaction. */
 export abstract class Database<S extends Schema = Schema> {
-  /** The postgres.js tag: server-side prepared statements, dates and JSON parsed. For hot paths. */
+  /** The postgres.js tag, for hot paths: uses prepared statements, and parses dates and JSON. */
   abstract readonly sql: SqlTag;
   /** Name of the database, for messages. */
   abstract readonly name: string;
-  /** Its registry key, if the pool was created with a key or the database has its registered name. */
+  /** Registry key, if the pool was created with a key or the database has a registered name. */
   abstract readonly key: DatabaseKey | undefined;
-  /** The same, with the application for whose database the pool was created: `tracking:mextrack`. */
+  /** The key, with the application if the pool was created for its database: `tracking:mextrack`. */
   abstract readonly target: DatabaseTarget | undefined;
-  /** @internal Applications whose rows belong into another database. */
+  /** @internal Applications whose rows belong in another database. */
   abstract readonly foreignSources: readonly string[];
   /** The same database without its replicas, for reads that must be current. */
   abstract readonly primary: Database<S>;
@@ -53,7 +53,7 @@ export abstract class Database<S extends Schema = Schema> {
     return { rows: [...rows], rowCount: rows.count ?? rows.length };
   }
 
-  /** @internal The rows of one statement, each converted when it arrives, while the server still reads the next ones. */
+  /** @internal The rows of one statement, each converted on arrival, while the server still reads the next ones. */
   async read<Raw extends object, Row>(
     text: string,
     parameters: readonly unknown[],
@@ -104,7 +104,10 @@ type DrizzleTransaction = Pick<PgTransaction<PgQueryResultHKT>, 'rollback' | 'se
 /** First argument of this package's functions: a pool, or a transaction of `withTransaction` or of `orm`. */
 export type AnyDatabase<S extends Schema = Schema> = Database<S> | DrizzleTransaction;
 
-/** Returns a pool or transaction unchanged; for a Drizzle transaction, the transaction in which it runs. */
+/**
+ * Returns a pool or transaction unchanged; for a Drizzle transaction, a `Transaction` on its connection.
+ * @throws ValidationError for any other object.
+ */
 export function databaseOf<S extends Schema>(given: AnyDatabase<S>): Database<S> {
   if (given instanceof Database) return given;
   const client = transactionClients.get(given);

@@ -1,4 +1,4 @@
-// Explains connection errors: which database, why, and how to fix it.
+// Explains connection errors: which database, the reason, and the mend.
 import postgres from 'postgres';
 import { ConnectionError } from '../errors.ts';
 import { findSessionSetting } from './session-settings.ts';
@@ -103,7 +103,7 @@ function isFatal(error: Error): boolean {
   return ['FATAL', 'PANIC'].includes(severity ?? local ?? '');
 }
 
-/** A statement can fail with the same SQLSTATE without ending the session, for example DROP DATABASE. */
+/** A statement can fail with a SQLSTATE of `reasons` without ending the session, for example DROP DATABASE. */
 function isOfConnection(error: Error, code: string): boolean {
   return isFatal(error) || (!(error instanceof postgres.PostgresError) && Object.hasOwn(reasons, code));
 }

@@ -28,8 +28,8 @@ export const hostStateSql = `SELECT pg_catalog.pg_is_in_recovery() AS standby,
 /** Milliseconds for which a result, or an answer of a host, may be used. */
 const validMs = 1_000;
 /**
- * Milliseconds to wait for the other hosts after the first answer, because one may be a newer primary, and a silent one
- * must not delay the next round. If the first answer was slow, wait `rivalFactor` times as long as it took.
+ * Milliseconds to wait for the other hosts after the first answer: one may be a newer primary, but a silent one must
+ * not delay the search. If the first answer was slow, wait `rivalFactor` times as long as that answer took.
  */
 const rivalMs = 250;
 const rivalFactor = 4;
@@ -39,7 +39,7 @@ export class Failover {
   readonly #options: FailoverOptions;
   #found: { host: Host; at: number } | undefined;
   #search: Promise<Host> | undefined;
-  /** Probes that no round has used yet: a silent host is not asked again meanwhile, a slow one is heard. */
+  /** Probes that no round has used yet: a silent host is not asked a second time, and a slow answer still counts. */
   readonly #probes = new Map<Host, Promise<Answer>>();
   #newestTimeline = 0;
   #isClosed = false;
@@ -48,18 +48,18 @@ export class Failover {
     this.#options = options;
   }
 
-  /** @throws the error of the first host if none answers, of a refused login, or `TARGET_SESSION_ATTRS`. */
+  /** @throws the first host's error if no host answers, a refused login's error, or one with `TARGET_SESSION_ATTRS`. */
   pick(): Promise<Host> | Host {
     if (this.#found && performance.now() - this.#found.at < validMs) return this.#found.host;
     return this.#find();
   }
 
-  /** Whether the host that fits may become another one, which then is the only one: `isReplaced` tells. */
+  /** Whether the host that fits can change: there are several, and only the primary fits. Then ask `isReplaced`. */
   get mayMove(): boolean {
     return this.#options.hosts.length > 1 && isOfPrimary(this.#options.target);
   }
 
-  /** Whether another host is the primary now. Waits for one as long as `pick`; false if none is found. */
+  /** Whether another host is the primary. Searches as long as `pick` does; false if no primary is found. */
   async isReplaced(host: Host): Promise<boolean> {
     return this.#find().then(
       (found) => found !== host,

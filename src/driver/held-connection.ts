@@ -1,7 +1,7 @@
 // Connections held by a transaction or reservation: handles their loss and their end.
 // After a loss, postgres.js would send ROLLBACK to a closed socket, which crashes the process, or run later statements
-// on the connection that replaces it, each committed by itself. It also sends COMMIT behind statements that were not
-// awaited: if one fails, the server answers with ROLLBACK, which postgres.js takes for success.
+// on the replacement connection, each committed by itself. It also sends COMMIT behind statements that were not
+// awaited: if such a statement fails, the server answers with ROLLBACK, which postgres.js takes for success.
 import { Readable, Writable } from 'node:stream';
 import type postgres from 'postgres';
 import { ConnectionError, TransactionRolledBackError } from '../errors.ts';
@@ -54,7 +54,7 @@ class HeldConnection {
     return this.state === 'lost';
   }
 
-  /** Waits while another connection of the client has failed but is not closed: nothing may begin or end then. */
+  /** Waits while another connection of the client has failed but is not closed: meanwhile nothing may begin or end. */
   async waitForEndings(): Promise<void> {
     while (this.holder.sockets.ending && this.state === 'open') await this.holder.sockets.ending;
   }
@@ -73,7 +73,7 @@ class HeldConnection {
 }
 
 /**
- * Wraps `sql.begin`: rejects once when the connection is lost, and runs nothing after its end.
+ * Wraps `sql.begin`: rejects when the connection is lost, and runs nothing after the end of the transaction.
  * @param onError receives the error of the transaction before it is described.
  */
 export function guardBegin(begin: Begin, holder: Holder, onError: (error: unknown) => void): Begin {
@@ -129,7 +129,7 @@ export async function guardReserved(
 
 /**
  * Runs the work of a transaction or savepoint, and resolves when all its statements have ended. Never settles after a
- * loss: postgres.js rejects begin() itself, and would otherwise send COMMIT or ROLLBACK.
+ * loss: otherwise postgres.js, which rejects begin() itself, would also send COMMIT or ROLLBACK.
  */
 async function runScope(
   connection: HeldConnection,
@@ -230,7 +230,7 @@ class HeldQuery extends QueryExecution {
   }
 
   protected succeeded(value: unknown): void {
-    // A COPY TO has only started when its stream is available: it settles a second time when it ends.
+    // A COPY TO has only started when its stream is available: the query settles a second time when the COPY ends.
     if (!(value instanceof Readable)) this.#end();
     if (value instanceof Writable) onFinish(value, () => this.#begin());
     this.resolve(value);

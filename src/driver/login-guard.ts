@@ -14,14 +14,14 @@ const methods: Readonly<Record<number, string>> = {
 const granted = 0;
 const scramIsProven = 12;
 
-/** Destroys the socket when the server requests another method, before postgres.js answers. */
+/** Destroys the socket when the server requests a method that is not allowed, before postgres.js answers. */
 export function guardLogin(socket: Socket, requireAuth: string): void {
   const names = requireAuth.split(',').map((name) => name.replace('!', ''));
   const isAllowed = (method: string) => names.includes(method) !== requireAuth.startsWith('!');
   let received = Buffer.alloc(0);
   let asked = 'none';
   let isProven = false;
-  // The server sends nothing before the startup packet. postgres.js adds its listener at that time, after this one.
+  // No data arrives before postgres.js sends the startup packet. It adds its own listener then, after this one.
   socket.on('data', read);
 
   function read(chunk: Buffer): void {

@@ -76,7 +76,7 @@ type AnyTransaction = PostgresJsTransaction<Schema, TablesRelationalConfig>;
 type Fields = NonNullable<Parameters<AnySession['prepareQuery']>[1]>;
 type Context = DrizzleSchema<Schema> & { database: object };
 
-/** Gives the façade of each query the fields of its rows, also in transactions. */
+/** Gives each query a façade that knows the fields of its rows, also in transactions. */
 class Session extends PostgresJsSession<postgres.Sql, Schema, TablesRelationalConfig> {
   readonly #sql: SqlTag;
   readonly #context: Context;
@@ -90,7 +90,7 @@ class Session extends PostgresJsSession<postgres.Sql, Schema, TablesRelationalCo
 
   override prepareQuery: AnySession['prepareQuery'] = (query, fields, ...rest) => {
     const { client } = this;
-    // Drizzle's prepared query keeps the client that the session has when it is created.
+    // Drizzle's prepared query keeps the client that the session has when the query is created.
     if (fields) this.client = drizzleFacade(this.#sql, fields) as postgres.Sql;
     try {
       return super.prepareQuery(query, fields, ...rest);

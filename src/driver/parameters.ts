@@ -1,4 +1,4 @@
-// Turns JavaScript values into query parameters the way node-postgres users expect them.
+// Encodes JavaScript values as query parameters, as users of node-postgres expect.
 
 /** OID of `unknown`: PostgreSQL infers the type from the context, as for a quoted literal. */
 export const unknownType = 705;

@@ -3,7 +3,7 @@ import { Readable, Stream } from 'node:stream';
 import { publishQuery } from './channels.ts';
 import { textOf } from './reads.ts';
 
-/** Undocumented parts of a postgres.js query, which is why its version is pinned. */
+/** Undocumented parts of a postgres.js query. Because of them, the version of postgres.js is pinned. */
 export interface RunningQuery {
   strings: readonly string[];
   args: readonly unknown[];
@@ -74,7 +74,7 @@ export abstract class QueryExecution {
   protected abstract readonly closeCursor: unknown;
   /** Called when the caller awaits the query: sends or rejects it. */
   protected abstract start(): unknown;
-  /** Receives the rows or the stream of a COPY. Called a second time when a COPY FROM ends. */
+  /** Receives the rows, or the stream of a COPY. Called a second time when the COPY ends. */
   protected abstract succeeded(value: unknown): void;
   protected abstract failed(error: unknown): void;
   /** Sends the query again. Undefined in a transaction, which the failure has aborted. */
@@ -87,14 +87,14 @@ export abstract class QueryExecution {
     } else {
       const { count, length } = value as { count?: number | null; length?: number };
       this.#report(count ?? length ?? null);
-      // A COPY resolves with its stream; its end has a result too.
+      // A COPY has already resolved with its stream: the result at its end is only reported.
       if (!this.#isCopy) this.#resolve(value);
     }
   }
 
   /**
-   * The server may send an error together with the start of a COPY. Its stream would emit it before the caller can
-   * listen, which ends the process. So the caller gets the stream one turn later, or the error instead.
+   * The server may send an error together with the start of a COPY. The stream would emit the error before the caller
+   * can listen, which ends the process. So the caller gets the stream one event loop turn later, or the error instead.
    */
   #handOver(stream: Stream): void {
     if (stream instanceof Readable) {
@@ -166,8 +166,8 @@ export abstract class QueryExecution {
 }
 
 /**
- * Reads a cursor in steps, each requested after the previous one was consumed. Not the iterator of postgres.js, which
- * replaces the callbacks of the query at each step.
+ * Reads a cursor in steps, each requested after the previous one was consumed. The iterator of postgres.js is not used,
+ * because it replaces the callbacks of the query at each step.
  */
 function iterate(query: RunningQuery, rows: number | undefined, close: unknown): AsyncIterator<unknown> {
   let take: (step: IteratorResult<unknown>) => void = () => undefined;

@@ -1,4 +1,4 @@
-// Decides by the text of a statement whether it only reads. If in doubt, it does not.
+// Decides by the text of a statement whether the statement only reads. In doubt, it counts as a write.
 
 const begins = /^[\s(]*(?:select|values|table|with)\b/i;
 /**

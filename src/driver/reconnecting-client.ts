@@ -1,4 +1,4 @@
-// A postgres.js client that survives lost connections: it replaces the whole client.
+// A client that survives lost connections: it replaces its whole postgres.js client.
 // A lost connection of postgres.js 3.4 keeps parts of its query: the next query gets the old error or is never sent.
 import { readFile } from 'node:fs/promises';
 import { Stream } from 'node:stream';
@@ -15,10 +15,10 @@ import { hasNotRun, isUnsent, meansLoss } from './socket.ts';
 /** Maximum number of attempts for a query or transaction that no server has run, each on a new client if needed. */
 const mostAttempts = 100;
 
-/** `replicas`: reads may use replicas. `primary`: only this client's server. `own`: the same, for the pool itself. */
+/** `replicas`: reads may use replicas. `primary`: only this client's server. `own`: likewise, for the pool itself. */
 type Route = 'replicas' | 'primary' | 'own';
 
-/** A postgres.js client without the functions that open connections which this client cannot replace. */
+/** A postgres.js client without `listen` and `subscribe`, whose connections this client cannot replace. */
 export type Sql = postgres.Sql & Record<'listen' | 'subscribe', never>;
 
 export class Client {
@@ -55,7 +55,7 @@ export class Client {
     return this.#isClosed;
   }
 
-  /** Queries, transactions and reservations that have begun and not ended, including waiting ones. */
+  /** Number of queries, transactions and reservations that have begun and not ended, including waiting ones. */
   get running(): number {
     return [this.#current, ...this.#retired].reduce((sum, generation) => sum + generation.running, 0);
   }
@@ -86,7 +86,7 @@ export class Client {
     this.#connector.abort();
   }
 
-  /** Sends new queries to a new client, unless the current one was created at or after `moment`. */
+  /** Sends new queries to a new client, unless the current one was created at or after `moment` (performance.now()). */
   renew(moment: number): void {
     if (this.#current.madeAt < moment) this.replace(this.#current);
   }
@@ -184,7 +184,7 @@ export class Client {
 
 /**
  * A query outside of a transaction: written → started → running (on this client's server) → over. `apart`: a copy of
- * the query runs instead, on a replica, or because no server has run the query itself.
+ * the query runs instead, on a replica or read-only connection, or as a retry because no server has run the query.
  */
 class PoolQuery extends QueryExecution {
   protected readonly database: string;
@@ -227,7 +227,7 @@ class PoolQuery extends QueryExecution {
     return this.#runApart(reader, (error) => {
       if (query.cancelled || wasCancelled(error)) return this.reject(error);
       if (!isOfStatement(error)) replicas.distrust(reader);
-      // The query calls a function that writes, which the text does not show.
+      // A refused write means that the query calls a function that writes, which the text does not show.
       this.#isWrite = isRefusedWrite(error);
       this.#run();
     });

@@ -72,7 +72,7 @@ function selectedColumns(
   return columns.filter((column) => !named.includes(column));
 }
 
-// The alias of a text is not the column's name, because an unqualified ORDER BY would then sort by the text.
+// A column selected as text gets another alias: with the column's name, an unqualified ORDER BY would sort by the text.
 const selectAsText = (column: PgColumn): SQL.Aliased => {
   const type = typeAsText(column);
   return type ? sql`${column}::${sql.raw(type)}`.as(`${column.name}::text`) : sql`${column}`.as(column.name);

@@ -24,9 +24,9 @@ interface Clients<Client> {
 
 interface Replica<Client> {
   readonly client: Client;
-  /** The newest sample that it has replayed. */
+  /** The newest sample whose position the replica has replayed. */
   seen: Sample | undefined;
-  /** When the check that is not answered yet was sent, as performance.now(). */
+  /** performance.now() when the unanswered check was sent; undefined if there is none. */
   askedAt: number | undefined;
 }
 
@@ -38,7 +38,7 @@ const positionSql = `SELECT (position - CASE WHEN position % 8192 = 24 THEN 24
 const replayedSql = `SELECT pg_is_in_recovery() AS standby,
   coalesce(pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'), 0)::float8 AS replayed`;
 
-/** Milliseconds between checks: `eagerMs` while a replica may lack a write of this pool, otherwise `calmMs`. */
+/** Milliseconds between checks: `eagerMs` while a replica may lack a write of this pool, else at most `calmMs`. */
 const eagerMs = 50;
 const calmMs = 1_000;
 /** A replica that does not answer for this many milliseconds gets no reads. */
@@ -69,8 +69,8 @@ export class Replicas<Client extends Server> {
   }
 
   /**
-   * Returns the next fit replica in turn. If there is none, returns the read-only client of the primary, if it has one.
    * @param mayBeLate If false, no replica is chosen.
+   * @returns the next fit replica in turn; else the read-only client of the primary, undefined if there is none.
    */
   choose(mayBeLate: boolean): Client | undefined {
     if (!mayBeLate) return this.#reader;

@@ -1,4 +1,4 @@
-// Runs the savepoints of a transaction one at a time: ROLLBACK TO undoes all work since its SAVEPOINT, by any caller.
+// Runs the savepoints of a transaction one at a time: ROLLBACK TO undoes the work of all callers since its SAVEPOINT.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type postgres from 'postgres';
 import { TransactionRolledBackError } from '../errors.ts';
@@ -36,14 +36,14 @@ export function scopeOf(outer?: Scope): Scope {
   return scope;
 }
 
-/** Opens a savepoint after the open one in the same scope has ended. */
+/** Opens a savepoint when the previous one in the same scope has ended. */
 export function openSavepoint(
   scope: Scope,
   args: readonly unknown[],
   open: (inner: Scope) => Promise<unknown>,
 ): Promise<unknown> {
   const from = inside.getStore();
-  // The call comes from inside an open savepoint of `scope`. Waiting for it would deadlock, so nest the new one in it.
+  // The call comes from inside an open savepoint of `scope`. Waiting for that one would deadlock: nest the new one.
   if (from && from.scope !== scope && isOpenIn(scope, from.scope)) {
     return (from.sql.savepoint as unknown as Open)(...(args as never[]));
   }
@@ -69,7 +69,7 @@ export function openSavepoint(
   return track(scope, savepoint);
 }
 
-/** Records that a statement of `scope` runs now, and so runs inside every savepoint that is open in it. */
+/** Records that a statement of `scope` starts, and so runs inside every savepoint that is open in `scope`. */
 export function wasCrossed(scope: Scope): void {
   for (let inner = scope.open; inner; inner = inner.open) inner.isCrossed = true;
 }

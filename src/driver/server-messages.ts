@@ -8,7 +8,7 @@ export interface ServerMessages {
   onLogin: () => void;
   /** Called at each ReadyForQuery. */
   onReady?: () => void;
-  /** A FATAL or PANIC error; or, when the server closes the connection, the warning that announced its crash. */
+  /** A FATAL or PANIC error; or, when the server closes the connection, the earlier warning that gave the reason. */
   onEnd: (error: Error) => void;
 }
 
@@ -38,8 +38,8 @@ const read = new Set([...'EKNZ'].map((type) => type.charCodeAt(0)));
 const headerLength = 5;
 
 /**
- * Parses the bytes of a connection as they arrive. If FATAL ends a session during a query, postgres.js drops it and
- * reports only CONNECTION_CLOSED.
+ * Parses the bytes of a connection as they arrive. If a FATAL error ends the session during a query, postgres.js drops
+ * that error and reports only CONNECTION_CLOSED.
  */
 export class MessageReader {
   readonly #on: ServerMessages;
@@ -74,7 +74,7 @@ export class MessageReader {
     this.#held = at < bytes.length ? Buffer.from(bytes.subarray(at)) : Buffer.alloc(0);
   }
 
-  /** Call it when the server closes the connection. Before a crash the server sends the reason as a warning. */
+  /** Call it when the server closes the connection. In a crash, the server has sent the reason only as a warning. */
   end(): void {
     if (this.#announced) this.#on.onEnd(this.#announced);
   }
@@ -118,6 +118,6 @@ function readError(body: Buffer): Record<string, string> {
   return error;
 }
 
-/** The type declares a string, but the implementation takes the fields. */
+/** The constructor is declared with a string, but takes the fields. */
 const postgresError = (error: Record<string, string>): Error =>
   new postgres.PostgresError(error as unknown as string);

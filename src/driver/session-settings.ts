@@ -6,7 +6,7 @@ import { quoteIdentifier } from '../sql/identifiers.ts';
 interface SessionSetting {
   readonly name: string;
   readonly value: string;
-  /** Whether another value is equivalent here. */
+  /** Whether the given value equals `value` or has an equivalent effect. */
   readonly accepts: (value: string) => boolean;
 }
 
@@ -58,7 +58,7 @@ export const sessionSettingsSql = `SELECT session_user::pg_catalog.text AS role,
 /**
  * Checks the settings of a session, because behind a proxy the server's own settings apply.
  * @param found The row of `sessionSettingsSql`.
- * @throws ConfigurationError with the statement that fixes them.
+ * @throws ConfigurationError with the statements that mend wrong settings.
  */
 export function requireSessionSettings(found: Readonly<Record<string, string>>, database: string): void {
   const wrong = settings.filter(({ name, accepts }) => !accepts(found[name] ?? ''));

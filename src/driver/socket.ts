@@ -14,7 +14,7 @@ export interface SocketOptions {
   readonly encryption?: Encryption | undefined;
   /** `require_auth`: authentication methods that the client accepts. */
   readonly requireAuth?: string | undefined;
-  /** `pick` chooses the host of the next connection; `onRefused` is called if it did not accept the login. */
+  /** `pick` chooses the host of the next connection; `onRefused` is called if the connection or its login fails. */
   readonly pick: () => Promise<Host> | Host;
   readonly onRefused?: (host: Host) => void;
   /** Runs before a login, on a separate connection with its own timeout. */
@@ -267,7 +267,7 @@ export class Sockets {
     return socket;
   }
 
-  /** Ends all connections to a host: on those that are idle, the next query would have to find out again. */
+  /** Ends all connections to a host, idle ones too: the next query on such a connection would get no answer either. */
   #leave(host: Host): void {
     for (const connection of this.#open.values()) {
       if (connection.host === host) connection.end(replacedError(host));

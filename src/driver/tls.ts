@@ -1,4 +1,4 @@
-// TLS to a server, with the meaning of libpq's sslmode.
+// TLS to a server, as libpq's sslmode defines it.
 // postgres.js checks a certificate against "localhost" if the host is an IP address, waits forever if the server closes
 // the connection instead of answering, and accepts an answer that is longer than one byte.
 import { readFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ export interface Encryption {
   readonly options: tls.ConnectionOptions;
 }
 
-/** `undefined` means no TLS. @throws ConfigurationError for an unusable file or contradictory parameters. */
+/** @returns undefined for no TLS. @throws ConfigurationError for an unusable file or contradictory parameters. */
 export function encryptionOf(
   ssl: boolean | tls.ConnectionOptions | undefined,
   { sslMode, parameters }: DatabaseUrl,
@@ -97,7 +97,7 @@ function versions(parameters: ReadonlyMap<string, string>): tls.SecureContextOpt
 
 const sslRequest = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
 
-/** @returns the encrypted socket, or the same socket if the server offers no TLS and none is required. */
+/** @returns the encrypted socket, or the given one if the server offers no TLS and `encryption` does not require it. */
 export async function encrypt(socket: Socket, host: string, encryption: Encryption): Promise<Socket> {
   const { isDirect, isRequired, namesHost, sendsName, options } = encryption;
   if (!isDirect && !(await offersTls(socket))) {
@@ -132,7 +132,7 @@ function offersTls(socket: Socket): Promise<boolean> {
     const closed = () => end(() => reject(closedEarly()));
     const answered = (answer: Buffer) => {
       const [first] = answer;
-      // Further bytes come from an attacker who wants them read as if they were encrypted (CVE-2021-23222).
+      // Further bytes come from an attacker: they would be read as if they were encrypted (CVE-2021-23222).
       if (answer.length === 1 && (first === 0x53 || first === 0x4e)) end(() => resolve(first === 0x53));
       else failed(Object.assign(new Error('No answer of PostgreSQL.'), { code: 'ECONNRESET' }));
     };

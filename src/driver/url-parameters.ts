@@ -128,7 +128,7 @@ export const libpqVariables = {
   sslsni: 'PGSSLSNI',
 } as const;
 
-/** Why a parameter is refused, as a sentence that starts with its name; undefined if it is accepted. */
+/** Why a parameter is refused, as a clause without a full stop; undefined if it is accepted. */
 export function refusalOf(name: string, value: string): string | undefined {
   const fixed = findSessionSetting(name);
   if (fixed && !fixed.accepts(value)) {

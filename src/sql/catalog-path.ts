@@ -19,7 +19,7 @@ export function withCatalogPath<Result>(
   return withTransaction(db, run, options);
 }
 
-/** Runs one query, which only reads, with this search_path. */
+/** Runs one read-only query with the search_path of `withCatalogPath`. */
 export const queryCatalog = <Row extends object>(
   db: Pool,
   text: string,

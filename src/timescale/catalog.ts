@@ -53,8 +53,8 @@ export const policyJobs = `(
   WHERE j.hypertable_name IS NOT NULL)`;
 
 /**
- * A subquery: time ranges whose rows changed after they were summarised and that are not refreshed yet. Ranges without
- * a start or an end were never summarised and are not included. TimescaleDB records microseconds since 1970.
+ * A subquery: time ranges of continuous aggregates whose rows changed after the last refresh. Ranges without a start
+ * or an end were never summarised and are not included. TimescaleDB records microseconds since 1970.
  */
 export const changedRanges = `(
   SELECT a.user_view_schema::text AS schema, a.user_view_name::text AS relation,
@@ -115,13 +115,13 @@ export const chunkPatterns = [`${chunkSchema}._hyper_*`, `${chunkSchema}.compres
 /** The schema of the views of hypertables, jobs and policies. */
 export const informationSchema = 'timescaledb_information';
 
-/** SQL condition: the object with this oid, of this system catalog such as pg_proc, belongs to TimescaleDB. */
+/** SQL condition: the object with this oid in a system catalog, such as pg_proc, belongs to TimescaleDB. */
 export const isOfTimescale = (catalog: string, oid: string): string => `EXISTS (
   SELECT FROM pg_depend e JOIN pg_extension x ON x.oid = e.refobjid AND x.extname = 'timescaledb'
   WHERE e.classid = '${catalog}'::regclass AND e.objid = ${oid}
     AND e.refclassid = 'pg_extension'::regclass AND e.deptype = 'e')`;
 
-// The call has all arguments with their types, so it cannot resolve to another function of that name.
+// The call has all arguments with their types, so it cannot resolve to another function named alter_job.
 const alterJob = `
   SELECT format('%I.alter_job(%%s%s)', n.nspname, string_agg(format(', NULL::%s', format_type(a.type, NULL)), '' ORDER BY a.position))
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (type, position)
@@ -129,8 +129,8 @@ const alterJob = `
   GROUP BY p.oid, n.nspname LIMIT 1`;
 
 /**
- * Returns a query for jobs whose owner is not the owner of their table. It reads the tables, because the
- * views omit what a role may not see.
+ * Returns a query for jobs whose owner is not the owner of their table. The query reads the catalog tables, because
+ * the views omit what a role may not see.
  */
 export async function foreignJobsQuery(db: Pick<Database, 'query'>): Promise<string> {
   const { rows } = await db.query<{ schema: string }>(
@@ -160,7 +160,10 @@ export interface ChunkRange {
 export const quoteStorage = ({ schema, name }: Storage): string =>
   `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
 
-/** @returns the hidden hypertable of a continuous aggregate. It lacks the newest hours, which the view computes. */
+/**
+ * @returns the hidden hypertable of a continuous aggregate, undefined for any other relation. It lacks the newest rows,
+ * which the view computes.
+ */
 export async function readAggregateStorage(
   db: Pick<Database, 'query'>,
   view: string,
@@ -197,9 +200,9 @@ export async function readChunks(db: Database, { schema, name }: Storage): Promi
   return rows;
 }
 
-/** Makes the connecting role, a superuser, the owner of all jobs of policies. */
+/** Makes the connecting role, a superuser, the owner of all jobs except TimescaleDB's own. */
 export async function takeJobs(db: Database): Promise<void> {
-  // _timescaledb_config before 2.25, _timescaledb_catalog since.
+  // The schema is _timescaledb_config before TimescaleDB 2.25, and _timescaledb_catalog from 2.25 on.
   const { rows } = await db.query<{ name: string }>(
     `SELECT c.oid::regclass::text AS name FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
      WHERE c.relname = 'bgw_job' AND c.relkind = 'r' AND starts_with(n.nspname, '_timescaledb_')`,

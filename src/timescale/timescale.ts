@@ -74,8 +74,9 @@ export function isOlder(version: string, than: string): boolean {
 
 /**
  * Turns a table into a hypertable, partitioned by `timeColumn` into chunks of `chunkInterval`.
- * Does nothing if it already is one, and then does not change its chunk interval.
- * @throws ValidationError for an unknown table or column, or an interval that is not positive.
+ * Does nothing if the table already is a hypertable, even if its chunk interval differs.
+ * @throws ValidationError for an unknown table or column, or an interval that is not positive; TimescaleMissingError if
+ * TimescaleDB is not enabled.
  */
 export async function createHypertable(
   db: AnyDatabase,
@@ -96,7 +97,7 @@ export async function createHypertable(
  * Adds a policy that drops chunks older than `dropAfter`, of a hypertable or of a continuous aggregate.
  * @returns the id of the job.
  * @throws ValidationError for an unknown relation, an interval that is not positive, or an existing policy
- * with another interval, which a migration should change.
+ * with another interval, which a migration should change; TimescaleMissingError if TimescaleDB is not enabled.
  */
 export async function addRetentionPolicy(
   db: AnyDatabase,
@@ -118,7 +119,7 @@ export interface CompressionOptions {
  * compression first; without them, it must already be enabled.
  * @returns the id of the job.
  * @throws ValidationError for an unknown relation or column, an interval that is not positive, or an existing
- * policy with another interval, which a migration should change.
+ * policy with another interval, which a migration should change; TimescaleMissingError if TimescaleDB is not enabled.
  */
 export async function addCompressionPolicy(
   db: AnyDatabase,
@@ -155,10 +156,10 @@ export interface RefreshPolicy {
 
 /**
  * Adds a policy that refreshes a continuous aggregate on a schedule. An aggregate can have several such
- * policies if their windows do not overlap. If the same window exists, its schedule is not changed.
+ * policies if their windows do not overlap. The schedule of a policy that has the same window is not changed.
  * @returns the id of the job.
  * @throws ValidationError for an unknown view, an interval that is not positive, or an existing policy with
- * an overlapping window, which a migration should change.
+ * an overlapping window, which a migration should change; TimescaleMissingError if TimescaleDB is not enabled.
  */
 export async function addContinuousAggregatePolicy(
   db: AnyDatabase,
@@ -175,7 +176,8 @@ export async function addContinuousAggregatePolicy(
 /**
  * Computes a continuous aggregate again, for the buckets that lie completely in `[from, to)`. Never refresh a range
  * whose raw data was dropped, because that deletes its summary.
- * @throws ValidationError in a transaction, where TimescaleDB cannot refresh, or for an empty range or unknown view.
+ * @throws ValidationError in a transaction, where TimescaleDB cannot refresh, or for an empty range or unknown view;
+ * TimescaleMissingError if TimescaleDB is not enabled.
  */
 export async function refreshContinuousAggregate(
   db: AnyDatabase,

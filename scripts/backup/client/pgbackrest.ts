@@ -4,7 +4,7 @@ import { BackupError } from '../errors.ts';
 import { runClientProgram } from './run.ts';
 
 const status = v.object({ code: v.number(), message: v.string() });
-/** A cluster in a repository. After an upgrade to a new major version it is another one. */
+/** Identifies a cluster in a repository. An upgrade to a new major version changes the id. */
 const cluster = { id: v.number(), 'repo-key': v.number() };
 
 const stanza = v.object({
@@ -24,7 +24,7 @@ const stanza = v.object({
     }),
   ),
 });
-/** Its documentation promises to keep this output stable. */
+/** The documentation of pgBackRest promises to keep this output stable. */
 const information = v.pipe(v.string(), v.parseJson(), v.array(stanza));
 
 export type Stanza = v.InferOutput<typeof stanza>;
@@ -32,7 +32,7 @@ export type Stanza = v.InferOutput<typeof stanza>;
 /** Values of `status.code`. All others are errors. */
 export const stanzaStatus = { ok: 0, noPath: 1, noBackup: 2, noData: 3 } as const;
 
-/** @throws BackupError if pgBackRest is not installed, fails, or prints what its documentation does not say. */
+/** @throws BackupError if pgBackRest is not installed, fails, prints unexpected output or does not list the stanza. */
 export async function readStanza(name: string): Promise<Stanza> {
   const output = await askPgBackRest(name);
   const { output: stanzas, issues, success } = v.safeParse(information, output, { abortEarly: true });
@@ -49,7 +49,7 @@ async function askPgBackRest(name: string): Promise<string> {
     PGBACKREST_STANZA: name,
     PGBACKREST_LOG_LEVEL_CONSOLE: 'off',
     PGBACKREST_LOG_LEVEL_STDERR: 'error',
-    // Newer versions refuse root, whose files the user of the server could not read. This command writes none.
+    // Newer versions refuse root, because the server's user could not read root's files. `info` writes no files.
     PGBACKREST_ALLOW_ROOT: 'y',
   };
   try {

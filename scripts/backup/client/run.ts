@@ -1,4 +1,4 @@
-// Runs one of PostgreSQL's client programs and reports errors with its own messages.
+// Runs a client program, such as pg_dump or pgBackRest, and reports errors with the program's messages.
 import { spawn } from 'node:child_process';
 import { basename } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -13,7 +13,7 @@ export interface ProgramOptions {
   onLine?: ((line: string) => void) | undefined;
 }
 
-/** Enough for a failed statement; the last lines contain the error. */
+/** How many of the last lines of stderr an error contains: enough for a failed statement. */
 const linesKept = 12;
 
 /**
@@ -58,7 +58,7 @@ export async function runClientProgram(
   }
 }
 
-// Skips the steps that --verbose prints before the first error.
+// Skips the lines before the first error, such as warnings.
 function complaint(lines: readonly string[]): string {
   const first = lines.findIndex((line) => /\b(error|fatal):/i.test(line));
   return lines.slice(first < 0 ? -3 : first).join('\n') || 'it said nothing.';

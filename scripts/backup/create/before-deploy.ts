@@ -1,4 +1,4 @@
-// The backup before a deployment migrates.
+// Makes the backup that a deployment needs before its migrations.
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { type DatabaseTarget, definitionOf } from '../../../src/databases.ts';
@@ -6,7 +6,7 @@ import { defaultFolder } from '../../commands/backup.ts';
 import { interruptible } from '../interruptible.ts';
 import { makeBackup } from './backup.ts';
 
-/** Backs up the critical databases of `keys`, all or none. @returns a sentence that names the folder. */
+/** Backs up the critical databases of `keys`, all or none. @returns a text that names the folder and the others. */
 export async function backupBefore(keys: readonly DatabaseTarget[]): Promise<string> {
   const critical = keys.filter((key) => definitionOf(key).backup.critical);
   const others = keys.filter((key) => !critical.includes(key));

@@ -28,7 +28,7 @@ interface DumpOptions extends Running {
   readonly installed: readonly ClientPrograms[];
 }
 
-/** How long pg_dump waits for a lock, such as that of a migration. Meanwhile, it can block others. */
+/** How long pg_dump waits for a lock, such as that of a migration. While it waits, it can block other sessions. */
 const lockWaitMs = 300_000;
 
 /** A finished dump. Its files must still be hashed. */
@@ -141,7 +141,7 @@ async function dumpSnapshot(
   }
 }
 
-// When pg_dump fails, our own session may still run a long count or wait for a lock: cancel it.
+// After a failure of pg_dump or a Ctrl-C, our session may still run a long count or wait for a lock: cancel the query.
 async function cancelQueries(url: string, pid: number, running: { over: boolean }): Promise<void> {
   const pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 1 });
   try {

@@ -46,10 +46,10 @@ export async function startRun(parent: string): Promise<RunFolder> {
   await removeLeftovers(parent);
   const owner: Owner = { ...(await describeProcess(process.pid)), host: hostname(), children: [] };
   const path = join(parent, `${prefix}${process.pid}-${randomBytes(4).toString('hex')}`);
-  // Dumps contain password hashes: nobody else may read them.
+  // Dumps contain password hashes: only the user of this process may read them.
   await mkdir(path, { mode: 0o700 });
   let remembered = Promise.resolve();
-  // Renamed into place, so that a kill leaves no partial file; one at a time, because dumps start in parallel.
+  // A rename, so that a kill leaves no partial file. One write at a time, because dumps start in parallel.
   const remember = () => {
     remembered = remembered.then(async () => {
       await writeFile(join(path, `${ownerName}.new`), JSON.stringify(owner));
@@ -80,7 +80,7 @@ export async function startRun(parent: string): Promise<RunFolder> {
   };
 }
 
-/** Names the folder after a time. Another backup that began in the same millisecond has the name already. */
+/** Names the folder after `time`, or after a later millisecond if another backup has that name. */
 async function renameToTime(path: string, parent: string, time: number): Promise<string> {
   const folder = join(parent, new Date(time).toISOString().replaceAll(':', '-'));
   try {
@@ -96,7 +96,7 @@ async function renameToTime(path: string, parent: string, time: number): Promise
 /** Whether the name of a folder marks an unfinished run. */
 export const isIncomplete = (name: string): boolean => name.startsWith(prefix);
 
-/** Removes a backup. It is renamed first, so that a partial one is never listed; the next run removes leftovers. */
+/** Removes a backup. A rename comes first, so that no partial backup is ever listed. The next run removes leftovers. */
 export async function removeComplete(folder: string): Promise<void> {
   const aside = join(dirname(folder), `${removedPrefix}${basename(folder)}`);
   await rename(folder, aside);
@@ -106,7 +106,7 @@ export async function removeComplete(folder: string): Promise<void> {
 async function removeLeftovers(parent: string): Promise<void> {
   for (const name of await readdir(parent)) {
     const path = join(parent, name);
-    // Safe even if another process is still removing it.
+    // Safe even if another process is still removing the folder.
     if (name.startsWith(removedPrefix)) await rm(path, { recursive: true, force: true, maxRetries: 3 });
     if (!isIncomplete(name)) continue;
     const owner = await readOwner(path);
@@ -133,7 +133,7 @@ async function readOwner(path: string): Promise<Owner | undefined> {
   try {
     return v.parse(runOwner, JSON.parse(await readFile(join(path, ownerName), 'utf8')));
   } catch {
-    // Missing, incomplete, written by another version, or already renamed.
+    // The file is missing, incomplete or of another version, or another process has renamed the folder.
     return undefined;
   }
 }

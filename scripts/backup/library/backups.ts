@@ -25,7 +25,7 @@ export interface Backup {
 
 const namePattern = /^\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}Z$/;
 
-/** The backups in `parent`, newest first. Folders with other names are skipped. */
+/** The backups in `parent`, newest first. Skips folders whose name is not a time. */
 export async function listBackups(
   parent: string,
 ): Promise<{ backups: Backup[]; damaged: { folder: string; reason: string }[] }> {
@@ -54,7 +54,7 @@ export async function listBackups(
 
 /**
  * @param from the folder of a backup, or `latest`: the newest one in `parent` that holds all named databases.
- * Without names, the newest one with all critical databases, because some runs back up only a few; else the newest.
+ * Without names, the newest one with all critical databases, because some runs back up only a few; if none, the newest.
  */
 export async function findBackup(from: string, parent: string, names: readonly string[]): Promise<Backup> {
   if (from !== 'latest') return refuseUnplaced(await readBackup(resolve(from)), names);
@@ -72,7 +72,7 @@ export async function findBackup(from: string, parent: string, names: readonly s
   );
 }
 
-/** Without names all that it holds is meant, and a database that no setting places would be left out. */
+/** Without `names`, refuses a backup with a database whose URL is not set, instead of leaving that database out. */
 function refuseUnplaced(backup: Backup, names: readonly string[]): Backup {
   const targets: readonly string[] = databaseTargets();
   const unplaced = backup.manifest.databases

@@ -11,7 +11,7 @@ const drills = v.record(v.string(), v.object({ at: time, problems: count }));
 /** By the key of the database. `at` is the time of the last drill. */
 export type Drills = v.InferOutput<typeof drills>;
 
-/** @param parent The folder that holds the backups. @returns nothing for a file that is missing or damaged. */
+/** @param parent The folder that holds the backups. @returns an empty object if the file is missing or damaged. */
 export async function readDrills(parent: string): Promise<Drills> {
   try {
     return v.parse(drills, JSON.parse(await readFile(join(parent, name), 'utf8')));
@@ -20,7 +20,7 @@ export async function readDrills(parent: string): Promise<Drills> {
   }
 }
 
-/** Replaces the records of these databases. */
+/** Replaces the records of the databases in `done`. */
 export async function recordDrills(parent: string, done: Drills): Promise<void> {
   await mkdir(parent, { recursive: true, mode: 0o700 });
   const path = join(parent, name);

@@ -50,13 +50,13 @@ const properties = v.object({
 });
 
 const databaseBackup = v.object({
-  /** Key in the registry, as in `tracking` or `tracking:mextrack`; unknown if a newer version added the database. */
+  /** Key, such as `tracking` or `tracking:mextrack`. Not in the registry if a newer version added the database. */
   key: pattern(/^\w+(:\w+)?$/, 'the key of a database'),
   /** Name of the database on its server. */
   database: text,
   /** `structure`: no rows except those of the migrations table. */
   holds: v.picklist(['everything', 'structure']),
-  /** Version of the pg_dump that wrote it. */
+  /** Version of the pg_dump that wrote the dump. */
   pgDump: version,
   server: version,
   /** Size of the database on its server. */
@@ -74,7 +74,7 @@ const databaseBackup = v.object({
    * independent of their order.
    */
   tables: list(v.object({ name: text, rows: count, checksum: pattern(/^-?\d+$/, 'a number') })),
-  /** Chunks of each hypertable and continuous aggregate. */
+  /** For each hypertable and continuous aggregate, the number of its chunks and how many are compressed. */
   chunks: list(v.object({ name: text, chunks: count, compressed: count })),
   /** Roles that own objects or have grants or settings in this database. */
   roles: list(text),

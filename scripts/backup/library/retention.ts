@@ -2,15 +2,15 @@
 import type { Backup } from './backups.ts';
 
 export interface Retention {
-  /** Number of days with backups for which the newest backup is kept. */
+  /** Number of days (UTC) with backups for which the newest backup is kept. */
   readonly daily: number;
-  /** The same for weeks, which begin on Monday, UTC. */
+  /** Number of weeks (from Monday, UTC) with backups for which the newest backup is kept. */
   readonly weekly: number;
 }
 
 /**
- * The backups to remove. Each database is counted separately, with and without rows: a daily backup without tracking
- * must not replace the weekly one with tracking. The newest backup of each is always kept.
+ * The backups to remove. Each database, with and without rows, is counted separately: a daily backup without tracking
+ * must not replace a weekly backup with tracking. The newest backup of each is always kept.
  */
 export function outdated<B extends Pick<Backup, 'manifest'>>(
   backups: readonly B[],

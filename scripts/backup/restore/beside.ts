@@ -1,4 +1,4 @@
-// Restores a backup beside the real database, to compare it or to try something on it, and drops it afterwards.
+// Restores a backup into a temporary database beside the real one, for a comparison or a trial.
 import type { DatabaseTarget } from '../../../src/databases.ts';
 import { databaseName } from '../../commands/create.ts';
 import { installedPrograms } from '../client/versions.ts';
@@ -9,9 +9,9 @@ import { requireRestorable } from './requirements.ts';
 import { type Restored, restoreDatabase } from './restore.ts';
 
 /**
- * Restores a database of a backup beside the real one, and always drops it after `work`.
+ * Restores one database of a backup beside the real one, and always drops the new database after `work`.
  * @param work gets the warnings of the restore.
- * @throws BackupError if it cannot be restored.
+ * @throws BackupError if the database cannot be restored.
  */
 export async function withRestored<Result>(
   key: DatabaseTarget,

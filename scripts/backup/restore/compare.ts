@@ -38,7 +38,7 @@ const chunkLine = ({ name, chunks, compressed }: Contents['chunks'][number]) =>
   `${name}: ${chunks}, ${compressed} compressed`;
 const nameOf = ({ name }: Contents['extensions'][number]) => name;
 
-/** Compares owner, locale, settings and grants of the database itself. */
+/** Compares the properties of the database itself, such as owner and locale. One sentence for each difference. */
 export function compareProperties(wanted: DatabaseProperties, found: DatabaseProperties): string[] {
   return (Object.keys(wanted) as (keyof DatabaseProperties)[])
     .filter((name) => !isDeepStrictEqual(wanted[name], found[name]))

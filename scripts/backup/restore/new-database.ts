@@ -78,7 +78,7 @@ export function shortenName(name: string, suffix: string): string {
 export const keptName = (name: string, moment: Date): string =>
   shortenName(name, `_before_${moment.toISOString().replace(/[-:]|\.\d+Z/g, '')}`);
 
-/** Names of the databases that restores of `name` kept, or left behind when they were killed, in order. */
+/** Sorted names of the databases that restores of `name` kept, or that killed restores left behind. */
 export async function readKeptDatabases(db: Database, name: string): Promise<string[]> {
   const { rows } = await db.primary.query<{ name: string }>(
     `SELECT datname AS name FROM pg_catalog.pg_database
@@ -97,7 +97,7 @@ const lockName = (name: string) => `atriz-db restore ${name}`;
 
 async function dropLeftovers(maintenance: Pool, name: string): Promise<void> {
   const head = shortenName(name, '_restore_00000000').slice(0, -8);
-  // A restore that was killed before it marked its database as unfinished left a database without connections.
+  // A restore that was killed before it marked its database as unfinished left one that allows no connections.
   const { rows } = await maintenance.query<{ name: string }>(
     `SELECT datname AS name FROM pg_database d LEFT JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
      WHERE starts_with(datname, $1) AND datname ~ '_restore_[0-9a-f]{8}$'

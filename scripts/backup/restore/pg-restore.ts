@@ -94,8 +94,8 @@ export async function readRestored(
   );
 }
 
-// Jobs would refresh, compress and drop data before the comparison. The scheduler starts at the end of this
-// transaction, so it is stopped before that; `startJobs` starts it when the database is kept.
+// Jobs would refresh, compress and drop data before the comparison. The scheduler would start at the end of this
+// transaction, so it is stopped before. `startJobs` starts it when the database is kept.
 async function finishTimescale(pool: Pool): Promise<void> {
   await withTransaction(pool, async (transaction) => {
     await transaction.query('SELECT public.timescaledb_post_restore()');
@@ -113,7 +113,7 @@ async function runPgRestore(
   await runClientProgram(
     join(programs.folder, 'pg_restore'),
     [
-      // A conninfo string: a bare name that contains "=" would be parsed as one.
+      // A conninfo string, because a bare name that contains "=" would be parsed as such a string.
       `--dbname=dbname='${target.database.replace(/['\\]/g, '\\$&')}'`,
       '--exit-on-error',
       '--no-password',

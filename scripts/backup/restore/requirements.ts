@@ -72,7 +72,7 @@ async function readTarget(maintenance: Pool): Promise<Target> {
   return rows[0] as Target;
 }
 
-/** @param available every version that the server offers. */
+/** @param available every extension version that the server offers. */
 export function refuseExtensions(
   backup: Pick<DatabaseBackup, 'key' | 'extensions'>,
   available: Target['extensions'],
@@ -84,7 +84,7 @@ export function refuseExtensions(
         `${backup.key} needs the extension ${name}, which the server does not offer: install it.`,
       );
     }
-    // Other extensions use the server's version. TimescaleDB's catalog is dumped and needs exactly its own version.
+    // Only TimescaleDB needs the version of the backup, because the dump contains TimescaleDB's catalog.
     if (name !== 'timescaledb' || versions.includes(version)) continue;
     const offered = [...new Set(versions)].sort().join(', ');
     throw new BackupError(

@@ -24,7 +24,7 @@ export interface Restored {
 }
 
 /**
- * @param name the name of the real database, from which that of the new one is derived.
+ * @param name the name of the real database, from which the name of the new database is derived.
  * @throws BackupError with the messages of pg_restore, after dropping the new database.
  */
 export async function restoreDatabase(

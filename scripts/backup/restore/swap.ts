@@ -12,7 +12,7 @@ const client = "backend_type IN ('client backend', 'walsender')";
 /** More would flood a terminal. */
 const sessionsShown = 10;
 
-/** @throws BackupError listing the connected sessions. */
+/** @throws BackupError listing the sessions that are connected to the database `name`, if there are any. */
 export async function refuseSessions(maintenance: Pool, name: string): Promise<void> {
   const { rows } = await maintenance.query<{ session: string }>(
     `SELECT format('%s  %s  %s  %s  %s', pid, usename, coalesce(nullif(application_name, ''), '-'),
@@ -31,7 +31,7 @@ export async function refuseSessions(maintenance: Pool, name: string): Promise<v
 
 /**
  * Renames `name` to `keptAs` if that is given, and `beside` to `name`: both or neither. RENAME locks the old
- * database, so that no new session can start while the existing ones end. `force` ends those of other clients.
+ * database, so that no new session can start while existing sessions end. `force` also ends the sessions of clients.
  */
 export async function swapDatabases(
   maintenance: Pool,
@@ -48,7 +48,7 @@ export async function swapDatabases(
   }).finally(() => {
     swapped = true;
   });
-  // RENAME waits 5 seconds for other sessions. Those of the server, such as TimescaleDB's scheduler, are always ended.
+  // RENAME waits 5 seconds for other sessions. The server's own, such as TimescaleDB's scheduler, are always ended.
   await using other = maintenance.dedicated();
   const ending = (async () => {
     while (!swapped) {
