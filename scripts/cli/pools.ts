@@ -1,5 +1,6 @@
 // Opens small pools for commands and closes them; creates and drops scratch databases.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { AppSource } from '../../schema/tracking.ts';
 import { databaseUrl } from '../../src/config.ts';
 import {
@@ -121,8 +122,10 @@ export async function dropDatabase(maintenance: Pool, name: string): Promise<voi
       await maintenance.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
       return;
     } catch (error) {
-      // 55006 object_in_use
-      if (sqlState(error) !== '55006' || attempt === 10) throw error;
+      // 55006: a session of ours is busy. 42501: this role may not end a background worker of TimescaleDB, which visits
+      // each database for a moment.
+      if (!['55006', '42501'].includes(sqlState(error) ?? '') || attempt === 10) throw error;
+      await sleep(200);
     }
   }
 }

@@ -198,7 +198,8 @@ async function backUp({ created, pending }: Deployment): Promise<Outcome> {
 /** Uses the backup of the previous step, or a new dump for databases that are not in it. */
 async function rehearsePending({ created, pending }: Deployment): Promise<Outcome> {
   const changed = [...pending.keys()].filter((key) => !created.has(key));
-  if (changed.length === 0) return nothingToDo;
+  if (pending.size === 0) return nothingToDo;
+  if (changed.length === 0) return { status: 'not needed', result: 'the databases are new' };
   const rehearse = (isCritical: boolean) =>
     rehearseDatabases(
       changed.filter((key) => definitionOf(key).backup.critical === isCritical),
@@ -211,7 +212,7 @@ async function rehearsePending({ created, pending }: Deployment): Promise<Outcom
   if (problems.length > 0) return { status: 'failed', result: problems.join('\n'), exitCode: 3 };
   return {
     status: 'done',
-    result: `${listOf(pending)}: no wait longer than ${formatMs(longestBlock(rehearsals))}`,
+    result: `${listOf(new Map([...pending].filter(([key]) => !created.has(key))))}: no wait longer than ${formatMs(longestBlock(rehearsals))}`,
   };
 }
 

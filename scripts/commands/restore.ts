@@ -171,6 +171,7 @@ async function restoreAll(
 ): Promise<Outcome[]> {
   const waiting: { target: Target; restored: Restored }[] = [];
   const outcomes: Outcome[] = [];
+  const replaced: string[] = [];
   try {
     for (const target of targets) {
       const restored = await restoreDatabase(target.key, target.backup, target, {
@@ -191,14 +192,16 @@ async function restoreAll(
     }
     options.signal.throwIfAborted();
     for (let next = waiting[0]; next; next = waiting[0]) {
-      outcomes.push(await replace(next.target, next.restored, options));
+      const onReplaced = (kept: string) =>
+        replaced.push(`${next.target.key.padEnd(8)}  was replaced before this${kept}:`);
+      outcomes.push(await replace(next.target, next.restored, options, onReplaced));
       waiting.shift();
     }
     return outcomes;
   } catch (error) {
     for (const { restored } of waiting) await restored.beside.drop();
     // The user must know that these databases are from the backup and the others are not.
-    for (const { key } of outcomes) console.error(`${key.padEnd(8)}  was replaced before this:`);
+    for (const line of replaced) console.error(line);
     throw error;
   }
 }
@@ -212,7 +215,12 @@ function refuseDifferences({ key, backup }: Target, { contents }: Restored): voi
   );
 }
 
-async function replace(target: Target, restored: Restored, options: RestoreCommandOptions): Promise<Outcome> {
+async function replace(
+  target: Target,
+  restored: Restored,
+  options: RestoreCommandOptions,
+  onReplaced: (kept: string) => void,
+): Promise<Outcome> {
   const { key, backup, name, exists, maintenance } = target;
   const keptAs = exists ? keptName(name, new Date()) : undefined;
   await swapDatabases(
@@ -220,6 +228,7 @@ async function replace(target: Target, restored: Restored, options: RestoreComma
     { name, beside: restored.beside.name, keptAs },
     { force: options.force ?? false },
   );
+  onReplaced(keptAs === undefined ? '' : `, the old database is ${keptAs}`);
   const dropped = keptAs !== undefined && options.dropOld === true;
   if (dropped) await dropDatabase(maintenance, keptAs);
   const url = withDatabase(restored.beside.url, name);

@@ -73,6 +73,12 @@ const locksQuery = `
   SELECT relation::text AS oid, mode FROM pg_catalog.pg_locks
   WHERE pid OPERATOR(pg_catalog.=) $1 AND granted AND locktype OPERATOR(pg_catalog.=) 'relation'`;
 
+/** Relations with a lower oid are PostgreSQL's own. */
+const firstNormalOid = 16_384;
+
+/** Milliseconds that the observer holds a snapshot, also of a statement that locks no relation. */
+const mostSnapshotMs = 500;
+
 /** Milliseconds between two reads of the locks of a statement that runs without a transaction. */
 const pollMs = 5;
 
@@ -150,15 +156,23 @@ export class Observer {
       }
     };
     // CREATE INDEX CONCURRENTLY waits for older snapshots, so its lock is seen even if it takes less than a poll.
-    await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
-    await read();
+    const begin = async () => {
+      await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+      await read();
+    };
+    await begin().catch(async (error) => {
+      await session.close();
+      throw error;
+    });
     let isRunning = true;
     let hasSnapshot = true;
+    const begun = performance.now();
     const loop = async () => {
       while (isRunning) {
         await sleep(pollMs);
         await read();
-        if (hasSnapshot && [...seen.values()].some(({ oid }) => this.#before?.relations.has(oid))) {
+        const isSeen = [...seen.values()].some(({ oid }) => Number(oid) >= firstNormalOid);
+        if (hasSnapshot && (isSeen || performance.now() - begun > mostSnapshotMs)) {
           hasSnapshot = false;
           await session.query('COMMIT');
         }

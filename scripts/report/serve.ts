@@ -45,6 +45,7 @@ async function answer(
   }
   if (method !== 'GET') return refuse(response.setHeader('Allow', 'GET'), 405, 'The page can only be read.');
   if (url !== '/') return refuse(response, 404, 'There is one page only: /.');
+  const html = await page();
   response
     .writeHead(200, {
       'Content-Type': 'text/html; charset=utf-8',
@@ -53,7 +54,7 @@ async function answer(
       'Cross-Origin-Resource-Policy': 'same-origin',
       'X-Content-Type-Options': 'nosniff',
     })
-    .end(await page());
+    .end(html);
 }
 
 function refuse(response: ServerResponse, status: number, text: string): void {

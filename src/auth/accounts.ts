@@ -49,7 +49,7 @@ export async function createUser(
   const { email, password, name, roles = [] } = requireFields(account, 'account');
   const address = parseEmail(email);
   if (address === undefined)
-    throw new ValidationError('email is none that atriz_core stores: use name@example.com.');
+    throw new ValidationError('email is not an address that atriz_core stores: use name@example.com.');
   const text = requireString(name, 'name');
   if (text.trim() === '' || text.length > maxNameLength || !isStorable(text)) {
     throw new ValidationError(

@@ -1,9 +1,11 @@
 // Runs queries: the common base of pools and transactions.
+import { Stream } from 'node:stream';
 import type { PgQueryResultHKT, PgTransaction } from 'drizzle-orm/pg-core';
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import type postgres from 'postgres';
 import type { DatabaseKey, DatabaseTarget } from '../databases.ts';
 import { ValidationError } from '../errors.ts';
+import type { CopyStream } from './copy-stream.ts';
 import { createOrm, type DrizzleSchema, type Schema, type SqlTag, transactionClients } from './orm.ts';
 import { encodeParameter, unknownType } from './parameters.ts';
 import { convertRows } from './query.ts';
@@ -48,6 +50,12 @@ export abstract class Database<S extends Schema = Schema> {
     parameters: readonly unknown[] = [],
   ): Promise<QueryResult<Row>> {
     const results = await this.#send(text, parameters);
+    if (results instanceof Stream) {
+      (results as Stream as CopyStream).on('error', () => undefined).destroy();
+      throw new ValidationError(
+        'query() does not return the stream of a COPY: use sql`…`.readable() or .writable().',
+      );
+    }
     const last = Array.isArray(results[0]) ? results.at(-1) : results;
     const rows = last as unknown as postgres.RowList<Row[]>;
     return { rows: [...rows], rowCount: rows.count ?? rows.length };

@@ -2,11 +2,12 @@
 // After a loss, postgres.js would send ROLLBACK to a closed socket, which crashes the process, or run later statements
 // on the replacement connection, each committed by itself. It also sends COMMIT behind statements that were not
 // awaited: if such a statement fails, the server answers with ROLLBACK, which postgres.js takes for success.
-import { Readable, Writable } from 'node:stream';
+import { Readable, Stream, Writable } from 'node:stream';
 import type postgres from 'postgres';
 import { ConnectionError, TransactionRolledBackError } from '../errors.ts';
+import type { CopyStream } from './copy-stream.ts';
 import { isDriverError } from './describe-connection-error.ts';
-import { isQuery, QueryExecution, type RunningQuery } from './query.ts';
+import { isCopy, isQuery, QueryExecution, type RunningQuery } from './query.ts';
 import { openSavepoint, type Scope, scopeOf, track, wasCrossed } from './savepoints.ts';
 import { meansLoss, type Sockets } from './socket.ts';
 
@@ -30,6 +31,10 @@ class HeldConnection {
   readonly isReserved: boolean;
   /** Rejects when the connection is lost. */
   readonly loss: Promise<never>;
+  /** COPYs whose stream may still be in use. */
+  readonly copies = new Set<HeldQuery>();
+  /** The transaction after its work has ended. */
+  ending: Scope | undefined;
   #cause: unknown;
   #rejectLoss: (error: unknown) => void = () => undefined;
 
@@ -59,11 +64,34 @@ class HeldConnection {
     while (this.holder.sockets.ending && this.state === 'open') await this.holder.sockets.ending;
   }
 
+  /** Settles when the COPYs whose stream was ended or destroyed are over: until then postgres.js refuses statements. */
+  get endingCopies(): Promise<unknown> | undefined {
+    const ending = [...this.copies].filter((copy) => copy.isEnding);
+    return ending.length > 0 ? Promise.all(ending.map(({ running }) => running)) : undefined;
+  }
+
+  /** Ends the COPYs that run, so that ROLLBACK can follow. */
+  async abandonCopies(): Promise<void> {
+    const running = [...this.copies].filter((copy) => copy.isRunning);
+    for (const copy of running) copy.abandon();
+    await Promise.race([Promise.all(running.map((copy) => copy.running)), this.loss]).catch(() => undefined);
+  }
+
+  /** Abandons the COPYs whose stream nobody uses when the transaction ends: they would never be over. */
+  endUnusedCopies(): void {
+    for (const copy of this.copies) {
+      if (!this.ending || !copy.isUnused) continue;
+      this.ending.failure ??= { error: new Error('nobody read or ended the stream of its COPY') };
+      copy.abandon();
+    }
+  }
+
   /** The error for a statement after the loss or end of the connection. */
   notRun(): Error {
-    if (this.state !== 'lost') return new Error('Not run: the transaction has ended.');
+    const holder = this.isReserved ? 'reservation' : 'transaction';
+    if (this.state !== 'lost') return new Error(`Not run: the ${holder} has ended.`);
     const cause = this.holder.describe(this.#cause);
-    const message = 'Not run: the connection of the transaction is lost.';
+    const message = `Not run: the connection of the ${holder} is lost.`;
     if (cause instanceof ConnectionError) {
       const { database, code } = cause;
       return new ConnectionError(`${message} ${cause.message}`, { database, code, cause });
@@ -145,6 +173,11 @@ async function runScope(
     // A statement that was not awaited starts some microtasks after it was created.
     await new Promise<void>((resolve) => process.nextTick(resolve));
     const known = scope.failure;
+    if (scope.outer) passCopies(connection, scope, scope.outer);
+    else {
+      connection.ending = scope;
+      connection.endUnusedCopies();
+    }
     const { sockets } = connection.holder;
     while (connection.state === 'open' && (scope.running.size > 0 || sockets.ending)) {
       await Promise.race([Promise.allSettled([...scope.running, sockets.ending]), connection.loss]);
@@ -153,9 +186,19 @@ async function runScope(
     if (scope.failure) throw known?.error ?? rolledBack(scope.failure.error);
     return value;
   } catch (error) {
+    await connection.abandonCopies();
     await connection.waitForEndings();
     if (connection.isLost) return never;
     throw error;
+  }
+}
+
+/** A savepoint sends nothing at its end, so the outer scope may go on with the streams of its COPYs. */
+function passCopies({ copies }: HeldConnection, inner: Scope, outer: Scope): void {
+  for (const copy of copies) {
+    if (!inner.running.delete(copy.running)) continue;
+    copy.scope = outer;
+    void track(outer, copy.running);
   }
 }
 
@@ -187,6 +230,7 @@ function guard(
         const savepoint: Begin = (...args) =>
           openSavepoint(scope, args, async (inner) => {
             await connection.waitForEndings();
+            await connection.endingCopies;
             if (connection.state !== 'open') throw connection.notRun();
             const { options, work } = split(args);
             const run: Work = (nested) => runScope(connection, nested, work, inner);
@@ -201,73 +245,115 @@ function guard(
 
 /** A statement of a transaction or of a reserved connection. */
 class HeldQuery extends QueryExecution {
+  /** A COPY may outlive the savepoint in which it began. */
+  scope: Scope;
+  /** Resolves when the statement has ended. */
+  running: Promise<unknown> = Promise.resolve();
+  isRunning = false;
+  /** Set from the start of a COPY on. */
+  stream: CopyStream | undefined;
   protected readonly database: string;
   protected readonly closeCursor: unknown;
   protected readonly rerun: (() => unknown) | undefined;
   readonly #send: RunningQuery['handler'];
   readonly #connection: HeldConnection;
-  readonly #scope: Scope;
-  #end: (value?: unknown) => void = () => undefined;
+  #end: () => void = () => undefined;
+  #isSettled = false;
+  #isHandedOver = false;
+  #isAbandoned = false;
 
   constructor(query: RunningQuery, connection: HeldConnection, scope: Scope) {
     const { handler } = query;
     super(query, 1);
     this.#send = handler;
     this.#connection = connection;
-    this.#scope = scope;
+    this.scope = scope;
     this.database = connection.holder.database;
     this.closeCursor = connection.holder.closeCursor;
     if (connection.isReserved) this.rerun = () => handler(query);
   }
 
+  /** Whether this is a COPY that still runs, though its caller has finished with its stream. */
+  get isEnding(): boolean {
+    const { stream } = this;
+    return (
+      this.isRunning && (stream?.destroyed || (stream instanceof Writable && stream.writableEnded)) === true
+    );
+  }
+
+  /** Whether this is a COPY whose caller does nothing with its stream. */
+  get isUnused(): boolean {
+    return (
+      this.#isHandedOver &&
+      (this.#isUnread || (this.isRunning && !this.isEnding && this.stream instanceof Writable))
+    );
+  }
+
+  get #isUnread(): boolean {
+    const { stream } = this;
+    if (!(stream instanceof Readable)) return false;
+    return !stream.destroyed && stream.readableFlowing === null && !stream.readableDidRead;
+  }
+
+  /** Ends a COPY, now or when it has started. */
+  abandon(): void {
+    this.#isAbandoned = true;
+    this.stream?.on('error', () => undefined).destroy();
+  }
+
   protected start(): unknown {
-    return this.#connection.holder.sockets.afterEnding(this.query, () => {
-      if (this.#connection.state !== 'open') return this.query.reject(this.#connection.notRun());
+    const connection = this.#connection;
+    return connection.holder.sockets.afterEnding(this.query, () => {
+      if (connection.state !== 'open') return this.query.reject(connection.notRun());
       this.#begin();
-      wasCrossed(this.#scope);
-      return this.#send(this.query);
+      const { endingCopies } = connection;
+      return endingCopies ? endingCopies.then(() => this.#sendIfOpen()) : this.#sendIfOpen();
     });
   }
 
+  #sendIfOpen(): unknown {
+    if (this.#connection.state !== 'open') return this.query.reject(this.#connection.notRun());
+    wasCrossed(this.scope);
+    return this.#send(this.query);
+  }
+
   protected succeeded(value: unknown): void {
-    // A COPY TO has only started when its stream is available: the query settles a second time when the COPY ends.
-    if (!(value instanceof Readable)) this.#end();
-    if (value instanceof Writable) onFinish(value, () => this.#begin());
+    // A COPY has only started when its stream is available: it settles a second time at its end.
+    if (value instanceof Stream) this.stream = value as CopyStream;
+    else this.#end();
     this.resolve(value);
+    if (this.#isAbandoned) this.abandon();
+  }
+
+  protected override handedOver(): void {
+    this.#isHandedOver = true;
+    if (this.#isSettled) this.#end();
+    this.#connection.endUnusedCopies();
   }
 
   protected failed(error: unknown): void {
-    this.#scope.failure ??= { error };
+    this.scope.failure ??= { error };
     this.#end();
     if (meansLoss(error)) this.#connection.lose(error);
     this.reject(this.#connection.holder.describe(error));
   }
 
   #begin(): void {
-    const running = new Promise((resolve) => {
-      this.#end = resolve;
+    const { copies, isReserved } = this.#connection;
+    this.isRunning = true;
+    this.running = new Promise<void>((resolve) => {
+      this.#end = () => {
+        this.#isSettled = true;
+        // A transaction does not end before the caller has its stream.
+        if (this.stream && !this.#isHandedOver) return;
+        this.isRunning = false;
+        if (isReserved || !this.#isUnread) copies.delete(this);
+        resolve();
+      };
     });
-    void track(this.#scope, running);
+    if (isCopy(this.query)) copies.add(this);
+    void track(this.scope, this.running);
   }
-}
-
-/**
- * Calls `begin` right before the stream of a COPY FROM is ended or destroyed: the query was resolved when the stream
- * became available, but runs on until the COPY ends, and then settles a second time.
- */
-function onFinish(stream: Writable, begin: () => void): void {
-  const { end, destroy } = stream;
-  const once = () => {
-    if (!stream.writableEnded && !stream.destroyed) begin();
-  };
-  stream.end = (...args: unknown[]) => {
-    once();
-    return Reflect.apply(end, stream, args);
-  };
-  stream.destroy = (error) => {
-    once();
-    return Reflect.apply(destroy, stream, [error]);
-  };
 }
 
 const split = (args: readonly unknown[]) => ({

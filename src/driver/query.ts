@@ -1,6 +1,7 @@
 // One postgres.js query from start to end, for every way of reading its rows.
-import { Readable, Stream } from 'node:stream';
+import { Stream } from 'node:stream';
 import { publishQuery } from './channels.ts';
+import { type CopyStream, prepareCopy } from './copy-stream.ts';
 import { textOf } from './reads.ts';
 
 /** Undocumented parts of a postgres.js query. Because of them, the version of postgres.js is pinned. */
@@ -33,6 +34,9 @@ export function convertRows<Raw, Row>(query: Promise<unknown>, convert: (raw: Ra
   Object.assign(query, { forEachFn, convertsRows: true });
 }
 
+export const isCopy = ({ streaming, strings }: RunningQuery): boolean =>
+  streaming === true || /^\s*copy\b/i.test(strings[0] ?? '');
+
 export const isQuery = (result: unknown): boolean => result instanceof Promise && 'handler' in result;
 
 /**
@@ -46,7 +50,8 @@ export abstract class QueryExecution {
   #startedAt = 0;
   #failure: { readonly error: unknown } | undefined;
   #isReported = false;
-  #isCopy = false;
+  /** Set while a COPY runs and afterwards: ends its stream. */
+  #endCopy: ((error?: unknown) => void) | undefined;
 
   /** @param mostReruns how often the query may run again after a schema change made its prepared statement stale. */
   constructor(query: RunningQuery, mostReruns: number) {
@@ -81,14 +86,13 @@ export abstract class QueryExecution {
   protected abstract readonly rerun: (() => unknown) | undefined;
 
   protected resolve(value: unknown): void {
-    if (value instanceof Stream) {
-      this.#isCopy = true;
-      this.#handOver(value);
-    } else {
+    if (value instanceof Stream) this.#startCopy(value as CopyStream);
+    else {
       const { count, length } = value as { count?: number | null; length?: number };
       this.#report(count ?? length ?? null);
-      // A COPY has already resolved with its stream: the result at its end is only reported.
-      if (!this.#isCopy) this.#resolve(value);
+      // A COPY has already resolved with its stream.
+      if (this.#endCopy) this.#endCopy();
+      else this.#resolve(value);
     }
   }
 
@@ -96,22 +100,30 @@ export abstract class QueryExecution {
    * The server may send an error together with the start of a COPY. The stream would emit the error before the caller
    * can listen, which ends the process. So the caller gets the stream one event loop turn later, or the error instead.
    */
-  #handOver(stream: Stream): void {
-    if (stream instanceof Readable) {
-      readOn(stream);
-      stream.once('close', () => this.#report(null));
-    }
+  #startCopy(stream: CopyStream): void {
     const ignore = () => undefined;
     stream.on('error', ignore);
+    const end = prepareCopy(stream);
+    if (this.#endCopy) {
+      // The query has several COPYs: the caller has the stream of the first.
+      stream.destroy();
+      return;
+    }
+    this.#endCopy = end;
     setImmediate(() => {
       stream.off('error', ignore);
       this.#resolve(stream);
+      setImmediate(() => this.handedOver());
     });
   }
+
+  /** Called when the caller has had the stream of a COPY for one event loop turn. */
+  protected handedOver(): void {}
 
   protected reject(error: unknown): void {
     this.#failure ??= { error };
     this.#report(null, error);
+    this.#endCopy?.(error);
     this.#reject(error);
   }
 
@@ -194,15 +206,4 @@ function iterate(query: RunningQuery, rows: number | undefined, close: unknown):
       return done();
     },
   };
-}
-
-/**
- * Resumes the connection when the stream of a COPY TO closes, even early: postgres.js stops reading while the stream is
- * full, and does not resume if nobody reads the stream.
- */
-function readOn(stream: Readable): void {
-  stream.once('close', () => {
-    stream.push = () => true;
-    stream._read(0);
-  });
 }

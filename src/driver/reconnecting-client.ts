@@ -7,7 +7,7 @@ import { ConfigurationError } from '../errors.ts';
 import { Generation } from './client-generation.ts';
 import type { Connector } from './connector.ts';
 import { type Begin, guardBegin, guardReserved, type Holder } from './held-connection.ts';
-import { isQuery, QueryExecution, type RunningQuery } from './query.ts';
+import { isCopy, isQuery, QueryExecution, type RunningQuery } from './query.ts';
 import { isRead, textOf } from './reads.ts';
 import type { Replicas } from './replicas.ts';
 import { hasNotRun, isUnsent, meansLoss } from './socket.ts';
@@ -260,9 +260,8 @@ class PoolQuery extends QueryExecution {
   };
 
   protected succeeded(value: unknown): void {
-    // A COPY has only started when its stream is available.
-    if (this.query.streaming && value instanceof Stream) value.once('close', () => this.#end());
-    else this.#end();
+    // A COPY has only started when its stream is available: it settles a second time at its end.
+    if (!(value instanceof Stream)) this.#end();
     this.resolve(value);
   }
 
@@ -338,13 +337,10 @@ class RunApart extends QueryExecution {
 
 const closedError = () => Object.assign(new Error('The pool is closed.'), { code: 'CONNECTION_ENDED' });
 
-const isCopy = ({ streaming, strings }: RunningQuery): boolean =>
-  streaming === true || /^\s*copy\b/i.test(strings[0] ?? '');
-
 /** Whether the caller gets the rows only at the end, so that a failed query can run again. */
 const isRepeatable = (query: RunningQuery): boolean => {
-  const { cursorFn, forEachFn, convertsRows, streaming, onlyDescribe } = query;
-  return !(cursorFn || (forEachFn && !convertsRows) || streaming || onlyDescribe);
+  const { cursorFn, forEachFn, convertsRows, onlyDescribe } = query;
+  return !(cursorFn || (forEachFn && !convertsRows) || isCopy(query) || onlyDescribe);
 };
 
 /** Whether the error concerns only this statement, not the connection. */

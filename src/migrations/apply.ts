@@ -86,8 +86,10 @@ async function asOurselves(session: Database, record: () => Promise<void>): Prom
 
 async function applyWhole(run: Run): Promise<void> {
   const { session, file, subject, record, observe } = run;
+  let step = 'BEGIN';
   try {
     await inTransaction(session, async () => {
+      step = 'record';
       await assertLocked(session);
       for (const statement of file.statements) {
         const runIt = () =>
@@ -104,13 +106,14 @@ async function applyWhole(run: Run): Promise<void> {
         await observe(runIt, { session, statement, isInTransaction: true });
       }
       await record();
+      step = 'COMMIT';
     });
   } catch (error) {
     if (error instanceof MigrationError) throw error;
     // COMMIT itself failed: a deferred constraint or trigger, or a connection that was lost before the answer.
     const { message } = error as Error;
     throw new MigrationError(
-      `Migration ${subject.tag} of ${subject.key} failed at its COMMIT: ${message}\n  at ${file.path}`,
+      `Migration ${subject.tag} of ${subject.key} failed at its ${step}: ${message}\n  at ${file.path}`,
       { database: subject.key, migration: subject.tag, cause: error },
     );
   }

@@ -111,10 +111,11 @@ export async function rollback(
 export async function redo(
   db: Pool,
   key: DatabaseTarget,
-  options: RollbackOptions = {},
+  options: Omit<RollbackOptions, 'count' | 'to'> = {},
 ): Promise<readonly Migration[]> {
   return underLock(db, key, options, async (where, state) => {
-    const steps = planRollback(state, key, { ...options, count: 1 });
+    const { expected } = options;
+    const steps = planRollback(state, key, { expected });
     orRefuse(planUp({ ...state, outOfOrder: [] }), key);
     for (const step of steps) {
       await takeBack(where, step, key, options);

@@ -138,9 +138,12 @@ export async function addCompressionPolicy(
     const options =
       setting('segmentBy', segmentBy, /^[a-z_][a-z0-9_]*$/i) +
       setting('orderBy', orderBy, /^[a-z_][a-z0-9_]*( (ASC|DESC))?( NULLS (FIRST|LAST))?$/i);
-    await checked(db, hypertable, () =>
-      databaseOf(db).query(`ALTER TABLE ${quoteRelation(hypertable)} SET (timescaledb.compress${options})`),
-    );
+    await checked(db, hypertable, async () => {
+      await requirePositive(db, { compress_after: compressAfter });
+      await databaseOf(db).query(
+        `ALTER TABLE ${quoteRelation(hypertable)} SET (timescaledb.compress${options})`,
+      );
+    });
   }
   return addPolicy(db, hypertable, 'compression', 'policy_compression', { compress_after: compressAfter });
 }

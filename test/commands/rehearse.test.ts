@@ -84,7 +84,11 @@ describeWith(['pg_dump'], 'a rehearsal', () => {
       '-- transaction: none\nALTER TABLE orders ADD CONSTRAINT c CHECK (total < 1000) NOT VALID;\n--> statement-breakpoint\nALTER TABLE orders VALIDATE CONSTRAINT c;',
       'ALTER TABLE orders DROP CONSTRAINT c;',
     );
-    add('new_table', 'CREATE TABLE coupons (id int PRIMARY KEY);', '-- irreversible: it is only a test');
+    add(
+      'new_table',
+      '-- transaction: none\nCREATE TABLE coupons (id int PRIMARY KEY);\n--> statement-breakpoint\nCREATE INDEX CONCURRENTLY coupons_id ON coupons (id);',
+      '-- irreversible: it is only a test',
+    );
   });
 
   test('on the newest backup: locks, rewritten tables, indexes and rows of each migration', async () => {

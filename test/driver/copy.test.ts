@@ -1,8 +1,9 @@
 // COPY FROM: whole or not at all, with the server's own error. COPY TO: the connection goes on after it.
 import type { Readable } from 'node:stream';
+import { finished, pipeline } from 'node:stream/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { copyFrom } from '../../src/driver/copy.ts';
-import { ConnectionError, type Pool, withTransaction } from '../../src/index.ts';
+import { ConnectionError, type Pool, ValidationError, withTransaction } from '../../src/index.ts';
 import { emptyDatabase, openPool } from '../support/database.ts';
 
 describe('copyFrom', () => {
@@ -76,6 +77,65 @@ describe('copyFrom', () => {
   });
 });
 
+describe('a COPY FROM', () => {
+  let db: Pool;
+  beforeAll(async () => {
+    db = openPool('atriz', await emptyDatabase('atriz'), { max: 1 });
+    await db.query('CREATE TABLE numbers (n int)');
+  });
+  const statement = 'COPY numbers FROM STDIN';
+
+  test.each([
+    [
+      'a pool',
+      (lines: string[]) =>
+        db.sql
+          .unsafe(statement)
+          .writable()
+          .then((stream) => pipeline(lines, stream)),
+    ],
+    [
+      'a transaction',
+      (lines: string[]) =>
+        withTransaction(db, async ({ sql }) => pipeline(lines, await sql.unsafe(statement).writable())),
+    ],
+  ])('through a pipeline, in %s: its last row may be the error', async (_, copy) => {
+    await expect(copy(['1\n', 'x\n'])).rejects.toMatchObject({ code: '22P02' });
+    expect((await db.query('SELECT * FROM numbers')).rows).toEqual([]);
+    await copy(['1\n', '2\n']);
+    expect((await db.query('DELETE FROM numbers RETURNING n')).rows).toEqual([{ n: 1 }, { n: 2 }]);
+  });
+
+  test('that a transaction does not await is still stored', async () => {
+    await withTransaction(db, async ({ sql }) => {
+      void sql
+        .unsafe(statement)
+        .writable()
+        .then((stream) => stream.end('1\n'));
+    });
+    await withTransaction(db, async (transaction) => {
+      await withTransaction(transaction, async ({ sql }) => {
+        void sql
+          .unsafe(statement)
+          .writable()
+          .then((stream) => finished(stream.end('2\n')));
+      });
+    });
+    expect((await db.query('DELETE FROM numbers RETURNING n')).rows).toEqual([{ n: 1 }, { n: 2 }]);
+  });
+
+  test('whose stream nobody ends, or under which the caller throws: all is rolled back', async () => {
+    const open = withTransaction(db, ({ sql }) => sql.unsafe(statement).writable());
+    await expect(open).rejects.toThrow(/rolled back.*nobody read or ended the stream/);
+    const broken = withTransaction(db, async ({ sql }) => {
+      (await sql.unsafe(statement).writable()).write('1\n');
+      throw new Error('the disk is gone');
+    });
+    await expect(broken).rejects.toThrow(/^the disk is gone$/);
+    expect((await db.query('SELECT * FROM numbers')).rows).toEqual([]);
+  });
+});
+
 describe('a COPY TO', () => {
   const rows = 300_000;
   const text = `COPY (SELECT generate_series(1, ${rows}), repeat('x', 50)) TO STDOUT`;
@@ -97,6 +157,7 @@ describe('a COPY TO', () => {
     expect(await Promise.all(behind)).toEqual([[{ n: 1 }], [{ n: 2 }], [{ n: 3 }]]);
   });
 
+  const few = 'COPY (SELECT generate_series(1, 10)) TO STDOUT';
   const failing = 'COPY (SELECT 1 / (n - 1) FROM generate_series(1, 2) AS n) TO STDOUT';
   const ending = 'COPY (SELECT pg_terminate_backend(pg_backend_pid())) TO STDOUT';
   test.each([
@@ -113,16 +174,67 @@ describe('a COPY TO', () => {
     expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
   });
 
-  test('whose stream a transaction only returns: it commits when the stream was read', async () => {
-    const few = 'COPY (SELECT generate_series(1, 10)) TO STDOUT';
-    const stream = await withTransaction(db, ({ sql }) => sql.unsafe(few).readable());
-    expect(await countLines(stream)).toBe(10);
+  test('that fails at its end, after all of its rows', async () => {
+    await db.query('CREATE TABLE parents (n int PRIMARY KEY)');
+    await db.query('CREATE TABLE children (n int REFERENCES parents DEFERRABLE INITIALLY DEFERRED)');
+    const added = 'COPY (INSERT INTO children SELECT generate_series(1, 20000) RETURNING n) TO STDOUT';
+    const counted = db.sql.unsafe(added).readable().then(countLines);
+    await expect(counted).rejects.toMatchObject({ code: '23503' });
+  });
+
+  test('that a transaction does not read: it is rolled back, and the connection goes on', async () => {
+    for (const unread of [text, few]) {
+      const returned = withTransaction(db, ({ sql }) => sql.unsafe(unread).readable());
+      await expect(returned).rejects.toThrow(/rolled back.*nobody read or ended the stream/);
+    }
+    expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+  });
+
+  test('under which the caller throws: its error is the error, and the connection goes on', async () => {
     const broken = withTransaction(db, async ({ sql }) => {
-      const failed = await sql.unsafe(failing).readable();
-      failed.on('error', () => undefined);
-      return failed;
+      for await (const _ of await sql.unsafe(text).readable()) throw new Error('the disk is full');
     });
-    await expect(broken).rejects.toThrow('division by zero');
+    await expect(broken).rejects.toThrow(/^the disk is full$/);
+    const inner = withTransaction(db, async (transaction) => {
+      const lost = withTransaction(transaction, async ({ sql }) => {
+        await sql.unsafe(text).readable();
+        throw new Error('the disk is full');
+      });
+      await expect(lost).rejects.toThrow(/^the disk is full$/);
+      return (await transaction.query('SELECT 1 AS one')).rows;
+    });
+    expect(await inner).toEqual([{ one: 1 }]);
+  });
+
+  test('that is read in part in a transaction: the next statement waits for its end', async () => {
+    const seen = await withTransaction(db, async (transaction) => {
+      for await (const _ of await transaction.sql.unsafe(text).readable()) break;
+      return (await transaction.query('SELECT 1 AS one')).rows;
+    });
+    expect(seen).toEqual([{ one: 1 }]);
+  });
+
+  test('of a savepoint is read in the outer transaction', async () => {
+    const count = await withTransaction(db, async (transaction) =>
+      countLines(await withTransaction(transaction, ({ sql }) => sql.unsafe(text).readable())),
+    );
+    expect(count).toBe(rows);
+  });
+
+  test('whose rows were all received is read after the connection has closed, and holds up no other query', async () => {
+    const pool = openPool('atriz', await emptyDatabase('atriz'), { max: 1 });
+    const stream =
+      await pool.sql`COPY (SELECT repeat('x', 100) FROM generate_series(1, 200)) TO STDOUT`.readable();
+    expect((await pool.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+    await pool.close();
+    expect(await countLines(stream)).toBe(200);
+  });
+
+  test('is not for query(), which leaves nothing of it behind', async () => {
+    await expect(db.query(text)).rejects.toThrow(ValidationError);
+    await expect(withTransaction(db, (transaction) => transaction.query(few))).rejects.toThrow(
+      ValidationError,
+    );
     expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
   });
 

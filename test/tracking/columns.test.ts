@@ -26,7 +26,12 @@ function addLine(root: string, path: string, after: string, line: string): void 
 /** The project with the columns `battery smallint` and `note varchar(20)`. */
 async function changedProject(): Promise<{ tracking: Tracker; db: PoolOf<'tracking'> }> {
   const { root } = copyOfProject();
-  addLine(root, 'schema/tracking.ts', '// atriz_tracking', "import { smallint } from 'drizzle-orm/pg-core';");
+  addLine(
+    root,
+    'schema/tracking.ts',
+    '// Schema of atriz_tracking',
+    "import { smallint } from 'drizzle-orm/pg-core';",
+  );
   const lastOfSchema = "heading: decimal('heading'";
   addLine(root, 'schema/tracking.ts', lastOfSchema, "note: varchar('note', { length: 20 }),");
   addLine(root, 'schema/tracking.ts', lastOfSchema, "battery: smallint('battery'),");

@@ -88,10 +88,9 @@ function subfolders({ parent, rest, prefix = '' }: (typeof versionedFolders)[num
 }
 
 async function readVersion(folder: string): Promise<ClientPrograms | undefined> {
-  const program = join(folder, 'pg_dump');
-  const isThere = [program, `${program}.exe`].some((path) => existsSync(path));
+  const program = ['pg_dump', 'pg_dump.exe'].map((name) => join(folder, name)).find(existsSync);
   // Debian's wrapper chooses a version itself, and not always the same one.
-  if (!isThere || basename(realpathSync(program)) === 'pg_wrapper') return undefined;
+  if (program === undefined || basename(realpathSync(program)) === 'pg_wrapper') return undefined;
   try {
     const { stdout } = await promisify(execFile)(program, ['--version']);
     const [, version = '', major = ''] = /\(PostgreSQL\) ((\d+)[.\w]*)/.exec(stdout) ?? [];
