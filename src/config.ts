@@ -27,12 +27,11 @@ import { ConfigurationError } from './errors.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The environment of this process. */
 export const processEnvironment = (): Environment => process.env;
 
 export interface ResolvedUrl {
   readonly url: string;
-  /** Source of the URL: a variable's name, `PGHOST…`, or the embedded cluster's file. */
+  /** Where the URL comes from: the names of its variables, or the path of the cluster file. */
   readonly origin: string;
 }
 
@@ -48,9 +47,9 @@ export const clusterPath = '.atriz/cluster.json';
 const serverVariables = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD'] as const;
 
 /**
- * The URL of one database. In order: its own variable, for `tracking:mextrack` that of tracking, an application's
- * `DATABASE_URL`, the PG* variables plus the database's name, a running embedded cluster.
- * @throws ConfigurationError naming the variable, its value and the expected form.
+ * The URL of one database, from the first of these: its own variable; for `tracking:mextrack`, the variable of
+ * `tracking`; for an application, `DATABASE_URL`; the PG* variables and the registered name; the embedded cluster.
+ * @throws ConfigurationError if there is none, a setting is malformed, or the URL names a database of another key.
  */
 export function databaseUrl(target: DatabaseTarget, env: Environment = process.env): ResolvedUrl {
   const found = findUrl(target, env);
@@ -62,7 +61,7 @@ export function databaseUrl(target: DatabaseTarget, env: Environment = process.e
   );
 }
 
-/** Whether a setting says where the database is. @throws ConfigurationError if that setting is not a URL. */
+/** Whether a setting says where the database is. @throws ConfigurationError if a setting is malformed. */
 export const hasUrl = (target: DatabaseTarget): boolean => findUrl(target, process.env) !== undefined;
 
 /** Undefined if no setting says where the database is. */
@@ -85,7 +84,7 @@ function fromVariable(target: DatabaseTarget, env: Environment): ResolvedUrl | u
   return { url, origin: urlVariable };
 }
 
-// DATABASE_URL belongs to the application that APP names; without APP, to the one with its database name.
+// DATABASE_URL belongs to the application that APP names; without APP, to the application whose database it names.
 function fromApplicationUrl(key: DatabaseKey, env: Environment): ResolvedUrl | undefined {
   const url = env.DATABASE_URL;
   const { application, database } = definitionOf(key);
@@ -103,7 +102,7 @@ function fromApplicationUrl(key: DatabaseKey, env: Environment): ResolvedUrl | u
   return undefined;
 }
 
-// A wrong database name in a URL could otherwise migrate or empty a database of another owner.
+// A wrong database name in a URL must not let a command migrate or empty a database of another key.
 function refuseForeign(target: DatabaseTarget, found: ResolvedUrl): ResolvedUrl {
   const key = keyOf(target);
   const { database } = parseDatabaseUrl(found.url, found.origin);
@@ -178,7 +177,7 @@ function readCluster(file: string): v.InferOutput<typeof clusterFile> {
 export const allowsPush = (key: DatabaseKey, env: Environment = process.env): boolean =>
   env.ATRIZ_ALLOW_PUSH?.split(',').includes(key) ?? false;
 
-/** Whether a process of this id runs. EPERM means that it does, under another user. */
+/** Whether a process with this id runs. EPERM means that it runs under another user. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -188,7 +187,7 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** The application that `APP` names. @throws ConfigurationError listing the applications. */
+/** The application that `APP` names. @throws ConfigurationError if it names none. */
 export function applicationKey(env: Environment = process.env): DatabaseKey {
   const applications = databaseKeys.filter((key) => databases[key].application);
   const app = env.APP ?? '';
@@ -200,8 +199,8 @@ export function applicationKey(env: Environment = process.env): DatabaseKey {
 }
 
 /**
- * The database of the application that a command runs for: `APP` names it, or `DATABASE_URL` leads to it.
- * @throws ConfigurationError listing the databases, if neither names one.
+ * The key of the application that a command runs for: `APP` names it, or `DATABASE_URL` names its database.
+ * @throws ConfigurationError if neither does.
  */
 export function ownDatabase(env: Environment = process.env): DatabaseKey {
   if (env.APP) return applicationKey(env);
@@ -215,7 +214,7 @@ export function ownDatabase(env: Environment = process.env): DatabaseKey {
 
 /**
  * Prefix of each role name of the access matrix, so that several sets of databases can share a server.
- * @throws ConfigurationError if names would need quotes or be truncated by PostgreSQL.
+ * @throws ConfigurationError if the role names would need quotes or be truncated by PostgreSQL.
  */
 export function rolePrefix(env: Environment = process.env): string {
   const prefix = env.ATRIZ_ROLE_PREFIX ?? '';
@@ -246,7 +245,7 @@ export const applicationName = (env: Environment = process.env): string | undefi
   env.PGAPPNAME || undefined;
 
 /**
- * Adds connection parameters that the URL does not have from the environment, as libpq does: `PGSSLMODE` and others.
+ * Adds parameters from environment variables, such as `PGSSLMODE`, if the URL does not have them, as libpq does.
  * @throws ConfigurationError naming the variable whose value is refused.
  */
 export function withLibpqVariables(url: DatabaseUrl, env: Environment = process.env): DatabaseUrl {
@@ -261,13 +260,13 @@ export function withLibpqVariables(url: DatabaseUrl, env: Environment = process.
     else if (isUsed(parameter) && !parameters.has(parameter)) parameters.set(parameter, value);
   }
   sslMode ??= impliedSslMode(url.parameters);
-  // A certificate in the URL implies TLS. One from the environment does not, so ignore it without TLS.
+  // TLS files and versions in the URL imply TLS. Those from the environment do not: ignore them without an sslmode.
   if (sslMode === undefined) for (const name of impliedSslModes.keys()) parameters.delete(name);
   return { ...url, sslMode, parameters };
 }
 
 /**
- * The stanza of pgBackRest that holds the backups of the server, by the variable that pgBackRest reads too.
+ * The pgBackRest stanza with the backups of the server, from `PGBACKREST_STANZA`, which pgBackRest also reads.
  * @throws ConfigurationError if the name would need quotes in a shell.
  */
 export function stanzaName(env: Environment = process.env): string | undefined {
@@ -285,7 +284,7 @@ export function programFolders(env: Environment = process.env): { folders: strin
   return { folders: (env.PATH ?? '').split(delimiter).filter((folder) => folder !== ''), only: false };
 }
 
-/** The environment for a child process, with some variables set. */
+/** The environment of this process plus `variables`, for a child process. */
 export const childEnvironment = (variables: Environment): NodeJS.ProcessEnv => ({
   ...process.env,
   ...variables,
@@ -293,7 +292,7 @@ export const childEnvironment = (variables: Environment): NodeJS.ProcessEnv => (
 
 /**
  * Hides PGTARGETSESSIONATTRS from postgres.js, which refuses "any" and reconnects forever if the host does not match.
- * Only the URL says where to connect: driver/failover.ts.
+ * driver/failover.ts chooses the host instead, by the URL only.
  */
 export function withoutTargetVariable<Result>(create: () => Result): Result {
   const name = 'PGTARGETSESSIONATTRS';

@@ -12,17 +12,17 @@ export interface DatabaseDefinition {
   readonly urlVariable: string;
   /** Its content, in one line. */
   readonly holds: string;
-  /** Databases that must be migrated before this one. */
+  /** Keys of the databases that must be migrated before this one. */
   readonly dependsOn: readonly string[];
-  /** Applications that may have one of their own, by `MEXTRACK_TRACKING_DATABASE_URL`: the rest share this one. */
+  /** Applications that may have their own database (`MEXTRACK_TRACKING_DATABASE_URL`). The others share this one. */
   readonly sources?: readonly string[];
-  /** Whether it belongs to an application, and `DATABASE_URL` may name it. */
+  /** Whether it belongs to an application. If so, `DATABASE_URL` may name it. */
   readonly application: boolean;
   /** Extensions that the server must offer, beyond PostgreSQL's own. */
   readonly extensions: readonly 'timescaledb'[];
   /** How often to back it up. A database that is not critical is backed up only on request. */
   readonly backup: { readonly every: 'day' | 'week'; readonly critical: boolean };
-  /** Drizzle's schema objects. The file is schema/<key>.ts, its migrations are in drizzle/<key>/. */
+  /** Drizzle's schema objects, from schema/<key>.ts. The migrations are in drizzle/<key>/. */
   readonly schema: Record<string, unknown>;
 }
 
@@ -87,8 +87,8 @@ export type SchemaOf<Key extends DatabaseKey> = (typeof databases)[Key]['schema'
 export const databaseKeys = Object.keys(databases) as DatabaseKey[];
 
 /**
- * One database of an environment: the key, and the source too where an application has one of its own, as in
- * `tracking:mextrack`. `tracking` alone is then the one that the other applications share.
+ * One database of an environment: its key, or `<key>:<application>` for an application's own database, such as
+ * `tracking:mextrack`. `tracking` alone is the database that the other applications share.
  */
 export type DatabaseTarget =
   | DatabaseKey
@@ -105,10 +105,10 @@ export const targetOf = (key: DatabaseKey, source?: string): DatabaseTarget =>
 
 export const keyOf = (target: DatabaseTarget): DatabaseKey => target.split(':')[0] as DatabaseKey;
 
-/** Applications that may have a database of this key of their own. */
+/** Applications that may have their own database of this key. */
 export const sourcesOf = (key: DatabaseKey): readonly string[] => definitionOf(key).sources ?? [];
 
-/** The application of `tracking:mextrack`; undefined for a key alone. */
+/** The application, as in `tracking:mextrack`; undefined for a key alone. */
 export const applicationOf = (target: DatabaseTarget): string | undefined => target.split(':')[1];
 
 /** The definition of one database, without the literal types of the registry. */

@@ -5,7 +5,7 @@ const isRepository =
   /\/src\/errors\.[jt]s$/.test(String(import.meta.url)) &&
   !String(import.meta.url).includes('/node_modules/@atriz/database/');
 
-/** Commands in a message as they are typed here: npm scripts in the repository, elsewhere `npx atriz-db …`. */
+/** Outside of the repository (`here` is false), replaces the npm scripts in a message by `npx atriz-db …`. */
 export function asTyped(text: string, here = isRepository): string {
   if (here) return text;
   return text
@@ -51,7 +51,7 @@ export class ConnectionError extends AtrizDatabaseError {
   }
 }
 
-/** A value given to a function is outside of what it accepts. */
+/** A function does not accept the value of an argument. */
 export class ValidationError extends AtrizDatabaseError {
   override readonly name: string = 'ValidationError';
   override readonly code: string = 'VALIDATION';
@@ -97,7 +97,7 @@ export class MigrationError extends AtrizDatabaseError {
   }
 }
 
-/** Files and database disagree in a way that a person must resolve: edited, out of order, pending. */
+/** Files and database disagree, and a person must decide: edited, out-of-order or pending migrations. */
 export class OutOfStepError extends MigrationError {
   override readonly name: string = 'OutOfStepError';
   override readonly code: string = 'OUT_OF_STEP';

@@ -26,7 +26,7 @@ export interface DatabaseHealth {
 export interface Health {
   /** True if every database is reachable and `isMigrated` is not false for any. */
   readonly isHealthy: boolean;
-  /** Keyed by the given names; for a single pool by its key, such as `tracking:mextrack`, or its database name. */
+  /** By the given names; for a single pool, by its target, such as `tracking:mextrack`, or else its database name. */
   readonly databases: Readonly<Record<string, DatabaseHealth>>;
 }
 

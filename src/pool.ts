@@ -1,4 +1,4 @@
-// Connection pools: one postgres.js client that serves plain SQL, the tag and typed Drizzle alike.
+// Connection pools: plain SQL, the `sql` tag and typed Drizzle share one postgres.js client.
 import { databaseUrl, useUtc, withLibpqVariables } from './config.ts';
 import {
   type DatabaseKey,
@@ -79,8 +79,8 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   }
 
   /**
-   * The same pool without its replicas. Outside of transactions, a read on any server sees earlier writes of this pool;
-   * writes of others may appear up to `replicaMaxLagMs` late on a replica.
+   * This pool without its replicas, for reads that must be current. A read on a replica sees all earlier writes of this
+   * pool, but may see writes of others up to `replicaMaxLagMs` late.
    */
   get primary(): Pool<S> {
     return this.#primary ?? this;
@@ -103,14 +103,14 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
     return isProxied(this.#options, this.#url);
   }
 
-  /** @internal One connection to the same database that stays open until it is closed, for session locks. */
+  /** @internal A pool of one connection to the same database, never closed when idle or old, for session locks. */
   dedicated(): Pool<S> {
     const options = { ...this.#options, max: 1, idleTimeoutMs: 0, maxLifetimeMs: 0, replicas: [] };
     return new Pool(options, this.#url, this, this.drizzleSchema);
   }
 
   /**
-   * @internal Call it when a connection is silent: connections opened before `moment` (of `performance.now()`) get no
+   * @internal Call it when a connection is silent: connections opened before `moment` (by `performance.now()`) get no
    * new queries. Running queries continue.
    */
   renew(moment: number): void {
@@ -127,7 +127,10 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
   }
 }
 
-/** Undefined behind a proxy, which refuses the setting: call functions that write through `primary` there. */
+/**
+ * The client for reads on the primary. Undefined behind a proxy, which refuses default_transaction_read_only: there,
+ * callers must use `primary` for functions that write.
+ */
 function readerClient(options: DatabasePoolOptions, url: DatabaseUrl): Client | undefined {
   if (isProxied(options, url)) return undefined;
   const parameters = new Map([...url.parameters, ['default_transaction_read_only', 'on']]);
@@ -160,7 +163,7 @@ type Options = DatabasePoolOptions & {
   key?: DatabaseKey | undefined;
   /** @deprecated Use `key`. */
   database?: DatabaseKey | undefined;
-  /** With the key `tracking`: the application whose locations it holds. Its variable wins over that of tracking. */
+  /** With the key `tracking`: the application whose locations to use. Its URL variable wins over that of tracking. */
   source?: Source | undefined;
   /** Drizzle tables and relations for `orm.query`, instead of the registry's. */
   schema?: Schema | undefined;
@@ -174,17 +177,17 @@ type WithKey<Key> = (
     }
 ) & {
   /**
-   * With the key `tracking`: the database of this application's locations, its own if `<SOURCE>_TRACKING_DATABASE_URL`
-   * is set, else the shared one. The pool refuses locations of other applications.
+   * With the key `tracking`: the application whose locations to use, in its own database if
+   * `<SOURCE>_TRACKING_DATABASE_URL` is set, otherwise in the shared one. The pool refuses locations of others.
    */
   source?: Source | undefined;
 };
-/** One pool type for each key of a union. */
+/** For a union of keys, the union of their pool types. */
 export type PoolOf<Key> = Key extends DatabaseKey ? Pool<SchemaOf<Key>> : never;
 
 /**
  * Creates a pool; the first query opens the first connection. Sessions and the process use UTC.
- * @throws ConfigurationError when the key, the URL or the setting that should hold it is wrong or missing.
+ * @throws ConfigurationError if the key, the source, the URL or another option is wrong, or no setting has the URL.
  */
 export function createDatabasePool<Key extends DatabaseKey>(
   options: DatabasePoolOptions & WithKey<Key> & { schema?: undefined },
@@ -209,7 +212,7 @@ export function createDatabasePool(options: Options): Pool {
   const parsed = withLibpqVariables(parseDatabaseUrl(url, origin));
   const target = named ?? databaseKeys.find((candidate) => databases[candidate].database === parsed.database);
   const schema = options.schema ?? (target ? definitionOf(target).schema : {});
-  // Where a connectionString says which database it is, the environment does not say what belongs into it.
+  // With a connectionString, the environment does not say which applications' rows belong in the database.
   const isChosen = target !== undefined && (!connectionString || options.source !== undefined);
   const identity = { target, foreignSources: isChosen ? foreignSources(target) : [] };
   return new Pool(options, parsed, identity, relationalSchema(schema, options));

@@ -2,7 +2,7 @@
 import type { Pool } from './pool.ts';
 
 /**
- * Fills a database with development rows. Runs in alphabetical order of the file names; must be idempotent.
+ * Fills a database with development rows; must be idempotent. Seeds run in alphabetical order of their file names.
  * @returns how many rows it added, or nothing.
  */
 export type SeedFunction = (pool: Pool) => Promise<number> | Promise<void>;

@@ -18,8 +18,8 @@ import { parseDatabaseUrl } from './driver/database-url.ts';
 import { ConfigurationError } from './errors.ts';
 
 /**
- * The databases of an environment, in the order of the registry: its keys, and for each application with a tracking
- * database of its own `tracking:<application>`. `tracking` is left out where each has one and nothing else names it.
+ * The databases of an environment, in the order of the registry: its keys, and `tracking:<application>` for each
+ * application with its own tracking database. If all have one, `tracking` is left out unless its URL variable is set.
  * @throws ConfigurationError for a URL variable of an application that records no locations, or two for one database.
  */
 export function databaseTargets(env: Environment = processEnvironment()): DatabaseTarget[] {
@@ -35,7 +35,7 @@ export function databaseTargets(env: Environment = processEnvironment()): Databa
   });
 }
 
-/** Applications whose rows belong into another database of the same key. */
+/** Applications whose rows belong in another database of the same key. */
 export function foreignSources(
   target: DatabaseTarget,
   env: Environment = processEnvironment(),
@@ -51,7 +51,7 @@ const sourceVariable = (key: DatabaseKey, source: string): string =>
 const sourcesWithUrl = (key: DatabaseKey, env: Environment): readonly string[] =>
   sourcesOf(key).filter((source) => env[sourceVariable(key, source)]);
 
-// A misspelt name would leave an application's locations in the shared database.
+// A misspelt variable would leave an application's locations in the shared database.
 function refuseUnknownSource(key: DatabaseKey, env: Environment): void {
   const { urlVariable } = definitionOf(key);
   const known = sourcesOf(key).map((source) => sourceVariable(key, source));
@@ -66,7 +66,7 @@ function refuseUnknownSource(key: DatabaseKey, env: Environment): void {
   );
 }
 
-// Each would be migrated, backed up and erased twice, and a restore of the one would replace the other.
+// Otherwise the database would be migrated, backed up and erased twice, and restoring one would replace the other.
 function refuseSameDatabase(targets: readonly DatabaseTarget[], env: Environment): void {
   const seen = new Map<string, string>();
   for (const target of targets) {
@@ -86,8 +86,9 @@ function refuseSameDatabase(targets: readonly DatabaseTarget[], env: Environment
 }
 
 /**
- * Converts names from a command line to databases of the environment, in order. No names means all, `tracking` all of
- * tracking, and `tracking:default` the one that applications without a database of their own share.
+ * Converts names from a command line to databases of the environment, in registry order. No names means all,
+ * `tracking` means all tracking databases, and `tracking:default` only the shared one.
+ * @throws ConfigurationError for a name that matches no database.
  */
 export function selectTargets(
   names: readonly string[],
@@ -108,7 +109,7 @@ export function selectTargets(
     : targets.filter((target) => names.some((name) => isNamedBy(target, name)));
 }
 
-/** The same for a command that works on one database. */
+/** Like `selectTargets`, for one database. @throws ConfigurationError if the name matches none or several. */
 export function selectTarget(name: string, env: Environment = processEnvironment()): DatabaseTarget {
   const [target, ...others] = selectTargets([name], env);
   if (target !== undefined && others.length === 0) return target;
@@ -127,7 +128,7 @@ export function selectDatabases(names: readonly string[]): DatabaseKey[] {
   return names.length === 0 ? databaseKeys : databaseKeys.filter((key) => names.includes(key));
 }
 
-/** Variables that make these the only databases of their keys, whatever else is set. */
+/** Environment variables that make `urls` the only databases of their keys, whatever else is set. */
 export const urlSettings = (urls: readonly { key: DatabaseKey; url: string }[]): Record<string, string> =>
   Object.fromEntries(
     urls.flatMap(({ key, url }) =>

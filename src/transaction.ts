@@ -14,15 +14,16 @@ export interface TransactionOptions {
   /** Default: the server's, which is `read committed`. */
   isolation?: (typeof isolationLevels)[number];
   readOnly?: boolean;
-  /** How often to repeat the whole work after a serialization failure or a deadlock. Default 0. */
+  /** How many times to repeat `work` after a serialization failure or a deadlock. Default 0. */
   retries?: number;
 }
 
 /**
- * Runs `work` in a transaction, or inside of another transaction in a savepoint. With `retries`, `work` may run several
- * times, so it must have no effects outside of the database.
+ * Runs `work` in a transaction or, inside of another transaction, in a savepoint. With `retries`, `work` may run
+ * several times, so it must have no effects outside of the database.
  * @returns what `work` returns.
- * @throws what `work` throws, after the rollback; TransactionRolledBackError; ConnectionError.
+ * @throws what `work` throws, after the rollback; TransactionRolledBackError; ConnectionError; ValidationError for
+ * wrong options; PostgreSQL's error if the COMMIT fails.
  */
 export async function withTransaction<Result, S extends Schema>(
   given: AnyDatabase<S>,

@@ -18,7 +18,7 @@ import { fleetCsv } from './rows.ts';
 import { buildCommandLine, runCommandLine, type Scratch, withScratchDatabases } from './scratch.ts';
 import { median, queryNumber, spreadOf, timed } from './timing.ts';
 
-/** One wide table in each database, as an application fills it. `$1` is the number of rows. */
+/** Statements that fill one table in each database. `$1` is the number of rows. */
 const fillings: Partial<Record<DatabaseKey, string>> = {
   core: `INSERT INTO users (email, password_hash, name)
     SELECT 'user' || i || '@example.com', md5(i::text) || md5((i + 1)::text), 'User ' || i FROM generate_series(1, $1::int) i`,
@@ -32,9 +32,9 @@ const fillings: Partial<Record<DatabaseKey, string>> = {
 
 export interface BackupBenchOptions {
   rounds: number;
-  /** In each database. */
+  /** Rows in each database. */
   rows: number;
-  /** Of tracking, which is measured instead of the databases without extensions. */
+  /** GPS points in tracking, which is then measured instead of the other databases. */
   points?: number;
 }
 
@@ -62,7 +62,7 @@ interface Comparison {
   readonly fill: (pool: Pool, key: DatabaseKey) => Promise<void>;
   readonly title: string;
   readonly peer: string;
-  /** Arguments of our command line by what the table calls them. */
+  /** Label in the printed table → arguments of our command line. */
   readonly ways: Readonly<Record<string, readonly string[]>>;
 }
 
@@ -113,7 +113,7 @@ async function prepare({ key, url }: Scratch, fill: Comparison['fill']): Promise
   return queryNumber(pool, 'SELECT pg_database_size(current_database())');
 }
 
-/** 29 days of a fleet, compressed where they are old enough. */
+/** Imports 29 days of points of a fleet, and compresses the chunks that are old enough. */
 async function fillTracking(pool: Pool, points: number): Promise<void> {
   const devices = Math.ceil(points / 10_000);
   const stepMs = (29 * 86_400_000) / (points / devices);

@@ -1,4 +1,4 @@
-// Bytes per GPS point: raw with its indexes, compressed, and per row of the hourly aggregate.
+// Measures bytes per GPS point, raw with indexes and compressed, and per row of the hourly aggregate.
 
 import { migrate } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
@@ -13,7 +13,7 @@ import { queryNumber } from './timing.ts';
 
 const hour = 3_600_000;
 
-/** Simulates vehicles, 8 hours a day, a point every 30 seconds, in a scratch database of the tracking server. */
+/** Simulates vehicles that drive 8 hours a day and send a point every 30 seconds, in a scratch database. */
 export async function benchCapacity(vehicles: number, days: number): Promise<void> {
   await withScratchDatabase('tracking', scratchName('capacity'), async (pool) => {
     await migrate(pool, 'tracking');

@@ -1,4 +1,4 @@
-// The files of a benchmark: its figures, and a chart as SVG, which is too simple to need a charting library.
+// The files of a benchmark: its figures, and an SVG chart that is too simple to need a charting library.
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { formatCount } from '../cli/output.ts';

@@ -1,4 +1,4 @@
-// Measures how times grow with the number of points: a growing fleet, with 29 days of raw points.
+// Measures how times grow with the number of points, as a fleet with 29 days of raw points grows.
 import type * as tracking from '../../schema/tracking.ts';
 import type { Pool } from '../../src/pool.ts';
 import {
@@ -32,10 +32,10 @@ const days = 29;
 const stepMs = 30_000;
 const pointsPerDevice = (days * day) / stepMs;
 const repetitions = 20;
-/** Devices of pshop in addition to the fleet, of which half belongs to pshop as well. */
+/** Devices of pshop outside the fleet. Half of the fleet belongs to pshop too. */
 const otherDevices = 1_000;
 
-/** What was measured at one size. Times of work on a day of the whole fleet are per million points. */
+/** The measurements at one size. Times for one day of the whole fleet are per million points. */
 type Figures = Readonly<Record<string, number>>;
 
 export async function benchGrowth({ url, rows, out = '.' }: GrowthOptions): Promise<void> {
@@ -127,7 +127,7 @@ async function often(work: () => Promise<unknown>, times = repetitions): Promise
   return median(samples);
 }
 
-/** One point for each of `count` devices that no other measurement uses. */
+/** One current point for each of `count` devices of pshop outside the fleet. */
 function pointsNow(count: number): LocationInput[] {
   const time = new Date();
   return Array.from({ length: count }, (_, number) => ({
@@ -141,14 +141,14 @@ function pointsNow(count: number): LocationInput[] {
   }));
 }
 
-/** Compresses the chunk of a day again. @returns the time. */
+/** Decompresses and compresses the chunk of one day. @returns the milliseconds of the compression. */
 async function recompress(db: Pool): Promise<number> {
   const chunk = `show_chunks('location_events', newer_than => now()::date - 10, older_than => now()::date - 9)`;
   await db.query(`SELECT decompress_chunk(c) FROM ${chunk} AS c`);
   return timed(() => db.query(`SELECT compress_chunk(c) FROM ${chunk} AS c`));
 }
 
-/** Removes the oldest whole day twice: with a DELETE that is rolled back, then as the retention policy does. */
+/** Removes the oldest, incomplete day twice: with a DELETE that is rolled back, then as the retention policy does. */
 async function benchRetention(db: Pool): Promise<{ deleteMs: number; dropMs: number }> {
   const end = `date_trunc('day', now()) - interval '${days - 1} days'`;
   let deleteMs = 0;

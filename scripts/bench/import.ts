@@ -1,4 +1,4 @@
-// Memory during an import. The points are generated while they are read, so that only the import can use more memory.
+// Measures memory during an import. Points are generated while they are read, so only the import can make memory grow.
 import type { Pool } from '../../src/pool.ts';
 import { importLocations, type LocationSource } from '../../src/tracking/index.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
@@ -8,7 +8,7 @@ import { withScratchTracking } from './scratch.ts';
 const devices = 1_000;
 
 export async function benchImport({ url, rows }: { url?: string; rows: number }): Promise<void> {
-  // A point every 10 seconds or less, over at most 29 days.
+  // A point of each device every 10 seconds, or more often if that would exceed 29 days.
   const fleet = { rows, devices, stepMs: Math.min(10_000, (29 * 86_400_000) / (rows / devices)) };
   await withScratchTracking('import', url, async ({ db }) => {
     const ways: [string, LocationSource][] = [

@@ -83,10 +83,10 @@ export function* fleetPoints({
   }
 }
 
-/** The same points as the text of a CSV. */
+/** The points of `fleetPoints` as the text of a CSV. */
 export const fleetCsv = (fleet: LongFleet): AsyncGenerator<string> => csvOf(fleetPoints(fleet));
 
-/** The text of a CSV of points without metadata and with all other values. */
+/** The text of a CSV of points that have all values except metadata. */
 export async function* csvOf(points: Iterable<LocationInput>): AsyncGenerator<string> {
   let text = `${locationColumns.map(({ name }) => name).join(',')}\n`;
   for (const point of points) {

@@ -18,7 +18,7 @@ export interface Scratch {
   readonly url: string;
 }
 
-/** The name shows which benchmark created the database, in case it is killed and leaves it behind. */
+/** Names the benchmark, so that a database that a killed run left behind can be recognised. */
 export const scratchName = (what: string): string => `atriz_bench_${what}_${randomBytes(4).toString('hex')}`;
 
 /** Runs `work` with a new database for each key; always drops them afterwards. */

@@ -1,5 +1,5 @@
-// Benchmark of reads: the library, the same columns in bare postgres.js, and the same through Drizzle.
-// Then the library through the view of an application, against the table.
+// Benchmark of reads: the same columns through the library, bare postgres.js and Drizzle.
+// Then the library on the view of an application, against the library on the table.
 import { and, desc, sql as drizzleSql, eq, gt } from 'drizzle-orm';
 import type * as tracking from '../../schema/tracking.ts';
 import { locationEvents } from '../../schema/tracking.ts';
@@ -15,7 +15,7 @@ import { type Measure, type Spread, spreadOf, timed } from './timing.ts';
 
 const repetitionsPerRound = 30;
 
-/** @param devices of the fleet, which has 1,000 points of each, and then 10,000. */
+/** @param devices Number of devices in the fleet. Each has 1,000 points, and 10,000 in a second measurement. */
 export async function benchReads(
   db: Pool<typeof tracking>,
   rounds: number,
@@ -42,7 +42,7 @@ export async function benchReads(
   return [...recent, ...latest, ...tenfold, ...views];
 }
 
-/** Devices of three applications, each with a point every `seconds` for 30 days. */
+/** Gives each device a point every `seconds` for 30 days. The devices belong to three applications. */
 async function fillFleet(db: Pool, ids: readonly string[], seconds: number): Promise<void> {
   for (let start = 0; start < ids.length; start += 100) {
     await db.query(

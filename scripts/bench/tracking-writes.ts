@@ -136,11 +136,11 @@ function waysToWrite(db: Pool<typeof tracking>, url: string, csv: string, all: n
   return hasPsql() ? [...ways, psql] : ways;
 }
 
-/** Ways to write rows that belong to compressed chunks, in the order of time. */
+/** Ways to write rows that are old enough for compressed chunks. The rows are sorted by time. */
 function waysToWriteOld(db: Pool, url: string, csv: string, rows: number): Way[] {
   const against = [psqlCopyOld, psqlCopyCompressed];
   return [
-    // In a transaction, after which no hours are refreshed, as after \copy.
+    // In a transaction, so that no hours are refreshed, as with \copy.
     {
       what: 'importLocations of CSV, 10 to 20 days ago',
       against,

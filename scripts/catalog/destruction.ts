@@ -1,4 +1,4 @@
-// Finds what rolling back migrations would destroy, by doing it in a transaction that is then rolled back.
+// Finds what taking migrations back would destroy, by running their down files in a transaction that is rolled back.
 
 import type { DatabaseTarget } from '../../src/databases.ts';
 import type { RollbackStep } from '../../src/migrations/runner.ts';
@@ -47,7 +47,7 @@ async function tryOut(
   }
 }
 
-/** Relations and columns that hold data. Views count: a continuous aggregate keeps hours whose raw points are gone. */
+/** Relations and columns that hold data. Includes views: a continuous aggregate keeps hours whose points are gone. */
 const holdings = /^(?:relation (\S+): (table|view|materialized view)|column ([^\s:]+))/;
 
 async function readHoldings(session: Database): Promise<string[]> {

@@ -1,4 +1,4 @@
-// Fails if env.example lacks a variable that src/config.ts reads, or shows one that it does not read.
+// Fails if env.example lacks a variable that src/config.ts reads, or shows one that nothing reads.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { definitionOf, possibleTargets } from '../../src/databases.ts';

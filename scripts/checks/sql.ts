@@ -1,4 +1,4 @@
-// npm run db:lint: squawk over the migrations. It colours its output for a pipe and under NO_COLOR too.
+// npm run db:lint: runs squawk on the migrations. Removes its colours, which it prints for a pipe or NO_COLOR too.
 import { stripVTControlCharacters } from 'node:util';
 import { databaseKeys } from '../../src/databases.ts';
 import { readFolder } from '../../src/migrations/journal.ts';

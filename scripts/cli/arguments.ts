@@ -30,7 +30,7 @@ export async function runProgram(program: Command): Promise<void> {
   }
 }
 
-/** Prints commands as they are typed here. Done for all output, because most messages and the JSON name commands. */
+/** Makes all output show commands as they are typed here, because most messages and the JSON name commands. */
 function printAsTyped(): void {
   for (const name of ['log', 'error'] as const) {
     const print = console[name].bind(console);
@@ -58,7 +58,7 @@ function report(error: unknown): number {
   return 1;
 }
 
-/** Message and exit code of an error that is no defect: its class is ours, or it has a code. Throws all others. */
+/** Message and exit code of an error that is ours or has a code. Any other error is a defect and is thrown. */
 export function failureOf(error: unknown): { message: string; exitCode: 1 | 2 | 3 } {
   if (error instanceof AtrizDatabaseError) return error;
   if (!(error as NodeJS.ErrnoException).code) throw error;

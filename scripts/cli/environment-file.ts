@@ -1,4 +1,4 @@
-// Reads .env for the commands. Applications load their own: the library reads none.
+// Reads .env for the commands. Applications load their own .env, because the library does not read one.
 import dotenv from 'dotenv';
 import { clusterPath } from '../../src/config.ts';
 

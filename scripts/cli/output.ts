@@ -8,7 +8,7 @@ export const printJson = (value: unknown): void => console.log(JSON.stringify(va
 
 type Cell = string | number;
 
-/** Prints rows under a head, as wide as COLUMNS or else the terminal. Without either, rows do not wrap. */
+/** Prints rows under a head, at most as wide as COLUMNS or else the terminal. Without either, rows do not wrap. */
 export function printTable(head: readonly string[], rows: readonly (readonly Cell[])[]): void {
   const terminal = process.stdout.isTTY ? process.stdout.columns : Infinity;
   console.log(formatTable(head, rows, Number(process.env.COLUMNS) || terminal));

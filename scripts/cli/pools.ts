@@ -48,7 +48,7 @@ export async function withPool<Result>(
 
 /**
  * The tracking database of an application: its own, or the one that it shares.
- * @throws ConfigurationError without an application where there are several.
+ * @throws ConfigurationError if there are several tracking databases and no application is given.
  */
 export function trackingOf(application: AppSource | undefined): DatabaseTarget {
   const [only, ...others] = selectTargets(['tracking']);
@@ -71,7 +71,7 @@ export async function withPools<Key extends DatabaseTarget, Result>(
   return withPool(key, (pool) => withPools(rest, work, settings, { ...open, [key]: pool }), settings);
 }
 
-/** Adds settings to the URL as parameters. Not behind a proxy, which refuses those that it does not track. */
+/** Adds settings to the URL as parameters, except behind a proxy, which refuses settings that it does not track. */
 export function withSettings(url: string, settings: Settings, origin = 'the URL'): string {
   if (isProxied({}, parseDatabaseUrl(url, origin))) return url;
   const parameters = Object.entries(settings).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
@@ -97,7 +97,7 @@ export async function withMaintenance<Result>(
     return await work(pool);
   } catch (error) {
     if (!(error instanceof ConnectionError)) throw error;
-    // All servers have a database "postgres", so the message names the database for which it was opened.
+    // All servers have a database "postgres", so the message names the database of `key` too.
     throw new ConnectionError(
       `The server of ${definitionOf(key).database} (${databaseUrl(key).origin}): ${error.message}`,
       {
@@ -115,7 +115,7 @@ export async function withMaintenance<Result>(
  */
 export const pristine = "TEMPLATE template0 ENCODING 'UTF8'";
 
-/** Ends the sessions of a database and drops it. The server waits 5 seconds for them, a busy one may need longer. */
+/** Ends the sessions of a database and drops it. Tries again if they have not ended after the server's 5 seconds. */
 export async function dropDatabase(maintenance: Pool, name: string): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {

@@ -60,7 +60,7 @@ function addressOf(url: string, origin: string): string {
 
 /**
  * Asks before databases lose data. For a server on another machine, a "y" is not enough: a person must type
- * the names of the databases, a script must name the host.
+ * the names of the databases, and a script must name the host.
  * @param loss e.g. `will be dropped with all rows`.
  * @throws ConfigurationError without consent, or if `host` names a server that is not used.
  */

@@ -106,7 +106,7 @@ function printApplied(key: DatabaseTarget, applied: Applied): void {
   console.log(`${key.padEnd(8)}  ${count === 0 ? 'nothing to do' : plural(count, 'change')}`);
   const known = matrixRoles(matrixOf(key));
   for (const { mend, loser, stage } of changes) {
-    // Lists memberships that this role gets, what roles outside the matrix lose, and dropped user mappings.
+    // Prints only what the connecting role joins, what roles outside the matrix lose, and dropped user mappings.
     const isMembership = stage === 'owner' && mend.startsWith('GRANT ');
     const isStranger = loser !== undefined && loser !== 'PUBLIC' && !known.includes(loser);
     if (isMembership || isStranger || mend.startsWith('DROP USER MAPPING')) {

@@ -79,7 +79,7 @@ function checkFiles(key: DatabaseKey): string[] {
   return [...problems, ...empty, ...downs];
 }
 
-/** Applies each migration, takes it back unless it is irreversible, applies it again, compares catalogs. */
+/** Applies each migration. Unless it is irreversible, takes it back, applies it again and compares the catalogs. */
 async function proveDowns(key: DatabaseTarget): Promise<string[]> {
   const scratch = `atriz_check_${keyOf(key)}_${randomBytes(4).toString('hex')}`;
   return withScratchDatabase(key, scratch, (pool) => prove(pool, key));

@@ -107,7 +107,7 @@ export async function reapplyAccess(pool: Pool, key: DatabaseTarget): Promise<vo
   else console.error(accessNotApplied(key));
 }
 
-/** Whether the database exists and the matrix was not applied, so that a database that replaces it gets none either. */
+/** Whether the database exists without the access matrix. A database that replaces it then gets no matrix either. */
 export async function lacksAccess(key: DatabaseTarget): Promise<boolean> {
   return (await exists(key)) && !(await withPool(key, (pool) => isAccessApplied(pool, key), catalogOnly));
 }

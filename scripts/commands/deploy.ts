@@ -187,7 +187,7 @@ function judge(reports: readonly DoctorReport[], { accept }: DeployOptions): Out
   return { status: 'failed', result, findings, exitCode: 3 };
 }
 
-/** Backs up the databases that will be migrated, except new ones. The others are not changed. */
+/** Backs up the databases with pending migrations, except those that this deployment created. */
 async function backUp({ created, pending }: Deployment): Promise<Outcome> {
   const changed = [...pending.keys()].filter((key) => !created.has(key));
   if (pending.size === 0) return nothingToDo;

@@ -75,7 +75,7 @@ function generate(key: DatabaseKey, { name, custom }: GenerateOptions): void {
   console.log(`\n"npm run db:lint" refuses this; decide before it is applied:\n${advice.join('\n')}`);
 }
 
-/** Moves statements that would block writes to a second migration, without a transaction, with its own snapshot. */
+/** Statements that would block writes move into a second migration, which runs without a transaction. */
 function makeSafe(key: DatabaseKey, { tag, path, statements }: Migration): void {
   const texts = statements.map(({ text }) => text.trim());
   const { inside, outside, moved } = safeStatements(texts, hypertablesOf(key));
@@ -119,7 +119,7 @@ function forget(moved: readonly MovedObject[], path: string): void {
 
 /**
  * Compares the journal before and after, because drizzle-kit may exit with 0 without having written anything.
- * @throws AtrizDatabaseError if the journal is the same although the schema changed.
+ * @throws AtrizDatabaseError if the journal did not change although the schema did.
  */
 function runKit(key: DatabaseKey, extra: readonly string[]): void {
   const journal = join(migrationsFolder(key), 'meta', '_journal.json');

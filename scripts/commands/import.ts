@@ -41,7 +41,7 @@ interface Report extends Omit<ImportResult, 'rejected'> {
   /** The first 1,000. The rejects file contains all. */
   rejected: { line: number; reason: string }[];
   rejectsFile: string | null;
-  /** The rejects file of an earlier import, which this one left unchanged. */
+  /** The rejects file of an earlier import, which this import left unchanged. */
   earlierRejectsFile: string | null;
 }
 

@@ -35,7 +35,7 @@ export interface Seeded {
 
 /**
  * Runs the seeds of one database.
- * @throws ConfigurationError for a file without a default export that is a function.
+ * @throws ConfigurationError for a file whose default export is missing or not a function.
  */
 export async function seedDatabase(key: DatabaseTarget, verbose: boolean): Promise<Seeded[]> {
   const folder = join(seedsFolder, keyOf(key));

@@ -46,7 +46,7 @@ export function registerStatus(program: Command): void {
 
 export async function printStatus(names: readonly string[], { json, check }: StatusOptions): Promise<void> {
   const selected = selectTargets(names);
-  // The URLs of some databases may not be configured, as in an application. If none is, the error says how.
+  // An application may configure only some databases. If none is configured, the error says how to do it.
   const known = names.length === 0 && selected.some(hasUrl) ? selected.filter(hasUrl) : selected;
   const statuses = await Promise.all(known.map(readStatus));
   if (json) printJson(statuses);
@@ -147,7 +147,7 @@ function printMigrationProblems(
   if (found.length > 0) console.log(`\n${found.map((line) => `${key}: ${line}`).join('\n')}`);
 }
 
-/** The command that applies what is pending: there is a script for each key. */
+/** The command that applies pending migrations. A key has an npm script of its own, `tracking:mextrack` has not. */
 export const migrateCommand = (key: DatabaseTarget): string =>
   key === keyOf(key) ? `npm run db:migrate:${key}` : `npm run db:migrate -- ${key}`;
 
@@ -191,7 +191,7 @@ export interface DatabaseFacts {
   serverVersion: string;
   extensions: { name: string; version: string }[];
   bytes: number;
-  /** `rows` is the planner's estimate, or before the first ANALYZE the number that the server has counted. */
+  /** `rows` is the planner's estimate or, before the first ANALYZE, the live rows that the statistics count. */
   tables: { name: string; rows: number; bytes: number; comment: string | null }[];
 }
 

@@ -36,7 +36,7 @@ function parsePort(text: string): number {
   return port;
 }
 
-/** Like drizzle-kit, this file is only in the repository, not in the published package. */
+/** URL of a file that, like drizzle-kit, is in the repository but not in the published package. */
 const originGuard = () => pathToFileURL(join(packageRoot(), 'scripts/drizzle-kit/studio-origin.js')).href;
 
 async function openStudios(names: readonly string[], port: number): Promise<void> {

@@ -24,7 +24,7 @@ function sections(
 ): string[] {
   const path = [...parents, command.name()];
   const nested = command.commands.flatMap((child) => sections(child, path, scripts));
-  // A command group cannot be run itself.
+  // A group of commands has no usage line: its subcommands have their own.
   const own = command.commands.length > 0 ? [] : [`\`\`\`sh\n${usage(command, path, scripts)}\n\`\`\``];
   const rows = [
     ...command.registeredArguments.map((argument) => [`\`${argumentName(argument)}\``, argument.description]),

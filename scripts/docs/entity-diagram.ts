@@ -7,7 +7,7 @@ const people = `"${databases.core.database}.users"`;
 // Not drizzle-dbml-generator, the maintained library for Drizzle's schema objects, because it writes DBML, which GitHub
 // does not render, and does not support relations across databases.
 
-/** Solid lines are foreign keys; dashed ones span databases, where no foreign key can. */
+/** Solid lines are foreign keys. Dashed lines span two databases, where a foreign key is not possible. */
 export function entityDiagram(relations: readonly RelationFacts[]): string {
   const lines = relations.flatMap((relation) => [
     `  ${relation.name} {`,

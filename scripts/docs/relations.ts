@@ -11,7 +11,7 @@ export interface RelationFacts {
 
 export interface ColumnFacts {
   readonly name: string;
-  /** As PostgreSQL writes it, with the short name of timestamptz. */
+  /** As PostgreSQL writes it, except for the short name `timestamptz`. */
   readonly type: string;
   readonly notNull: boolean;
   readonly primaryKey: boolean;

@@ -1,4 +1,4 @@
-// Findings about the archive of WAL, and about the backups of pgBackRest: what a server is rewound with.
+// Findings about the WAL archive and pgBackRest's backups, from which a server is restored to a point in time.
 import { stanzaName } from '../../src/config.ts';
 import type { Pool } from '../../src/pool.ts';
 import type { Transaction } from '../../src/transaction.ts';
@@ -34,7 +34,7 @@ interface Archiver {
   maySeeFiles: boolean;
 }
 
-/** Every role may read all of this, except the files. A standby archives only if archive_mode is always. */
+/** Every role may read all of this except the list of files. A standby archives only if archive_mode is always. */
 async function findArchiver(db: Transaction): Promise<Found[]> {
   const { rows } = await db.query<Archiver>(
     `SELECT current_setting('archive_command') = '' AND current_setting('archive_library') = '' AS "isEmpty",
@@ -103,7 +103,7 @@ function mendArchiver(): [mend: string, note: string] {
 
 const checkStanza = (stanza: string): string => `pgbackrest --stanza=${stanza} check`;
 
-/** Files that wait; without pg_monitor, the distance from the last archived segment to the current one. */
+/** Counts waiting files, or without pg_monitor the segments between the last archived one and the current one. */
 async function readWaiting(
   db: Transaction,
   maySeeFiles: boolean,
@@ -136,7 +136,7 @@ async function findStanza(db: Pool): Promise<Found[]> {
      FROM pg_catalog.pg_control_system()`,
   );
   const { systemId = '', archives = false } = rows[0] ?? {};
-  // The JSON has it as a number, so that its last digits are lost on both sides: a part of a process id.
+  // The JSON has the id as a number, so both sides are rounded. The lost bits are only a part of a process id.
   const clusters = stanza.db.filter((cluster) => cluster['system-id'] === Number(systemId));
   if (stanza.db.length > 0 && clusters.length === 0) return [];
   const stateless = findStatus(stanza);
@@ -179,7 +179,7 @@ function findStatus({ name, status, repo }: Stanza): Found | undefined {
   }
 }
 
-/** As for other backups, one a day; and once a week a full one, on which the others are based. */
+/** Expects a backup every day, and every week a full backup, on which the others are based. */
 function findStanzaBackups({ name, backup }: Stanza, clusters: Stanza['db']): Found[] {
   const own = backup
     .filter(({ database }) =>

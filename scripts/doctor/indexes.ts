@@ -1,4 +1,4 @@
-// Findings about indexes: those that foreign keys lack, and invalid, duplicate and unused ones.
+// Findings about foreign keys without an index, and about invalid, duplicate and unused indexes.
 import { quoteIdentifier } from '../../src/sql/identifiers.ts';
 import type { Transaction } from '../../src/transaction.ts';
 import { formatBytes, formatCount } from '../cli/output.ts';

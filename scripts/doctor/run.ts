@@ -20,7 +20,7 @@ export interface DoctorReport {
 
 /**
  * Examines these databases in order. Read-only, except for the scratch database of the drift check.
- * @param options.isQuick While a reader waits: all databases in parallel, without that check and a progress bar.
+ * @param options.isQuick Examines the databases in parallel, without the drift check and without a progress bar.
  */
 export async function runDoctor(
   keys: readonly DatabaseTarget[],

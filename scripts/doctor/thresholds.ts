@@ -20,7 +20,7 @@ export const thresholds = {
     errorAt: 0.95,
   },
   transactions: {
-    /** VACUUM keeps rows that died since the transaction began. A dump of the largest database takes less. */
+    /** VACUUM keeps rows that died since the transaction began. A dump of the largest database takes less time. */
     activeFor: hour,
     /** The application waits for something else, or did not send COMMIT. */
     idleFor: 10 * minute,
@@ -59,14 +59,14 @@ export const thresholds = {
     behindBy: day,
   },
   backups: {
-    /** Half a day more than the interval, because a backup may start late and take long. */
+    /** Longer than the interval between two backups, because a backup may start late and take long. */
     day: 36 * hour,
     week: 9 * day,
   },
   archiver: {
-    /** 1 GB at the usual 16 MB. A bulk load writes so much faster than it is compressed and copied. */
+    /** 1 GB at the usual 16 MB per segment. A bulk load may write that much before it is compressed and copied. */
     segments: 64,
-    /** Ten times the archive_timeout of docs/operating.md: how much a lost machine may lose. */
+    /** Ten times the archive_timeout of docs/operating.md. If the machine is lost, unarchived changes are lost too. */
     seconds: 10 * minute,
   },
   chunks: {

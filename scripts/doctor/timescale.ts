@@ -148,8 +148,8 @@ function mendJob(id: number, failure: string): [mend: string, note: string] {
 }
 
 /**
- * Finds nothing on the embedded cluster, which has no scheduler to record runs. `npm run dev` runs the jobs there, and
- * if it does not, the checks of the aggregate and the chunks report that.
+ * On the embedded cluster, which has no scheduler to record failures, finds only jobs that are switched off.
+ * `npm run dev` runs the jobs there. If it does not, the checks of the aggregate and the chunks report that.
  */
 async function findJobs(db: Transaction): Promise<Found[]> {
   const { rows } = await db.query<Job>(

@@ -28,5 +28,5 @@ export const knownHoles: readonly KnownHole[] = [
   },
 ];
 
-/** The last minor version of TimescaleDB for a major version of PostgreSQL, if there is one. */
+/** Major version of PostgreSQL → the last TimescaleDB that supports it. Without an entry, the newest one does. */
 export const lastTimescale: Readonly<Record<number, string>> = { 15: '2.28' };

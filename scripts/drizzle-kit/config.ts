@@ -36,8 +36,8 @@ const dispensable = [
 ];
 
 /**
- * The URL for drizzle-kit, which connects with its own driver, without parameters that it would pass to the server.
- * @throws ConfigurationError if that driver would ignore a part of the URL.
+ * The URL for drizzle-kit, without the `dispensable` parameters, which its driver would pass to the server.
+ * @throws ConfigurationError if drizzle-kit's driver would ignore a part of the URL.
  */
 export function kitUrl(key: DatabaseKey): string {
   const { url, origin } = databaseUrl(key);

@@ -32,7 +32,7 @@ const rules: readonly Rule[] = [
     undo: ([, concurrently = '', index, , schema]) =>
       `DROP INDEX ${concurrently}${schema === undefined ? '' : `${schema}.`}${index};`,
   },
-  // Nothing to undo: the same migration adds the constraint, and its undo drops it.
+  // Nothing to undo: the same migration adds the constraint, so the down file drops it.
   { pattern: new RegExp(`^ALTER TABLE ${qualified} VALIDATE CONSTRAINT ${name}`, 'i'), undo: () => '' },
   {
     pattern: new RegExp(`^ALTER TABLE ${qualified} ADD COLUMN ${name}`, 'i'),
@@ -52,7 +52,7 @@ const rules: readonly Rule[] = [
   },
 ];
 
-/** The text of `<tag>.down.sql`, statements in reverse order. */
+/** The text of `<tag>.down.sql`, with the statements in reverse order. */
 export function deriveDown(tag: string, statements: readonly { readonly text: string }[]): string {
   const steps = statements
     .map(({ text }) => text.slice(firstCommand(text)).trim())

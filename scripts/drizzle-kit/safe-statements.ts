@@ -84,7 +84,7 @@ function concurrently(text: string): string[] {
   return [text.replace(/;?\s*$/, ' NOT VALID;'), `ALTER TABLE ${on} VALIDATE CONSTRAINT "${constraint}";`];
 }
 
-/** TimescaleDB's form of CONCURRENTLY; undefined for unique indexes, which do not support it. */
+/** TimescaleDB's form of CONCURRENTLY; undefined for unique indexes and constraints, which do not support it. */
 function perChunk(text: string): string[] | undefined {
   const plain = inTransaction(text);
   const match = createIndex.exec(plain);
@@ -111,7 +111,7 @@ function endOfColumns(text: string, from: number): number {
   return text.length;
 }
 
-/** Adds the comment that makes squawk accept a statement which TimescaleDB can only run at once, and the reason. */
+/** Adds the reason, and the comment that makes squawk accept a statement that TimescaleDB must run in one step. */
 function accepted(text: string, { kind }: MovedObject): string {
   const rules = {
     indexes: 'require-concurrent-index-creation',

@@ -1,4 +1,4 @@
-// Reads and writes small JSON files and folders that processes share, so that no process reads half of one.
+// Reads, writes and publishes JSON files and folders that processes share. No process sees them half-written.
 import { readFile, rename, rm } from 'node:fs/promises';
 import * as v from 'valibot';
 import writeFileAtomic from 'write-file-atomic';

@@ -17,8 +17,8 @@ interface Job {
 }
 
 /**
- * Checks for due jobs until the returned function is called. A database that does not exist is checked again
- * after `interval`, one that is not migrated after 30 minutes.
+ * Checks for due jobs until the returned function is called. A missing database is checked again after `interval`,
+ * a database without migrations after 30 minutes.
  */
 export function startJobs(
   url: string,
@@ -58,10 +58,10 @@ export function startJobs(
   };
 }
 
-/** Runs a job now. If there is no scheduler that records runs, and the role may do so, records the run itself. */
+/** Runs a job now. Also records the run if no scheduler does and the role may write to bgw_job_stat. */
 export async function runJob(pool: Pool, id: number): Promise<void> {
   const start = new Date();
-  // The id is not a parameter: jobs commit, which CALL allows on every server only in the simple query protocol.
+  // The id is not a parameter: jobs commit, and some servers let CALL commit only in the simple query protocol.
   await pool.query(`CALL run_job(${Number(id)})`);
   const { rows } = await pool.query<{ isDue: boolean }>(
     `SELECT NOT (${hasWorkers}) AND has_table_privilege('_timescaledb_internal.bgw_job_stat', 'INSERT, UPDATE') AS "isDue"`,

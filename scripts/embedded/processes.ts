@@ -26,7 +26,7 @@ export async function startMark(pid: number): Promise<string | undefined> {
   }
 }
 
-/** Whether a process with this start mark still runs. After a crash or a reboot another one may have the same pid. */
+/** Whether the process with this start mark still runs. Later, another process may have the same pid. */
 export async function isRunning(pid: number, mark: string | null | undefined): Promise<boolean> {
   if (!isAlive(pid)) return false;
   const now = await startMark(pid);

@@ -1,4 +1,4 @@
-// Watches a migration run: the time of its statements, the locks that it holds, and what it writes.
+// Watches a migration run: how long it takes, which locks it holds, and what it writes.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ObserveStatement } from '../../src/migrations/apply.ts';
 import type { Database, Pool } from '../../src/pool.ts';
@@ -155,7 +155,7 @@ export class Observer {
         seen.set(name, { ...lock, from: seen.get(name)?.from ?? at - pollMs, to: at });
       }
     };
-    // CREATE INDEX CONCURRENTLY waits for older snapshots, so its lock is seen even if it takes less than a poll.
+    // CREATE INDEX CONCURRENTLY waits for older snapshots, so its lock is seen even if it ends within `pollMs`.
     const begin = async () => {
       await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
       await read();
@@ -179,7 +179,7 @@ export class Observer {
       }
     };
     const ended = loop();
-    // `stop` reports it.
+    // `stop` reports the error.
     ended.catch(() => undefined);
     return {
       stop: async () => {

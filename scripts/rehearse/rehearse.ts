@@ -45,8 +45,8 @@ interface RehearseOptions {
 }
 
 /**
- * @param url a copy of the database, which is changed.
- * @throws MigrationError if a migration fails on it, as it would on the real one.
+ * @param url of a copy of the database, which the rehearsal changes.
+ * @throws MigrationError if a migration fails on the copy, as it would on the real database.
  */
 export async function rehearse(
   key: DatabaseTarget,

@@ -32,7 +32,7 @@ const tablesQuery = `
 /** Undefined table, column or object: the migration has changed something that a statement uses. */
 const changedCodes = ['42P01', '42703', '42704'];
 
-/** Reads and writes the tables, in turns, until `stop` is called. */
+/** Reads the tables one after the other, and writes them at the same time, until `stop` is called. */
 export async function startTraffic(pool: Pool): Promise<{ stop: () => Promise<TrafficReport> }> {
   const { rows: tables } = await pool.query<Table>(tablesQuery);
   let isRunning = true;

@@ -107,7 +107,7 @@ function byteUnit(bytes: number): [unit: string, size: number] {
   return [units[power] ?? 'B', 1024 ** power];
 }
 
-/** Starts of days, only as many as there is room for their labels. */
+/** Starts of days, as many as their labels have room for. */
 function dayTicks(from: Date, to: Date, width: number): Date[] {
   const days = (to.getTime() - from.getTime()) / day;
   const step = Math.max(1, Math.ceil(days / (width / 56)));
@@ -117,7 +117,6 @@ function dayTicks(from: Date, to: Date, width: number): Date[] {
   return ticks;
 }
 
-/** The axis of a chart over days. */
 const dayAxis = (range: readonly [Date, Date], width: number) => ({
   type: 'utc' as const,
   domain: [...range],

@@ -1,4 +1,4 @@
-// The databases on the page: an overview, and for each its findings with their mends, migrations and tables.
+// The databases on the page: an overview, and for each database its findings with mends, migrations and tables.
 import { applicationOf, keyOf } from '../../src/databases.ts';
 import { formatBytes, formatCount, plural } from '../cli/output.ts';
 import { type MigrationFacts, migrationText, serverText } from '../commands/status.ts';
@@ -38,7 +38,7 @@ function overview(database: DatabaseReport): (string | Html)[] {
   ];
 }
 
-/** Several tracking databases may have one name, on servers of their own. */
+/** Several tracking databases may have the same name, each on its own server. */
 export const titleOf = ({ key, database }: Pick<DatabaseReport, 'key' | 'database'>): string =>
   key === keyOf(key) ? database : `${database} (${applicationOf(key)})`;
 

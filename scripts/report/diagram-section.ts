@@ -1,4 +1,4 @@
-// The ER diagrams on the page, drawn by Graphviz from the schema files, as those of docs/schema.md are.
+// The ER diagrams on the page, drawn by Graphviz from the schema files, like the Mermaid diagrams of docs/schema.md.
 import { type Graph, instance } from '@viz-js/viz';
 import { databaseKeys, databases, definitionOf } from '../../src/databases.ts';
 import { type ColumnFacts, type RelationFacts, readRelations } from '../docs/relations.ts';
@@ -6,7 +6,7 @@ import { type Html, html, trusted } from './html.ts';
 
 const people = `${databases.core.database}.users`;
 
-/** What the databases should hold. Graphviz is compiled to WebAssembly, which takes a moment to start. */
+/** Shows what the databases should hold. Graphviz is compiled to WebAssembly, which takes a moment to start. */
 export async function diagramSection(): Promise<Html> {
   const graphviz = await instance();
   return html`<section id="diagrams" aria-labelledby="diagrams-title">
@@ -57,7 +57,7 @@ ${columns.map(
 const keysOf = ({ primaryKey, unique, reference, coreUser }: ColumnFacts): string =>
   [primaryKey && 'PK', (reference ?? coreUser) && 'FK', unique && 'UK'].filter(Boolean).join(' ') || ' ';
 
-/** Edges from one to many, with crow's feet. Dashed lines span databases, where no foreign key can. */
+/** Edges from one to many, with crow's feet. Dashed edges span two databases, which a foreign key cannot. */
 function relationships({ name, columns }: RelationFacts): Graph['edges'] & object {
   return columns.flatMap((column) => {
     const { reference, coreUser, notNull, unique, primaryKey } = column;

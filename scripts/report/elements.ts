@@ -1,4 +1,4 @@
-// Elements of the page: tables, badges, times and figures.
+// Elements of the page: tables, badges, notices and times.
 import { type Fact, isUnknown, type Unknown } from './fact.ts';
 import { type Html, html } from './html.ts';
 
@@ -9,7 +9,7 @@ export interface Table {
   readonly head: readonly string[];
   /** The first cell of each row is its header. */
   readonly rows: readonly (readonly Cell[])[];
-  /** Columns of numbers, from 0. */
+  /** Positions of the columns that contain numbers, from 0. */
   readonly numbers?: readonly number[];
 }
 

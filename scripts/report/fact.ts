@@ -9,7 +9,7 @@ export type Fact<Value> = Value | Unknown;
 
 export const isUnknown = <Value extends object>(fact: Fact<Value>): fact is Unknown => 'unknown' in fact;
 
-/** Turns errors of PostgreSQL, the network and this package into reasons. Throws others: they are defects. */
+/** Turns errors of PostgreSQL, the network and this package into reasons. Throws other errors: they are defects. */
 export async function attempt<Value extends object>(read: () => Promise<Value>): Promise<Fact<Value>> {
   try {
     return await read();

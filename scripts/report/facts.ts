@@ -27,7 +27,7 @@ export interface DatabaseReport {
   readonly key: DatabaseTarget;
   readonly database: string;
   readonly holds: string;
-  /** Without a password; null if no setting says where the database is. */
+  /** Without a password; null if no valid setting says where the database is. */
   readonly url: string | null;
   readonly origin: string | null;
   readonly state: 'reachable' | 'unreachable' | 'not configured';
@@ -51,7 +51,7 @@ export interface BackupReport {
 }
 
 export type TrackingReport = Fact<TrackingFacts & { readonly timescale: Fact<TimescaleFacts> }> & {
-  /** Where there are several. */
+  /** Set if there are several tracking databases. */
   readonly key?: DatabaseTarget;
 };
 
@@ -59,7 +59,7 @@ export interface Report {
   readonly at: string;
   readonly databases: readonly DatabaseReport[];
   readonly tracking: TrackingReport;
-  /** Where applications have tracking databases of their own, those after the first. */
+  /** The tracking databases after the first, if applications have tracking databases of their own. */
   readonly otherTracking: readonly TrackingReport[];
   readonly backups: Fact<BackupReport>;
 }

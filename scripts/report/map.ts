@@ -49,7 +49,7 @@ class Projection {
     };
   }
 
-  // Lines of the grid may lie beyond 180° or 90°, if the map is larger than the earth.
+  // Without `turn`, because lines of the grid may lie beyond 180° or 90°.
   longitudeAt = (east: number): number => this.longitude + east / this.#perLongitude;
   latitudeAt = (north: number): number => this.latitude + north / kilometresPerDegree;
   eastOf = (longitude: number): number => (longitude - this.longitude) * this.#perLongitude;
@@ -61,7 +61,7 @@ const turn = (degrees: number): number => ((((degrees + 180) % 360) + 360) % 360
 
 const margin = { left: 62, right: 14, top: 12, bottom: 30 };
 
-/** The scale of a map of this width in kilometres per pixel, and the marks to draw below and above the points. */
+/** For a width in pixels: plot options, the marks below and above the points, and the kilometres per pixel. */
 function ground(projection: Projection, width: number) {
   const room = width - margin.left - margin.right;
   // A map is at least one kilometre wide and high, also for a single place.
@@ -123,7 +123,7 @@ function ground(projection: Projection, width: number) {
   return { options, below, above, scale };
 }
 
-/** The largest number that is not above `value`, of 1, 2 and 5 times a power of ten. */
+/** The largest of 1, 2 and 5 times a power of ten that is not above `value`. */
 function roundDown(value: number): number {
   const power = 10 ** Math.floor(Math.log10(value));
   return ([5, 2, 1].find((step) => step * power <= value) ?? 1) * power;
@@ -142,7 +142,7 @@ function gridDegrees(from: number, to: number, most: number): { values: number[]
 const compass = (degrees: number, digits: number, above: string, below: string): string =>
   `${Math.abs(degrees).toFixed(digits)}° ${degrees < 0 ? below : above}`;
 
-/** A label beside its place, readable on lines. */
+/** A label with an outline, so that it is readable on lines. */
 const labelStyle = {
   x: 'east',
   y: 'north',

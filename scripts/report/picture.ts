@@ -8,7 +8,7 @@ export const wideWidth = 1040;
 const narrowWidth = 336;
 
 export interface Figure {
-  /** A sentence that says what it shows, for screen readers. */
+  /** Says what the figure shows, for screen readers. */
   readonly title: string;
   readonly draw: (width: number) => Plot.PlotOptions;
   readonly legend?: Html;
@@ -29,9 +29,9 @@ export const swatch = (kind: string, text: string): Html =>
 function picture(title: string, options: Plot.PlotOptions): Html {
   const { document } = parseHTML('<!doctype html><html></html>');
   const svg = Plot.plot({ ...options, document: document as never, className: 'plot' });
-  // style.ts contains its rules.
+  // style.ts replaces Plot's own style.
   svg.querySelector('style')?.remove();
-  // Labels of marks and axes are not allowed on groups without a role, and the title already describes the picture.
+  // aria-label is not allowed on groups without a role, and the title already describes the picture.
   for (const group of svg.querySelectorAll('[aria-label]')) group.removeAttribute('aria-label');
   svg.setAttribute('role', 'img');
   const name = document.createElementNS('http://www.w3.org/2000/svg', 'title');

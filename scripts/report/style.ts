@@ -1,4 +1,4 @@
-// The style of the page, for light, dark, narrow and printed. Every pair of colours has a contrast of at least 4.5.
+// The style of the page, for light, dark, narrow and printed. All text has a contrast of at least 4.5.
 
 export const style = `
 :root {

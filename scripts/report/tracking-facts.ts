@@ -39,7 +39,7 @@ export interface HourFacts {
 
 interface DeviceFacts {
   readonly deviceId: string;
-  /** Name of its vehicle in mextrack_db. */
+  /** Name of its vehicle in mextrack_db, else the start of its id. */
   readonly label: string;
   readonly lastSeen: string;
 }

@@ -1,4 +1,4 @@
-// The people of the seeds. Fixed ids: the other databases point to them without a foreign key.
+// The people of the seeds. Their ids are fixed, because the other databases refer to them without a foreign key.
 
 export const people = {
   admin: { id: '0a000000-0000-4000-8000-000000000001', email: 'admin@atriz.dev', name: 'Ada Admin' },

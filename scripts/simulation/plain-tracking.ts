@@ -14,7 +14,7 @@ export async function createPlainTracking(pool: Pool): Promise<void> {
   await pool.query('CREATE INDEX "location_events_time_idx" ON "location_events" ("time" DESC)');
 }
 
-/** The definition of location_hourly as an ordinary view; time_bucket of an hour is date_trunc. */
+/** location_hourly as an ordinary view, with date_trunc for time_bucket; undefined if `sql` does not create it. */
 function plainAggregate(sql: string): string | undefined {
   const [, name, query] =
     /CREATE MATERIALIZED VIEW ("\w+")\s+WITH \([^)]*\) AS\s+(SELECT[\s\S]*?)\s+WITH NO DATA;/.exec(sql) ?? [];

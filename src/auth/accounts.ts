@@ -130,7 +130,7 @@ export async function setPassword(
  * Sets a new password for the owner of a `password_reset` token, and revokes all tokens of the user.
  * Also resets the account's login limit, but not the limits of IP addresses. All of this, including the
  * use of the token, happens in one transaction.
- * @throws TokenError; ValidationError for a password or cost that `hashPassword` refuses.
+ * @throws TokenError; ValidationError for a token that is not a string, and for what `hashPassword` refuses.
  */
 export async function resetPassword(
   coreDb: AnyDatabase,

@@ -27,7 +27,7 @@ export function requireString(value: unknown, name: string): string {
   throw new ValidationError(`${name} is ${show(value)}: pass a string.`);
 }
 
-/** @throws ValidationError that lists the choices. */
+/** @throws ValidationError listing the choices unless the value is one of them. */
 export function requireOneOf<Choice extends string>(
   value: unknown,
   name: string,

@@ -1,4 +1,4 @@
-// Checks credentials. Every wrong login takes the same work and gets the same result.
+// Checks credentials. An unknown e-mail and a wrong password take the same work and get the same result.
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { parseAddress, parseEmail, parseUserAgent, requireFields, requireString } from './arguments.ts';
 import {

@@ -1,6 +1,6 @@
 // Runs bcrypt in worker threads: a hash takes about a third of a second and would block the event loop.
-// Not a library's thread pool, because that would be a dependency for one function.
-// In a bundle, bcryptjs may not exist as a file. Then it runs here, and yields to the event loop every 100 ms.
+// A library's thread pool would be a dependency for one function.
+// In a bundle, bcryptjs may not exist as a file. Then it runs in this thread and yields to the event loop every 100 ms.
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
@@ -17,7 +17,7 @@ interface Job {
 /** Leaves one core to the event loop, if there are several. At most four threads, to leave cores to other work. */
 const maxThreads = Math.min(4, Math.max(1, availableParallelism() - 1));
 
-/** The file of bcryptjs for the workers; undefined in a bundle that contains it. */
+/** Path of bcryptjs for the workers; undefined if it cannot be found, as in a bundle. */
 const bcryptFile = findBcrypt();
 
 const waiting: Job[] = [];

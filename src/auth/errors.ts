@@ -10,7 +10,7 @@ const tokenFailures = {
   expired: 'has expired',
   'inactive user': 'belongs to a user who is not active',
 };
-/** Why a token is refused. From `rotateRefreshToken`, `used` means a rotation within `reuseGraceMs`. */
+/** Why a token is refused. From `rotateRefreshToken`, `used` means rotated less than `reuseGraceMs` ago. */
 export type TokenFailure = keyof typeof tokenFailures;
 
 /** A token is refused. `reason` is for logs: do not send it to the client. */

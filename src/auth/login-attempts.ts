@@ -12,12 +12,12 @@ export interface LoginLimit {
 
 export interface LoginLimits {
   /**
-   * For each e-mail, even if no user has it. An address from which the account has logged in has its own
-   * counter, so that others cannot lock the user out there. An attempt counts as a failure until its password
-   * has been verified, so more than `failures` simultaneous logins are limited even if all are correct.
+   * For each e-mail, even if no user has it. An IP address from which the account has logged in has its own
+   * counter, so that failures from other addresses do not lock it out. An attempt counts as a failure until its
+   * password has been verified, so simultaneous logins beyond `failures` are limited even if all are correct.
    */
   account: LoginLimit;
-  /** For each address (for IPv6, each /64 network), over all e-mails. Many people may share an address. */
+  /** For each IP address (for IPv6, each /64 network), over all e-mails. Many people may share an address. */
   address: LoginLimit;
   /** Milliseconds after a login during which its address counts as known to the account. */
   knownAddressMs: number;
@@ -69,9 +69,9 @@ function parseLimit(limit: LoginLimit, name: string): LoginLimit {
 const stepMs = ({ failures, windowMs }: LoginLimit): number => Math.floor(windowMs / failures);
 
 /**
- * Counts an attempt as a failure, or returns the wait until the next one is allowed. Counting before the
- * password check applies the limit to simultaneous attempts. The address comes before the account, so that a
- * limited address does not count against accounts and two attempts cannot deadlock.
+ * Counts an attempt as a failure, or returns the milliseconds until the next attempt is allowed. Counting before
+ * the password check applies the limit to simultaneous attempts. The address is counted before the account, so
+ * that a limited address does not count against accounts and two attempts cannot deadlock.
  */
 export async function countAttempt(
   db: AnyDatabase,
@@ -125,7 +125,7 @@ export async function forgiveAttempt(
 
 /**
  * Resets the counters of an account, including those of its known addresses, after a new password was set.
- * The counters of whole addresses stay.
+ * The counters of addresses over all e-mails stay.
  */
 export async function forgetFailures(db: AnyDatabase, email: string): Promise<void> {
   const account = accountOf(email);

@@ -10,8 +10,8 @@ export interface PurgeOptions {
 }
 
 /**
- * Deletes expired tokens. Keeps the rotated refresh tokens of a family that can still be rotated, because a
- * reuse of one, even after it expired, indicates theft. Several purges may run at once.
+ * Deletes expired tokens, but not the refresh tokens of a family that can still be rotated, because the reuse of
+ * an old refresh token indicates theft even after it expired. Several purges may run at once.
  * @returns the number of deleted tokens.
  * @throws ValidationError for an option out of range.
  */

@@ -34,7 +34,7 @@ export interface RotateOptions extends NewTokenOptions {
  * transaction and with it the revocation.
  *
  * A login has no maximum age. It lasts while each token is rotated within its lifetime, until it is revoked.
- * @throws TokenError with the reason; ValidationError for other invalid arguments.
+ * @throws TokenError with the reason; ValidationError for invalid arguments.
  */
 export async function rotateRefreshToken(
   coreDb: AnyDatabase,

@@ -8,9 +8,8 @@ import { requireFields, requireOneOf } from './arguments.ts';
 import { findToken, lockUser, type PresentedToken, type Token, type TokenType } from './tokens.ts';
 
 /**
- * Logs out: revokes a token and the login that it belongs to. For an unknown token or a login that is already
- * revoked it returns 0.
- * @returns the number of revoked tokens.
+ * Logs out: revokes a token and the login that it belongs to.
+ * @returns the number of revoked tokens; 0 for an unknown token or a login that is already revoked.
  * @throws ValidationError for a value that is not a token.
  */
 export async function revokeToken(coreDb: AnyDatabase, token: PresentedToken): Promise<number> {

@@ -10,7 +10,7 @@ import { roleNamesSql } from './users.ts';
 /**
  * Gives a user a role.
  * @returns true if the user did not have the role before.
- * @throws UserReferenceError for an unknown user; UnknownRoleError; ValidationError for other arguments.
+ * @throws UserReferenceError for an unknown user; UnknownRoleError; ValidationError for invalid arguments.
  */
 export async function assignRole(coreDb: AnyDatabase, userId: string, role: string): Promise<boolean> {
   const ids = await findIds(coreDb, userId, role);
@@ -32,7 +32,7 @@ export async function assignRole(coreDb: AnyDatabase, userId: string, role: stri
 /**
  * Removes a role from a user.
  * @returns true if the user had the role.
- * @throws UserReferenceError for an unknown user; UnknownRoleError; ValidationError for other arguments.
+ * @throws UserReferenceError for an unknown user; UnknownRoleError; ValidationError for invalid arguments.
  */
 export async function removeRole(coreDb: AnyDatabase, userId: string, role: string): Promise<boolean> {
   const ids = await findIds(coreDb, userId, role);
@@ -59,7 +59,7 @@ export async function getUserRoles(coreDb: AnyDatabase, userId: string): Promise
 
 /**
  * Whether a user has a role and is active.
- * @throws UserReferenceError for an unknown user; UnknownRoleError; ValidationError for other arguments.
+ * @throws UserReferenceError for an unknown user; UnknownRoleError; ValidationError for invalid arguments.
  */
 export async function hasRole(coreDb: AnyDatabase, userId: string, role: string): Promise<boolean> {
   return (await findIds(coreDb, userId, role)).active;

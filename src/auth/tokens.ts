@@ -121,9 +121,9 @@ async function insertOwned(
 }
 
 /**
- * Checks a token on each request, with one indexed query and no change. It reads the primary, because a
+ * Checks a token, with one indexed query and no write: call it on each request. It reads the primary, because a
  * replica may not have a revocation yet. Tokens of an inactive user are refused.
- * @throws TokenError with the reason; ValidationError for a value that is not a token or an unknown type.
+ * @throws TokenError with the reason; ValidationError for a value that is not a token, or for an unknown type.
  */
 export async function verifyToken(
   coreDb: AnyDatabase,
@@ -141,7 +141,7 @@ export async function verifyToken(
 /**
  * Marks a one-time token as used. Of several simultaneous attempts, one succeeds. If the surrounding
  * transaction is rolled back, the token stays unused.
- * @throws TokenError with the reason; ValidationError for a value that is not a token or not a one-time type.
+ * @throws TokenError with the reason; ValidationError for a value that is not a token, or a type that is not one-time.
  */
 export async function consumeToken(
   coreDb: AnyDatabase,
@@ -212,7 +212,7 @@ export function parseNewToken(
 }
 
 /**
- * Inserts a token for the user_id and family_id that the CTE `owner` returns. Its parameters start at $6.
+ * Inserts a token for the user_id and family_id that the CTE `owner` returns. `ownerParameters` start at $6.
  * @returns undefined when `owner` returns no row.
  * @throws ValidationError for a jti that is already stored.
  */
@@ -234,7 +234,7 @@ export async function insertToken(
   }
 }
 
-/** Lock the user's row before changing the user's tokens, so that a revocation includes every new token. */
+/** Locks the user's row. Call it before changing the user's tokens, so that a revocation includes every new token. */
 export async function lockUser(transaction: Transaction, userId: string): Promise<void> {
   const { rowCount } = await transaction.query('SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE', [
     userId,
@@ -273,9 +273,9 @@ export function failureOf(found: FoundToken | undefined, type: TokenType): Token
 }
 
 /**
- * The value of token_hash, or null, which matches no row, for text that cannot be a token. A jti is hashed
+ * The value of token_hash. For text that cannot be a token it is null, which matches no row. A jti is hashed
  * with a prefix that contains a space. A token cannot contain a space, so a jti is never accepted as a token.
- * @throws ValidationError for a value that is not a string or `{ jti }`.
+ * @throws ValidationError for a value that is neither a string nor `{ jti }`.
  */
 export function hashToken(token: PresentedToken): string | null {
   const isJti = typeof token === 'object' && token !== null;

@@ -6,7 +6,7 @@ export interface AuthenticatedUser {
   name: string;
   emailVerified: boolean;
   avatarUrl: string | null;
-  /** As returned by `authenticate`: the time of that login. */
+  /** Null before the first login. In the result of `authenticate`, the time of this login. */
   lastLoginAt: Date | null;
   createdAt: Date;
   /** Role names, sorted. */
@@ -18,7 +18,7 @@ export const roleNamesSql = (id: string): string =>
   `ARRAY(SELECT roles.name::text FROM user_roles JOIN roles ON roles.id = user_roles.role_id
          WHERE user_roles.user_id = ${id} ORDER BY roles.name)`;
 
-/** Selects the fields of `AuthenticatedUser` from `users`, or from a CTE with the same columns. */
+/** SQL list of the columns of `AuthenticatedUser`. `table` is `users`, or a CTE with the same columns. */
 export const userColumns = (table: string): string =>
   `${table}.id, ${table}.email, ${table}.name, ${table}.email_verified AS "emailVerified",
    ${table}.avatar_url AS "avatarUrl", ${table}.last_login_at AS "lastLoginAt",

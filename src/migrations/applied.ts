@@ -4,7 +4,7 @@ import type { Database } from '../pool.ts';
 import { migrationsTable } from './journal.ts';
 import type { AppliedRow } from './state.ts';
 
-/** One round trip. Empty if nothing was applied. Do not call it in a transaction: a missing table would abort it. */
+/** One round trip. Empty if nothing was applied. Do not call it in a transaction, which a missing table would abort. */
 export async function readApplied(db: Database): Promise<AppliedRow[]> {
   try {
     const { rows } = await db.primary.query<{ hash: string; created_at: string }>(

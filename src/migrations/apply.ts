@@ -12,7 +12,7 @@ import { describeSqlError } from './sql-error.ts';
 import { runAlone, runInside } from './transaction-guard.ts';
 
 export interface ApplyOptions extends SessionTimeouts {
-  /** How often to retry a migration that could not get a lock. Default 5. */
+  /** How many times to retry a migration that could not get a lock. Default 5. */
   lockRetries?: number | undefined;
   /** Called before each retry, with the blocking session if one was found. */
   onBlocked?: ((blocker: string | undefined, attempt: number) => void) | undefined;
@@ -20,7 +20,7 @@ export interface ApplyOptions extends SessionTimeouts {
   observe?: ObserveStatement | undefined;
 }
 
-/** Runs a statement by calling `run`. Inside of a file's transaction, it may query the session before and after. */
+/** Must call `run`, which runs the statement. May query the session before and after. */
 export type ObserveStatement = (
   run: () => Promise<void>,
   about: { session: Database; statement: Statement; isInTransaction: boolean },
@@ -55,7 +55,7 @@ export async function applyFile(
       try {
         return await (file.inTransaction ? applyWhole(run) : applyByStatement(run));
       } catch (error) {
-        // 55P03 lock_not_available: our lock_timeout.
+        // 55P03 lock_not_available: lock_timeout expired.
         if (sqlState(error) !== '55P03') throw error;
         if (attempt > lockRetries) throw blocked(error, subject, blockers.last(), attempt);
         onBlocked?.(blockers.last(), attempt);
@@ -110,7 +110,7 @@ async function applyWhole(run: Run): Promise<void> {
     });
   } catch (error) {
     if (error instanceof MigrationError) throw error;
-    // COMMIT itself failed: a deferred constraint or trigger, or a connection that was lost before the answer.
+    // Usually COMMIT failed: a deferred constraint or trigger, or a connection that was lost before the answer.
     const { message } = error as Error;
     throw new MigrationError(
       `Migration ${subject.tag} of ${subject.key} failed at its ${step}: ${message}\n  at ${file.path}`,
@@ -146,8 +146,8 @@ async function applyByStatement(run: Run): Promise<void> {
   });
 }
 
-// Most statements run in one transaction with their progress, so a crash cannot separate the two. Only those that
-// PostgreSQL refuses there run outside, and are marked as started before.
+// Most statements run in a transaction that also saves the progress, so that a crash cannot separate the two. If
+// PostgreSQL refuses a statement there, the statement is marked as started and then runs without a transaction.
 async function runStatement(run: Run, index: number, statement: Statement): Promise<void> {
   const { session, file, subject, observe } = run;
   let refused: unknown;
@@ -193,7 +193,7 @@ async function advise(
     return 'One statement between two "--> statement-breakpoint" can run outside of a transaction.';
   try {
     const advice = await invalidIndexAdvice(session, text);
-    // The server answered, so the statement has ended: an index of that name is not from this statement.
+    // The server answered, so the statement has ended: a valid index of that name is from another statement.
     if (advice === undefined) await noteProgress(run, index, false);
     return advice;
   } catch {

@@ -1,4 +1,4 @@
-// Finds, on another connection, the session that blocks the lock of a migration.
+// Uses another connection to find the session that blocks a migration.
 import type { Database, Pool } from '../pool.ts';
 import { describeSession, type SessionFacts } from './session.ts';
 

@@ -9,7 +9,6 @@ const isPacked = Object.keys(packed).length > 0;
 /** Paths in `packed` have slashes, also on Windows. */
 const packedText = (path: string): string | undefined => packed[path.replaceAll('\\', '/')];
 
-/** The folder of a database's migrations. */
 export const migrationsFolder = (key: DatabaseTarget): string =>
   isPacked ? `drizzle/${keyOf(key)}` : join(packageRoot(), 'drizzle', keyOf(key));
 

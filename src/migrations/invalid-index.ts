@@ -1,4 +1,4 @@
-// Handles the invalid index that an interrupted CREATE INDEX CONCURRENTLY leaves, which no query uses.
+// Handles the invalid index that an interrupted CREATE INDEX CONCURRENTLY leaves behind. No query uses such an index.
 import type { Database } from '../pool.ts';
 import { firstCommand } from './skip-comments.ts';
 import { indexPerChunk } from './transaction-guard.ts';
@@ -34,8 +34,8 @@ async function validity(session: Database, { name }: CreatedIndex): Promise<bool
 }
 
 /**
- * State of an index whose statement started without a recorded end. Drops an invalid index, so that the next run can
- * create it.
+ * State of the index that an interrupted statement creates. Drops an invalid index, so that the statement can run
+ * again. `absent` also for other statements.
  */
 export async function interruptedIndex(session: Database, statement: string): Promise<'complete' | 'absent'> {
   const index = createdIndex(statement);

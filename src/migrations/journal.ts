@@ -9,7 +9,7 @@ import { firstCommand } from './skip-comments.ts';
 /** drizzle-kit's table of applied migrations, which this package also uses. */
 export const migrationsTable = '"drizzle"."__drizzle_migrations"';
 
-/** The statements that drizzle-orm's migrator uses, so that either can run first. */
+/** The same statements as in drizzle-orm's migrator, so that either migrator can run first. */
 export const createMigrationsTable = [
   'CREATE SCHEMA IF NOT EXISTS "drizzle"',
   `CREATE TABLE IF NOT EXISTS ${migrationsTable} (id SERIAL PRIMARY KEY, hash text NOT NULL, created_at bigint)`,
@@ -43,7 +43,7 @@ export interface Migration extends SqlFile {
   readonly when: number;
   /** SHA-256 of the file, in hexadecimal: what drizzle-kit records. */
   readonly hash: string;
-  /** Hashes of the same text with other line endings, which do not count as an edit. */
+  /** `hash`, and the hashes of the same text with other line endings, which do not count as an edit. */
   readonly sameText: readonly string[];
 }
 
@@ -54,7 +54,7 @@ export interface MigrationsFolder {
   readonly problems: readonly string[];
 }
 
-/** drizzle-kit's snapshot of the schema that a migration leaves. */
+/** Path of drizzle-kit's snapshot of the schema after a migration. */
 export const snapshotPath = (key: DatabaseTarget, tag: string): string =>
   join(migrationsFolder(key), 'meta', `${tag.split('_', 1)[0]}_snapshot.json`);
 
@@ -103,7 +103,7 @@ function readSql(path: string): string | { problem: string } {
   try {
     const bytes = readBytes(path);
     const sql = bytes.toString('utf8');
-    // Invalid UTF-8 would be decoded to another text than the file's.
+    // Decoding replaces invalid UTF-8, so that the text would differ from the file.
     if (!Buffer.from(sql, 'utf8').equals(bytes))
       return { problem: `${path} is not UTF-8: save it with that encoding.` };
     if (sql.startsWith('\uFEFF'))

@@ -11,5 +11,5 @@ function findRoot(folder: string): string {
   return findRoot(parent);
 }
 
-/** Searched at each call: importing this package reads no file. */
+/** Searches at each call, so that importing this package reads no file. */
 export const packageRoot = (): string => findRoot(dirname(fileURLToPath(import.meta.url)));

@@ -52,14 +52,15 @@ export interface RollbackOptions extends CommonOptions {
   count?: number | undefined;
   /** Tag of the migration that stays the latest applied. */
   to?: string | undefined;
-  /** Tags that a person confirmed, newest first. If others would be taken back, nothing is. */
+  /** Tags that a person confirmed, newest first. If the plan has other tags, nothing is taken back. */
   expected?: readonly string[] | undefined;
 }
 
 /**
  * Applies pending migrations in order. If several processes call it at once, they run one after the other.
- * @returns the migrations that this call applied.
- * @throws OutOfStepError before anything runs, if files were edited or are out of order.
+ * @returns the migrations that this call applied; with `dryRun`, those that it would apply.
+ * @throws OutOfStepError before anything runs, if files are edited, out of order, empty or not sound.
+ * @throws ValidationError if `to` is unknown; TimescaleMissingError; ConfigurationError behind a proxy.
  * @throws MigrationLockError if another process holds the migration lock for longer than `waitMs`.
  * @throws MigrationError naming file, line and PostgreSQL's message. The failed migration leaves nothing behind; with
  * `-- transaction: none`, the next run resumes where it stopped. Earlier migrations stay applied.
@@ -87,10 +88,12 @@ export async function migrate(
 }
 
 /**
- * Takes back the latest applied migrations, newest first, from their `.down.sql`.
+ * Takes back the latest applied migrations, newest first, by their `.down.sql` files.
  * @returns the migrations that were taken back.
- * @throws MigrationError before anything runs when a file is missing or marked `-- irreversible: reason`.
- * @throws OutOfStepError if the migrations to take back are not those of `expected`.
+ * @throws MigrationError before anything runs, if a down file is missing, empty, unfinished or marked
+ * `-- irreversible: reason`; or if a down file fails, as in `migrate`.
+ * @throws OutOfStepError if the migrations to take back are not those of `expected`, or a newer one has no file.
+ * @throws ValidationError if `count` or `to` is wrong.
  */
 export async function rollback(
   db: Pool,
@@ -106,7 +109,7 @@ export async function rollback(
 
 /**
  * Takes the latest migration back and applies it again, under one lock.
- * @throws OutOfStepError before anything runs, if the migration could not be applied again.
+ * @throws OutOfStepError before anything runs, if the migration could not be applied again; else as `rollback`.
  */
 export async function redo(
   db: Pool,

@@ -104,7 +104,7 @@ export function describeSession({ pid, application, address, since, state }: Ses
 // coalesce: on the embedded tracking server, pg_locks has no pid and pg_backend_pid() is 0.
 const mine = 'coalesce(l.pid, 0) = pg_backend_pid()';
 
-/** @throws MigrationError when the lock is gone: a proxy swapped the connection, or it was lost and opened again. */
+/** @throws MigrationError if the lock is gone: a proxy swapped the connection, or postgres.js opened a new one. */
 export async function assertLocked(session: Database): Promise<void> {
   const { rowCount } = await session.query(`SELECT 1 FROM pg_locks l WHERE ${holdsLock} AND ${mine}`, [
     lockId,

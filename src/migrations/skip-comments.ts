@@ -1,6 +1,6 @@
 // Finds where the first command of a text begins.
 
-/** Offset after white space, semicolons and comments; the length of the text if it has no command. */
+/** Offset after the leading white space, semicolons and comments; the text's length if it has no command. */
 export function firstCommand(text: string): number {
   const skipped = /[ \t\n\r\f\v;]+|--[^\n\r]*|(\/\*)/y;
   for (;;) {

@@ -22,7 +22,7 @@ interface PostgresErrorFields {
   hint?: string;
 }
 
-/** @param subject its `afterwards` says what is left behind, as the end of the first sentence. */
+/** @param subject its `afterwards` says what is left behind, after the words "Migration … failed and". */
 export function describeSqlError(
   error: unknown,
   file: SqlFile,

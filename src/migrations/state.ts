@@ -1,4 +1,4 @@
-// Compares a migrations folder with the database's record, and plans. Pure: reads no file, sends no query.
+// Compares a migrations folder with the database's record, and plans what to run. Reads no file, sends no query.
 import type { Migration } from './journal.ts';
 
 /** A row of drizzle-kit's table. */
@@ -106,7 +106,7 @@ export function planDown(
   if (to !== undefined && place < 0) return { refused: { kind: 'unknown-target', tags: [to] } };
   const taken = to === undefined ? state.applied.slice(-count) : state.applied.slice(place + 1);
   const run = count > 0 ? [...taken].reverse() : [];
-  // Newer migrations may depend on these. Without their files they cannot be taken back first.
+  // A newer migration may depend on those of `run`. Without its file, it cannot be taken back before them.
   const newer = state.orphaned.some((row) => run.some(({ when }) => row.createdAt > when));
   return newer ? { refused: { kind: 'orphaned', tags: run.map(({ tag }) => tag) } } : { run };
 }

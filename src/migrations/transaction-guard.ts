@@ -3,7 +3,7 @@ import type postgres from 'postgres';
 import { sqlState } from '../errors.ts';
 import type { Database } from '../pool.ts';
 
-/** The text as PL/pgSQL executes it. Without the leading semicolon it would refuse SELECT … INTO. */
+/** The text as PL/pgSQL executes it. Without the leading semicolon, PL/pgSQL would refuse SELECT … INTO. */
 export const asSent = (text: string): string => `;${text}`;
 
 /**
@@ -23,7 +23,7 @@ export async function runInside(session: Database, text: string): Promise<void> 
 /** TimescaleDB's form of CREATE INDEX CONCURRENTLY, for hypertables: a transaction for each chunk. */
 export const indexPerChunk = /\bcreate\s+index\b[^;]*\btimescaledb\s*\.\s*transaction_per_chunk\b/i;
 
-// TimescaleDB does not check this itself: inside a DO block, it misses the transaction and crashes the server (2.29.2).
+// TimescaleDB 2.29.2 does not detect the transaction of a DO block, and crashes the server.
 const perChunkInside = () =>
   Object.assign(
     new Error(

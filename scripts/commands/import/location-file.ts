@@ -96,7 +96,7 @@ export function readText({ file, isCompressed }: Pick<Input, 'file' | 'isCompres
 
 async function* unpack(bytes: Readable, file: string): AsyncGenerator<Buffer> {
   try {
-    // Errors of the pipeline reach the loop over its last stream.
+    // The callback ignores errors, because yield* throws them.
     yield* pipeline(bytes, createGunzip(), () => undefined) as AsyncIterable<Buffer>;
   } catch (error) {
     if (!(error as NodeJS.ErrnoException).code?.startsWith('Z_')) throw error;

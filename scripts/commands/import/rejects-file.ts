@@ -4,7 +4,7 @@ import { createWriteStream, existsSync, openSync, rmSync, statSync, type WriteSt
 import { join, parse } from 'node:path';
 import { ConfigurationError } from '../../../src/errors.ts';
 
-/** @throws the error of the stream: after an error, `drain` is not emitted. */
+/** Waits until the stream can take more. @throws the stream's error, after which `drain` is not emitted. */
 export async function drained(stream: WriteStream): Promise<void> {
   if (stream.errored) throw stream.errored;
   await once(stream, 'drain');

@@ -8,7 +8,7 @@ import type { SessionContext } from './session-context.ts';
 
 const lockCall = /(?:\bpg_catalog\s*\.\s*)?\b(pg_(?:try_)?advisory_(?:xact_)?lock(?:_shared)?)(?=\s*\()/gi;
 
-/** Replaces calls of the lock functions by the guarded ones. The result column keeps its name. */
+/** Makes calls of the lock functions call the guarded functions. The result column keeps its name. */
 export function guardAdvisoryLocks(sql: string): string {
   return /advisory/i.test(sql) ? sql.replaceAll(lockCall, 'pg_temp.$1') : sql;
 }
@@ -27,7 +27,7 @@ export class AdvisoryLocks {
     this.keys.clear();
   }
 
-  /** Waits while another session owns any lock, because the key is not known before the statement runs. */
+  /** Waits while another session owns any advisory lock, because the key is not known before the statement runs. */
   async waitForOtherSessions(texts: string[]): Promise<void> {
     if (!texts.some((sql) => /pg_advisory_(?:xact_)?lock/i.test(sql))) return;
     const { server, settings } = this.#session;
@@ -40,7 +40,7 @@ export class AdvisoryLocks {
     }
   }
 
-  /** Creates the guarded functions. They contain the current keys, so they are created again each time. */
+  /** Creates the guarded functions. They contain the keys of other sessions, so they are created again each time. */
   async createGuardedFunctions(texts: string[]): Promise<void> {
     if (!texts.some((sql) => /pg_(?:try_)?advisory_(?:xact_)?lock/i.test(sql))) return;
     const keys = this.#otherSessions().flatMap((other) => [...other.lease.advisoryLocks.keys]);
@@ -83,7 +83,7 @@ export class AdvisoryLocks {
       const shared = mode.startsWith('Share') ? '_shared' : '';
       const argument =
         kind === '1' ? `(${high}::bigint << 32) | ${low}::bigint` : `${high}::oid::int, ${low}::oid::int`;
-      // A lock that was acquired several times must be released as often; then the function returns false.
+      // A lock may have been acquired several times. The function returns false once the lock is released.
       await this.#session.database.runSql(
         `SET client_min_messages = error;
          DO $$ BEGIN WHILE pg_advisory_unlock${shared}(${argument}) LOOP END LOOP; END $$`,

@@ -19,7 +19,7 @@ export class BackendLease {
   readonly #session: SessionContext;
   readonly #statements: PreparedStatements;
   readonly advisoryLocks: AdvisoryLocks;
-  /** Temporary tables and WITH HOLD cursors may exist. The end of another session must not drop them. */
+  /** The session may have temporary tables or WITH HOLD cursors, which the end of another session must not drop. */
   usesTemporaryObjects = false;
   #hasRoleDefaults = false;
   /** Effects of the batch that `readBackEffects` has not read yet. */
@@ -34,7 +34,7 @@ export class BackendLease {
 
   /**
    * `isIdle`: no query cycle is open and no transaction has failed, so the server can run SQL of its own.
-   * @throws PostgresError 55P03 after the timeout; it names the owner unless the session has a lock_timeout.
+   * @throws PostgresError 55P03 after the timeout; its detail names the owner unless the session has a lock_timeout.
    */
   async acquire(batch: Message[] = [], isIdle = true): Promise<void> {
     const { database, server, settings } = this.#session;
@@ -128,8 +128,8 @@ export class BackendLease {
   }
 
   /**
-   * Call it when the instance has ended. After a crash, all sessions end. After a cancelled statement of this session,
-   * those of the other sessions end that had temporary objects or advisory locks.
+   * Call it when the instance has ended. A crash ends all sessions. A cancelled statement of this session ends only
+   * the other sessions that had temporary objects or advisory locks.
    */
   afterCrash(cancelled: boolean): void {
     for (const other of this.#session.database.sessions) {

@@ -15,7 +15,7 @@ export interface OutputOptions {
   captureRows?: (string | null)[][];
   /** Replaces the command tag in CommandComplete. */
   tag?: string;
-  /** Replaces an error with the same code, which the server made the backend raise. */
+  /** Sent instead of the error with this code, which the server made the backend raise. */
   replacement?: ErrorFields;
 }
 
@@ -99,7 +99,7 @@ function toTransactionStatus(letter: string): 'I' | 'T' | 'E' {
   return letter === 'T' || letter === 'E' ? letter : 'I';
 }
 
-/** This build has no background processes: it reports aborted transactions and loads of the extension. */
+/** Notices that only this build sends: aborted transactions and loads of the extension. */
 function isNoise(notice: Buffer): boolean {
   const problem = readFields(notice).M ?? '';
   return /^# \d+: /.test(problem) || problem === 'timescaledb loaded';

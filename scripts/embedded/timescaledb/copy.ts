@@ -51,7 +51,7 @@ function copiesFromStdin(statement: Node): CopyStmt[] {
   return is_from && !is_program && filename === undefined ? [statement.CopyStmt] : [];
 }
 
-/** Replaces the STDIN whose replacement by the device changes only the file name in the parse tree. */
+/** Replaces STDIN by the device, where this changes only the file name in the parse tree. */
 function rewrite(sql: string, original: CopyStmt): string | undefined {
   const wanted = withoutLocations({ CopyStmt: { ...original, filename: copyDevice } });
   // PostgreSQL's grammar also accepts FROM STDOUT.
@@ -81,7 +81,7 @@ const maximumCopyBytes = 1024 * 1024 * 1024;
 
 export interface CopyData {
   chunks: Buffer[];
-  /** Set if the COPY must fail with this error instead. */
+  /** Set if the COPY must fail with this error. */
   failure?: ErrorFields;
 }
 

@@ -7,7 +7,7 @@ export type DatabaseCommand =
   | { tag: 'DROP DATABASE'; name: string; ifExists: boolean; force: boolean }
   | { tag: 'ALTER DATABASE' };
 
-/** The first database command in the SQL, and whether there is no other statement. */
+/** The first database command in the SQL, and whether it is the only statement. */
 export function findDatabaseCommand(sql: string): { command: DatabaseCommand; isAlone: boolean } | undefined {
   if (!/\bdatabase\b/i.test(sql) || !/\b(?:create|drop|rename)\b/i.test(sql)) return undefined;
   const statements = parseStatements(sql) ?? [];
@@ -15,7 +15,7 @@ export function findDatabaseCommand(sql: string): { command: DatabaseCommand; is
   return command && { command, isAlone: statements.length === 1 };
 }
 
-/** The database command if the SQL contains no other statement. */
+/** The database command if it is the only statement of the SQL. */
 export function soleDatabaseCommand(sql: string): DatabaseCommand | undefined {
   const found = findDatabaseCommand(sql);
   return found?.isAlone ? found.command : undefined;

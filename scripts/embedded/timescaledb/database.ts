@@ -158,12 +158,12 @@ export class EmbeddedDatabase {
     this.#appliedFingerprint = undefined;
     this.#listedDatabases = undefined;
     this.advisoryLockKeys.clear();
-    // Replaces shared_preload_libraries: without it, the first INSERT into a hypertable fails.
+    // Replaces shared_preload_libraries. Without LOAD, the first INSERT into a hypertable fails.
     await instance.exec(query("LOAD 'timescaledb'"));
     if (catalogName !== this.name) {
-      // Renames a copy. ALTER DATABASE … RENAME refuses the current database, but only changes this row. The
-      // block with a SELECT at its end is needed because this build does not refresh its catalog caches after
-      // the last command of a transaction.
+      // Renames a copy. ALTER DATABASE … RENAME would also change only this row, but refuses the current database.
+      // The transaction ends with a SELECT because this build does not refresh its catalog caches after the last
+      // command of a transaction.
       const sql = `BEGIN; DELETE FROM pg_catalog.pg_database WHERE oid >= 4000000000;
         UPDATE pg_catalog.pg_database SET datname = ${quoteLiteral(this.name)}
         WHERE datname = pg_catalog.current_database(); SELECT 1; COMMIT`;

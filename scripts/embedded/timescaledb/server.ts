@@ -23,12 +23,12 @@ export interface TimescaleServerOptions {
   onProgress: (message: string) => void;
 }
 
-/** An instance without clients is closed after this time, in milliseconds: it takes about 300 MB. */
+/** In milliseconds. An instance without clients is closed after this time, because it takes about 300 MB. */
 const idleTimeout = 60_000;
 
 export class TimescaleServer {
   readonly options: TimescaleServerOptions;
-  /** Always `postgres`, because the URLs contain it. ALTER ROLE does not change it. */
+  /** The password is always `postgres`, because the URLs contain it. ALTER ROLE does not change it. */
   readonly superuserVerifier = verifierOf('postgres');
   readonly #folders: DatabaseFolders;
   readonly #listener: Server;
@@ -195,7 +195,7 @@ export class TimescaleServer {
     }
   }
 
-  /** Closes the instance, or kills it after this time. A statement that still runs then was not committed. */
+  /** Closes the instance, or kills it if it is still busy after this time, which rolls back its transaction. */
   async #closeWithin(database: EmbeddedDatabase, milliseconds: number): Promise<void> {
     const owner = {};
     try {

@@ -1,4 +1,4 @@
-// The interfaces through which its parts use the session and the server.
+// The interfaces through which the parts of a session use the session and the server.
 import type { EmbeddedDatabase, OtherSession } from './database.ts';
 import type { DatabaseCommand } from './database-commands.ts';
 import type { ErrorFields } from './messages.ts';

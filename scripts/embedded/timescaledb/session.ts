@@ -1,4 +1,4 @@
-// The session of one client: reads its messages in batches, acquires the backend, and runs them on it.
+// The session of one client: reads the client's messages in batches and runs each batch on the shared backend.
 import { randomInt } from 'node:crypto';
 import { BackendLease } from './backend-lease.ts';
 import { BackendOutput, type OutputOptions } from './backend-output.ts';
@@ -278,7 +278,7 @@ export class ClientSession implements SessionContext {
       return;
     }
     if (wasInTransaction) {
-      // The client is in a transaction: it continues in an aborted one, as in PostgreSQL.
+      // The client's transaction continues as an aborted one, as in PostgreSQL.
       await this.lease.acquire(batch);
       await this.database.runSql('BEGIN');
       await this.database.runSql(raiseSql('57014', reason)).catch(() => undefined);

@@ -2,7 +2,7 @@
 import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
 import { quoteLiteral } from './messages.ts';
 
-// PGlite starts its backend with the settings of initdb; these are the values of a server, also for RESET.
+// PGlite starts its backend with the settings of initdb. These are the values of a real server, which RESET restores.
 const serverDefaults: Record<string, string> = {
   allow_system_table_mods: 'off',
   client_min_messages: 'notice',

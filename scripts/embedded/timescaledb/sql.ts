@@ -5,7 +5,7 @@ import { type Node, type ParseResult, parseSync } from 'libpg-query';
 export interface StatementTraits {
   /** May change a setting that outlives the transaction. */
   changesSettings: boolean;
-  /** DISCARD ALL or DEALLOCATE: may drop prepared statements of all sessions. */
+  /** DISCARD ALL or DEALLOCATE ALL: may drop the prepared statements of all sessions. */
   dropsStatements: boolean;
   discardsAll: boolean;
   usesAdvisoryLocks: boolean;

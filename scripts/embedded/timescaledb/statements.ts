@@ -102,7 +102,7 @@ export class PreparedStatements {
     this.#unconfirmed.delete(prepared.name);
   }
 
-  /** A simple query drops the unnamed statement, DISCARD ALL drops all. */
+  /** A simple query drops the unnamed statement; DISCARD ALL and DEALLOCATE ALL drop all. */
   forget(which: 'unnamed' | 'all'): void {
     if (which === 'all') this.#confirmed.clear();
     else this.#confirmed.delete('');
@@ -130,7 +130,7 @@ export class PreparedStatements {
     return settings.rewriteResetAuthorization(guardAdvisoryLocks(inOneTransaction(sql, inTransaction)));
   }
 
-  /** The SQL that a message contains, or that it binds. */
+  /** The SQL of a Query or Parse, or of the prepared statement that a Bind uses. */
   sqlOf({ type, bytes }: Message): string[] {
     if (type === 'Q') return [readText(bytes, 5).value];
     if (type === 'P') return [readText(bytes, readText(bytes, 5).next).value];

@@ -84,7 +84,7 @@ async function serve(input, send) {
 }
 
 /**
- * Registers a device that reads the chunks of the current COPY. It is empty if there is none.
+ * Registers a device from which COPY reads the chunks that were passed to the returned function.
  * @param {Module} module
  * @param {string} path
  * @returns {(chunks: Uint8Array[]) => void}
@@ -94,7 +94,7 @@ function registerCopyDevice(module, path) {
   let chunks = [];
   let index = 0;
   let offset = 0;
-  // A major number that Emscripten does not use: its own devices start at 64.
+  // A major number that Emscripten does not reach: it numbers its own devices from 64 upwards.
   const device = module.FS.makedev(200, 0);
   module.FS.registerDevice(device, {
     open: () => undefined,
