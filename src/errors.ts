@@ -64,7 +64,10 @@ export class TimescaleMissingError extends AtrizDatabaseError {
   override readonly code = 'TIMESCALE_MISSING';
 }
 
-/** The transaction was rolled back: a statement that was not awaited failed, or was undone with a failed savepoint. */
+/**
+ * The transaction was rolled back: a statement that was not awaited failed, or was undone with a failed savepoint, or
+ * nobody used the stream of a COPY.
+ */
 export class TransactionRolledBackError extends AtrizDatabaseError {
   override readonly name = 'TransactionRolledBackError';
   override readonly code = 'TRANSACTION_ROLLED_BACK';

@@ -20,7 +20,8 @@ export interface TransactionOptions {
 
 /**
  * Runs `work` in a transaction or, inside of another transaction, in a savepoint. With `retries`, `work` may run
- * several times, so it must have no effects outside of the database.
+ * several times, so it must have no effects outside of the database. Inside of `work`, await every statement, and read
+ * or end the stream of every COPY.
  * @returns what `work` returns.
  * @throws what `work` throws, after the rollback; TransactionRolledBackError; ConnectionError; ValidationError for
  * wrong options; PostgreSQL's error if the COMMIT fails.
