@@ -19,7 +19,7 @@ import {
 } from '../timescale/catalog.ts';
 import { type Transaction, withTransaction } from '../transaction.ts';
 
-/** A pool for each of `databaseTargets()`: where an application has a tracking database of its own, for that one too. */
+/** A pool for each database of `databaseTargets()`, including the tracking databases of single applications. */
 export type ErasurePools = Readonly<
   Record<Exclude<DatabaseKey, 'tracking'>, Pool> & Partial<Record<DatabaseTarget, Pool>>
 >;
@@ -29,7 +29,7 @@ export interface ErasedRows {
   readonly database: DatabaseTarget;
   /** Table or view. */
   readonly relation: string;
-  /** The column that contains the user id, or that leads to the row that does. */
+  /** The column that contains the user id, or that refers to a row that contains it. */
   readonly column: string;
   readonly action: 'delete' | 'anonymise';
   readonly rows: number;
@@ -60,7 +60,7 @@ export interface EraseOptions {
   graceMs?: number | undefined;
   /** How long a statement may wait for a lock on a row or table, in milliseconds. Default 60,000. */
   lockTimeoutMs?: number | undefined;
-  /** Called before a step commits or a wait begins. An error thrown here ends the erasure before that. */
+  /** Called before a step commits or a wait begins. If it throws, the erasure ends without that step or wait. */
   onProgress?: ((progress: ErasureProgress) => void) | undefined;
 }
 
@@ -71,15 +71,15 @@ const maxLockTimeoutMs = 2 ** 31 - 1;
 
 /**
  * Applies the rules in `erasure` of each schema file. First it deactivates the person, revokes their tokens and waits
- * `graceMs` until services refuse them. Then it erases their rows in all databases. Their row in `users` is the last,
- * so its presence shows that an erasure was interrupted.
+ * `graceMs` until services refuse them. Then it erases their rows in all databases. Their row in `users` is deleted
+ * last, so that it remains if the erasure is interrupted.
  *
- * Every step can be repeated: after a crash, another run completes the erasure. A run after that reports 0 rows. It
- * also works if the person has no row in atriz_core.
+ * Every step can be repeated: after a crash, another run completes the erasure. A run after that reports 0 rows. The
+ * erasure also works if the person has no row in atriz_core.
  * @param pools one pool for each database of the environment. Its role must be able to change the tables, and must own
  * location_hourly.
- * @throws ConfigurationError if the pool of a database is missing; ValidationError for a value that is not a uuid or is
- * `erasedUserId`, or an option out of range; NotMigratedError or ConnectionError, before any change, for a database
+ * @throws ConfigurationError if the pool of a database is missing; ValidationError for a user id that is not a uuid or
+ * is `erasedUserId`, or an option out of range; NotMigratedError or ConnectionError, before any change, for a database
  * that is not ready; ErasureError if a lock is not released within `lockTimeoutMs`, or if a service keeps writing rows
  * of the person.
  */
@@ -99,7 +99,7 @@ export async function eraseUser(
   if (!(Number.isInteger(lockTimeoutMs) && lockTimeoutMs > 0 && lockTimeoutMs <= maxLockTimeoutMs)) {
     throw new ValidationError(`lockTimeoutMs is ${lockTimeoutMs}: use whole milliseconds from 1.`);
   }
-  // Those of the environment, so that none is forgotten, and those that only the caller knows.
+  // The databases of the environment, so that none is forgotten, and those that only the caller knows.
   const keys = new Set([...databaseTargets(), ...Object.keys(pools).filter(isDatabaseTarget)]);
   const all = [...keys].map((key) => ({ key, pool: requirePool(pools, key) }));
   for (const { key, pool } of all) await assertMigrated(pool, key);
@@ -297,8 +297,8 @@ async function eraseChunks(
   }
 }
 
-// A running refresh may have read raw locations before their deletion and would still write their hours. The
-// lock waits for its end. A later refresh no longer reads the deleted locations.
+// A running refresh may have read raw locations before their deletion and would still write their hours. The lock
+// waits until such a refresh ends. A later refresh does not read the deleted locations.
 async function awaitRefresh(db: Pool, storage: Storage, lockTimeoutMs: number): Promise<void> {
   await withLockTimeout(db, lockTimeoutMs, (transaction) =>
     transaction.query(`LOCK TABLE ${quoteStorage(storage)} IN SHARE ROW EXCLUSIVE MODE`),
@@ -346,7 +346,7 @@ function isUnerased(rule: ActiveRule, userId: string): SQL {
   const isChildOf = (isParent: SQL) =>
     sql`${column} IN (SELECT ${through.as ?? through.key} FROM ${through.key.table} WHERE ${isParent})`;
   if (rule.action === 'delete') return isChildOf(eq(through.person, userId));
-  // Includes rows that were added to an anonymised parent, which no longer lead to a person.
+  // Includes rows that were added to a parent after it was anonymised and so do not lead to the person.
   const changes = replacedIn(rule).map(
     ([property, value]) => sql`${getTableColumns(rule.relation)[property]} IS DISTINCT FROM ${value}`,
   );

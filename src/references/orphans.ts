@@ -10,7 +10,7 @@ import { quoteStorage, readStorage } from '../timescale/catalog.ts';
 import type { Transaction } from '../transaction.ts';
 import { nameOf, referenceColumns } from './schema.ts';
 
-/** The users and orphans that one column names. */
+/** The numbers of users and orphans in one column. */
 export interface OrphanReport {
   readonly database: DatabaseTarget;
   /** Table or view. */
@@ -18,9 +18,9 @@ export interface OrphanReport {
   readonly column: string;
   /** Number of different user ids in the column, without `erasedUserId`. */
   readonly users: number;
-  /** Number of those ids that do not exist in atriz_core. Inactive users exist. */
+  /** Number of those ids that do not exist in atriz_core. Inactive users are not orphans. */
   readonly orphans: number;
-  /** Number of rows with these ids. */
+  /** Number of rows with the id of an orphan. */
   readonly rows: number;
   /** Some of the orphans, each with its number of rows. */
   readonly samples: readonly PersonRows[];
@@ -44,12 +44,12 @@ export interface OrphanOptions {
 const batchSize = 10_000;
 
 /**
- * Compares each column of `db` that contains user ids with atriz_core. Of a continuous aggregate, it reads
+ * Compares with atriz_core each column of `db` that contains user ids. Of a continuous aggregate, it reads
  * the materialized rows. Memory use does not depend on the number of users. A user who is erased during the
  * scan may be reported, but not by a second scan.
  * @param db a pool of an application's database or of tracking. Its role must be able to read the tables.
  * @throws ValidationError for a missing key or invalid samples; NotMigratedError that names the database;
- * ConnectionError if it cannot be reached.
+ * ConnectionError if a database cannot be reached.
  */
 export async function findOrphans(
   coreDb: Database,
@@ -107,7 +107,7 @@ async function eachBatch(
   column: string,
   visit: (people: PersonRows[]) => Promise<void>,
 ): Promise<void> {
-  // By default PostgreSQL plans a cursor to return its first rows fast, here with a sort. All rows are read.
+  // By default PostgreSQL plans a cursor to return its first rows fast, here with a sort. This loop reads all rows.
   await transaction.query('SET LOCAL cursor_tuple_fraction = 1');
   await transaction.query(
     `DECLARE people NO SCROLL CURSOR FOR SELECT ${column} AS "userId", count(*) AS rows FROM ${relation}

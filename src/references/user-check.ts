@@ -15,13 +15,14 @@ export interface UserCheckOptions {
   max?: number;
 }
 
-/** `requireUser` and `requireUsers` with a cache. They return and throw the same as those functions. */
+/** `requireUser` and `requireUsers` with a cache. Results and errors are those of the functions without it. */
 export interface UserCheck {
   requireUser(userId: string): Promise<string>;
   requireUsers(userIds: readonly string[]): Promise<string[]>;
   /**
    * Removes the cached result of a user. Call it after this process changed the user. A query that is already
    * running still stores its result.
+   * @throws ValidationError for a value that is not a uuid.
    */
   forget(userId: string): void;
 }
@@ -32,7 +33,7 @@ export interface UserCheck {
  * again. If a query fails, its callers get the error and nothing is cached.
  *
  * Cached results may be stale: a deactivated or erased user is accepted for up to `ttlMs`, and a new or
- * reactivated user may be refused for up to `refusedTtlMs`. Both count from the time of the query. `ttlMs`
+ * reactivated user may be refused for up to `refusedTtlMs`. Both periods begin with the query. `ttlMs`
  * must not exceed the `graceMs` of `eraseUser`.
  * @param coreDb A pool of atriz_core, not a transaction, because the check outlives it.
  * @throws ValidationError for an option out of range.
@@ -72,8 +73,8 @@ export function createUserCheck(coreDb: Database, options: UserCheckOptions = {}
   };
 }
 
-// Not a library's LRU cache, because results expire within a minute by default. Which result is removed first
-// makes little difference, so a Map in insertion order is enough.
+// A Map in insertion order instead of a library's LRU cache: because results expire within a minute by default, it
+// makes little difference which result is removed first.
 class Memory {
   readonly #answers = new Map<string, { standing: Standing; until: number }>();
   readonly #max: number;

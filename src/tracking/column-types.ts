@@ -3,7 +3,7 @@ import { isUuid } from '../sql/uuid.ts';
 import type { CopyBuffer } from './copy-buffer.ts';
 import { equals, isPlainText, readDecimal, readTime } from './plain-cells.ts';
 
-/** The column cannot hold the value. `reason` continues a sentence that begins with the column's name. */
+/** Means that a column cannot hold a value. `reason` continues a sentence that begins with the column's name. */
 export class Invalid {
   readonly reason: string;
 
@@ -26,17 +26,17 @@ export interface ColumnType<Value = unknown> {
   readonly type: string;
   /** Maximum length in binary COPY, in bytes, with the length field. For jsonb, the text is not included. */
   readonly bytes: number;
-  /** Returns what the column stores for `value`, which is not null; null if it means "unknown". */
+  /** Returns what the column stores for `value`: null if `value` means "unknown". `value` must not be null. */
   check(value: unknown): Value | null | Invalid;
-  /** Does the same for a cell of CSV or a value of NDJSON. */
+  /** Does what `check` does, for a cell of CSV or a value of NDJSON. */
   parse(cell: unknown): Value | null | Invalid;
   /** Encodes a value as an element of an array literal. */
   toElement(value: Value): string | number;
   /** Writes a value in binary COPY format, with its length. */
   encode(buffer: CopyBuffer, value: Value): void;
   /**
-   * Does the same as `parse` and `encode` for a plain cell of CSV that is not empty, without creating a string. Returns
-   * false if the cell is not plain or not valid, after it may have written a part of the value.
+   * Does what `parse` and `encode` do, for a plain cell of CSV that is not empty, without creating a string. Returns
+   * false if the cell is not plain or not valid. A part of the value may then already be written.
    */
   copyCell(buffer: CopyBuffer, bytes: Buffer, start: number, end: number): boolean;
 }
@@ -124,17 +124,17 @@ function parsePlainTime(text: string): Date | undefined {
 /** In JSON, a number is a time in seconds or milliseconds since 1970. */
 const epochText = (cell: unknown) => (typeof cell === 'number' ? String(cell) : cell);
 
-/** Seconds (10 digits, since 2001) or milliseconds (13 digits) since 1970. */
+/** Reads seconds (10 digits) or milliseconds (13 digits) since 1970. Both cover the years 2001 to 2286. */
 function parseEpoch(text: string): Date | undefined {
   if (/^\d{13}$/.test(text)) return new Date(Number(text));
   return /^\d{10}(\.\d+)?$/.test(text) ? new Date(Math.trunc(Number(text) * 1000)) : undefined;
 }
 
-/** ISO 8601 without punctuation, such as `20260126T051011Z`. */
+/** Adds the punctuation to compact ISO 8601, such as `20260126T051011Z`. */
 const expandCompact = (text: string) =>
   text.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(?=\D|$)/, '$1-$2-$3T$4:$5:$6');
 
-// A time without a zone is UTC, as everywhere. Date alone would turn the 30th of February into March.
+// A time without a zone is UTC. Date alone would turn the 30th of February into a day of March.
 function parseTime(text: string): Date | Invalid {
   const epoch = parseEpoch(text);
   if (epoch) return epoch;
@@ -244,7 +244,7 @@ function numbers(
 /** Reads decimal numbers only: `Number` also accepts an empty text and the prefixes 0x, 0o and 0b. */
 const toNumber = (text: string): number => (text === '' || /^0[xob]/i.test(text) ? Number.NaN : Number(text));
 
-/** Rounds as `toFixed` does, also near a half. It is three times as fast unless near a half. */
+/** Rounds as `toFixed` does, but three times as fast unless the value is near a half. */
 export function rounding(scale: number): (value: number) => number {
   const factor = 10 ** scale;
   return (value) => {
@@ -269,7 +269,7 @@ function numeric(precision: number, scale: number, limits: ColumnLimits): Column
   const padding = 10 ** (fractionGroups * 4 - scale);
   const firstWhole = 10_000 ** (wholeGroups - 1);
   const firstFraction = 10_000 ** (fractionGroups - 1);
-  // The number of groups, the weight of the first one, the sign, the scale, then the groups.
+  // Writes the length, the number of groups, the weight of the first group, the sign, the scale and the groups.
   const encode = (buffer: CopyBuffer, value: number) => {
     const units = Math.round(Math.abs(value) * factor);
     const whole = Math.floor(units / factor);
@@ -325,7 +325,7 @@ const jsonb: ColumnType<object> = {
   },
   toElement: (value) => quoteElement(JSON.stringify(value)),
   encode: (buffer, value) => buffer.jsonb(JSON.stringify(value)),
-  // An object is quoted in CSV.
+  // In CSV, a JSON object is quoted and hence not plain.
   copyCell: () => false,
 };
 
@@ -353,7 +353,7 @@ function toJson(value: unknown): string | Invalid {
   }
 }
 
-/** Other objects would change in JSON: a Map or an Error to {}, a Date to a string. */
+/** Other objects would change in JSON: a Map or an Error would become {}, a Date a string. */
 function isPlainObject(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);

@@ -14,7 +14,7 @@ export type LocationInput = NewLocationEvent;
 /** Not negative, except for -1, which iOS and Flutter send for "unknown". */
 const measured: ColumnLimits = { min: 0, unknown: -1 };
 
-/** The limits of the table's CHECK constraints. `columnType` adds those of the precision. */
+/** The limits of the CHECK constraints, and the known applications. `columnType` adds the limits of the precision. */
 const limits: Readonly<Record<keyof LocationInput, ColumnLimits>> = {
   time: {},
   deviceId: {},

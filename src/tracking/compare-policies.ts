@@ -42,7 +42,7 @@ interface Declared {
   relation: string;
   setting: string;
   value: string;
-  /** Whether PostgreSQL compares it as an interval, in which '30 days' equals '1 mon'. */
+  /** Whether PostgreSQL compares `value` as an interval, in which '30 days' equals '1 mon'. */
   isInterval: boolean;
 }
 
@@ -56,8 +56,8 @@ function declaredIn(relation: string, settings: object, path = ''): Declared[] {
   });
 }
 
-// $1 declared settings, $2 the end offset of `lateRefresh`. A refresh policy with an end offset above half of
-// $2 counts as `lateRefresh`, so that the two are told apart even if one was changed.
+// $1 declared settings, $2 the end offset of `lateRefresh`. A refresh policy with an end offset above half of $2 counts
+// as `lateRefresh`, so that the two refresh policies are told apart even if an end offset was changed.
 const differences = `
   WITH declared AS (
     SELECT * FROM jsonb_to_recordset($1::text::jsonb) AS d (relation text, setting text, value text, "isInterval" boolean)

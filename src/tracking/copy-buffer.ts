@@ -1,12 +1,12 @@
-// Encodes rows in PostgreSQL's binary COPY format, which the server reads a fifth faster than text because it need not
-// parse it. Not a library, because the available ones encode each value separately, through generic type encoders.
+// Encodes rows in PostgreSQL's binary COPY format, which the server reads a fifth faster than text, without parsing.
+// No library is used, because the available ones encode each value separately, through generic type encoders.
 
 /** Signature, flags and length of the header extension: "Binary Format" in PostgreSQL's documentation of COPY. */
 const signature = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1');
 const trailer = Buffer.from([0xff, 0xff]);
 const chunkBytes = 256 * 1024;
 
-/** Collects the bytes of one COPY after another in chunks. A chunk in `full` is never written to again. */
+/** Collects the bytes of successive COPY statements in chunks. A chunk in `full` is never written to again. */
 export class CopyBuffer {
   #buffer = Buffer.allocUnsafeSlow(chunkBytes);
   /** The same memory as `#buffer`. A DataView's setters are twice as fast as a Buffer's. */
@@ -22,7 +22,7 @@ export class CopyBuffer {
     this.#rowBytes = rowBytes;
   }
 
-  /** Makes room for a row and `more` bytes. Call it before each row, because `int16` to `text` do not check. */
+  /** Makes room for a row and `more` bytes. Call it before each row: only `jsonb` makes room for itself. */
   reserve(more = 0): void {
     this.#isEmpty = false;
     const needed = this.#rowBytes + more;
@@ -33,7 +33,7 @@ export class CopyBuffer {
     this.#offset = 0;
   }
 
-  /** Where the next value goes. `rewind` takes back what was written since, if nothing was reserved in between. */
+  /** Where the next value goes. `rewind` discards what was written since, if `reserve` was not called in between. */
   get offset(): number {
     return this.#offset;
   }
@@ -47,7 +47,7 @@ export class CopyBuffer {
     return this.#isEmpty;
   }
 
-  /** The bytes that are not in `full` yet, and the trailer of the COPY. The next row begins another COPY. */
+  /** Ends the COPY. @returns the bytes that are not in `full`, and the trailer. The next row begins another COPY. */
   end(): Uint8Array {
     const rest = Buffer.concat([this.#buffer.subarray(0, this.#offset), trailer]);
     this.#offset = signature.copy(this.#buffer);
@@ -85,7 +85,7 @@ export class CopyBuffer {
     }
   }
 
-  /** Writes the 16 bytes of a uuid that is text in `bytes`. @returns false if it is not a uuid. */
+  /** Writes the 16 bytes of the uuid whose text begins at `start`. @returns false if the text is not a uuid. */
   uuidFrom(bytes: Uint8Array, start: number): boolean {
     let index = start;
     for (let length = 0; length < 16; length += 1) {

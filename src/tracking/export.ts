@@ -20,7 +20,7 @@ interface Writer {
 /**
  * Yields the locations of a device in `[from, to)`, oldest first, as pieces of text, in constant memory. Times are
  * written to the millisecond. In GPX, values that have no element there are written as extensions.
- * @throws ValidationError for a device id that is not a uuid, or a range that does not end after it begins.
+ * @throws ValidationError for a device id that is not a uuid, an invalid date, or an empty range.
  */
 export async function* exportLocations(
   db: Pool,

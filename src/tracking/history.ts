@@ -23,10 +23,10 @@ export interface LocationHistory {
 }
 
 /**
- * Reads `[from, to)`: hourly statistics for the part older than a day, raw locations for the rest. Each
- * location is in exactly one of them. Hours that the range cuts are computed from raw locations, if those
- * still exist. `avgLongitude` is correct across 180° only for these hours.
- * @throws ValidationError for a device id that is not a uuid, an invalid date, or a range that is empty.
+ * Reads `[from, to)`: hourly statistics for the part before `rawSince`, raw locations for the rest. Each location
+ * counts in exactly one of the two. Hours that the range cuts are computed from raw locations, if these still exist.
+ * Only for such hours is `avgLongitude` correct across 180°.
+ * @throws ValidationError for a device id that is not a uuid, an invalid date, or an empty range.
  */
 export async function getLocationHistory(
   db: AnyDatabase,
@@ -52,7 +52,7 @@ export async function getLocationHistory(
 type Times = 'hour' | 'firstEvent' | 'lastEvent';
 type HourlyJson = Omit<LocationHourly, Times> & Record<Times, string>;
 
-/** Converts the times to dates, because JSON has none. */
+/** Converts the times to Date objects, because JSON has no dates. */
 const withDates = (row: HourlyJson): LocationHourly => ({
   ...row,
   hour: new Date(row.hour),

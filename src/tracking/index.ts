@@ -1,4 +1,4 @@
-// Entry point @atriz/database/tracking: writes GPS locations, reads recent ones, history and live positions.
+// Entry point of @atriz/database/tracking: writes, imports, exports and reads GPS locations.
 export type { LocationInput } from './columns.ts';
 export { comparePolicies, type PolicyDifference } from './compare-policies.ts';
 export { exportLocations } from './export.ts';

@@ -7,7 +7,7 @@ import { emptyLocation, locationColumns } from './columns.ts';
 /** A row of `selectedColumns`. */
 export type LocationRow = { packed: string } & Partial<Record<keyof LocationEvent, unknown>>;
 
-/** Reads `text` from `begin` to `end`, which is not empty. */
+/** Reads the part of `text` from `begin` to `end`, which is not empty. */
 type Read = (text: string, begin: number, end: number) => unknown;
 
 /** Types whose text never has a comma and is never empty, so that an empty text means NULL. */
@@ -77,8 +77,8 @@ function readTime(text: string, begin: number, end: number): Date | string {
 }
 
 /**
- * A double holds up to 15 digits and their power of ten exactly, so their quotient equals the result of
- * `Number`. This takes a third of the time.
+ * A double holds integers of up to 15 digits and powers of ten up to 10^15 exactly, so their quotient equals the
+ * result of `Number`. The division takes a third of the time.
  */
 const exactDigits = 15;
 const powersOfTen = Array.from({ length: exactDigits + 1 }, (_, power) => 10 ** power);

@@ -24,7 +24,7 @@ export function readDecimal(bytes: Buffer, start: number, end: number): number {
   const decimals = pointAt < 0 ? 0 : end - pointAt - 1;
   if (digits > Number.MAX_SAFE_INTEGER || decimals >= powersOfTen.length)
     return Number(bytes.toString('latin1', start, end));
-  // The same as `Number`, because the quotient of two exact numbers is rounded once.
+  // Equals the result of `Number`, because the quotient of two exact numbers is rounded once.
   const number = digits / (powersOfTen[decimals] as number);
   return sign === minus ? -number : number;
 }
@@ -77,7 +77,7 @@ export function readTime(bytes: Buffer, start: number, end: number): number {
   return day <= 28 || new Date(time).getUTCDate() === day ? time : Number.NaN;
 }
 
-/** NaN if they are not two digits. */
+/** NaN if the two bytes at `at` are not digits. */
 function readTwoDigits(bytes: Buffer, at: number): number {
   const [tens, ones] = [bytes[at], bytes[at + 1]];
   return isDigit(tens) && isDigit(ones) ? (tens - zero) * 10 + (ones - zero) : Number.NaN;
@@ -92,7 +92,7 @@ function isUtc(bytes: Buffer, at: number, end: number): boolean {
   return end === at || (end - at === 1 && bytes[at] === letterZ);
 }
 
-/** Whether the text needs no trimming and has one byte for each character, none of them a control character. */
+/** Whether the text needs no trimming and has only printable ASCII characters. */
 export function isPlainText(bytes: Buffer, start: number, end: number): boolean {
   if (bytes[start] === space || bytes[end - 1] === space) return false;
   for (let at = start; at < end; at += 1) {
@@ -110,7 +110,7 @@ export function equals(bytes: Buffer, start: number, end: number, text: Uint8Arr
   return true;
 }
 
-/** Whether a number could be 0: it begins with neither a digit from 1 to 9 nor a sign before one. */
+/** Whether a number could be 0: its first character after a sign is not a digit from 1 to 9. */
 export function mayBeZero(bytes: Buffer, start: number): boolean {
   const first = bytes[start] === minus || bytes[start] === plus ? bytes[start + 1] : bytes[start];
   return !isDigit(first) || first === zero;

@@ -20,13 +20,13 @@ const hourDecimals = ['pointCount', 'avgLatitude', 'avgLongitude', 'avgSpeed', '
 /** Within the last $2 hours. The constant $3 lets TimescaleDB exclude older chunks when it plans the query. */
 const isRecent = `time > now() - $2::float8 * interval '1 hour' AND time > $3::timestamptz`;
 
-/** A time before the last `hours` even if the clocks of client and server differ by up to a day. */
+/** A time more than `hours` hours ago, even if the clocks of client and server differ by up to a day. */
 const chunksSince = (hours: number) => new Date(Math.max(0, Date.now() - (hours + 24) * 3_600_000));
 
 export interface RecentLocationsOptions {
   /** Only locations of the last `hours` hours are read. Default 24. */
   hours?: number;
-  /** Rows of a page. Default 10,000. A page may have more, because it never ends between locations of the same time. */
+  /** Rows per page. Default 10,000. A page may have more, because it never ends between locations of the same time. */
   limit?: number;
   /** For the next page: the `time` of the last location of the previous page. */
   before?: Date;
@@ -53,7 +53,7 @@ export function recentLocationsQuery(
 }
 
 /**
- * Reads the locations of a device from the raw rows, newest first. An unknown device has none.
+ * Reads the locations of a device from the raw rows, newest first. Empty for an unknown device.
  * @throws ValidationError for a device id that is not a uuid, an `hours` that is not positive, a `limit` that
  * is not a whole number from 1, or an invalid `before`.
  */
@@ -67,7 +67,8 @@ export async function getRecentLocations(
 }
 
 /**
- * Reads the hourly statistics of a device from the continuous aggregate, newest first. Speeds are in km/h.
+ * Reads the hourly statistics of a device for the last `days` days (default 7) from the continuous aggregate, newest
+ * first. Speeds are in km/h.
  * @throws ValidationError for a device id that is not a uuid, or `days` that is not positive.
  */
 export async function getHourlyStats(
@@ -134,8 +135,8 @@ function latestOfDevicesQuery(deviceIds: readonly string[], hours: number): Quer
 }
 
 // Goes from the newest location of one device to that of the next, with one index lookup each. TimescaleDB's SkipScan
-// does the same, but not behind the views of the applications, which are security barriers.
-// The filter is in the outer query, because a step would otherwise read all rows of the devices of other applications.
+// would do this too, but it does not work through the views of the applications, which are security barriers.
+// The application is compared in the outer query: otherwise a step would read all rows of other applications' devices.
 export function latestOfApplicationQuery(appSource: string, hours: number): Query {
   return {
     text: `WITH RECURSIVE latest AS (
@@ -154,7 +155,7 @@ export function latestOfApplicationQuery(appSource: string, hours: number): Quer
 
 /**
  * Converts NUMERIC and bigint values, which postgres.js returns as text, to numbers. This is cheaper than a
- * cast on the server. Averages are rounded.
+ * cast on the server. Averages are rounded to doubles.
  */
 export function readHours(rows: LocationHourly[]): LocationHourly[] {
   for (const row of rows as unknown as Record<string, unknown>[]) {

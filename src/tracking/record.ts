@@ -70,7 +70,7 @@ export async function insertLocations(db: AnyDatabase, locations: readonly Locat
   else if (locations.length > 0) await database.query(insert, arraysOf(locations));
 }
 
-/** Writes locations that have passed validation in the caller's transaction. */
+/** Writes, in the caller's transaction, locations that have passed validation. */
 export async function appendLocations(
   transaction: Transaction,
   locations: readonly LocationInput[],
@@ -84,7 +84,7 @@ export async function appendLocations(
   }
 }
 
-// The oldest and newest time, $1 and $2, limit the chunks that are searched, each by its index on device and time.
+// $1 and $2, the oldest and the newest time, limit the chunks to search. The search uses the index on device and time.
 const insertNew = `INSERT INTO location_events (${columnNames})
   SELECT DISTINCT ON (device_id, time) ${columnNames} FROM ${unnestLocations(3)}
   WHERE NOT EXISTS (
@@ -106,7 +106,7 @@ export async function appendNewLocations(
   return rowCount;
 }
 
-/** COPY writes only to tables. An application that may see only its own locations writes through a view. */
+/** Whether location_events is a table, as COPY requires. An application that sees only its locations has a view. */
 export async function takesCopy(db: AnyDatabase): Promise<boolean> {
   const { rows } = await databaseOf(db).query<{ table: boolean }>(
     "SELECT relkind IN ('r', 'p') AS table FROM pg_catalog.pg_class WHERE oid = to_regclass('location_events')",

@@ -1,4 +1,4 @@
-// Encodes locations as the rows of a statement: as one array for each column, or in the binary format of COPY.
+// Encodes locations for a statement: as one array for each column, or in the binary format of COPY.
 import { type LocationInput, locationColumns } from './columns.ts';
 import { CopyBuffer } from './copy-buffer.ts';
 

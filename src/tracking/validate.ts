@@ -1,4 +1,4 @@
-// Checks locations when they enter the library. The encoders rely on it and check nothing.
+// Checks locations when they enter the library. The encoders rely on these checks and check nothing.
 import { trackingPolicies } from '../../schema/tracking.ts';
 import { ValidationError } from '../errors.ts';
 import { Invalid } from './column-types.ts';
@@ -56,7 +56,7 @@ export interface LocationLimits {
   readonly oldest: number;
   readonly newest: number;
   readonly allowZeroPosition: boolean;
-  /** Applications whose locations belong into another database. */
+  /** Applications whose locations belong in another database. */
   readonly foreignSources: readonly string[];
 }
 
@@ -88,7 +88,7 @@ export function checkLocation(given: unknown, limits: LocationLimits): LocationI
   return typeof location === 'string' ? location : (checkLimits(location, limits) ?? location);
 }
 
-/** Checks a location as `checkLocation` does, without the limits of time, position and application. */
+/** Checks a location as `checkLocation` does, but without `checkLimits`. */
 export function checkValues(given: unknown): LocationInput | string {
   if (typeof given !== 'object' || given === null) return 'it is not an object';
   const values = given as Readonly<Record<string, unknown>>;

@@ -12,7 +12,8 @@ export class CopyByAge {
   readonly #mostWaiting: number;
 
   /**
-   * @param compressedBefore Older rows are compressed. -Infinity for a server that cannot compress directly.
+   * @param compressedBefore Rows before this time, in milliseconds since 1970, are compressed. -Infinity for a server
+   * that cannot compress directly.
    * @param mostWaiting Maximum number of 256 kB chunks of one age that wait for the COPY of the other age to end. 64
    * chunks hold about 90,000 rows.
    */

@@ -21,7 +21,7 @@ export interface DialectOptions {
 /** How CSV is read, to show it to the user. */
 export interface DetectedDialect {
   delimiter: string;
-  /** Names in the header that differ from the column that they are read as; null: the name is ignored. */
+  /** For each name in the header that differs from its column: the column, or null if the name is ignored. */
   columns: Readonly<Record<string, string | null>>;
 }
 
@@ -106,7 +106,7 @@ export function timeReader(timeZone: string): (cell: unknown) => unknown {
       .map((part) => Number(part ?? 0));
     const local = new TZDate(year, month - 1, day, hour, minute, second, timeZone);
     local.setMilliseconds(Number((match[7] ?? '').padEnd(3, '0')));
-    // The 30th of February, or an hour that summer time skips. This text makes the column refuse the cell.
+    // For the 30th of February, or an hour that summer time skips, this text makes the column refuse the cell.
     if (local.getDate() !== day || local.getHours() !== hour) return `${cell} (not a time of ${timeZone})`;
     return new Date(local.getTime()).toISOString();
   };

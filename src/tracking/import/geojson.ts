@@ -14,14 +14,14 @@ interface Feature {
 const rowsPerBatch = 1_000;
 
 /**
- * The position of a row is the number of its feature, from 1. Properties are named like columns, or as in CSV.
+ * The position of a row is the number of its feature, from 1. Properties are named as the columns of CSV.
  * @throws ValidationError if the text is not a complete FeatureCollection.
  */
 export async function* readGeoJson(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Row[]> {
-  // Errors reach the loop over the last stream.
+  // Errors of all streams reach the loop over the last stream.
   const features = pipeline(
     Readable.from(source, { objectMode: false }),
-    // Without the pieces of values, which would double the number of tokens.
+    // Omits the pieces of values, which would double the number of tokens.
     parser.asStream({ streamValues: false }),
     pick.asStream({ filter: 'features' }),
     streamArray.asStream(),

@@ -15,7 +15,7 @@ export const atrizNamespace = 'https://atriz.dev/gpx/1';
 /**
  * Yields a batch for each piece of the text. Speeds of GPX 1.0 and of Garmin's extension are in metres per second, and
  * are converted to km/h.
- * @throws ValidationError if the text is not well-formed.
+ * @throws ValidationError if the text is not well-formed XML or has no `gpx` element.
  */
 export async function* readGpx(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Row[]> {
   const parser = sax.parser(true, { position: true });
@@ -74,7 +74,7 @@ export async function* readGpx(source: AsyncIterable<string | Uint8Array>): Asyn
 
 const localName = (name: string) => name.slice(name.indexOf(':') + 1);
 
-/** Elements of GPX and of Garmin's TrackPointExtension. */
+/** The columns of elements of GPX and of Garmin's TrackPointExtension. */
 const columns: ReadonlyMap<string, string> = new Map([
   ['time', 'time'],
   ['ele', 'altitude'],

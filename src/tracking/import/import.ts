@@ -46,7 +46,7 @@ export interface ImportOptions extends ZeroPositionOption {
   onReject?: (reject: ImportReject) => unknown;
   /** Skips locations that are already stored, compared by device and time. Slower, because it cannot use COPY. */
   once?: boolean;
-  /** Called after each batch with the number of locations loaded so far. */
+  /** Called after each batch with the number of valid locations so far, including those that `once` skips. */
   onProgress?: (loaded: number) => void;
   /** Called after the last row, before the commit. If it throws, the import is rolled back. */
   beforeCommit?: () => Promise<void>;
@@ -55,21 +55,21 @@ export interface ImportOptions extends ZeroPositionOption {
 export interface ImportResult {
   loaded: number;
   rejected: number;
-  /** Times of the oldest (`from`) and newest (`to`) loaded location. Null if none was loaded. */
+  /** Times of the oldest (`from`) and newest (`to`) valid location. Null if none was loaded. */
   from: Date | null;
   to: Date | null;
   /**
-   * Loaded locations older than the raw retention. The retention policy drops them with their chunk, and they
+   * Valid locations older than the raw retention. The retention policy drops them with their chunk, and they
    * are not summarised in `location_hourly`.
    */
   olderThanRetention: number;
-  /** With `once`: locations that were skipped, because they were stored before or came twice. Not part of `loaded`. */
+  /** With `once`: locations that were skipped, because they were already stored or came twice. Not in `loaded`. */
   alreadyStored: number;
   /** Locations that were written to compressed chunks directly. */
   compressed: number;
   /** Line of the last location, if CSV ends with a digit or a point and no line break: digits may be missing. */
   unendedLine: number | null;
-  /** Refreshed ranges of `location_hourly`. Empty if the refresh failed: the refresh policies do it later. */
+  /** Refreshed ranges of `location_hourly`. Empty if the refresh failed: then the refresh policies do it later. */
   refreshed: TimeRange[];
   /** The error of a refresh that failed. */
   refreshError?: unknown;
@@ -79,14 +79,15 @@ const hour = 3_600_000;
 const day = 24 * hour;
 const { retention, compression } = trackingPolicies.location_events;
 const rowsPerBatch = 5_000;
-/** Small, so that rows are garbage before the collector moves them to the old generation. */
+/** Small, so that rows become garbage before the collector moves them to the old generation. */
 const rowsPerCheck = 500;
 
 /**
- * Loads all valid locations of any age. If it throws, none is loaded. TimescaleDB 2.24 and newer writes days that are
- * old enough in compressed form. After the commit, the changed hours within the raw retention are refreshed, except in
+ * Loads all valid locations of any age. If it throws, none is loaded. From TimescaleDB 2.24 on, sufficiently old days
+ * are written in compressed form. After the commit, the changed hours within the raw retention are refreshed, except in
  * a caller's transaction or for a role that does not own the aggregate: then the refresh policies do it.
- * @throws ValidationError for text with a wrong header, an invalid default or a line that is too long.
+ * @throws ValidationError for an invalid time zone, column mapping or default, a wrong header, a line that is too long,
+ * or text in another format.
  */
 export async function importLocations(
   given: AnyDatabase,
@@ -213,7 +214,7 @@ class Load {
     }
   }
 
-  /** For a view, which does not support COPY, and for `once`: each batch must see the rows of the previous ones. */
+  /** For a view, which does not support COPY, and for `once`, where each batch must see the rows of earlier batches. */
   async #insert(transaction: Transaction): Promise<void> {
     const write = async (locations: LocationInput[]) => {
       if (!this.#options.once) return appendLocations(transaction, locations);
@@ -247,7 +248,7 @@ class Load {
     }
   }
 
-  /** Moves a location in time, checks its limits and counts it. @returns it, or the reason why it is not valid. */
+  /** Moves a location in time, checks its limits and counts it. @returns the moved location, or why it is not valid. */
   #accept(parsed: ParsedLocation): LocationInput | string {
     if (!('location' in parsed)) return parsed.reason;
     const { shiftMs = 0 } = this.#options;

@@ -8,13 +8,13 @@ const longestLine = 1_000_000;
 const longestPiece = 256 * 1024;
 
 interface WholeLines {
-  /** Lines with their line feeds. In UTF-8, no other character contains this byte. */
+  /** Lines with their line feeds. In UTF-8, no other character contains the byte of a line feed. */
   readonly bytes: Buffer;
   /** `bytes` is the last line of the text and has no line feed. */
   readonly isUnended: boolean;
 }
 
-// Not node:readline, because it yields one line at a time, which takes longer than parsing the location.
+// node:readline is not used, because it yields one line at a time, which takes longer than parsing the location.
 export async function* wholeLines(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<WholeLines> {
   let rest: Buffer = Buffer.alloc(0);
   for await (const piece of toBytes(source)) {
@@ -40,7 +40,7 @@ interface Line {
   readonly end: number;
 }
 
-/** Reads the line that begins at `start` and ends with a line feed or with `bytes`. */
+/** Reads the line that begins at `start` and ends at a line feed or at the end of `bytes`. */
 export function readLine(bytes: Buffer, start: number): Line {
   const found = bytes.indexOf(lineFeed, start);
   const line = bytes.subarray(start, found < 0 ? bytes.length : found);

@@ -29,7 +29,7 @@ export interface ImportReject {
   /** Line of the text or number of the GeoJSON feature, from 1; or index among the locations, from 0. */
   position: number;
   reason: string;
-  /** The line, or for GPX and GeoJSON a line of NDJSON. Absent for locations that were not text. */
+  /** The line. For GPX and GeoJSON, the row as a line of NDJSON. Absent for locations that were not text. */
   text?: string;
   /** The bytes of a line that is not UTF-8. In `text`, U+FFFD replaces what cannot be decoded. */
   bytes?: Uint8Array;
@@ -41,16 +41,17 @@ export type ParsedLocation =
       readonly position: number;
       readonly text?: string;
       readonly location: LocationInput;
-      /** The CSV ends with a digit or a point and no line break, so digits may be missing. */
+      /** The CSV ends in this row, with a digit or a point and no line break, so digits may be missing. */
       readonly mayBeCut?: true;
     }
   | ImportReject;
 
 /**
- * Reads locations in constant memory, a batch for each piece of the input. In CSV and NDJSON, blank lines and lines
- * that begin with `#` are skipped. CSV needs a header of column names; a quoted field may not hold a line break. Digits
- * of a time after milliseconds are cut off; numbers are rounded to the scale of their column.
- * @throws ValidationError for a header with an unknown, duplicate or missing column, and for text in another format.
+ * Reads locations in batches, in constant memory. In CSV and NDJSON, blank lines and lines that begin with `#` are
+ * skipped. CSV needs a header of column names; a quoted field may not hold a line break. Digits of a time after
+ * milliseconds are cut off; numbers are rounded to the scale of their column.
+ * @throws ValidationError for an invalid option, a header with an unknown, duplicate or missing column, a line that is
+ * too long, or text in another format.
  */
 export async function* parseLocations(
   source: AsyncIterable<string | Uint8Array>,
@@ -59,7 +60,7 @@ export async function* parseLocations(
 ): AsyncGenerator<ParsedLocation[]> {
   if (format === 'gpx' || format === 'geojson') {
     const cells = readerOfCells(options);
-    // Loaded when needed, with its library.
+    // Loads a reader and its library only when needed.
     const rows =
       format === 'gpx'
         ? (await import('./gpx.ts')).readGpx(source)
@@ -90,7 +91,7 @@ export interface CsvLayout {
   readonly places: readonly number[];
   /** For each column of the table, the value if the cell is empty or missing. */
   readonly fallbacks: readonly (string | undefined)[];
-  /** Times without a zone are UTC. */
+  /** Whether times without a zone are UTC. */
   readonly isUtc: boolean;
 }
 
@@ -125,7 +126,7 @@ export class LineReader {
     if (text.startsWith('#') || isBlank(text)) return undefined;
     if (!this.#readRow) {
       if (broken) throw new ValidationError('The header is not UTF-8.');
-      // Excel writes this line to name the delimiter.
+      // Some programs write this line to tell Excel the delimiter.
       if (/^sep=.$/i.test(text)) this.#delimiter ??= text.slice(4);
       else this.#readHeader(text);
       return undefined;
@@ -253,7 +254,7 @@ function csvCells(text: string, { width, places, delimiter }: CsvLayout): unknow
 }
 
 function splitCsv(text: string, delimiter: string): string[] | Invalid {
-  // csv-parse takes ten times as long, and only quotes need it.
+  // csv-parse takes ten times as long as `split`, and only quotes need it.
   if (!text.includes('"')) return text.split(delimiter);
   try {
     // By default csv-parse would end the record at a carriage return and drop the rest.
@@ -272,7 +273,7 @@ function jsonCells(text: string, placeOf: PlaceOf): unknown[] | Invalid {
   return orderCells(row as Readonly<Record<string, unknown>>, placeOf);
 }
 
-/** Named values in the order of the table's columns. */
+/** Puts named values in the order of the table's columns. */
 function orderCells(named: Readonly<Record<string, unknown>>, placeOf: PlaceOf): unknown[] | Invalid {
   const cells = new Array<unknown>(locationColumns.length).fill(undefined);
   for (const name of Object.keys(named)) {

@@ -1,6 +1,6 @@
-// Encodes rows of CSV for COPY from the bytes of the text, without creating a string or object for each value. Not
-// csv-parse, which takes more time for a row than the server. Only plain rows are encoded: ASCII, no quotes, and valid
-// cells in the usual forms. LineReader reads all other rows, and says what is wrong with them.
+// Encodes rows of CSV for COPY from the bytes of the text, without creating a string or object for each value.
+// csv-parse is not used, because it takes more time for a row than the server. Only plain rows are encoded: ASCII, no
+// quotes, and valid cells in the usual forms. LineReader reads all other rows and says what is wrong with them.
 
 import { encodeTime } from '../column-types.ts';
 import { type LocationColumn, locationColumns } from '../columns.ts';
@@ -36,12 +36,12 @@ export function plainRows(layout: CsvLayout, shiftMs: number, target: RowTarget)
   return isPlain ? new PlainRows(layout, shiftMs, target) : undefined;
 }
 
-/** Whether every row is of one application, whose rows are accepted. */
+/** Whether all rows belong to one application, whose rows are accepted. */
 const isOwn = ({ places, fallbacks }: CsvLayout, { foreignSources }: RowTarget): boolean =>
   places[appSourcePlace] === -1 && !foreignSources.includes(fallbacks[appSourcePlace] ?? '');
 
 class PlainRows {
-  /** The kind of each byte; 0 for part of a cell. */
+  /** The kind of each byte. 0 means that it is part of a cell. */
   readonly #kinds = new Uint8Array(256);
   /** The start and the end of each cell of a row. */
   readonly #cells: Int32Array;
@@ -121,7 +121,7 @@ class PlainRows {
   }
 }
 
-/** Kinds of bytes. A table of them takes a third less time than comparisons. */
+/** Kinds of bytes. Looking them up in a table takes a third less time than comparing bytes. */
 const [endsCell, endsRow, notPlain] = [1, 2, 3];
 
 /**
@@ -130,7 +130,7 @@ const [endsCell, endsRow, notPlain] = [1, 2, 3];
  * @returns where the next row begins, or -1 if the row is not plain.
  */
 function findCells(bytes: Buffer, start: number, kinds: Uint8Array, cells: Int32Array): number {
-  // A blank line, a comment, or a cell with space before it.
+  // A blank line, a comment, or a first cell that begins with whitespace.
   const first = bytes[start] as number;
   if (first <= space || first === hash) return -1;
   let found = 0;

@@ -10,13 +10,13 @@ import { milliseconds } from '../interval.ts';
 const hour = 3_600_000;
 const endOffset = milliseconds(trackingPolicies.location_hourly.refresh.endOffset);
 /**
- * Hours older than this are not refreshed: a day less than the raw retention. Refreshing an hour whose raw
+ * Maximum age of a refreshed hour in milliseconds, a day less than the raw retention. Refreshing an hour whose raw
  * locations were dropped would delete its summary.
  */
 const refreshable = milliseconds(trackingPolicies.location_events.retention) - milliseconds('1 day');
 
 /**
- * Refreshes the hours that ended at least `endOffset` ago and are not too old.
+ * Refreshes the hours that ended at least `endOffset` ago and are not older than `refreshable`.
  * @param hours Starts of hours, in milliseconds since 1970.
  * @returns the ranges that it refreshed.
  */
@@ -29,7 +29,7 @@ export async function refreshHours(db: Pool, hours: ReadonlySet<number>): Promis
   return ranges;
 }
 
-/** Joins adjacent hours to one range, because each refresh has a fixed cost. */
+/** Joins adjacent hours into one range, because each refresh has a fixed cost. */
 function rangesOf(hours: readonly number[]): TimeRange[] {
   const ranges: TimeRange[] = [];
   for (const at of hours) {
@@ -40,7 +40,7 @@ function rangesOf(hours: readonly number[]): TimeRange[] {
   return ranges;
 }
 
-// Repeats a refresh that collides with one of a policy, which ends soon: 55P03 lock_not_available, 55006
+// Repeats a refresh that collides with the refresh of a policy, which ends soon: 55P03 lock_not_available, 55006
 // object_in_use, 40001 serialization_failure, 40P01 deadlock_detected.
 async function refreshWhenFree(db: Pool, range: TimeRange): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {

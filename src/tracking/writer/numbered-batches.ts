@@ -11,10 +11,10 @@ export class NumberedBatches {
   readonly #db: Pool;
   /** The id of the row in location_writers. */
   readonly #id = randomUUID();
-  /** An SQL comment in each statement, by which `#settle` finds its session. */
+  /** An SQL comment in each statement of an attempt, by which `#settle` finds the session of the attempt. */
   readonly #mark = `/* writer ${this.#id} */`;
   #isRegistered = false;
-  /** The last number that is used: its batch is committed, or was skipped. */
+  /** The last number that was used: its batch was committed or skipped. */
   #last = 0;
   #copies: boolean | undefined;
   /** Whether an attempt at the next number ended without an answer. It may be committed or still running. */
@@ -31,7 +31,7 @@ export class NumberedBatches {
 
   /**
    * Stores the batch, unless the number of the row shows that it is already stored.
-   * @returns true, because it throws if the batch is not stored.
+   * @returns true. It throws if the batch is not stored.
    */
   async write(locations: readonly LocationInput[], number: number): Promise<true> {
     await this.#register();
@@ -51,14 +51,15 @@ export class NumberedBatches {
     this.#isUnsettled = false;
   }
 
-  /** Records that an attempt had no answer, so that the next one first ends its session on the server. */
+  /** Records that an attempt had no answer. The next attempt first ends the session of that attempt on the server. */
   loseAnswer(): void {
     this.#isUnsettled = true;
   }
 
   /**
-   * Sets the number to the one after this batch, before the batch is rejected or split. A late attempt at the batch
-   * then stores nothing. The number never decreases, because this statement too may run late, after further batches.
+   * Called before the batch is rejected or split. If an attempt had no answer, sets the number of the row to the one
+   * after this batch, so that a late attempt stores nothing. The statement never decreases the number, because it may
+   * itself run late, after further batches.
    * @returns whether an attempt has stored the batch. If not, call `confirmSkip`.
    */
   async skip(number: number): Promise<boolean> {
@@ -74,7 +75,7 @@ export class NumberedBatches {
     return rows[0]?.isStored ?? false;
   }
 
-  /** Records that the batch will never be stored, so its number stays unused. */
+  /** Records that the batch will never be stored. If `skip` changed the number of the row, continues after it. */
   confirmSkip(number: number): void {
     if (this.#isUnsettled) this.confirm(number + 1);
   }
@@ -110,7 +111,7 @@ export class NumberedBatches {
 
   /**
    * Registers the row again and inserts the batch. The row is missing or behind if the tables were emptied or restored
-   * from a backup. Earlier batches that were lost then are not written again.
+   * from a backup. Earlier batches that were lost with the row are not written again.
    */
   async #insertIntoNewRow(number: number, locations: readonly LocationInput[]): Promise<boolean> {
     this.#isRegistered = false;

@@ -80,7 +80,7 @@ export class WriterConnection {
     });
   }
 
-  /** Rejects all locations that are not settled with this error. */
+  /** Rejects, with this error, all locations that are not settled. */
   giveUp(reason: unknown): void {
     this.#end ??= { reason };
     this.#wake?.();
@@ -125,7 +125,7 @@ export class WriterConnection {
     this.#isCollecting = false;
   }
 
-  /** Repeats until the batch is stored, whole or in halves. Locations that the server refuses are rejected. */
+  /** Retries until the batch is stored, whole or in halves. Locations that the server refuses are rejected. */
   async #deliver(batch: readonly Entry[]): Promise<void> {
     const locations = batch.map(({ location }) => location);
     const number = this.#batches.next();
@@ -234,8 +234,8 @@ const values = ['22', '23', '44', '54', 'P0'];
 const sizes = ['57014', '25P04', '53200', '53400'];
 
 /**
- * Whether it is known that the attempt stored nothing. The session continues only after an ERROR. Class
- * 08 comes from a PgBouncer that lost the server.
+ * Whether the error proves that the attempt stored nothing: an ERROR, after which the session continues. Class 08
+ * proves nothing, because it comes from a PgBouncer that lost the server.
  */
 function isAnswer(error: unknown): boolean {
   const said = serverError(error);
@@ -243,8 +243,8 @@ function isAnswer(error: unknown): boolean {
 }
 
 /**
- * Decides whether a batch is retried ('again'), split ('invalid', 'too large') or rejected ('closed'). Only
- * errors about values are 'invalid', because somebody may correct missing privileges, certificates or tables.
+ * Decides whether a batch is retried ('again'), split ('invalid', 'too large') or rejected ('closed'). Errors that are
+ * not about values, such as missing privileges, certificates or tables, are retried, because somebody may correct them.
  */
 function classify(error: unknown): 'again' | 'invalid' | 'too large' | 'closed' {
   const said = serverError(error);

@@ -20,7 +20,7 @@ export type { BatchFacts, RetryFacts };
 export interface LocationWriterOptions extends ZeroPositionOption {
   /** Number of connections that write at the same time. The pool needs at least as many. Default 2. */
   connections?: number;
-  /** Maximum number of locations in a batch, which is then written without waiting. Default 5,000. */
+  /** Maximum number of locations in a batch. A full batch is written without waiting. Default 5,000. */
   batchSize?: number;
   /** How long a location waits for others to join its batch, in milliseconds. Default 20. */
   maxWaitMs?: number;
@@ -60,7 +60,7 @@ export class LocationWriterFullError extends AtrizDatabaseError {
   override readonly code = 'WRITER_FULL';
 }
 
-/** The writer is closed, or was closed before it could store the location. */
+/** The writer is closed, or was closed before the server confirmed that the location is stored. */
 export class LocationWriterClosedError extends AtrizDatabaseError {
   override readonly name = 'LocationWriterClosedError';
   override readonly code = 'WRITER_CLOSED';
@@ -81,8 +81,8 @@ export interface LocationWriter {
   /** Writes without waiting for more locations. Resolves when all locations accepted before are settled. */
   flush(): Promise<void>;
   /**
-   * Stops accepting locations and waits until all are settled. Those without an answer after `timeoutMs`
-   * (default 30,000) are rejected; a running attempt may still store its locations. The pool stays open.
+   * Stops accepting locations and waits until all are settled. Locations without an answer after `timeoutMs`
+   * milliseconds (default 30,000) are rejected; a running attempt may still store them. The pool stays open.
    * @throws LocationWriterClosedError with the number of locations that were not confirmed in time;
    * ValidationError for a `timeoutMs` out of range.
    */
