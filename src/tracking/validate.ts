@@ -128,4 +128,4 @@ export function checkLimits(
 }
 
 export const foreignReason = (appSource: string): string =>
-  `appSource is ${appSource}, whose locations belong into another database: open a pool with source: '${appSource}', or name --app ${appSource}`;
+  `appSource is ${appSource}, whose locations belong in another database: open a pool with source: '${appSource}', or name --app ${appSource}`;

@@ -101,13 +101,14 @@ export function timeReader(timeZone: string): (cell: unknown) => unknown {
     if (typeof cell !== 'string') return cell;
     const match = /^(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,3})\d*)?)?$/.exec(cell.trim());
     if (!match) return cell;
-    const [year = 0, month = 1, day = 0, hour = 0, minute = 0, second = 0] = match
-      .slice(1, 7)
-      .map((part) => Number(part ?? 0));
+    const parts = match.slice(1, 7).map((part) => Number(part ?? 0));
+    const [year = 0, month = 1, day = 0, hour = 0, minute = 0, second = 0] = parts;
     const local = new TZDate(year, month - 1, day, hour, minute, second, timeZone);
     local.setMilliseconds(Number((match[7] ?? '').padEnd(3, '0')));
+    const read = [local.getFullYear(), local.getMonth() + 1, local.getDate()];
+    read.push(local.getHours(), local.getMinutes(), local.getSeconds());
     // For the 30th of February, or an hour that summer time skips, this text makes the column refuse the cell.
-    if (local.getDate() !== day || local.getHours() !== hour) return `${cell} (not a time of ${timeZone})`;
+    if (read.some((value, index) => value !== parts[index])) return `${cell} (not a time of ${timeZone})`;
     return new Date(local.getTime()).toISOString();
   };
 }

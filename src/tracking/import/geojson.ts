@@ -38,6 +38,8 @@ export async function* readGeoJson(source: AsyncIterable<string | Uint8Array>): 
       rows = [];
     }
   } catch (error) {
+    // Node's errors, of the file, the network or gunzip, have a code.
+    if (typeof (error as { code?: unknown }).code === 'string') throw error;
     throw new ValidationError(`This is not whole GeoJSON: ${(error as Error).message}. Nothing was loaded.`, {
       cause: error,
     });

@@ -192,10 +192,10 @@ class PooledWriter implements LocationWriter {
     await Promise.all(this.#connections.map((connection) => connection.flush()));
   }
 
-  close({ timeoutMs = 30_000 } = {}): Promise<void> {
+  async close({ timeoutMs = 30_000 } = {}): Promise<void> {
     checkNumber('timeoutMs', timeoutMs, 0);
     this.#closing ??= this.#drain(timeoutMs);
-    return this.#closing;
+    await this.#closing;
   }
 
   async #drain(timeoutMs: number): Promise<void> {

@@ -108,6 +108,8 @@ const shapes: [shape: string, file: string, text: string, options: DialectOption
       '2026-11-26 06:10:11,45.452,14.018',
       '2026-11-26T05:10:11Z,45.452,14.018',
       '2026-03-29 02:30:00,45.452,14.018',
+      '2026-13-05 10:00:00,45.452,14.018',
+      '2026-07-01 10:00:75,45.452,14.018',
     ].join('\n'),
     { timeZone: 'Europe/Rome' },
     [
@@ -115,6 +117,8 @@ const shapes: [shape: string, file: string, text: string, options: DialectOption
       { time: at, ...place },
       { time: at, ...place },
       { position: 5, reason: 'time is not ISO 8601: "2026-03-29 02:30:00 (not a time of Europe/Rome)"' },
+      { position: 6, reason: 'time is not ISO 8601: "2026-13-05 10:00:00 (not a time of Europe/Rome)"' },
+      { position: 7, reason: 'time is not ISO 8601: "2026-07-01 10:00:75 (not a time of Europe/Rome)"' },
     ],
   ],
   [

@@ -148,8 +148,8 @@ describe('a writer', () => {
 
   test.each([{ timeoutMs: Number.POSITIVE_INFINITY }, { timeoutMs: -1 }])(
     'close(%j) is refused',
-    (options) => {
-      expect(() => createLocationWriter(db).close(options)).toThrow(/use a whole number from 0 to/);
+    async (options) => {
+      await expect(createLocationWriter(db).close(options)).rejects.toThrow(/use a whole number from 0 to/);
     },
   );
 });
