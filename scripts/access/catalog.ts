@@ -28,7 +28,7 @@ const ownSchemas = `
 const ownRelations = `
   SELECT c.*, s.nspname FROM pg_class c JOIN schemas s ON s.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT ${ownedByExtension('pg_class', 'c.oid')}`;
-// PostgreSQL creates the constructors of a range type; pg_dump omits grants on them and their settings.
+// PostgreSQL creates the constructor functions of a range type. pg_dump omits their grants and settings.
 const isConstructor = `EXISTS (SELECT FROM pg_depend i WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid
   AND i.refclassid = 'pg_type'::regclass AND i.deptype = 'i')`;
 const ownRoutines = `

@@ -103,7 +103,7 @@ export async function confirmDestruction(what: string, yes: boolean | undefined)
   if (!/^y(es)?$/i.test(answer)) throw new ConfigurationError('Nothing was done.');
 }
 
-/** The answer that is typed on the terminal. */
+/** Asks on stderr, because stdout has only the output of the command. */
 export async function ask(question: string): Promise<string> {
   const prompt = createInterface({ input: process.stdin, output: process.stderr });
   try {

@@ -155,7 +155,7 @@ function causes(cause: Difference, effect: Difference): boolean {
     case 'function':
       return effect.kind === 'grant' && effect.name.endsWith(` on ROUTINE ${cause.name}`);
     case 'schema':
-      // The name is unquoted in the line of the schema, but quoted if necessary in the names of its objects.
+      // The catalog names the schema itself unquoted, but quotes it if necessary in the names of its objects.
       return [cause.name, quoteIdentifier(cause.name)].some(
         (schema) => effect.name.startsWith(`${schema}.`) || effect.name.endsWith(` on SCHEMA ${schema}`),
       );

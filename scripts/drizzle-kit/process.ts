@@ -19,7 +19,7 @@ export function kitArguments(key: DatabaseKey, command: string, extra: readonly 
   return [entry, command, '--config', config, ...extra];
 }
 
-/** The environment for drizzle-kit: `APP` selects the key, and `url` one of several databases with this key. */
+/** The environment for drizzle-kit. `APP` selects the key. `url` is for a key that has several databases. */
 export const kitEnvironment = (target: DatabaseTarget, url?: string): NodeJS.ProcessEnv =>
   childEnvironment({ APP: keyOf(target), ...(url && { [databases[keyOf(target)].urlVariable]: url }) });
 

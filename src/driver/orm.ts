@@ -152,8 +152,8 @@ interface ResultColumn {
 }
 
 /**
- * Columns that decode values get them as text: postgres.js would drop microseconds, and a JSON string would be parsed
- * twice. Expressions without a column use the parsers of postgres.js.
+ * Passes JSON, dates and times to Drizzle's columns as text: postgres.js would drop microseconds, and JSON strings would
+ * be parsed twice. Other values, and expressions without a column, are parsed by postgres.js.
  */
 function readRows(
   rows: readonly (readonly (Uint8Array | null)[])[] & { columns?: unknown },

@@ -3,7 +3,7 @@ import { StringDecoder } from 'node:string_decoder';
 import sax from 'sax';
 import { ValidationError } from '../../errors.ts';
 
-/** The values of one location by column name, not checked, and its position in the text, for messages. */
+/** A location as it was read: unchecked values by column name, and the position in the text for error messages. */
 export interface Row {
   readonly position: number;
   readonly cells: Readonly<Record<string, unknown>>;

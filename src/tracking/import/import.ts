@@ -214,7 +214,10 @@ class Load {
     }
   }
 
-  /** For a view, which does not support COPY, and for `once`, where each batch must see the rows of earlier batches. */
+  /**
+   * Inserts in batches: into an application's view, which does not support COPY, or with `once`, where each batch must
+   * see the rows of earlier batches.
+   */
   async #insert(transaction: Transaction): Promise<void> {
     const write = async (locations: LocationInput[]) => {
       if (!this.#options.once) return appendLocations(transaction, locations);
