@@ -17,8 +17,8 @@ export async function copyFrom(
 ): Promise<void> {
   const query = transaction.sql.unsafe(statement);
   const failure = watchFailure(query as unknown as RunningQuery);
+  Object.assign(query, { endsItself: true });
   const stream = await query.writable();
-  stream.on('error', () => undefined);
   // A broken stream reports only that the connection broke; `failure` has the server's error.
   const until = (event: string) => once(stream, event).catch(() => failure);
   try {

@@ -8,7 +8,7 @@ import { ConnectionError, TransactionRolledBackError } from '../errors.ts';
 import type { CopyStream } from './copy-stream.ts';
 import { isDriverError } from './describe-connection-error.ts';
 import { isCopy, isQuery, QueryExecution, type RunningQuery } from './query.ts';
-import { openSavepoint, type Scope, scopeOf, track, wasCrossed } from './savepoints.ts';
+import { hasEnded, openSavepoint, type Scope, scopeOf, track, wasCrossed } from './savepoints.ts';
 import { meansLoss, type Sockets } from './socket.ts';
 
 type Work = (sql: postgres.TransactionSql) => unknown;
@@ -26,7 +26,7 @@ export interface Holder {
 }
 
 class HeldConnection {
-  state: 'open' | 'lost' | 'ended' = 'open';
+  state: 'open' | 'releasing' | 'lost' | 'ended' = 'open';
   readonly holder: Holder;
   readonly isReserved: boolean;
   /** Rejects when the connection is lost. */
@@ -48,7 +48,7 @@ class HeldConnection {
   }
 
   lose(error: unknown): void {
-    if (this.state !== 'open') return;
+    if (this.state !== 'open' && this.state !== 'releasing') return;
     this.state = 'lost';
     this.#cause = error;
     this.holder.onLoss();
@@ -64,10 +64,16 @@ class HeldConnection {
     while (this.holder.sockets.ending && this.state === 'open') await this.holder.sockets.ending;
   }
 
-  /** Settles when the COPYs whose stream was ended or destroyed are over: until then postgres.js refuses statements. */
-  get endingCopies(): Promise<unknown> | undefined {
-    const ending = [...this.copies].filter((copy) => copy.isEnding);
-    return ending.length > 0 ? Promise.all(ending.map(({ running }) => running)) : undefined;
+  /**
+   * Waits for the COPYs before a statement.
+   * @throws COPY_IN_PROGRESS if a COPY waits for its caller, who may wait for the statement.
+   */
+  async waitForCopies(copies: readonly HeldQuery[]): Promise<void> {
+    for (const copy of copies) {
+      if (copy.isFrom) await copy.begun;
+      if (copy.waitsForCaller) throw copyInProgress();
+      if (copy.stream || copy.isFrom) await copy.running;
+    }
   }
 
   /** Ends the COPYs that run, so that ROLLBACK can follow. */
@@ -143,11 +149,18 @@ export async function guardReserved(
   };
   await sql.unsafe('', [], { onexecute } as postgres.UnsafeQueryOptions);
   const release = () => {
-    if (connection.state === 'ended') return;
-    onRelease();
-    // Do not release a lost connection: postgres.js would reuse it and crash the process.
-    if (connection.state === 'open') sql.release();
-    connection.state = 'ended';
+    if (connection.state === 'ended' || connection.state === 'releasing') return;
+    const copies = [...connection.copies].filter((copy) => copy.isRunning);
+    const end = () => {
+      onRelease();
+      // Do not release a lost connection: postgres.js would reuse it and crash the process.
+      if (connection.state !== 'lost') sql.release();
+      connection.state = 'ended';
+    };
+    if (copies.length === 0) return end();
+    if (connection.state === 'open') connection.state = 'releasing';
+    for (const copy of copies) if (copy.isFrom) copy.abandon();
+    void Promise.all(copies.map(({ running }) => running)).then(end);
   };
   const guarded = guard(sql as unknown as postgres.TransactionSql, connection, scopeOf());
   return new Proxy(guarded, {
@@ -184,8 +197,10 @@ async function runScope(
     }
     if (connection.isLost) return never;
     if (scope.failure) throw known?.error ?? rolledBack(scope.failure.error);
+    if (!scope.outer) scope.isOver = true;
     return value;
   } catch (error) {
+    scope.isOver = true;
     await connection.abandonCopies();
     await connection.waitForEndings();
     if (connection.isLost) return never;
@@ -230,8 +245,8 @@ function guard(
         const savepoint: Begin = (...args) =>
           openSavepoint(scope, args, async (inner) => {
             await connection.waitForEndings();
-            await connection.endingCopies;
-            if (connection.state !== 'open') throw connection.notRun();
+            await connection.waitForCopies([...connection.copies]);
+            if (connection.state !== 'open' || hasEnded(scope)) throw connection.notRun();
             const { options, work } = split(args);
             const run: Work = (nested) => runScope(connection, nested, work, inner);
             return Promise.race([Reflect.apply(value, target, [...options, run]), connection.loss]);
@@ -250,6 +265,8 @@ class HeldQuery extends QueryExecution {
   /** Resolves when the statement has ended. */
   running: Promise<unknown> = Promise.resolve();
   isRunning = false;
+  /** Resolves when the caller has had time to use the stream of the COPY, or the statement has ended. */
+  readonly begun: Promise<void>;
   /** Set from the start of a COPY on. */
   stream: CopyStream | undefined;
   protected readonly database: string;
@@ -258,6 +275,7 @@ class HeldQuery extends QueryExecution {
   readonly #send: RunningQuery['handler'];
   readonly #connection: HeldConnection;
   #end: () => void = () => undefined;
+  #onBegun: () => void = () => undefined;
   #isSettled = false;
   #isHandedOver = false;
   #isAbandoned = false;
@@ -265,6 +283,9 @@ class HeldQuery extends QueryExecution {
   constructor(query: RunningQuery, connection: HeldConnection, scope: Scope) {
     const { handler } = query;
     super(query, 1);
+    this.begun = new Promise((resolve) => {
+      this.#onBegun = resolve;
+    });
     this.#send = handler;
     this.#connection = connection;
     this.scope = scope;
@@ -273,20 +294,21 @@ class HeldQuery extends QueryExecution {
     if (connection.isReserved) this.rerun = () => handler(query);
   }
 
-  /** Whether this is a COPY that still runs, though its caller has finished with its stream. */
-  get isEnding(): boolean {
+  /** Whether this is a COPY FROM STDIN, whose data must not be mixed with other statements. */
+  get isFrom(): boolean {
+    return isCopy(this.query) && /\bstdin\b/i.test(this.query.strings.join(' '));
+  }
+
+  /** Whether this is a COPY that runs until its caller reads or ends its stream. */
+  get waitsForCaller(): boolean {
     const { stream } = this;
-    return (
-      this.isRunning && (stream?.destroyed || (stream instanceof Writable && stream.writableEnded)) === true
-    );
+    if (!stream || stream.destroyed || this.#isSettled || this.query.endsItself) return false;
+    return !(stream instanceof Writable && stream.writableEnded);
   }
 
   /** Whether this is a COPY whose caller does nothing with its stream. */
   get isUnused(): boolean {
-    return (
-      this.#isHandedOver &&
-      (this.#isUnread || (this.isRunning && !this.isEnding && this.stream instanceof Writable))
-    );
+    return this.#isHandedOver && (this.#isUnread || (this.waitsForCaller && this.stream instanceof Writable));
   }
 
   get #isUnread(): boolean {
@@ -298,35 +320,42 @@ class HeldQuery extends QueryExecution {
   /** Ends a COPY, now or when it has started. */
   abandon(): void {
     this.#isAbandoned = true;
-    this.stream?.on('error', () => undefined).destroy();
+    this.stream?.destroy();
   }
 
   protected start(): unknown {
     const connection = this.#connection;
     return connection.holder.sockets.afterEnding(this.query, () => {
       if (connection.state !== 'open') return this.query.reject(connection.notRun());
+      const copies = [...connection.copies];
       this.#begin();
-      const { endingCopies } = connection;
-      return endingCopies ? endingCopies.then(() => this.#sendIfOpen()) : this.#sendIfOpen();
+      if (copies.every((copy) => !copy.isRunning)) return this.#sendIfOpen();
+      const refuse = (error: unknown) => this.query.reject(error);
+      return connection.waitForCopies(copies).then(() => this.#sendIfOpen(), refuse);
     });
   }
 
   #sendIfOpen(): unknown {
-    if (this.#connection.state !== 'open') return this.query.reject(this.#connection.notRun());
+    if (this.#connection.state !== 'open' || hasEnded(this.scope)) {
+      return this.query.reject(this.#connection.notRun());
+    }
     wasCrossed(this.scope);
     return this.#send(this.query);
   }
 
   protected succeeded(value: unknown): void {
     // A COPY has only started when its stream is available: it settles a second time at its end.
-    if (value instanceof Stream) this.stream = value as CopyStream;
-    else this.#end();
+    if (value instanceof Stream) {
+      this.stream = value as CopyStream;
+      this.#connection.copies.add(this);
+    } else this.#end();
     this.resolve(value);
     if (this.#isAbandoned) this.abandon();
   }
 
   protected override handedOver(): void {
     this.#isHandedOver = true;
+    this.#onBegun();
     if (this.#isSettled) this.#end();
     this.#connection.endUnusedCopies();
   }
@@ -344,6 +373,7 @@ class HeldQuery extends QueryExecution {
     this.running = new Promise<void>((resolve) => {
       this.#end = () => {
         this.#isSettled = true;
+        if (!this.stream) this.#onBegun();
         // A transaction does not end before the caller has its stream.
         if (this.stream && !this.#isHandedOver) return;
         this.isRunning = false;
@@ -355,6 +385,12 @@ class HeldQuery extends QueryExecution {
     void track(this.scope, this.running);
   }
 }
+
+const copyInProgress = (): Error =>
+  Object.assign(
+    new Error('A COPY is in progress on this connection: read or end its stream before the next statement.'),
+    { code: 'COPY_IN_PROGRESS' },
+  );
 
 const split = (args: readonly unknown[]) => ({
   options: args.slice(0, -1) as string[],

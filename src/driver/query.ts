@@ -24,6 +24,8 @@ export interface RunningQuery {
   streaming?: boolean;
   options: { onexecute?: (connection: unknown) => boolean };
   onlyDescribe?: boolean;
+  /** Set for a COPY FROM whose stream is ended by `copyFrom`, and does not wait for a caller. */
+  endsItself?: boolean;
 }
 
 type CursorWork = (rows: unknown) => unknown;
@@ -97,12 +99,12 @@ export abstract class QueryExecution {
   }
 
   /**
-   * The server may send an error together with the start of a COPY. The stream would emit the error before the caller
-   * can listen, which ends the process. So the caller gets the stream one event loop turn later, or the error instead.
+   * The server may send an error before the caller listens to the stream of a COPY, even together with the start of the
+   * COPY. Without a listener, the error would end the process. The caller gets the stream one event loop turn later, or
+   * the error instead.
    */
   #startCopy(stream: CopyStream): void {
-    const ignore = () => undefined;
-    stream.on('error', ignore);
+    stream.on('error', () => undefined);
     const end = prepareCopy(stream);
     if (this.#endCopy) {
       // The query has several COPYs: the caller has the stream of the first.
@@ -111,7 +113,6 @@ export abstract class QueryExecution {
     }
     this.#endCopy = end;
     setImmediate(() => {
-      stream.off('error', ignore);
       this.#resolve(stream);
       setImmediate(() => this.handedOver());
     });

@@ -14,6 +14,8 @@ export interface Scope {
   open: Scope | undefined;
   /** Settles when the newest savepoint inside this scope ends; undefined if there is none. */
   turn: Promise<unknown> | undefined;
+  /** Whether the scope has failed, or its transaction has ended: nothing may run in it. */
+  isOver: boolean;
   /** Whether an outer scope ran a statement while this savepoint was open. */
   isCrossed: boolean;
   /** Runs `work` so that its calls on an outer scope can be traced back to this scope. */
@@ -30,6 +32,7 @@ export function scopeOf(outer?: Scope): Scope {
     running: new Set(),
     open: undefined,
     turn: undefined,
+    isOver: false,
     isCrossed: false,
     enter: (sql, work) => inside.run({ scope, sql }, work),
   };
@@ -79,6 +82,11 @@ export function track<Result>(scope: Scope, running: Promise<Result>): Promise<R
   const end = () => scope.running.delete(running);
   running.then(end, end);
   return running;
+}
+
+/** Whether this scope or one around it is over. */
+export function hasEnded(scope: Scope): boolean {
+  return scope.isOver || (scope.outer !== undefined && hasEnded(scope.outer));
 }
 
 function isOpenIn(scope: Scope, inner: Scope): boolean {

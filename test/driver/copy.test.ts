@@ -124,6 +124,19 @@ describe('a COPY FROM', () => {
     expect((await db.query('DELETE FROM numbers RETURNING n')).rows).toEqual([{ n: 1 }, { n: 2 }]);
   });
 
+  test('beside other statements of a transaction: they follow one after the other', async () => {
+    await withTransaction(db, async (transaction) => {
+      const lines = (first: number) => [Buffer.from(`${first}\n`), Buffer.from(`${first + 1}\n`)];
+      const [, seen] = await Promise.all([
+        copyFrom(transaction, statement, lines(1)),
+        transaction.query('SELECT n FROM numbers'),
+        copyFrom(transaction, statement, lines(3)),
+      ]);
+      expect(seen.rows).toEqual([{ n: 1 }, { n: 2 }]);
+    });
+    expect((await db.query('DELETE FROM numbers')).rowCount).toBe(4);
+  });
+
   test('whose stream nobody ends, or under which the caller throws: all is rolled back', async () => {
     const open = withTransaction(db, ({ sql }) => sql.unsafe(statement).writable());
     await expect(open).rejects.toThrow(/rolled back.*nobody read or ended the stream/);
@@ -212,6 +225,46 @@ describe('a COPY TO', () => {
       return (await transaction.query('SELECT 1 AS one')).rows;
     });
     expect(seen).toEqual([{ one: 1 }]);
+  });
+
+  test.each(['SELECT 1', 'SELECT $1::int'])(
+    'that is being read: "%s" is refused, each time',
+    async (other) => {
+      const parameters = other.includes('$1') ? [1] : [];
+      const reading = withTransaction(db, async (transaction) => {
+        for await (const _ of await transaction.sql.unsafe(text).readable()) {
+          for (const attempt of [1, 2]) {
+            await expect(transaction.query(other, parameters), `${attempt}`).rejects.toMatchObject({
+              code: 'COPY_IN_PROGRESS',
+            });
+          }
+          break;
+        }
+      });
+      await expect(reading).rejects.toMatchObject({ code: 'COPY_IN_PROGRESS' });
+      expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+    },
+  );
+
+  test('whose text begins with a comment is known too', async () => {
+    const broken = withTransaction(db, async (transaction) => {
+      await expect(transaction.query(`/* all of them */ ${text}`)).rejects.toThrow(ValidationError);
+      throw new Error('mine');
+    });
+    await expect(broken).rejects.toThrow(/^mine$/);
+    expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+  });
+
+  test('on a reserved connection that is released: the next one gets it when the COPY is over', async () => {
+    const reserved = await db.sql.reserve();
+    for await (const _ of await reserved.unsafe(text).readable()) break;
+    reserved.release();
+    expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+    const again = await db.sql.reserve();
+    await again`CREATE TEMP TABLE numbers (n int)`;
+    await again`COPY numbers FROM STDIN`.writable();
+    again.release();
+    expect((await db.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
   });
 
   test('of a savepoint is read in the outer transaction', async () => {

@@ -1,6 +1,6 @@
 // A connection that dies inside of a transaction: one error, nothing half done, and the process lives on.
 import { beforeAll, describe, expect, test } from 'vitest';
-import { ConnectionError, type Pool, withTransaction } from '../../src/index.ts';
+import { ConnectionError, type Pool, type Transaction, withTransaction } from '../../src/index.ts';
 import { emptyDatabase, openPool } from '../support/database.ts';
 import { failure } from '../support/failure.ts';
 
@@ -77,5 +77,39 @@ describe('a transaction whose connection is lost', () => {
       message: expect.stringContaining('the transaction has ended'),
     });
     expect(await notes()).toBe(0);
+  });
+});
+
+describe('a statement that comes too late', () => {
+  let db: Pool;
+  beforeAll(async () => {
+    db = openPool('atriz', await emptyDatabase('atriz'), { max: 1 });
+    await db.query('CREATE TABLE notes (text text)');
+  });
+  const late: Promise<unknown>[] = [];
+  const laterBy = async (transaction: Transaction, turns: number) => {
+    for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    await transaction.query("INSERT INTO notes VALUES ('late')");
+  };
+
+  test('while COMMIT or ROLLBACK is on its way is not run, neither in the transaction nor behind it', async () => {
+    for (let turns = 0; turns < 12; turns += 1) {
+      const committed = withTransaction(db, async (transaction) => {
+        await transaction.query('SELECT 1');
+        late.push(laterBy(transaction, turns).catch((error: Error) => error.message));
+      });
+      const failed = withTransaction(db, async (transaction) => {
+        await transaction.query('SELECT 1');
+        late.push(laterBy(transaction, turns).catch((error: Error) => error.message));
+        throw new Error('mine');
+      });
+      await expect(failed).rejects.toThrow(/^mine$/);
+      await committed;
+    }
+    const outcomes = await Promise.all(late);
+    expect(outcomes).toContain('Not run: the transaction has ended.');
+    // What ran was a part of its transaction: those of failed transactions left nothing.
+    const ran = outcomes.filter((_, place) => place % 2 === 0).filter((outcome) => outcome === undefined);
+    expect((await db.query('DELETE FROM notes')).rowCount).toBe(ran.length);
   });
 });
