@@ -1,4 +1,4 @@
-// drizzle-kit for the applications' databases: APP=atriz|mextrack|pshop says which.
+// Configures drizzle-kit for the database of the application that APP names: atriz, mextrack or pshop.
 import { kitConfig, orExit } from './scripts/drizzle-kit/config.ts';
 import { applicationKey } from './src/config.ts';
 

@@ -1,4 +1,4 @@
-// drizzle-kit for atriz_core.
+// Configures drizzle-kit for atriz_core.
 import { kitConfig } from './scripts/drizzle-kit/config.ts';
 
 export default kitConfig('core');

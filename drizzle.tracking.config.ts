@@ -1,4 +1,4 @@
-// drizzle-kit for atriz_tracking.
+// Configures drizzle-kit for atriz_tracking.
 import { kitConfig } from './scripts/drizzle-kit/config.ts';
 
 export default kitConfig('tracking');

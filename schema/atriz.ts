@@ -28,13 +28,13 @@ export const userPreferences = pgTable(
     value: jsonb('value').notNull(),
     ...timestamps(),
   },
-  // The index also serves the preferences of a user: WHERE user_id = $1.
+  // The index also serves queries for the preferences of a user: WHERE user_id = $1.
   (table) => [unique('user_preferences_user_id_key_key').on(table.userId, table.key)],
 );
 export type UserPreference = typeof userPreferences.$inferSelect;
 export type NewUserPreference = typeof userPreferences.$inferInsert;
 
-// Both tables refer to a user of atriz_core. user_id joins them, without a foreign key.
+// user_id, which refers to atriz_core, joins the two tables. There is no foreign key between them.
 export const userProfilesRelations = relations(userProfiles, ({ many }) => ({
   preferences: many(userPreferences),
 }));

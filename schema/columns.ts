@@ -20,11 +20,11 @@ export function coreUserId<Name extends string = 'user_id'>(name: Name = 'user_i
 /** Whether `coreUserId` created this column of a table or view. */
 export const isCoreUserId = (column: Column): boolean => coreUserColumns.has(configurationOf(column));
 
-// Identifies a column by `config`, the only object that it shares with the builder that created it.
+// A column is recognised by `config`, the only object that it shares with its builder.
 const coreUserColumns = new WeakSet<object>();
 const configurationOf = (column: object) => (column as { config: object }).config;
 
-/** The trigger `set_updated_at` sets `updated_at` when an update changes a row, whatever the client sends. */
+/** When an update changes a row, the trigger `set_updated_at` sets `updated_at` and ignores the value of the client. */
 export const timestamps = () => ({
   createdAt: timestamptz('created_at').notNull().defaultNow(),
   updatedAt: timestamptz('updated_at').notNull().defaultNow(),

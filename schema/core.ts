@@ -32,9 +32,9 @@ export const users = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Serves the clean-up of avatars: WHERE avatar_url = $1. Few users have one.
+    // Serves the clean-up of avatars: WHERE avatar_url = $1. Partial, because few users have an avatar.
     index('idx_users_avatar').on(table.avatarUrl).where(sql`${table.avatarUrl} IS NOT NULL`),
-    // Makes users_email_key unique without regard to case.
+    // Allows only lower-case e-mails, which makes users_email_key case-insensitive.
     check('check_email_lower', sql`${table.email} = lower(${table.email})`),
     check('check_email_format', sql`${table.email} ~ '^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\\.[A-Za-z]{2,}$'`),
   ],
@@ -66,8 +66,8 @@ export const authTokens = pgTable(
     index('idx_auth_tokens_user_type').on(table.userId, table.tokenType),
     // Serves family revocation: WHERE family_id = $1.
     index('idx_auth_tokens_family').on(table.familyId).where(sql`${table.familyId} IS NOT NULL`),
-    // Ensures that at most one refresh token of a family can be rotated. Serves the purge, which looks for this
-    // token: WHERE family_id = $1 AND token_type = 'refresh' AND used_at IS NULL AND revoked_at IS NULL.
+    // Ensures that a family has at most one refresh token that can be rotated. Also serves the purge, which looks for
+    // this token: WHERE family_id = $1 AND token_type = 'refresh' AND used_at IS NULL AND revoked_at IS NULL.
     uniqueIndex('idx_auth_tokens_live_refresh')
       .on(table.familyId)
       .where(sql`${table.tokenType} = 'refresh' AND ${table.usedAt} IS NULL AND ${table.revokedAt} IS NULL`),
@@ -80,21 +80,21 @@ export const authTokens = pgTable(
 export type AuthToken = typeof authTokens.$inferSelect;
 export type NewAuthToken = typeof authTokens.$inferInsert;
 
-/** The `subject` of an account in login_attempts: the SHA-256 of its e-mail. */
+/** SQL for the `subject` of an account in login_attempts: the SHA-256 of the account's e-mail, in hexadecimal. */
 const loginSubjectOf = (email: PgColumn) => sql`encode(sha256(convert_to(${email}, 'UTF8')), 'hex')`;
 
 export const loginSubject = pgEnum('login_subject', ['address', 'account', 'known_address']);
 
-// One counter for each subject, not a row for each attempt: the counter's row lock applies the limit to
-// simultaneous attempts. An unknown e-mail gets a row too, so that the result does not reveal whether a user
-// has it. The limit for addresses bounds the number of such rows, and the purge deletes them.
+// Each subject has one row, a counter of its attempts: the row lock applies the limit to simultaneous attempts.
+// An unknown e-mail gets a row too, so that a login does not reveal whether a user has this e-mail. The limit for
+// addresses bounds the number of such rows, and the purge deletes them.
 export const loginAttempts = pgTable(
   'login_attempts',
   {
     id: primaryId(),
     subjectType: loginSubject('subject_type').notNull(),
     subject: varchar('subject', { length: 64 }).notNull(),
-    /** For a known address, the subject of the account, by which the erasure of the person finds the row. */
+    /** Only for a known address: the `subject` of its account. Password resets and erasures find the row by it. */
     account: varchar('account', { length: 64 }),
     forgivenAt: timestamptz('forgiven_at').notNull(),
     expiresAt: timestamptz('expires_at').notNull(),
@@ -141,9 +141,9 @@ export const userRoles = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // The index also serves the roles of a user: WHERE user_id = $1.
+    // The index also serves queries for the roles of a user: WHERE user_id = $1.
     unique('user_roles_user_id_role_id_key').on(table.userId, table.roleId),
-    // Serves the users with a role and the cascade from roles.
+    // Serves queries for the users with a role, and the cascade from roles.
     index('idx_user_roles_role').on(table.roleId),
   ],
 );
@@ -194,7 +194,7 @@ export const userMetadataRelations = relations(userMetadata, ({ one }) => ({
 
 export const erasure: readonly ErasureRule[] = [
   keepRows(roles, 'names of roles, the same for everybody'),
-  // Counters of addresses stay: they name no account, and db:purge-tokens deletes them after they expire.
+  // Counters of addresses stay: they do not identify an account, and db:purge-tokens deletes them after they expire.
   deleteRows(loginAttempts, loginAttempts.subject, {
     through: { key: users.email, as: loginSubjectOf(users.email), person: users.id },
   }),
@@ -207,7 +207,7 @@ export const erasure: readonly ErasureRule[] = [
   deleteRows(users, users.id),
 ];
 
-/** Only the owner and atriz_auth may read these columns. Other roles get grants on the other columns. */
+/** Only the owner and atriz_auth may read these columns. Other roles can get grants only on the remaining columns. */
 export const secretColumns = [
   users.passwordHash,
   authTokens.tokenHash,

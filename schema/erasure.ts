@@ -10,21 +10,22 @@ export const keep = Symbol('keep');
 
 /**
  * Determines which person a row belongs to. Without `through`, `column` contains the user id. With `through`, `column`
- * equals `key`, or the expression `as`, in a row of another table, and `person` of that row contains the user id.
+ * refers to a row of another table by the value of `key` or, if given, of the expression `as`. In that row, `person`
+ * contains the user id.
  */
 export interface Person {
   readonly column: PgColumn;
   readonly through?: { readonly key: PgColumn; readonly as?: SQL; readonly person: PgColumn };
 }
 
-/** A table or view has one rule for each column by which its rows can belong to a person. */
+/** A table or view has one rule for each column that links its rows to a person, or else one `keep` rule. */
 export type ErasureRule =
   | ({ readonly action: 'delete'; readonly relation: PgTable | PgView } & Person)
   | ({
       readonly action: 'anonymise';
       readonly relation: PgTable;
       readonly because: string;
-      /** The new value of each column, by its property in the schema, or `keep`. */
+      /** For each column, the new value or `keep`. The keys are the property names in the schema. */
       readonly columns: Readonly<Record<string, unknown>>;
     } & Person)
   | { readonly action: 'keep'; readonly relation: PgTable | PgView; readonly because: string };
@@ -36,7 +37,7 @@ export const deleteRows = (
   options: Pick<Person, 'through'> = {},
 ): ErasureRule => ({ action: 'delete', relation, column, ...options });
 
-/** Keeps the person's rows but replaces values. Lists all columns, so that a new column needs a decision. */
+/** Keeps the person's rows but replaces values. `columns` names every column, so that a new one needs a decision. */
 export const anonymiseRows = <Table extends PgTable>(
   relation: Table,
   column: PgColumn,

@@ -31,7 +31,7 @@ export const vehicles = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Serves the vehicles of an owner: WHERE user_id = $1.
+    // Serves queries for the vehicles of an owner: WHERE user_id = $1.
     index('idx_vehicles_user').on(table.userId),
     // Vehicle identification numbers are 17 characters without I, O and Q (ISO 3779).
     check('check_vin', sql`${table.vin} ~ '^[A-HJ-NPR-Z0-9]{17}$'`),
@@ -72,10 +72,10 @@ export const vehicleAssignments = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Serve the current driver of a vehicle and the current vehicle of a driver: … AND ends_at IS NULL.
+    // Serve queries for the current driver of a vehicle and the current vehicle of a driver: … AND ends_at IS NULL.
     uniqueIndex('idx_assignments_open_vehicle').on(table.vehicleId).where(sql`${table.endsAt} IS NULL`),
     uniqueIndex('idx_assignments_open_driver').on(table.driverId).where(sql`${table.endsAt} IS NULL`),
-    // Serve the history of a vehicle and of a driver, and the cascades.
+    // Serve queries for the history of a vehicle or driver, and the cascades.
     index('idx_assignments_vehicle').on(table.vehicleId, table.startsAt.desc().nullsFirst()),
     index('idx_assignments_driver').on(table.driverId, table.startsAt.desc().nullsFirst()),
     check('check_assignment_period', sql`${table.endsAt} > ${table.startsAt}`),
@@ -98,7 +98,8 @@ export const vehicleAssignmentsRelations = relations(vehicleAssignments, ({ one 
 }));
 
 export const erasure: readonly ErasureRule[] = [
-  // The assignments of the erased driver. Assignments of an erased owner's vehicles stay: they are other drivers' data.
+  // Deletes the assignments of an erased driver. Assignments of an erased owner's vehicles stay, because they are data
+  // of the drivers.
   deleteRows(vehicleAssignments, vehicleAssignments.driverId, {
     through: { key: drivers.id, person: drivers.userId },
   }),

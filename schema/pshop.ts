@@ -34,7 +34,7 @@ export const products = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Each seller assigns their own SKUs. The index also serves the products of a seller: WHERE user_id = $1.
+    // Each seller assigns their own SKUs. The index also serves queries for a seller's products: WHERE user_id = $1.
     unique('products_user_id_sku_key').on(table.userId, table.sku),
     check('check_product_price', sql`${table.price} > 0`),
     check('check_product_stock', sql`${table.stock} >= 0`),
@@ -67,9 +67,9 @@ export const orders = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Serves the orders of a customer, newest first: WHERE user_id = $1 ORDER BY placed_at DESC.
+    // Serves queries for the orders of a customer, newest first: WHERE user_id = $1 ORDER BY placed_at DESC.
     index('idx_orders_user').on(table.userId, table.placedAt.desc().nullsFirst()),
-    // Serves the orders with a status, oldest first: WHERE status = $1 ORDER BY placed_at.
+    // Serves queries for the orders with a status, oldest first: WHERE status = $1 ORDER BY placed_at.
     index('idx_orders_status').on(table.status, table.placedAt),
     check('check_order_amounts', sql`${table.subtotal} >= 0 AND ${table.deliveryFee} >= 0`),
     check('check_order_total', sql`${table.total} >= 0`),
@@ -94,9 +94,9 @@ export const orderItems = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // The index also serves the items of an order: WHERE order_id = $1.
+    // The index also serves queries for the items of an order: WHERE order_id = $1.
     unique('order_items_order_id_product_id_key').on(table.orderId, table.productId),
-    // Serves the orders with a product, and the check of the foreign key when a product is deleted.
+    // Serves queries for the orders with a product, and the check of the foreign key when a product is deleted.
     index('idx_order_items_product').on(table.productId),
     check('check_item_quantity', sql`${table.quantity} > 0`),
     check('check_item_price', sql`${table.unitPrice} >= 0`),
@@ -131,9 +131,9 @@ export const deliveries = pgTable(
     ...timestamps(),
   },
   (table) => [
-    // Serves the deliveries of an order, and the cascade from orders.
+    // Serves queries for the deliveries of an order, and the cascade from orders.
     index('idx_deliveries_order').on(table.orderId),
-    // Serves the deliveries of a courier with a status: WHERE user_id = $1 AND status = $2.
+    // Serves queries for the deliveries of a courier with a status: WHERE user_id = $1 AND status = $2.
     index('idx_deliveries_user').on(table.userId, table.status),
     check(
       'check_delivery_assigned',
@@ -165,7 +165,8 @@ export const deliveriesRelations = relations(deliveries, ({ one }) => ({
 }));
 
 export const erasure: readonly ErasureRule[] = [
-  // The customer's address. Must come before the rule for orders, which erases the user id that this rule looks up.
+  // Erases the customer's address. Must come before the rule for orders, which erases the user id that this rule
+  // looks up.
   anonymiseRows(deliveries, deliveries.orderId, {
     through: { key: orders.id, person: orders.userId },
     because: 'part of an order, which accounting keeps, and the work of a courier',
@@ -183,7 +184,7 @@ export const erasure: readonly ErasureRule[] = [
       updatedAt: keep,
     },
   }),
-  // The courier's id and device.
+  // Erases the courier's id and device.
   anonymiseRows(deliveries, deliveries.userId, {
     because: 'part of an order of somebody else',
     columns: {

@@ -37,8 +37,8 @@ export const trackingPolicies = {
   location_hourly: {
     refresh: { startOffset: '7 days', endOffset: '1 hour', every: '30 minutes' },
     /**
-     * For locations that arrive late: refreshes changed hours that are too old for `refresh` and whose raw locations
-     * are kept for at least two more days. Refreshing hours without raw locations would delete the hours.
+     * For locations that arrive late: refreshes changed hours that are too old for `refresh`. Excludes hours whose raw
+     * locations are dropped within two days, because a refresh without raw locations would delete the hours.
      */
     lateRefresh: { startOffset: '28 days', endOffset: '7 days', every: '1 hour' },
     retention: '1 year',
@@ -48,9 +48,9 @@ export const trackingPolicies = {
 } as const;
 
 /**
- * The applications that record locations. Each has an index of its own locations, and a schema with its name, whose
- * views location_events and location_hourly show only its own locations. location_events also accepts no others
- * (migration 0008_application_views).
+ * The applications that record locations. Each has an index on its own locations and a schema with its own name. In
+ * this schema, the views location_events and location_hourly show only the application's locations, and location_events
+ * accepts only these (migration 0008_application_views).
  */
 export const locationSources = ['mextrack', 'pshop'] as const;
 export type AppSource = (typeof locationSources)[number];
@@ -78,12 +78,12 @@ export const locationEvents = pgTable(
     // Serves getRecentLocations: WHERE device_id = $1 AND time > $2 ORDER BY time DESC.
     // nullsFirst, because ORDER BY … DESC means NULLS FIRST and can use only an index in the same order.
     index('idx_location_device').on(table.deviceId, table.time.desc().nullsFirst()),
-    // Serves the locations of a user: WHERE user_id = $1 ORDER BY time DESC.
+    // Serves queries for the locations of a user: WHERE user_id = $1 ORDER BY time DESC.
     index('idx_location_user').on(table.userId, table.time.desc().nullsFirst()),
-    // Serves the locations of an application: WHERE app_source = $1 ORDER BY time DESC.
+    // Serves queries for the locations of an application: WHERE app_source = $1 ORDER BY time DESC.
     index('idx_location_app').on(table.appSource, table.time.desc().nullsFirst()),
     // Serve the applications' views: WHERE device_id = $1 AND time > $2. Also serve getLatestLocations, which goes from
-    // device to device and with idx_location_device would read the points of other applications.
+    // device to device. With idx_location_device, it would also read the points of other applications.
     ...locationSources.map((source) =>
       index(`idx_location_${source}`)
         .on(table.deviceId, table.time.desc().nullsFirst())
@@ -124,7 +124,7 @@ export const locationWriters = pgTable(
   'location_writers',
   {
     id: primaryId(),
-    /** PostgreSQL role of the writer. Row security lets no other role change the row. */
+    /** PostgreSQL role of the writer. Row security hides the row from other roles, except the table's owner. */
     roleName: varchar('role_name', { length: 63 }).notNull().default(sql`CURRENT_USER`),
     /** Number of the last batch that was committed. */
     lastBatch: bigint('last_batch', { mode: 'number' }).notNull().default(0),
@@ -142,7 +142,7 @@ export const locationWriters = pgTable(
 export type LocationWriterRow = typeof locationWriters.$inferSelect;
 
 export const erasure: readonly ErasureRule[] = [
-  // Raw locations first, because a refresh of the aggregate would otherwise restore their hours.
+  // Raw locations come first: while they exist, a refresh of the aggregate would restore the deleted hours.
   deleteRows(locationEvents, locationEvents.userId),
   deleteRows(locationHourly, locationHourly.userId),
   keepRows(locationWriters, 'numbers of batches, no person'),

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The command line of @atriz/database: npm run db -- <command>, or atriz-db <command>.
 
-// Imported dynamically: the packages of these modules are optional, because applications do not need them.
+// Imported dynamically, so that a missing package can be reported. The packages of these modules are optional.
 const load = () =>
   Promise.all([import('./cli/arguments.ts'), import('./cli/program.ts'), import('./cli/signals.ts')]);
 

@@ -41,7 +41,7 @@ interface QuickstartOptions {
   days: number;
 }
 
-/** Intervals of 30 seconds per shift; a shift has one point more. A vehicle drives two shifts a day. */
+/** A shift lasts this many intervals of 30 seconds, so it has one point more. A vehicle drives two shifts a day. */
 const pointsPerShift = 500;
 const hour = 3_600_000;
 /** The only file that the quickstart does not remove. */
@@ -88,7 +88,7 @@ async function quickstart(options: QuickstartOptions): Promise<void> {
     onProgress: (message) => console.log(`  ${message}`),
   });
   try {
-    // Interrupted work fails when the cluster stops, and then nobody awaits it.
+    // After an interruption, nobody awaits `work`, which fails when the cluster stops.
     const work = starting.then((cluster) => run(clusterUrls(cluster), options));
     work.catch(() => undefined);
     await Promise.race([work, once(interruptedBy, 'abort')]);

@@ -49,7 +49,7 @@ async function runSuite(number: number, args: readonly string[]): Promise<Run> {
   rmSync(file, { force: true });
   const started = performance.now();
   const vitest = join(packageRoot(), 'node_modules', 'vitest', 'vitest.mjs');
-  // Only the default reporter prints errors outside of tests, which make a run fail as well.
+  // Only the default reporter prints errors outside of tests. Such errors also make a run fail.
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
   const projects = args.includes('--project') ? [] : ['--project', 'suite'];
   const log = openSync(join(folder, `${number}.log`), 'w');
@@ -76,7 +76,7 @@ async function runSuite(number: number, args: readonly string[]): Promise<Run> {
   };
 }
 
-/** If a file fails before its first test, there is no test to name: report the file. */
+/** Returns the failed tests of a file, or the file itself if it failed before its first test. */
 function failuresOf({ name, message, assertionResults }: Report['testResults'][number]): string[] {
   const path = name.slice(packageRoot().length + 1);
   const tests = assertionResults.filter(({ status }) => status === 'failed');

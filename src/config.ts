@@ -1,4 +1,4 @@
-// The only reader of process.env: settings are parsed here once and passed on as typed values.
+// The only file of src/ that reads process.env: it parses settings and returns typed values.
 import { existsSync, readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { delimiter, resolve } from 'node:path';
@@ -41,15 +41,17 @@ const clusterFile = v.object({
   servers: v.object({ plain: v.string(), timescaledb: v.string() }),
 });
 
-/** Path of the cluster file; also the `origin` of a URL from it. */
+/** Path of the cluster file, relative to the working directory; also the `origin` of URLs from this file. */
 export const clusterPath = '.atriz/cluster.json';
 
 const serverVariables = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD'] as const;
 
 /**
- * The URL of one database, from the first of these: its own variable; for `tracking:mextrack`, the variable of
- * `tracking`; for an application, `DATABASE_URL`; the PG* variables and the registered name; the embedded cluster.
- * @throws ConfigurationError if there is none, a setting is malformed, or the URL names a database of another key.
+ * Finds the URL of one database. Uses the first of these that is set: its own variable; for `tracking:mextrack`, the
+ * variable of `tracking`; for an application, `DATABASE_URL`; the PG* variables, with the registered name of the
+ * database; the embedded cluster.
+ * @throws ConfigurationError if none is set, if a setting is malformed, or if the URL names a database of another key
+ * or of the server itself.
  */
 export function databaseUrl(target: DatabaseTarget, env: Environment = process.env): ResolvedUrl {
   const found = findUrl(target, env);
@@ -64,7 +66,10 @@ export function databaseUrl(target: DatabaseTarget, env: Environment = process.e
 /** Whether a setting says where the database is. @throws ConfigurationError if a setting is malformed. */
 export const hasUrl = (target: DatabaseTarget): boolean => findUrl(target, process.env) !== undefined;
 
-/** Undefined if no setting says where the database is. */
+/**
+ * Like `databaseUrl`, but accepts the database of another key, and returns undefined if no setting has a URL.
+ * @throws ConfigurationError if a setting is malformed.
+ */
 export function findUrl(target: DatabaseTarget, env: Environment): ResolvedUrl | undefined {
   const key = keyOf(target);
   return (
@@ -102,7 +107,7 @@ function fromApplicationUrl(key: DatabaseKey, env: Environment): ResolvedUrl | u
   return undefined;
 }
 
-// A wrong database name in a URL must not let a command migrate or empty a database of another key.
+// A wrong name in a URL must not let a command migrate or empty a database of another key or of the server itself.
 function refuseForeign(target: DatabaseTarget, found: ResolvedUrl): ResolvedUrl {
   const key = keyOf(target);
   const { database } = parseDatabaseUrl(found.url, found.origin);
@@ -141,7 +146,7 @@ function fromServerVariables(key: DatabaseKey, env: Environment): ResolvedUrl | 
   return { url, origin };
 }
 
-// libpq's default. A container may run under a user id that has no name.
+// The default user, as in libpq. A container may run under a user id that has no name.
 function operatingSystemUser(): string {
   try {
     return userInfo().username;
@@ -187,7 +192,7 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** The application that `APP` names. @throws ConfigurationError if it names none. */
+/** The key of the application that `APP` names. @throws ConfigurationError if `APP` does not name an application. */
 export function applicationKey(env: Environment = process.env): DatabaseKey {
   const applications = databaseKeys.filter((key) => databases[key].application);
   const app = env.APP ?? '';
@@ -199,8 +204,9 @@ export function applicationKey(env: Environment = process.env): DatabaseKey {
 }
 
 /**
- * The key of the application that a command runs for: `APP` names it, or `DATABASE_URL` names its database.
- * @throws ConfigurationError if neither does.
+ * Finds the application that a command runs for. `APP` names it or, if `APP` is not set, `DATABASE_URL` names its
+ * database.
+ * @throws ConfigurationError if the variable is wrong, or neither is set.
  */
 export function ownDatabase(env: Environment = process.env): DatabaseKey {
   if (env.APP) return applicationKey(env);
@@ -213,7 +219,8 @@ export function ownDatabase(env: Environment = process.env): DatabaseKey {
 }
 
 /**
- * Prefix of each role name of the access matrix, so that several sets of databases can share a server.
+ * The prefix of all role names in the access matrix: `ATRIZ_ROLE_PREFIX`, or an empty text. With different prefixes,
+ * several sets of databases can share a server.
  * @throws ConfigurationError if the role names would need quotes or be truncated by PostgreSQL.
  */
 export function rolePrefix(env: Environment = process.env): string {
@@ -228,7 +235,7 @@ export function rolePrefix(env: Environment = process.env): string {
 export const rolePasswordVariable = (role: string, env: Environment = process.env): string =>
   `${role.slice(rolePrefix(env).length).toUpperCase()}_PASSWORD`;
 
-/** @throws ConfigurationError for characters that clients encode differently. */
+/** @throws ConfigurationError for blanks and characters beyond printable ASCII: clients encode them differently. */
 export function rolePassword(role: string, env: Environment = process.env): string | undefined {
   const variable = rolePasswordVariable(role, env);
   const password = env[variable];
@@ -245,7 +252,7 @@ export const applicationName = (env: Environment = process.env): string | undefi
   env.PGAPPNAME || undefined;
 
 /**
- * Adds parameters from environment variables, such as `PGSSLMODE`, if the URL does not have them, as libpq does.
+ * Adds the parameters that the URL lacks, from environment variables such as `PGSSLMODE`, as libpq does.
  * @throws ConfigurationError naming the variable whose value is refused.
  */
 export function withLibpqVariables(url: DatabaseUrl, env: Environment = process.env): DatabaseUrl {
@@ -266,7 +273,7 @@ export function withLibpqVariables(url: DatabaseUrl, env: Environment = process.
 }
 
 /**
- * The pgBackRest stanza with the backups of the server, from `PGBACKREST_STANZA`, which pgBackRest also reads.
+ * Reads `PGBACKREST_STANZA`, as pgBackRest does: the name of the stanza that has the server's backups.
  * @throws ConfigurationError if the name would need quotes in a shell.
  */
 export function stanzaName(env: Environment = process.env): string | undefined {
@@ -278,7 +285,10 @@ export function stanzaName(env: Environment = process.env): string | undefined {
   );
 }
 
-/** Folders of PostgreSQL's client programs: only `PG_BIN` if it is set, otherwise the PATH. */
+/**
+ * Folders to search for PostgreSQL's client programs: `PG_BIN` if it is set, otherwise those of PATH. `only` means that
+ * no other folder may be searched.
+ */
 export function programFolders(env: Environment = process.env): { folders: string[]; only: boolean } {
   if (env.PG_BIN) return { folders: [resolve(env.PG_BIN)], only: true };
   return { folders: (env.PATH ?? '').split(delimiter).filter((folder) => folder !== ''), only: false };
@@ -291,8 +301,8 @@ export const childEnvironment = (variables: Environment): NodeJS.ProcessEnv => (
 });
 
 /**
- * Hides PGTARGETSESSIONATTRS from postgres.js, which refuses "any" and reconnects forever if the host does not match.
- * driver/failover.ts chooses the host instead, by the URL only.
+ * Hides PGTARGETSESSIONATTRS from postgres.js while `create` runs. postgres.js refuses "any", and reconnects forever if
+ * the host does not match. driver/failover.ts chooses the host instead, and considers only the URL.
  */
 export function withoutTargetVariable<Result>(create: () => Result): Result {
   const name = 'PGTARGETSESSIONATTRS';

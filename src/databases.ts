@@ -14,7 +14,7 @@ export interface DatabaseDefinition {
   readonly holds: string;
   /** Keys of the databases that must be migrated before this one. */
   readonly dependsOn: readonly string[];
-  /** Applications that may have their own database (`MEXTRACK_TRACKING_DATABASE_URL`). The others share this one. */
+  /** Applications that may have their own database (`MEXTRACK_TRACKING_DATABASE_URL`) instead of this shared one. */
   readonly sources?: readonly string[];
   /** Whether it belongs to an application. If so, `DATABASE_URL` may name it. */
   readonly application: boolean;
@@ -26,7 +26,7 @@ export interface DatabaseDefinition {
   readonly schema: Record<string, unknown>;
 }
 
-/** In the order in which they are created and migrated. */
+/** The databases, in the order in which they are created and migrated. */
 export const databases = {
   core: {
     database: 'atriz_core',
@@ -105,13 +105,13 @@ export const targetOf = (key: DatabaseKey, source?: string): DatabaseTarget =>
 
 export const keyOf = (target: DatabaseTarget): DatabaseKey => target.split(':')[0] as DatabaseKey;
 
-/** Applications that may have their own database of this key. */
+/** Applications that may have their own database for this key. */
 export const sourcesOf = (key: DatabaseKey): readonly string[] => definitionOf(key).sources ?? [];
 
-/** The application, as in `tracking:mextrack`; undefined for a key alone. */
+/** The application of a target: `mextrack` for `tracking:mextrack`, undefined for a key alone. */
 export const applicationOf = (target: DatabaseTarget): string | undefined => target.split(':')[1];
 
-/** The definition of one database, without the literal types of the registry. */
+/** The definition of one database. The target `tracking:mextrack` has the `urlVariable` of the application. */
 export function definitionOf(target: DatabaseTarget): DatabaseDefinition {
   const definition: DatabaseDefinition = databases[keyOf(target)];
   const source = applicationOf(target);

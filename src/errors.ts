@@ -23,7 +23,7 @@ export class AtrizDatabaseError extends Error {
   }
 
   override readonly name: string = 'AtrizDatabaseError';
-  /** Stable code for programs, such as `VALIDATION`; in a ConnectionError, the code of the network or server. */
+  /** Stable code for programs, such as `VALIDATION`. A ConnectionError has the network's error code or the SQLSTATE. */
   readonly code: string = 'FAILED';
   /** Exit code of the command line: 1 failed, 2 usage or configuration, 3 out of step. */
   readonly exitCode: 1 | 2 | 3 = 1;
@@ -65,8 +65,8 @@ export class TimescaleMissingError extends AtrizDatabaseError {
 }
 
 /**
- * The transaction was rolled back: a statement that was not awaited failed, or was undone with a failed savepoint, or
- * nobody used the stream of a COPY.
+ * The transaction was rolled back, because a statement that was not awaited failed, a failed savepoint also undid a
+ * statement of the transaction, or the stream of a COPY was not used.
  */
 export class TransactionRolledBackError extends AtrizDatabaseError {
   override readonly name = 'TransactionRolledBackError';
@@ -129,7 +129,7 @@ export class UserReferenceError extends AtrizDatabaseError {
 export class UserReferencesError extends AtrizDatabaseError {
   override readonly name = 'UserReferencesError';
   override readonly code = 'USER_REFERENCES';
-  /** Every id that failed, once. */
+  /** Each failed id once, with the reason. */
   readonly failures: readonly { userId: string; reason: UserReferenceError['reason'] | 'no uuid' }[];
 
   constructor(failures: UserReferencesError['failures']) {
@@ -140,7 +140,7 @@ export class UserReferencesError extends AtrizDatabaseError {
   }
 }
 
-/** The SQLSTATE or connection error code of the first error in the chain of causes that has one. */
+/** Searches an error and its chain of causes for the first SQLSTATE or connection error code. */
 export function sqlState(error: unknown): string | undefined {
   for (let current = error; current instanceof Error; current = current.cause) {
     const { code } = current as Error & { code?: unknown };

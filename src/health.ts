@@ -24,9 +24,9 @@ export interface DatabaseHealth {
 }
 
 export interface Health {
-  /** True if every database is reachable and `isMigrated` is not false for any. */
+  /** True if every database is reachable and none has `isMigrated` false. */
   readonly isHealthy: boolean;
-  /** By the given names; for a single pool, by its target, such as `tracking:mextrack`, or else its database name. */
+  /** Keys: the given names. For a single pool: its target, such as `tracking:mextrack`, or else its database name. */
   readonly databases: Readonly<Record<string, DatabaseHealth>>;
 }
 
@@ -40,10 +40,10 @@ interface Probe {
   readonly answer: Promise<Answer>;
 }
 
-/** In milliseconds: a longer Node.js timer fires immediately, so a longer timeout sets no timer. */
+/** Longest Node.js timer, in milliseconds. A longer one fires immediately, so a longer timeout sets no timer. */
 const longestTimer = 2 ** 31 - 1;
 
-/** Milliseconds until a new probe starts: a probe on a silently dead connection may never end. */
+/** Milliseconds after which a new probe may replace an unfinished one, which may never end on a dead connection. */
 const abandonAfterMs = 30_000;
 
 // At most one probe per pool: if a database hangs, requests must not accumulate queries.
@@ -54,7 +54,7 @@ const folders = new Map<DatabaseKey, MigrationsFolder>();
 /**
  * Sends one query to each database, in parallel. Answers within `timeoutMs`, and does not throw if servers fail. Pools
  * without a registry key are only checked for reachability.
- * @throws ConfigurationError for a timeoutMs that is not a number of milliseconds.
+ * @throws ConfigurationError if timeoutMs is negative or not a number.
  */
 export async function checkHealth(
   db: Pool | Readonly<Record<string, Pool>>,

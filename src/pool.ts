@@ -52,7 +52,7 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
 
   /**
    * @internal
-   * @param from the pool whose connections this one uses, without its replicas.
+   * @param from a pool: the new pool uses its connections to the primary, and no replicas.
    */
   constructor(
     options: DatabasePoolOptions,
@@ -80,38 +80,40 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
 
   /**
    * This pool without its replicas, for reads that must be current. A read on a replica sees all earlier writes of this
-   * pool, but may see writes of others up to `replicaMaxLagMs` late.
+   * pool, but may see writes of others up to `replicaMaxLagMs` milliseconds late.
    */
   get primary(): Pool<S> {
     return this.#primary ?? this;
   }
 
-  /** The pool itself, as the argument of `withTransaction`, the TimescaleDB functions and seeds. */
+  /** The pool itself, so that functions such as `withTransaction` accept `db.pool` as well as `db`. */
   get pool(): this {
     return this;
   }
 
-  /** Current usage of the pool. */
   get stats(): PoolStats {
     const { running } = this.#client;
     const max = this.#options.max ?? defaultMax;
     return { inUse: Math.min(running, max), max, waiting: Math.max(running - max, 0) };
   }
 
-  /** @internal Whether a transaction-pooling proxy is used, so that nothing may rely on a session. */
+  /** @internal Whether connections lead to a transaction-pooling proxy. If so, nothing may rely on session state. */
   get isProxied(): boolean {
     return isProxied(this.#options, this.#url);
   }
 
-  /** @internal A pool of one connection to the same database, never closed when idle or old, for session locks. */
+  /**
+   * @internal Creates a pool of one connection to the same database, for session locks. The connection is not closed
+   * when it is idle or old.
+   */
   dedicated(): Pool<S> {
     const options = { ...this.#options, max: 1, idleTimeoutMs: 0, maxLifetimeMs: 0, replicas: [] };
     return new Pool(options, this.#url, this, this.drizzleSchema);
   }
 
   /**
-   * @internal Call it when a connection is silent: connections opened before `moment` (by `performance.now()`) get no
-   * new queries. Running queries continue.
+   * @internal Call it when a connection does not answer. Connections opened before `moment`, a time of
+   * `performance.now()`, get no new queries. Running queries continue.
    */
   renew(moment: number): void {
     this.#client.renew(moment);
@@ -128,8 +130,8 @@ export class Pool<S extends Schema = Schema> extends Database<S> {
 }
 
 /**
- * The client for reads on the primary. Undefined behind a proxy, which refuses default_transaction_read_only: there,
- * callers must use `primary` for functions that write.
+ * Creates the client for reads on the primary. Its sessions are read-only, so that a function that writes fails.
+ * Undefined behind a proxy, which refuses default_transaction_read_only: there, call functions that write on `primary`.
  */
 function readerClient(options: DatabasePoolOptions, url: DatabaseUrl): Client | undefined {
   if (isProxied(options, url)) return undefined;
@@ -163,7 +165,7 @@ type Options = DatabasePoolOptions & {
   key?: DatabaseKey | undefined;
   /** @deprecated Use `key`. */
   database?: DatabaseKey | undefined;
-  /** With the key `tracking`: the application whose locations to use. Its URL variable wins over that of tracking. */
+  /** Only with the key `tracking`: the application that owns the locations. Its own URL variable is used, if set. */
   source?: Source | undefined;
   /** Drizzle tables and relations for `orm.query`, instead of the registry's. */
   schema?: Schema | undefined;
@@ -177,8 +179,8 @@ type WithKey<Key> = (
     }
 ) & {
   /**
-   * With the key `tracking`: the application whose locations to use, in its own database if
-   * `<SOURCE>_TRACKING_DATABASE_URL` is set, otherwise in the shared one. The pool refuses locations of others.
+   * Only with the key `tracking`: the application that owns the locations. The pool uses the application's own database
+   * if `<SOURCE>_TRACKING_DATABASE_URL` is set, otherwise the shared one. It refuses locations of other applications.
    */
   source?: Source | undefined;
 };

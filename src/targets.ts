@@ -19,8 +19,10 @@ import { ConfigurationError } from './errors.ts';
 
 /**
  * The databases of an environment, in the order of the registry: its keys, and `tracking:<application>` for each
- * application with its own tracking database. If all have one, `tracking` is left out unless its URL variable is set.
- * @throws ConfigurationError for a URL variable of an application that records no locations, or two for one database.
+ * application with its own tracking database. If all applications have one, `tracking` is left out unless its URL
+ * variable is set.
+ * @throws ConfigurationError if a URL variable names an application that records no locations, or if two URLs lead to
+ * the same database.
  */
 export function databaseTargets(env: Environment = processEnvironment()): DatabaseTarget[] {
   return databaseKeys.flatMap((key) => {
@@ -66,7 +68,7 @@ function refuseUnknownSource(key: DatabaseKey, env: Environment): void {
   );
 }
 
-// Otherwise the database would be migrated, backed up and erased twice, and restoring one would replace the other.
+// A database with two targets would be migrated, backed up and erased twice. Restoring one would replace the other.
 function refuseSameDatabase(targets: readonly DatabaseTarget[], env: Environment): void {
   const seen = new Map<string, string>();
   for (const target of targets) {
@@ -109,7 +111,7 @@ export function selectTargets(
     : targets.filter((target) => names.some((name) => isNamedBy(target, name)));
 }
 
-/** Like `selectTargets`, for one database. @throws ConfigurationError if the name matches none or several. */
+/** Like `selectTargets`, for one name. @throws ConfigurationError if it matches no database, or several. */
 export function selectTarget(name: string, env: Environment = processEnvironment()): DatabaseTarget {
   const [target, ...others] = selectTargets([name], env);
   if (target !== undefined && others.length === 0) return target;
@@ -117,7 +119,10 @@ export function selectTarget(name: string, env: Environment = processEnvironment
   throw new ConfigurationError(`There are several databases "${name}": name one of ${choices.join(', ')}.`);
 }
 
-/** Converts names from a command line to registry keys, in registry order. No names means all. */
+/**
+ * Converts names from a command line to registry keys, in registry order. No names means all.
+ * @throws ConfigurationError for a name that is not a key.
+ */
 export function selectDatabases(names: readonly string[]): DatabaseKey[] {
   const unknown = names.find((name) => !isDatabaseKey(name));
   if (unknown !== undefined) {
@@ -128,7 +133,7 @@ export function selectDatabases(names: readonly string[]): DatabaseKey[] {
   return names.length === 0 ? databaseKeys : databaseKeys.filter((key) => names.includes(key));
 }
 
-/** Environment variables that make `urls` the only databases of their keys, whatever else is set. */
+/** Environment variables for a child process, which make `urls` the only databases of their keys. */
 export const urlSettings = (urls: readonly { key: DatabaseKey; url: string }[]): Record<string, string> =>
   Object.fromEntries(
     urls.flatMap(({ key, url }) =>

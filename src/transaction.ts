@@ -11,7 +11,7 @@ export { Transaction };
 const isolationLevels = ['read committed', 'repeatable read', 'serializable'] as const;
 
 export interface TransactionOptions {
-  /** Default: the server's, which is `read committed`. */
+  /** Default: the isolation level of the server, normally `read committed`. */
   isolation?: (typeof isolationLevels)[number];
   readOnly?: boolean;
   /** How many times to repeat `work` after a serialization failure or a deadlock. Default 0. */

@@ -36,9 +36,9 @@ export interface Applied {
 }
 
 /**
- * Applies the matrix to one database. A second call changes nothing, except that a role that may not read
- * pg_authid sets the passwords of `passwordOf` again: it cannot see that they are set.
- * @throws AccessError naming the statement that failed: nothing was changed.
+ * Applies the matrix to one database. A second call changes nothing, with one exception: a role that may not read
+ * pg_authid sets the passwords of `passwordOf` again, because it cannot see whether they are set.
+ * @throws AccessError that names the failed statement. The database is then unchanged.
  */
 export async function applyAccess(
   db: Pool,
@@ -105,7 +105,7 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
     changes.delete(left.mend);
     refused.set(left.mend, left);
   }
-  // On managed servers without superuser, grants of extensions cannot be revoked; set the passwords anyway.
+  // On managed servers without superuser, the grants of extensions cannot be revoked. Set the passwords anyway.
   const isAccessApplied = [...refused.values()].every(({ ofExtension }) => ofExtension);
   const passwords = isAccessApplied ? await wantedPasswords(db, matrix, options) : [];
   const set: string[] = [];
@@ -121,7 +121,7 @@ async function applyOnce(db: Transaction, matrix: DatabaseAccess, options: Apply
   return { changes: [...changes.values()], refused: [...refused.values()], passwords: set };
 }
 
-/** Runs a statement, which errors show as `name`. @returns false if the connected role lacks the privilege. */
+/** Runs `statement`. Errors contain `name` instead of it. @returns false if the connected role lacks the privilege. */
 async function attempt(db: Transaction, statement: string, name = statement): Promise<boolean> {
   try {
     await withTransaction(db, (savepoint) => savepoint.query(statement));
@@ -138,7 +138,10 @@ async function attempt(db: Transaction, statement: string, name = statement): Pr
   }
 }
 
-/** Only superusers and members of a role may give it objects. With CREATEROLE, a role can make itself a member. */
+/**
+ * Returns the GRANT of the owner role to the connected role, if it is needed: only superusers and members of a role may
+ * give objects to this role. With CREATEROLE, a role can make itself a member.
+ */
 async function missingMemberships(db: Transaction, { owner }: DatabaseAccess): Promise<AccessDifference[]> {
   const { rows } = await db.query<{ me: string; member: boolean }>(
     `SELECT current_user AS me, coalesce((SELECT rolsuper FROM pg_roles WHERE rolname = current_user), false) OR coalesce(
@@ -173,7 +176,7 @@ async function wantedPasswords(
   });
 }
 
-/** The stored password verifiers; undefined if the connected role may not read pg_authid. */
+/** Reads the password verifier of each role. @returns undefined if the connected role may not read pg_authid. */
 async function readVerifiers(
   db: Transaction,
   roles: readonly string[],

@@ -20,7 +20,7 @@ import {
   serverGrantsQuery,
 } from './server-grants.ts';
 
-// Excludes the objects of extensions, which set their own grants. extension.ts reads the grants of TimescaleDB.
+// Excludes objects of extensions, which set their own grants. extension.ts reads the grants on TimescaleDB's objects.
 const ownSchemas = `
   SELECT n.oid, n.nspname, n.nspowner, n.nspacl FROM pg_namespace n
   WHERE n.nspname !~ '^(pg_|_timescaledb_|timescaledb_|toolkit_)' AND n.nspname <> 'information_schema'
@@ -91,7 +91,7 @@ async function rows<Row extends object>(
 const names = async (db: Transaction, text: string) =>
   (await rows<{ name: string }>(db, text)).map(({ name }) => name);
 
-// A sequence owned by a column always has the owner of its table: ALTER SEQUENCE … OWNER TO fails.
+// A sequence owned by a column always has the owner of the column's table. ALTER SEQUENCE … OWNER TO fails.
 const ownsItself = ({ relkind, options }: LiveRelation) =>
   relkind !== 'S' || !options.includes('of a column');
 
@@ -120,8 +120,8 @@ const routinesQuery = `${own}
         OR prolang IN (SELECT oid FROM pg_language WHERE lanname IN ('internal', 'c'))) AS settled
   FROM routines ORDER BY target`;
 
-// Only paths that earlier versions of `apply` set and that do harm: a procedure with SET cannot COMMIT, and pg_dump
-// omits the settings of constructors.
+// Finds the harmful paths that earlier versions of `apply` set: a procedure with SET cannot COMMIT, and pg_dump omits
+// the settings of constructors.
 const brokenPathsQuery = `${own}
   SELECT target AS name FROM routines
   WHERE proconfig = ARRAY[format('search_path=pg_catalog, %I, pg_temp', nspname)]
@@ -146,7 +146,7 @@ const grantsQuery = `${own}
   FROM relations c JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped, ${exploded('a.attacl', 'c.relowner')}
   UNION ALL SELECT '', '', target, '', g.* FROM routines, ${exploded("coalesce(proacl, acldefault('f', proowner))", 'proowner')}`;
 
-// Chunks copy the grants of their hypertable, so the roles in $1, which read every table, also read its chunks.
+// Omits SELECT granted to the roles in $1: they read every table, and chunks copy the grants of their hypertable.
 const chunkGrantsQuery = `
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", format('TABLE %I.%I', n.nspname, c.relname) AS target, '' AS "column", g.*
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, ${exploded('c.relacl', 'c.relowner')}
@@ -157,7 +157,7 @@ const chunkGrantsQuery = `
     ${exploded('a.attacl', 'c.relowner')}
   WHERE n.nspname = '${chunkSchema}' AND NOT ${ownedByExtension('pg_class', 'c.oid')}`;
 
-// Only grants made after initdb: the grants of initdb and of extensions are in pg_init_privs or are the default.
+// Omits the grants of initdb and of extensions: they are in pg_init_privs or are PostgreSQL's default.
 const systemGrantsQuery = `
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", o.target, o.column, g.*
   FROM (
@@ -174,8 +174,8 @@ const systemGrantsQuery = `
     SELECT 1 FROM (SELECT ${granteeName} AS name, g.privilege_type FROM aclexplode(coalesce(i.initprivs, o.initial)) AS g) AS b
     WHERE b.name = g.grantee AND b.privilege_type = g.privilege)`;
 
-// Without an entry for the owner, PostgreSQL's default applies: PUBLIC may execute new functions.
-// Entries of other roles repeat that default, so it is not reported for them.
+// Without an entry for the owner ($1), PostgreSQL's default applies: PUBLIC may execute new functions. Entries of other
+// roles contain this default too, so it is not reported for them.
 const defaultsQuery = `
   SELECT o.rolname AS "defaultPrivilegesOf", coalesce(n.nspname, '') AS "inSchema",
     CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'

@@ -11,7 +11,7 @@ import { type DatabaseAccess, matrixRoles, relationName } from './matrix.ts';
 import { compareFilters, compareRowPolicies } from './row-policies.ts';
 import { compareForeign, noteAccess } from './server-grants.ts';
 
-/** Order of changes: the owner role must exist first, and changing the owner rewrites the grants. */
+/** The order of changes: an owner must exist before it gets objects, and a change of owner rewrites the grants. */
 export const stages = ['role', 'owner', 'grant'] as const;
 
 export interface AccessDifference extends Change {
@@ -96,7 +96,7 @@ function compareOwners({ owner }: DatabaseAccess, live: LiveAccess): Change[] {
     });
 }
 
-// PostgreSQL's default for the schema public: the database owner is an implicit member of pg_database_owner.
+// By default, the schema public belongs to pg_database_owner. The database owner is an implicit member of this role.
 const ownedByDatabaseOwner = ({ kind, name, owner }: LiveAccess['objects'][number]) =>
   kind === 'schema' && name === 'public' && owner === 'pg_database_owner';
 
@@ -175,7 +175,7 @@ function compareViews({ access }: DatabaseAccess, live: LiveAccess): Change[] {
   });
 }
 
-/** A SECURITY DEFINER routine has its owner's rights: names must not depend on the search_path of the caller. */
+/** A SECURITY DEFINER routine has its owner's rights, so its names must not depend on the caller's search_path. */
 function comparePaths({ routines, brokenPaths }: LiveAccess): Change[] {
   const open = routines.filter(({ ownersRights, settled }) => ownersRights && !settled);
   return [

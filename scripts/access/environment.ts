@@ -28,7 +28,8 @@ export function applyToNewObjects(pool: Pool, key: DatabaseTarget): Promise<Appl
     if (stage === 'role') return isNewRole(difference);
     // Dropping the mapping would lose its password.
     if (mend.startsWith('DROP USER MAPPING')) return false;
-    // From PUBLIC, revoke only grants of extensions, and EXECUTE on functions that a superuser's migration created.
+    // Revoke from PUBLIC only the grants of extensions, and EXECUTE on functions: a superuser's migration creates
+    // functions with this grant.
     if (loser === 'PUBLIC') return ofExtension || mend.startsWith('REVOKE EXECUTE ON ROUTINE');
     return loser === undefined || matrixRoles(matrix).includes(loser);
   };
@@ -36,7 +37,7 @@ export function applyToNewObjects(pool: Pool, key: DatabaseTarget): Promise<Appl
   return applyAccess(pool, matrix, { only });
 }
 
-/** Before a restore: creates the roles that a new server lacks, and sets the passwords from the environment. */
+/** For use before a restore: creates the roles that a new server lacks, and sets the passwords from the environment. */
 export const makeRoles = (pool: Pool, key: DatabaseTarget): Promise<Applied> =>
   applyMatrix(pool, key, { makesRoles: true });
 

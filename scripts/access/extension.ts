@@ -22,14 +22,15 @@ const objects = `
 
 export const extensionObjectsQuery = `SELECT kind, name, target, bundle, informs FROM (${objects}) AS o ORDER BY target`;
 
-/** Grants on these objects to the grantees in $1. */
+/** Reads the grants on TimescaleDB's objects to the grantees in $1. */
 export const extensionGrantsQuery = `
   SELECT '' AS "defaultPrivilegesOf", '' AS "inSchema", o.target, '' AS "column", g.*, o.bundle
   FROM (${objects}) AS o, ${exploded('o.acl', 'o.owner')} WHERE g.grantee = ANY ($1::text[]) ORDER BY o.target`;
 
 /**
  * PUBLIC may execute `extensionFunctions`. Only the owner may execute other functions and read TimescaleDB's catalog,
- * which shows row counts of all applications. Roles that read every table may also use the information views.
+ * which shows row counts of all applications. Roles that read every table may also use the information views and the
+ * functions that these views call.
  */
 export function extensionGrants(
   rules: readonly Access[],

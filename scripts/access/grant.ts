@@ -14,7 +14,7 @@ export interface Grant {
   readonly grantee: string;
   readonly privilege: string;
   readonly grantable: boolean;
-  /** For targets that share one statement and one message: their description, in the plural. */
+  /** Describes the targets that share one statement and one message, such as `routines of TimescaleDB`. */
   readonly bundle?: string;
 }
 
@@ -31,7 +31,7 @@ export const grant = (target: string, grantee: string, privilege: string, column
 
 export const granteeName = `CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(g.grantee) END`;
 
-/** Grouped, because several grantors may grant the same privilege. */
+/** SQL for the privileges in an ACL, without the owner's. Grouped, because several grantors may grant the same one. */
 export const exploded = (acl: string, owner: string) => `LATERAL (
   SELECT ${granteeName}::text AS grantee, g.privilege_type AS privilege, bool_or(g.is_grantable) AS grantable
   FROM aclexplode(${acl}) AS g WHERE g.grantee <> ${owner} GROUP BY 1, 2) AS g`;

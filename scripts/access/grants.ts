@@ -81,8 +81,8 @@ function routineGrants({ role, functions }: Access, live: LiveAccess): Grant[] {
 }
 
 /**
- * Default privileges on objects of later migrations. If the schema has secret columns, roles without `secrets`
- * get none on tables: `apply` grants the columns of each new table.
+ * Default privileges on objects of later migrations. If the schema has secret columns, roles without `secrets` get no
+ * default privileges on tables: `apply` grants the columns of each new table.
  */
 function defaultGrants(rule: Access, { owner, secrets }: DatabaseAccess): Grant[] {
   const on = (target: string, privileges: readonly string[]) =>
@@ -99,7 +99,7 @@ function defaultGrants(rule: Access, { owner, secrets }: DatabaseAccess): Grant[
   ];
 }
 
-/** Changes that revoke extra grants and grant options, and grant what is missing, grouped by role and target. */
+/** Returns changes that revoke extra grants and grant options or grant missing ones, grouped by role and target. */
 export function compareGrants(wanted: readonly Grant[], found: readonly Grant[], owner: string): Change[] {
   const key = ({ defaultPrivilegesOf, inSchema, target, column, grantee, privilege }: Grant) =>
     JSON.stringify([defaultPrivilegesOf, inSchema, target, column, grantee, privilege]);
@@ -116,7 +116,7 @@ export function compareGrants(wanted: readonly Grant[], found: readonly Grant[],
   ];
 }
 
-/** Grants of one change: on one target, or on the targets of a bundle. */
+/** The grants of one change. They are on the same target, or on targets of the same bundle. */
 type GrantGroup = [Grant, ...Grant[]];
 
 function groupGrants(grants: readonly Grant[]): GrantGroup[] {
@@ -132,7 +132,7 @@ function groupGrants(grants: readonly Grant[]): GrantGroup[] {
   return [...groups.values()];
 }
 
-/** `SELECT ("id", "email"), INSERT`. */
+/** Returns text such as `SELECT ("id", "email"), INSERT`. */
 function listPrivileges(grants: readonly Grant[]): string {
   const columns = new Map<string, string[]>();
   for (const { privilege, column } of grants) {
@@ -171,7 +171,7 @@ function describe(group: GrantGroup, verb: string, command: string): Change {
   };
 }
 
-/** `named`: for a message; a bundle is a count and an example. `listed`: for SQL, such as `ROUTINE a(int), b(int)`. */
+/** `named` is for messages: a long list becomes a count and an example. `listed` is SQL: `ROUTINE a(int), b(int)`. */
 function nameTargets(targets: readonly string[], bundle = ''): { named: string; listed: string } {
   const [first = '', ...others] = targets;
   const keyword = `${first.split(' ', 1)[0]} `;

@@ -1,4 +1,4 @@
-// Types of the state of access that catalog.ts reads from a live database, and of the changes that the database needs.
+// Types for the access that catalog.ts finds in a live database, and for the changes that the database needs.
 import type { Grant } from './grant.ts';
 
 /** One change that mends a difference between a database and the matrix. */
@@ -45,7 +45,7 @@ export interface LiveRoutine extends OwnedObject {
 
 interface LiveRole {
   readonly name: string;
-  /** The attributes that ALTER ROLE should set instead, such as `NOSUPERUSER`. */
+  /** For each wrong attribute, the one that ALTER ROLE should set, such as `NOSUPERUSER`. */
   readonly wrongAttributes: readonly string[];
 }
 
@@ -85,7 +85,7 @@ export interface LiveAccess {
   /** Settings that change how statements run: search_path, role, row_security, default_transaction_read_only. */
   readonly settings: readonly LiveSetting[];
   readonly policies: readonly LivePolicy[];
-  /** Views in the schemas of relations that the matrix names. */
+  /** Views in every schema that contains a relation of the matrix. */
   readonly views: readonly LiveView[];
   /** Jobs of TimescaleDB whose owner is not the owner of the job's relation. */
   readonly jobs: readonly LiveJob[];
@@ -119,7 +119,7 @@ export interface LivePolicy {
   /** `public.location_writers`. */
   readonly table: string;
   readonly name: string;
-  /** Command, whether permissive, roles (0: all), USING and WITH CHECK as PostgreSQL prints them. */
+  /** Command, permissive flag, roles (0: all), USING and WITH CHECK of the policy, as PostgreSQL prints them. */
   readonly definition: string;
 }
 

@@ -20,13 +20,13 @@ type Relation = PgTable | string;
 /** Privileges of a role in one database, in addition to CONNECT. Everything else is forbidden. */
 export interface Access {
   readonly role: string;
-  /** Text of the cell in `db:access show`. */
+  /** What the role may do, as a text for `db:access show`. */
   readonly may: string;
   /** On every table and view of the schema public, including those of later migrations. */
   readonly everyTable?: readonly TablePrivilege[];
   /** Privileges on single relations. They replace those of `everyTable`. */
   readonly relations?: readonly (readonly [Relation, readonly RelationPrivilege[]])[];
-  /** Reads the secret columns of the schema as well. */
+  /** May also read the secret columns of the schema. */
   readonly secrets?: boolean;
   /** May execute the functions of the schema public. */
   readonly functions?: boolean;
@@ -39,7 +39,7 @@ export interface DatabaseAccess {
   /** Owns the database and all that is in it. Migrations and TimescaleDB's jobs run as this role. */
   readonly owner: string;
   readonly access: readonly Access[];
-  /** `relation.column` in the schema public. */
+  /** Secret columns of the schema public, as `table.column`. */
   readonly secrets: ReadonlySet<string>;
   /** Tables of the schema public that have row security. */
   readonly rowSecurity: ReadonlySet<string>;
@@ -52,7 +52,7 @@ const append = ['SELECT', 'INSERT'] as const;
 const applications = databaseKeys.filter((key) => definitionOf(key).application);
 const applicationRole = (key: string) => `${key}_app`;
 
-/** Databases that several roles share. An application's own database needs no entry. */
+/** Rules for databases that several roles share. An application's own database needs no entry. */
 const shared: Partial<Record<DatabaseKey, readonly Access[]>> = {
   core: [
     ...applications.map((key) => ({
@@ -92,9 +92,9 @@ const shared: Partial<Record<DatabaseKey, readonly Access[]>> = {
 };
 
 /**
- * Names of the TimescaleDB functions that PUBLIC may execute: those for queries, and those that plans and real-time
- * aggregates call with the reader's rights. They use nothing but their arguments, except cagg_watermark, which returns
- * the end of the stored hours. PUBLIC may not execute any other function.
+ * Names of the only TimescaleDB functions that PUBLIC may execute. Queries call them, or plans and real-time aggregates
+ * call them with the reader's rights. They read only their arguments, except cagg_watermark, which returns the end of
+ * the stored hours.
  */
 export const extensionFunctions: ReadonlySet<string> = new Set([
   ...['time_bucket', 'time_bucket_ng', 'time_bucket_gapfill', 'locf', 'interpolate'],

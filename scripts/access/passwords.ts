@@ -23,7 +23,7 @@ export interface OldSession {
 }
 
 /**
- * Identifies the server of a connection: databases of one server share their roles.
+ * Returns a text that identifies the server and the role, because the databases of one server share their roles.
  * @returns undefined if the role does not exist.
  */
 export async function serverOf(db: Pool, role: string): Promise<string | undefined> {

@@ -29,7 +29,7 @@ export function parseVerifier(stored: string): Verifier | undefined {
   };
 }
 
-/** The form that ALTER ROLE … PASSWORD stores unchanged. */
+/** Formats a verifier as text that ALTER ROLE … PASSWORD stores unchanged. */
 export function formatVerifier({ iterations, salt, storedKey, serverKey }: Verifier): string {
   const base64 = (bytes: Buffer) => bytes.toString('base64');
   return `SCRAM-SHA-256$${iterations}:${base64(salt)}$${base64(storedKey)}:${base64(serverKey)}`;

@@ -20,7 +20,7 @@ export const serverGrantsQuery = `
     UNION ALL ${grantOn(`format('TABLESPACE %I', spcname)`)} FROM pg_tablespace, ${exploded('spcacl', 'spcowner')}
   ) AS g WHERE grantee = ANY ($1::text[])`;
 
-/** PostgreSQL lets PUBLIC create large objects; each belongs to the role that created it. */
+/** Finds the functions with which PUBLIC may create large objects. PostgreSQL allows this by default. */
 export const largeObjectsQuery = `
   SELECT format('pg_catalog.%I(%s)', proname, pg_get_function_identity_arguments(oid)) AS name
   FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname IN ('lo_creat', 'lo_create', 'lo_from_bytea')
@@ -39,7 +39,7 @@ export const reachableQuery = `
     SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0 AND privilege_type = 'CONNECT')
   ORDER BY datname <> 'postgres', 1`;
 
-/** A user mapping logs its role in to another server with a stored password: only the owner may have one. */
+/** With a user mapping, a role logs in to another server by a stored password, so only the owner may have one. */
 export function compareForeign(matrix: DatabaseAccess, { foreignServers }: LiveAccess): Change[] {
   const { owner } = matrix;
   const others = new Set(['PUBLIC', ...matrixRoles(matrix)].filter((role) => role !== owner));

@@ -1,4 +1,4 @@
-// Reads the contents of a database, in a form that allows comparing a backup with its restored database.
+// Reads the contents of a database, so that a backup can be compared with the database restored from it.
 
 import type { DatabaseTarget } from '../../src/databases.ts';
 import { readApplied } from '../../src/migrations/applied.ts';
@@ -28,8 +28,8 @@ export interface Table {
 }
 
 /**
- * Types that are hashed by value, four times as fast as by text. Other types are hashed by text, because a restore
- * changes, for example, the hash of an enum value.
+ * Types whose values are hashed directly, which is four times as fast as hashing their text. For other types, the text
+ * is hashed, because a restore changes, for example, the hash of an enum value.
  */
 const hashable = [
   ...['bool', 'bpchar', 'bytea', 'date', 'float4', 'float8', 'inet', 'int2', 'int4', 'int8', 'jsonb'],
@@ -49,7 +49,7 @@ export async function fixSession(transaction: Transaction): Promise<void> {
   );
 }
 
-/** Reads everything in the transaction's snapshot, after `fixSession`. */
+/** Reads the contents in the transaction's snapshot, and counts the rows of `tables`. Call `fixSession` before. */
 export async function readContents(
   transaction: Transaction,
   key: DatabaseTarget,
@@ -152,7 +152,7 @@ async function readChunks(db: Transaction): Promise<Contents['chunks']> {
   return rows;
 }
 
-// pg_shdepend lists all owners and grantees except the bootstrap superuser, which is pinned.
+// pg_shdepend omits the bootstrap superuser, which is pinned, so the owners are also read from the catalogs.
 async function readRoles(db: Transaction): Promise<string[]> {
   const { rows } = await db.query<{ name: string }>(
     `SELECT r.rolname::text AS name FROM pg_roles r WHERE r.rolname !~ '^pg_' AND r.oid IN (
@@ -167,7 +167,7 @@ async function readRoles(db: Transaction): Promise<string[]> {
   return rows.map(({ name }) => name);
 }
 
-// pg_dump omits grants that equal the default, and pg_restore rebuilds invalid indexes.
+// Returns lines that a restore does not change: pg_dump omits default grants, and pg_restore rebuilds invalid indexes.
 async function readLines(db: Transaction): Promise<string[]> {
   const lines = (await catalogLines(db))
     .filter((line) => !line.startsWith('grant '))

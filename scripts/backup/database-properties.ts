@@ -31,7 +31,7 @@ export async function readProperties(db: Database): Promise<DatabaseProperties> 
   return (rows[0] as { properties: DatabaseProperties }).properties;
 }
 
-/** CREATE DATABASE from template0, without connections: objects of template1 could collide with the dump. */
+/** Returns CREATE DATABASE without connections. Uses template0: objects of template1 could collide with the dump. */
 export function createStatement(name: string, properties: DatabaseProperties): string {
   const { encoding, localeProvider, collate, ctype, locale, icuRules } = properties;
   return [
@@ -44,7 +44,7 @@ export function createStatement(name: string, properties: DatabaseProperties): s
     .join(' ');
 }
 
-/** Applies `properties` to the database of `pool`. `withRoles` includes the owner, grants and settings of roles. */
+/** Applies `properties` to the database of `pool`: the owner, grants and role settings only if `withRoles` is true. */
 export async function applyProperties(
   pool: Pool,
   properties: DatabaseProperties,
@@ -70,7 +70,7 @@ export async function applyProperties(
   await pool.query(`ALTER DATABASE ${name} OWNER TO ${quoteIdentifier(properties.owner)}`);
 }
 
-/** Settings that are lists of quoted names: as one literal, the list would become a single name. */
+/** Settings that are lists of quoted names. SET with one literal would turn the list into a single name. */
 const lists = [
   'search_path',
   'temp_tablespaces',

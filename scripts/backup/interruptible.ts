@@ -1,4 +1,4 @@
-// Runs work that Ctrl-C or the first failure aborts, and waits until it has cleaned up.
+// Runs work that Ctrl-C or the first failure aborts, and waits until the work has cleaned up.
 import { type Progress, showProgress } from '../cli/progress.ts';
 import { onSignal } from '../cli/signals.ts';
 import { BackupError } from './errors.ts';

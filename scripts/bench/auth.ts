@@ -33,8 +33,8 @@ export async function benchAuth(rounds: number, cost: number): Promise<void> {
 }
 
 /**
- * Tries each kind once a round, and reverses the order after each round, so that other load affects all equally.
- * CPU time is that of all threads of this process, without other processes.
+ * Tries each kind of refused login once per round. Every second round has the reverse order, so that other load
+ * affects all kinds equally. The processor time includes all threads of this process.
  */
 async function benchRefusals(core: Pool, rounds: number, cost: number): Promise<void> {
   const current = await hashPassword(password, cost);
@@ -97,7 +97,7 @@ async function benchEventLoop(cost: number): Promise<void> {
   for (const [name, work] of Object.entries(hashes)) {
     for (const count of [1, atOnce]) {
       const delay = monitorEventLoopDelay({ resolution: 1 });
-      // Wait until earlier work has ended, so that its delay is not counted.
+      // Gives earlier work time to end, so that its delay is not counted.
       await sleep(20);
       delay.enable();
       const time = await timed(() => work(count));

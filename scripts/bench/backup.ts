@@ -34,7 +34,7 @@ export interface BackupBenchOptions {
   rounds: number;
   /** Rows in each database. */
   rows: number;
-  /** GPS points in tracking, which is then measured instead of the other databases. */
+  /** GPS points in tracking. If set, only tracking is measured, instead of the other databases. */
   points?: number;
 }
 
@@ -104,7 +104,7 @@ async function compare(
   );
 }
 
-/** @returns the size of the database in bytes. */
+/** Migrates and fills a database. @returns its size in bytes. */
 async function prepare({ key, url }: Scratch, fill: Comparison['fill']): Promise<number> {
   await using pool = createDatabasePool({ connectionString: url });
   await migrate(pool, key);

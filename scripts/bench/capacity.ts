@@ -1,4 +1,4 @@
-// Measures bytes per GPS point, raw with indexes and compressed, and per row of the hourly aggregate.
+// Measures the bytes per GPS point, before and after compression, and per row of the hourly aggregate.
 
 import { migrate } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
@@ -65,6 +65,6 @@ async function load(pool: Pool, vehicles: number, days: number): Promise<number>
   return written;
 }
 
-/** Tables, indexes and TOAST of all chunks, in bytes. */
+/** Returns the size of all chunks in bytes, with their indexes and TOAST. */
 const sizeOf = (pool: Pool, hypertable: string): Promise<number> =>
   queryNumber(pool, 'SELECT hypertable_size($1::regclass)', [hypertable]);

@@ -1,4 +1,4 @@
-// The files of a benchmark: its figures, and an SVG chart that is too simple to need a charting library.
+// Writes the figures of a benchmark as JSON and as an SVG chart, which is too simple to need a charting library.
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { formatCount } from '../cli/output.ts';
@@ -25,7 +25,7 @@ export function barChart(title: string, bars: readonly { label: string; value: n
   return picture(title, width, height, lines);
 }
 
-/** One line for each figure: its ratio to the value at the first size. Both axes are logarithmic. */
+/** Draws one line for each figure: the ratio to its value at the first size. Both axes are logarithmic. */
 export function growthChart(
   title: string,
   measured: readonly { rows: number; figures: Readonly<Record<string, number>> }[],

@@ -1,4 +1,4 @@
-// Measures how times grow with the number of points, as a fleet with 29 days of raw points grows.
+// Measures how times grow with the size of a fleet whose raw points span 29 days.
 import type * as tracking from '../../schema/tracking.ts';
 import type { Pool } from '../../src/pool.ts';
 import {
@@ -35,7 +35,7 @@ const repetitions = 20;
 /** Devices of pshop outside the fleet. Half of the fleet belongs to pshop too. */
 const otherDevices = 1_000;
 
-/** The measurements at one size. Times for one day of the whole fleet are per million points. */
+/** The measurements at one size. Each name includes the unit. */
 type Figures = Readonly<Record<string, number>>;
 
 export async function benchGrowth({ url, rows, out = '.' }: GrowthOptions): Promise<void> {
@@ -141,7 +141,7 @@ function pointsNow(count: number): LocationInput[] {
   }));
 }
 
-/** Decompresses and compresses the chunk of one day. @returns the milliseconds of the compression. */
+/** Decompresses the chunk of one day and compresses it again. @returns the milliseconds of the compression. */
 async function recompress(db: Pool): Promise<number> {
   const chunk = `show_chunks('location_events', newer_than => now()::date - 10, older_than => now()::date - 9)`;
   await db.query(`SELECT decompress_chunk(c) FROM ${chunk} AS c`);
@@ -162,7 +162,7 @@ async function benchRetention(db: Pool): Promise<{ deleteMs: number; dropMs: num
   return { deleteMs, dropMs };
 }
 
-/** Planning time in milliseconds, with the chunks of one month and of ten months. */
+/** Measures the planning time in milliseconds, first with the chunks of one month, then of ten months. */
 async function benchPlanning(db: Pool): Promise<{ few: number; many: number }> {
   const { text, parameters } = recentLocationsQuery(benchUuid('device', 0));
   const planning = async () => {

@@ -8,7 +8,7 @@ import { withScratchTracking } from './scratch.ts';
 const devices = 1_000;
 
 export async function benchImport({ url, rows }: { url?: string; rows: number }): Promise<void> {
-  // A point of each device every 10 seconds, or more often if that would exceed 29 days.
+  // Each device has a point every 10 seconds, or more often if the points would otherwise span more than 29 days.
   const fleet = { rows, devices, stepMs: Math.min(10_000, (29 * 86_400_000) / (rows / devices)) };
   await withScratchTracking('import', url, async ({ db }) => {
     const ways: [string, LocationSource][] = [
@@ -30,7 +30,7 @@ export async function benchImport({ url, rows }: { url?: string; rows: number })
   });
 }
 
-/** @returns the most memory during each tenth of the import. */
+/** Imports `source`. @returns the highest memory use (RSS) during each tenth of the import, as text. */
 async function memoryOf(db: Pool, what: string, source: LocationSource, rows: number): Promise<string[]> {
   const most = Array<number>(10).fill(0);
   const begin = performance.now();

@@ -1,4 +1,4 @@
-// Benchmark of migrating all databases: our command line once, against drizzle-kit once per database.
+// Benchmark of migrations: compares one run of our command line with one run of drizzle-kit per database.
 import { childEnvironment } from '../../src/config.ts';
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
@@ -63,7 +63,7 @@ async function possibleKeys(): Promise<DatabaseKey[]> {
   return possible;
 }
 
-/** The embedded server opens a database at the first connection. This should not be measured. */
+/** Connects before the measurement, because the embedded server opens a database at its first connection. */
 async function open(scratch: readonly Scratch[]): Promise<void> {
   for (const { url } of scratch) {
     await using pool = createDatabasePool({ connectionString: url });

@@ -7,7 +7,7 @@ import { withScratchDatabase } from '../cli/pools.ts';
 import { scratchName } from './scratch.ts';
 import { spreadOf, timed } from './timing.ts';
 
-/** Creates the same people in core and pshop; every thousandth is only in pshop. */
+/** Measures findOrphans on the same people in core and pshop. Every thousandth person is only in pshop. */
 export async function benchReferences(people: number, rounds: number): Promise<void> {
   await withScratchDatabase('core', scratchName('references_core'), (core) =>
     withScratchDatabase('pshop', scratchName('references_pshop'), async (pshop) => {
@@ -29,7 +29,7 @@ export async function benchReferences(people: number, rounds: number): Promise<v
   );
 }
 
-// Random like real ids, and the same in both databases.
+// The id of person n: as random as a real id, but the same in both databases.
 const id = 'md5(n::text)::uuid';
 
 async function benchScan(core: Pool, pshop: Pool, rounds: number): Promise<void> {

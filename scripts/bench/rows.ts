@@ -4,7 +4,7 @@ import { locationColumns } from '../../src/tracking/columns.ts';
 import type { LocationInput } from '../../src/tracking/index.ts';
 import { drive } from '../simulation/fleet.ts';
 
-/** Always the same id for the same kind and number. */
+/** Derives a uuid from kind and number, so that it is the same in every run. */
 export function benchUuid(kind: string, number: number): string {
   const hash = createHash('sha256').update(`${kind} ${number}`).digest('hex');
   return `${hash.slice(0, 8)}-${hash.slice(8, 12)}-4${hash.slice(13, 16)}-8${hash.slice(17, 20)}-${hash.slice(20, 32)}`;
@@ -19,7 +19,7 @@ interface Fleet {
   interval?: number;
 }
 
-/** Points of many devices, in the order of time. */
+/** Generates points of many devices, ordered by time. */
 export function fleetRows({ rows, devices, from: given, interval = 10 }: Fleet): LocationInput[] {
   const length = (Math.ceil(rows / devices) - 1) * interval * 1000;
   const from = given ?? new Date(Date.now() - 60_000 - length);
@@ -53,7 +53,7 @@ interface LongFleet {
   stepMs: number;
 }
 
-/** Points in the order of time, up to a minute ago. Generated while they are read, in constant memory. */
+/** Generates points while they are read, in constant memory. They are ordered by time and end a minute ago. */
 export function* fleetPoints({
   rows,
   devices,
@@ -83,10 +83,10 @@ export function* fleetPoints({
   }
 }
 
-/** The points of `fleetPoints` as the text of a CSV. */
+/** The points of `fleetPoints` as CSV text. */
 export const fleetCsv = (fleet: LongFleet): AsyncGenerator<string> => csvOf(fleetPoints(fleet));
 
-/** The text of a CSV of points that have all values except metadata. */
+/** Writes points as CSV text. The points must have all values except metadata, which stays empty. */
 export async function* csvOf(points: Iterable<LocationInput>): AsyncGenerator<string> {
   let text = `${locationColumns.map(({ name }) => name).join(',')}\n`;
   for (const point of points) {

@@ -1,4 +1,4 @@
-// Scratch databases for the benchmarks, and our command line on them.
+// Creates scratch databases for the benchmarks, and runs our command line on them.
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
@@ -18,10 +18,10 @@ export interface Scratch {
   readonly url: string;
 }
 
-/** Names the benchmark, so that a database that a killed run left behind can be recognised. */
+/** Returns a unique name that contains `what`, so that the leftovers of a killed run can be recognised. */
 export const scratchName = (what: string): string => `atriz_bench_${what}_${randomBytes(4).toString('hex')}`;
 
-/** Runs `work` with a new database for each key; always drops them afterwards. */
+/** Runs `work` with a new database for each key, and always drops the databases afterwards. */
 export async function withScratchDatabases<Result>(
   keys: readonly DatabaseKey[],
   work: (scratch: readonly Scratch[]) => Promise<Result>,
@@ -37,13 +37,13 @@ export async function withScratchDatabases<Result>(
 export interface TrackingScratch {
   readonly db: PoolOf<'tracking'>;
   readonly url: string;
-  /** The versions of the server. */
+  /** A sentence with the versions of PostgreSQL and TimescaleDB. */
   readonly description: string;
 }
 
 /**
  * Runs `work` with a new tracking database, without hypertables if the server lacks TimescaleDB.
- * @param server URL of any database of the server; by default that of tracking.
+ * @param server URL of any database of the server; by default the configured URL of tracking.
  */
 export function withScratchTracking(
   what: string,
@@ -76,7 +76,7 @@ async function prepareTracking(db: Pool): Promise<string> {
 
 export const run = promisify(execFile);
 
-/** Compiles our command line, as it is published. */
+/** Compiles our command line in the same way as for publishing. */
 export async function buildCommandLine(): Promise<void> {
   const tsc = join(packageRoot(), 'node_modules', '.bin', 'tsc');
   await run(tsc, ['-p', join(packageRoot(), 'tsconfig.build.json')]);

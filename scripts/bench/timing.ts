@@ -1,8 +1,8 @@
-// Measurements of the benchmarks: wall time, the median of several runs, and numbers of the server.
+// Helpers for the benchmarks: measure wall time, compute medians, and read numbers from the server.
 import { availableParallelism, loadavg } from 'node:os';
 import type { Pool } from '../../src/pool.ts';
 
-/** `2 cores, Node.js 22.1.0`, with a warning if the machine is busy, because ratios then vary. */
+/** Returns e.g. `2 cores, Node.js 22.1.0.`, and adds a warning if the machine is busy, because ratios then vary. */
 export function describeMachine(): string {
   const cores = availableParallelism();
   const [load = 0] = loadavg();
@@ -10,7 +10,7 @@ export function describeMachine(): string {
   return `${cores} cores, Node.js ${process.versions.node}.${busy}`;
 }
 
-/** Wall time of `work` in milliseconds. */
+/** Runs `work`. @returns the wall time in milliseconds. */
 export async function timed(work: () => PromiseLike<unknown>): Promise<number> {
   const start = performance.now();
   await work();
@@ -34,7 +34,7 @@ export const spreadOf = (values: readonly number[]): Spread => ({
   max: Math.max(...values),
 });
 
-/** The number in the first column of the first row. */
+/** Runs a query. @returns the number in the first column of the first row. */
 export async function queryNumber(
   pool: Pool,
   text: string,
@@ -51,7 +51,7 @@ export interface Measure {
   /** Least and greatest value of the runs. */
   range?: readonly [number, number];
   unit: 'rows/s' | 'ms';
-  /** Relative to the peer in `against`; above 1 is better. */
+  /** How many times as fast as the peer in `against`. */
   ratio: number;
   /** The lowest and the highest ratio of the rounds. */
   ratioRange?: readonly [number, number];

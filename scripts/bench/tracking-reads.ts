@@ -1,5 +1,5 @@
-// Benchmark of reads: the same columns through the library, bare postgres.js and Drizzle.
-// Then the library on the view of an application, against the library on the table.
+// Benchmark of reads: compares the library, bare postgres.js and Drizzle, which read the same columns.
+// Then compares reads of the library from an application's view with reads from the table.
 import { and, desc, sql as drizzleSql, eq, gt } from 'drizzle-orm';
 import type * as tracking from '../../schema/tracking.ts';
 import { locationEvents } from '../../schema/tracking.ts';
@@ -23,7 +23,7 @@ export async function benchReads(
 ): Promise<Measure[]> {
   const repetitions = rounds * repetitionsPerRound;
   await db.query('TRUNCATE location_events');
-  // One device with a point every 10 seconds for a day, and a fleet over 30 days.
+  // One device has a point every 10 seconds for a day. The points of the fleet span 30 days.
   const device = benchUuid('device', devices);
   await db.query(
     `INSERT INTO location_events (time, device_id, user_id, app_source, latitude, longitude, accuracy, altitude, speed, heading)
@@ -42,7 +42,7 @@ export async function benchReads(
   return [...recent, ...latest, ...tenfold, ...views];
 }
 
-/** Gives each device a point every `seconds` for 30 days. The devices belong to three applications. */
+/** Gives each device a point every `seconds` seconds for 30 days. The devices belong to three applications. */
 async function fillFleet(db: Pool, ids: readonly string[], seconds: number): Promise<void> {
   for (let start = 0; start < ids.length; start += 100) {
     await db.query(
@@ -153,7 +153,7 @@ const row = (what: string, { median, min, max }: Spread, peer: Spread, against: 
   against,
 });
 
-/** Times of each way in milliseconds. The ways run alternately. */
+/** Runs the ways alternately. @returns the times of each way in milliseconds. */
 async function compare<Name extends string>(
   repetitions: number,
   ways: Readonly<Record<Name, () => PromiseLike<unknown>>>,

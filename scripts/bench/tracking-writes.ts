@@ -1,4 +1,4 @@
-// Benchmark of writes: the same points in every way that an application can write them.
+// Benchmark of writes: writes the same points in every way that an application can.
 import { execFileSync } from 'node:child_process';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { join } from 'node:path';
@@ -26,9 +26,9 @@ import { type Measure, median, queryNumber, timed } from './timing.ts';
 
 interface Way {
   what: string;
-  /** The names of the ways to compare it with. */
+  /** The names of the ways that this way is compared with. */
   against: readonly string[];
-  /** Number of rows to write; slow ways would take minutes for all of them. */
+  /** Number of rows to write. Slow ways write fewer rows, because all of them would take minutes. */
   rows: number;
   write: (events: readonly LocationInput[]) => Promise<unknown>;
 }
@@ -140,7 +140,7 @@ function waysToWrite(db: Pool<typeof tracking>, url: string, csv: string, all: n
 function waysToWriteOld(db: Pool, url: string, csv: string, rows: number): Way[] {
   const against = [psqlCopyOld, psqlCopyCompressed];
   return [
-    // In a transaction, so that no hours are refreshed, as with \copy.
+    // Inside a transaction, the import does not refresh hours. \copy does not refresh them either.
     {
       what: 'importLocations of CSV, 10 to 20 days ago',
       against,
@@ -168,7 +168,7 @@ const readCsv = (path: string) => ({
   stream: createReadStream(path, { highWaterMark: 262_144 }),
 });
 
-/** Like a service: every device waits until its point is written before it sends the next one. */
+/** Writes like a service: each device sends a point only after its previous point is written. */
 export async function writeAwaited(db: Pool, events: readonly LocationInput[]): Promise<void> {
   const devices = new Map<string, LocationInput[]>();
   for (const event of events) {

@@ -1,4 +1,4 @@
-// Benchmark of GPS points: the library, Drizzle, bare postgres.js and psql, with the same rows in the same run.
+// Benchmark of GPS points: compares the library with Drizzle, bare postgres.js and psql on the same rows.
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

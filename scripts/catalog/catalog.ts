@@ -4,7 +4,7 @@ import type { Database, Pool } from '../../src/pool.ts';
 import { withCatalogPath } from '../../src/sql/catalog-path.ts';
 import { definitionQueries } from '../../src/timescale/catalog.ts';
 
-// Excludes objects of extensions and of TimescaleDB's internal schemas, which our migrations do not manage.
+// Excludes schemas that our migrations do not manage, such as those of PostgreSQL and TimescaleDB.
 const ownSchemas = `
   SELECT n.oid, n.nspname FROM pg_namespace n
   WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'drizzle')
@@ -110,11 +110,11 @@ const grantQueries = {
     ) AS g GROUP BY g.grantee, g.kind`,
 } as const;
 
-/** Lines such as `column public.users.email: character varying(255) not null`, sorted. */
+/** Returns sorted lines such as `column public.users.email: character varying(255) not null`. */
 export const readCatalog = (db: Pool): Promise<string[]> =>
   withCatalogPath(db, catalogLines, { isolation: 'repeatable read', readOnly: true });
 
-/** Like `readCatalog`, but in the caller's session: its search_path decides which names are qualified. */
+/** Like `readCatalog`, but in the caller's session. That session's search_path decides which names are qualified. */
 export async function catalogLines(db: Database): Promise<string[]> {
   const lines = [...(await readAll(db, queries)), ...(await readGrants(db))];
   if (lines.some((line) => line.startsWith('extension timescaledb:'))) {

@@ -8,13 +8,13 @@ import { runInside } from '../../src/migrations/transaction-guard.ts';
 import type { Database } from '../../src/pool.ts';
 import { catalogLines } from './catalog.ts';
 
-/** Lines such as `table public.users` and `column public.users.phone`, without the columns of lost tables. */
+/** Returns lines such as `table public.users` and `column public.users.phone`. Omits columns of lost tables. */
 export async function findDestruction(
   session: Database,
   key: DatabaseTarget,
   steps: readonly RollbackStep[],
 ): Promise<string[]> {
-  // Steps outside of a transaction, and all later ones, cannot be tried: search their SQL for DROP statements.
+  // The first step outside of a transaction and all later steps cannot be tried. Search their SQL for DROP instead.
   const tried = steps.findIndex(({ down }) => !down.inTransaction);
   const [first, rest] = tried < 0 ? [steps, []] : [steps.slice(0, tried), steps.slice(tried)];
   const lost = [...(await tryOut(session, key, first)), ...rest.flatMap(({ down }) => namedDrops(down.sql))];
@@ -47,11 +47,11 @@ async function tryOut(
   }
 }
 
-/** Relations and columns that hold data. Includes views: a continuous aggregate keeps hours whose points are gone. */
+/** Matches relations and columns with data. Views count: a continuous aggregate keeps hours whose points are gone. */
 const holdings = /^(?:relation (\S+): (table|view|materialized view)|column ([^\s:]+))/;
 
 async function readHoldings(session: Database): Promise<string[]> {
-  // Uses the search_path of the database, like the migrations that run between the two reads.
+  // Does not change the search_path, because the down files run between the two reads.
   const lines = await catalogLines(session);
   return lines.flatMap((line) => {
     const [, relation, kind, column] = holdings.exec(line) ?? [];

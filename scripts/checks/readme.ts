@@ -46,7 +46,7 @@ function missingFiles({ path: page, text }: Page): string[] {
   return [...new Set(missing)].map((path) => `${path} does not exist.`);
 }
 
-/** Compiles each block of TypeScript as a module in which the name of the package leads to the sources. */
+/** Compiles each block of TypeScript as a module. Imports of this package resolve to the sources. */
 function typeErrors(): string[] {
   const folder = join(root, 'node_modules', '.cache', 'readme');
   rmSync(folder, { recursive: true, force: true });

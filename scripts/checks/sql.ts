@@ -1,4 +1,4 @@
-// npm run db:lint: runs squawk on the migrations. Removes its colours, which it prints for a pipe or NO_COLOR too.
+// npm run db:lint: runs squawk on the migrations. Removes its colours if stdout is not a terminal or NO_COLOR is set.
 import { stripVTControlCharacters } from 'node:util';
 import { databaseKeys } from '../../src/databases.ts';
 import { readFolder } from '../../src/migrations/journal.ts';

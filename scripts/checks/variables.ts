@@ -1,8 +1,8 @@
 // Finds the environment variables that the sources read and those that env.example shows.
 
 /**
- * Finds variables in the text of src/config.ts: `env.NAME`, and quoted names in lists that end in `Variables`.
- * For a name built at run time, `endings` has the literal suffix, such as `_PASSWORD`.
+ * Finds variables in the text of src/config.ts: `env.NAME`, and quoted names in lists named `…Variables`.
+ * For names that are built at run time, `endings` has their literal suffixes, such as `_PASSWORD`.
  */
 export function readVariables(source: string): { names: ReadonlySet<string>; endings: readonly string[] } {
   // "env.NAME =" is an assignment, not a read.
@@ -20,7 +20,7 @@ export const shownVariables = (example: string): ReadonlySet<string> =>
 /** Variables of the operating system, which nobody sets in an env file. */
 const foreign = new Set(['PATH', 'HOME', 'TZ']);
 
-/** Sentences about variables that env.example lacks, and about those that nothing reads. */
+/** Returns a sentence for each variable that env.example lacks, and for each that it shows but nothing reads. */
 export function environmentProblems(
   example: string,
   source: string,

@@ -16,7 +16,7 @@ export const commandLine = (): string[] => {
 
 /**
  * Runs the command that the command line names.
- * @param program throws a CommanderError instead of ending the process.
+ * @param program must throw a CommanderError instead of ending the process.
  */
 export async function runProgram(program: Command): Promise<void> {
   loadEnvironmentFile();
@@ -30,7 +30,7 @@ export async function runProgram(program: Command): Promise<void> {
   }
 }
 
-/** Makes all output show commands as they are typed here, because most messages and the JSON name commands. */
+/** Patches the console: outside of the repository, all output shows `npx atriz-db …` instead of npm scripts. */
 function printAsTyped(): void {
   for (const name of ['log', 'error'] as const) {
     const print = console[name].bind(console);
@@ -39,7 +39,7 @@ function printAsTyped(): void {
   }
 }
 
-/** Prints the notice (55P03) that the embedded server sends to a session that waits for another one. */
+/** Prints the notice (55P03) that the embedded server sends to a session that waits for another session. */
 function printWait(notice: unknown): void {
   const { database, code, message, detail = '' } = notice as NoticeMessage;
   if (code === '55P03') console.error(`${database}: ${message}. ${detail}`);
@@ -58,7 +58,7 @@ function report(error: unknown): number {
   return 1;
 }
 
-/** Message and exit code of an error that is ours or has a code. Any other error is a defect and is thrown. */
+/** Message and exit code of an AtrizDatabaseError or an error with a code. Throws any other error: it is a defect. */
 export function failureOf(error: unknown): { message: string; exitCode: 1 | 2 | 3 } {
   if (error instanceof AtrizDatabaseError) return error;
   if (!(error as NodeJS.ErrnoException).code) throw error;

@@ -12,7 +12,7 @@ export function loadEnvironmentFile(): void {
   for (const name of Object.keys(parsed)) if (!before.has(name)) namesFromFile.add(name);
 }
 
-/** Where the variables that `origin` names were set: in .env, in the environment, or by the embedded cluster. */
+/** Says where the variables in `origin` were set: in .env, in the environment, or by the embedded cluster. */
 export function sourceOf(origin: string): string {
   if (origin === clusterPath) return 'the embedded cluster in .atriz/';
   return origin.split(', ').some((name) => namesFromFile.has(name)) ? '.env' : 'the environment';

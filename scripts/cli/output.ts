@@ -15,8 +15,8 @@ export function printTable(head: readonly string[], rows: readonly (readonly Cel
 }
 
 /**
- * A table without borders. If it is wider than `width`, cells wrap between words. If a row would then take
- * more than `mostLines` lines, each row becomes a block that lists its non-empty cells under one another.
+ * Formats a table without borders. If it is wider than `width` characters, cells wrap between words. If a word does
+ * not fit or a row takes more than `mostLines` lines, each row becomes a block that lists its non-empty cells.
  */
 export function formatTable(
   head: readonly string[],

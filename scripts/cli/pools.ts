@@ -23,8 +23,8 @@ import { onSignal } from './signals.ts';
 type Settings = Readonly<Record<string, string>>;
 
 /**
- * For sessions whose statements cannot run inside `withCatalogPath`. The owner of a database could set a
- * search_path for it on which their own functions come first.
+ * For sessions whose statements cannot run inside `withCatalogPath`. Without this setting, the search_path that the
+ * owner of the database has set would apply, and could put the owner's functions before PostgreSQL's.
  */
 export const catalogOnly: Settings = { search_path: 'pg_catalog, pg_temp' };
 
@@ -47,7 +47,7 @@ export async function withPool<Result>(
 }
 
 /**
- * The tracking database of an application: its own, or the one that it shares.
+ * Selects the tracking database of an application: its own or the shared one.
  * @throws ConfigurationError if there are several tracking databases and no application is given.
  */
 export function trackingOf(application: AppSource | undefined): DatabaseTarget {
@@ -59,7 +59,7 @@ export function trackingOf(application: AppSource | undefined): DatabaseTarget {
   );
 }
 
-/** Runs `work` with one pool for each of the databases, and always closes them afterwards. */
+/** Runs `work` with one pool for each database, and always closes the pools afterwards. */
 export async function withPools<Key extends DatabaseTarget, Result>(
   keys: readonly Key[],
   work: (pools: Readonly<Record<Key, Pool>>) => Promise<Result>,
@@ -110,27 +110,27 @@ export async function withMaintenance<Result>(
 }
 
 /**
- * Options of CREATE DATABASE for a database with PostgreSQL's own objects only. template1 may have others,
- * such as TimescaleDB in its official image, whose jobs would then run in every database.
+ * Options of CREATE DATABASE for a database with only PostgreSQL's own objects. template1 may have others: in the
+ * official image of TimescaleDB it has the extension, whose jobs would then run in every database.
  */
 export const pristine = "TEMPLATE template0 ENCODING 'UTF8'";
 
-/** Ends the sessions of a database and drops it. Tries again if they have not ended after the server's 5 seconds. */
+/** Drops a database and ends its sessions. Tries again if a session outlives the 5 s for which the server waits. */
 export async function dropDatabase(maintenance: Pool, name: string): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       await maintenance.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
       return;
     } catch (error) {
-      // 55006: a session of ours is busy. 42501: this role may not end a background worker of TimescaleDB, which visits
-      // each database for a moment.
+      // 55006: a session has not ended yet. 42501: this role may not end a background worker of TimescaleDB, which
+      // visits each database for a moment.
       if (!['55006', '42501'].includes(sqlState(error) ?? '') || attempt === 10) throw error;
       await sleep(200);
     }
   }
 }
 
-/** Runs `work` in a new database on the same server, and always drops it afterwards, even after Ctrl-C. */
+/** Runs `work` in a new database on `server`, and always drops the database afterwards, even after Ctrl-C. */
 export function withScratchDatabase<Result>(
   key: DatabaseTarget,
   name: string,
@@ -140,7 +140,7 @@ export function withScratchDatabase<Result>(
   return untilInterrupted(async (interruption) => {
     await withMaintenance(key, (pool) => pool.query(`CREATE DATABASE "${name}" ${pristine}`), server);
     const url = withDatabase(server, name);
-    // Closed after DROP DATABASE, because closing waits for running queries, which the DROP ends.
+    // This pool closes after DROP DATABASE: closing waits for running queries, and the DROP ends them.
     await using pool = createDatabasePool({ connectionString: url, applicationName: 'atriz-db', max: 2 });
     try {
       return await Promise.race([work(pool, url), interruption]);
@@ -168,7 +168,7 @@ async function untilInterrupted<Result>(
     return await work(interruption);
   } finally {
     listeners[Symbol.dispose]();
-    // The listeners are removed, so the signal now ends the process, and the caller sees the usual exit status.
+    // The listeners are removed, so the signal ends the process with the usual exit status.
     if (received) process.kill(process.pid, received);
   }
 }

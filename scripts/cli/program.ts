@@ -41,7 +41,7 @@ const packageVersion = (): string => {
   return v.parse(v.object({ version: v.string() }), JSON.parse(file)).version;
 };
 
-/** The command line. It throws a CommanderError instead of ending the process. */
+/** Builds the command line, which throws a CommanderError instead of ending the process. */
 export function buildProgram(): Command {
   const program = new Command('atriz-db')
     .description('Creates, migrates and inspects the five Atriz databases.')

@@ -1,4 +1,4 @@
-// Shows progress on stderr if it is a terminal, otherwise nothing.
+// Shows progress on stderr, but only if stderr is a terminal.
 import { type Bar, MultiBar, SingleBar } from 'cli-progress';
 
 /**
@@ -27,7 +27,7 @@ export interface Progress {
   [Symbol.dispose](): void;
 }
 
-/** Shows one line for each database, until it is disposed. */
+/** Shows one line of progress for each database, until the result is disposed. */
 export function showProgress(): Progress {
   const bars = new MultiBar({
     format: '{database}  {text}',

@@ -9,8 +9,8 @@ import { sourceOf } from './environment-file.ts';
 import { ask, confirmDestruction } from './output.ts';
 
 /**
- * Makes `command` and its subcommands first print their servers and where those are configured. With --json,
- * --offline or --dry-run they do not.
+ * Makes `command` and its subcommands first print which servers they use and where these are configured. The
+ * options --json, --offline and --dry-run turn this off.
  * @param names the databases of a command that takes none as arguments. Default: all.
  */
 export function saysWhere(command: Command, names: readonly string[] = []): Command {
@@ -31,7 +31,7 @@ function keysOf(action: Command): DatabaseTarget[] | undefined {
   return selectTargets([named ?? []].flat().map(String));
 }
 
-/** `text` is e.g. `Server localhost:5432, from .env.`. It is empty if no URL is configured. */
+/** Describes servers. `text` is e.g. `Server localhost:5432, from .env.`, or empty if no URL is configured. */
 export function describeServers(keys: readonly DatabaseTarget[]): { text: string; addresses: string[] } {
   const found = keys.flatMap((key) => {
     try {

@@ -84,7 +84,7 @@ async function apply(names: string[], { json, dryRun }: ApplyCommandOptions): Pr
       if (!json) printApplied(key, applied);
     }
   } finally {
-    // Print also if a later database fails, because generated passwords are not stored anywhere else.
+    // Print even if a later database fails, because generated passwords are not stored anywhere else.
     if (json) printJson({ databases: results, generated: Object.fromEntries(generated) });
     else printPasswords(generated);
   }
@@ -106,7 +106,7 @@ function printApplied(key: DatabaseTarget, applied: Applied): void {
   console.log(`${key.padEnd(8)}  ${count === 0 ? 'nothing to do' : plural(count, 'change')}`);
   const known = matrixRoles(matrixOf(key));
   for (const { mend, loser, stage } of changes) {
-    // Prints only what the connecting role joins, what roles outside the matrix lose, and dropped user mappings.
+    // Prints only memberships of the connecting role, losses of roles outside the matrix, and dropped user mappings.
     const isMembership = stage === 'owner' && mend.startsWith('GRANT ');
     const isStranger = loser !== undefined && loser !== 'PUBLIC' && !known.includes(loser);
     if (isMembership || isStranger || mend.startsWith('DROP USER MAPPING')) {

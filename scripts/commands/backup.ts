@@ -46,8 +46,8 @@ export function registerBackup(program: Command): void {
 }
 
 /**
- * The named databases, or all critical ones if none is named. --include-tracking and --schema-only add those that are
- * not critical.
+ * Selects the named databases, or all critical databases if none is named. --include-tracking and --schema-only add
+ * the databases that are not critical.
  */
 export function selectForBackup(
   names: readonly string[],

@@ -41,7 +41,7 @@ export function registerCreate(program: Command): void {
     });
 }
 
-/** The name in the URL. It may differ from the registry's, e.g. on a shared server. */
+/** The database name in the URL. It may differ from the name in the registry, e.g. on a shared server. */
 export const databaseName = (key: DatabaseTarget): string => {
   const { url, origin } = databaseUrl(key);
   return parseDatabaseUrl(url, origin).database;
@@ -107,7 +107,7 @@ export async function reapplyAccess(pool: Pool, key: DatabaseTarget): Promise<vo
   else console.error(accessNotApplied(key));
 }
 
-/** Whether the database exists without the access matrix. A database that replaces it then gets no matrix either. */
+/** Whether the database exists without the access matrix. `reset` then creates it again without the matrix. */
 export async function lacksAccess(key: DatabaseTarget): Promise<boolean> {
   return (await exists(key)) && !(await withPool(key, (pool) => isAccessApplied(pool, key), catalogOnly));
 }

@@ -137,7 +137,7 @@ function checkNames(text: string): string[] {
   throw new InvalidArgumentError(`There is no check "${unknown}": the checks are ${known.join(', ')}.`);
 }
 
-/** A dry run creates nothing, and the next step examines only the databases that exist. */
+/** Creates missing databases. A dry run creates none, and its next step examines only existing databases. */
 async function createMissing({ keys, options, created }: Deployment): Promise<Outcome> {
   for (const key of keys) if (!(await exists(key))) created.add(key);
   if (created.size === 0) return { status: 'not needed', result: 'all databases exist' };
@@ -187,7 +187,7 @@ function judge(reports: readonly DoctorReport[], { accept }: DeployOptions): Out
   return { status: 'failed', result, findings, exitCode: 3 };
 }
 
-/** Backs up the databases with pending migrations, except those that this deployment created. */
+/** Backs up the critical databases with pending migrations, except those that this deployment created. */
 async function backUp({ created, pending }: Deployment): Promise<Outcome> {
   const changed = [...pending.keys()].filter((key) => !created.has(key));
   if (pending.size === 0) return nothingToDo;
@@ -195,7 +195,7 @@ async function backUp({ created, pending }: Deployment): Promise<Outcome> {
   return { status: 'done', result: await backupBefore(changed) };
 }
 
-/** Uses the backup of the previous step, or a new dump for databases that are not in it. */
+/** Uses the backup of the previous step for critical databases, and a new dump for the others. */
 async function rehearsePending({ created, pending }: Deployment): Promise<Outcome> {
   const changed = [...pending.keys()].filter((key) => !created.has(key));
   if (pending.size === 0) return nothingToDo;

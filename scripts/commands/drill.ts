@@ -62,7 +62,7 @@ async function drill(names: string[], options: DrillOptions): Promise<void> {
   if (outcomes.some(({ problems }) => problems.length > 0)) process.exitCode = 3;
 }
 
-/** Records the drill for db:report. Only prints a failure: this user may not be allowed to write to the folder. */
+/** Records the drill for db:report. A failure is only printed: this user may lack the right to write to the folder. */
 async function record(parent: string, outcomes: readonly Outcome[]): Promise<void> {
   const at = new Date().toISOString();
   const done = outcomes.map(({ key, problems }) => [key, { at, problems: problems.length }]);

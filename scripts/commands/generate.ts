@@ -75,7 +75,7 @@ function generate(key: DatabaseKey, { name, custom }: GenerateOptions): void {
   console.log(`\n"npm run db:lint" refuses this; decide before it is applied:\n${advice.join('\n')}`);
 }
 
-/** Statements that would block writes move into a second migration, which runs without a transaction. */
+/** Moves statements that would block writes into a second migration, which runs without a transaction. */
 function makeSafe(key: DatabaseKey, { tag, path, statements }: Migration): void {
   const texts = statements.map(({ text }) => text.trim());
   const { inside, outside, moved } = safeStatements(texts, hypertablesOf(key));
@@ -99,7 +99,7 @@ function makeSafe(key: DatabaseKey, { tag, path, statements }: Migration): void 
 
 const joined = (statements: readonly string[]) => statements.join('--> statement-breakpoint\n');
 
-/** Tables that earlier migrations made hypertables. */
+/** Returns the hypertables that the migrations create, such as `public.location_events`. */
 function hypertablesOf(key: DatabaseKey): Set<string> {
   const calls = readMigrations(key).flatMap(({ sql }) => [
     ...sql.matchAll(/create_hypertable\(\s*'([^']+)'/gi),
@@ -108,7 +108,7 @@ function hypertablesOf(key: DatabaseKey): Set<string> {
   return new Set(names.map((name) => (name.includes('.') ? name : `public.${name}`)));
 }
 
-/** Removes from the snapshot of a migration the objects that the next migration creates. */
+/** Removes the moved objects from the snapshot of a migration, because the next migration creates them. */
 function forget(moved: readonly MovedObject[], path: string): void {
   const snapshot = JSON.parse(readFileSync(path, 'utf8')) as {
     tables: Record<string, Record<MovedObject['kind'], Record<string, unknown>>>;
@@ -118,7 +118,7 @@ function forget(moved: readonly MovedObject[], path: string): void {
 }
 
 /**
- * Compares the journal before and after, because drizzle-kit may exit with 0 without having written anything.
+ * Runs drizzle-kit and compares the journal before and after: drizzle-kit may exit with 0 but write nothing.
  * @throws AtrizDatabaseError if the journal did not change although the schema did.
  */
 function runKit(key: DatabaseKey, extra: readonly string[]): void {

@@ -38,7 +38,7 @@ interface Report extends Omit<ImportResult, 'rejected'> {
   detected: Detected;
   isDryRun: boolean;
   rejectedCount: number;
-  /** The first 1,000. The rejects file contains all. */
+  /** The first 1,000 rejected rows. The rejects file contains all of them. */
   rejected: { line: number; reason: string }[];
   rejectsFile: string | null;
   /** The rejects file of an earlier import, which this import left unchanged. */
@@ -180,7 +180,7 @@ async function look(input: Input, shiftMs: number, limits: LocationLimits, json:
   };
 }
 
-/** @returns the milliseconds from the newest valid location to the present. Reads the whole file. */
+/** Reads the whole file. @returns the milliseconds from the newest valid location to the present. */
 async function shiftToNow(input: Input, limits: LocationLimits): Promise<number> {
   const { format, defaults, dialect } = input;
   let newest = Number.NEGATIVE_INFINITY;
@@ -193,7 +193,7 @@ async function shiftToNow(input: Input, limits: LocationLimits): Promise<number>
   return Number.isFinite(newest) ? Date.now() - newest : 0;
 }
 
-/** The time of a valid location, in milliseconds since 1970, or the reason why it is rejected. */
+/** @returns the shifted time in milliseconds since 1970, or the reason why the location is rejected. */
 function checkTime(parsed: ParsedLocation, shiftMs: number, limits: LocationLimits): number | string {
   if (!('location' in parsed)) return parsed.reason;
   const time = parsed.location.time.getTime() + shiftMs;

@@ -20,7 +20,7 @@ export function addRunOptions(command: Command): Command {
     .option('--json', 'print JSON');
 }
 
-/** The options for the library. They print progress, unless `json` is set. */
+/** Converts options of the command line to options of the library, which print progress unless `json` is set. */
 export function libraryOptions(key: DatabaseTarget, verb: string, options: RunOptions) {
   const tell = (text: string) => {
     if (!options.json) console.log(`${key.padEnd(8)}  ${text}`);

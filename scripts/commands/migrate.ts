@@ -1,4 +1,4 @@
-// migrate: applies migrations to several databases in parallel. Its subcommands take back and record them.
+// migrate: applies migrations to several databases in parallel. Subcommands take migrations back or record them.
 import type { Command } from 'commander';
 import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';
@@ -47,7 +47,7 @@ interface Outcome {
   key: DatabaseTarget;
   applied: string[];
   error?: string;
-  /** The dependency that failed or was skipped, so that this database was not started. */
+  /** The dependency that failed or was skipped. Because of it, this database was not migrated. */
   skippedAfter?: string;
 }
 
@@ -76,7 +76,7 @@ async function up(names: string[], options: UpOptions): Promise<void> {
   if (exitCodes.length > 0) process.exitCode = exitCodes.includes(1) ? 1 : Math.max(...exitCodes);
 }
 
-/** Starts each database when those that it depends on are done. Independent databases run in parallel. */
+/** Runs each database after the databases that it depends on. Independent databases run in parallel. */
 async function inDependencyOrder(
   keys: readonly DatabaseTarget[],
   run: (key: DatabaseTarget, failed: string | undefined) => Promise<Outcome>,

@@ -21,7 +21,7 @@ export function registerPsql(program: Command): void {
     .action(openPsql);
 }
 
-/** Ends with the exit code of psql. */
+/** Runs psql, whose exit code becomes that of this process. */
 async function openPsql(name: string, args: readonly string[]): Promise<void> {
   const { url, origin } = databaseUrl(selectTarget(name));
   // psql supports older servers, so the newest installed version is the best choice.
@@ -37,7 +37,7 @@ async function openPsql(name: string, args: readonly string[]): Promise<void> {
     env: childEnvironment({ ...libpqEnvironment(parseDatabaseUrl(url, origin)), PGTZ: 'UTC' }),
     stdio: 'inherit',
   });
-  // psql receives Ctrl-C from the terminal itself and cancels its query.
+  // The terminal sends Ctrl-C to psql directly, and psql cancels its query.
   using _ = onSignal((signal) => {
     if (signal !== 'SIGINT') child.kill(signal);
   });

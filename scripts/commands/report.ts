@@ -37,7 +37,7 @@ export function registerReport(program: Command): void {
 async function report({ out, open, json, ...options }: ReportOptions): Promise<void> {
   const track = trackRequest(options);
   if (json) return printJson(await readReport(track));
-  // Only this command loads the code that draws, while the databases are being read.
+  // Loads the code that draws the page only for this command, while the databases are read.
   const [facts, { renderPage }] = await Promise.all([readReport(track), import('../report/page.ts')]);
   const page = await renderPage(facts);
   const file = resolve(out);

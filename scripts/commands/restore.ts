@@ -206,7 +206,7 @@ async function restoreAll(
   }
 }
 
-// Either the manifest or the dump may be wrong: if the restored contents differ from the manifest, replace nothing.
+// If the restored contents differ from the manifest, one of the two is wrong, so nothing is replaced.
 function refuseDifferences({ key, backup }: Target, { contents }: Restored): void {
   const differences = compareContents(backup, contents);
   if (differences.length === 0) return;

@@ -46,7 +46,7 @@ export function registerStatus(program: Command): void {
 
 export async function printStatus(names: readonly string[], { json, check }: StatusOptions): Promise<void> {
   const selected = selectTargets(names);
-  // An application may configure only some databases. If none is configured, the error says how to do it.
+  // An application may configure only some databases. If none is configured, `databaseUrl` throws.
   const known = names.length === 0 && selected.some(hasUrl) ? selected.filter(hasUrl) : selected;
   const statuses = await Promise.all(known.map(readStatus));
   if (json) printJson(statuses);
@@ -147,7 +147,7 @@ function printMigrationProblems(
   if (found.length > 0) console.log(`\n${found.map((line) => `${key}: ${line}`).join('\n')}`);
 }
 
-/** The command that applies pending migrations. A key has an npm script of its own, `tracking:mextrack` has not. */
+/** The command that applies pending migrations. A key has its own npm script; `tracking:mextrack` does not. */
 export const migrateCommand = (key: DatabaseTarget): string =>
   key === keyOf(key) ? `npm run db:migrate:${key}` : `npm run db:migrate -- ${key}`;
 
@@ -191,7 +191,7 @@ export interface DatabaseFacts {
   serverVersion: string;
   extensions: { name: string; version: string }[];
   bytes: number;
-  /** `rows` is the planner's estimate or, before the first ANALYZE, the live rows that the statistics count. */
+  /** `rows` is the estimate of the planner. Before the first ANALYZE, it is the live rows in the statistics. */
   tables: { name: string; rows: number; bytes: number; comment: string | null }[];
 }
 
@@ -214,7 +214,7 @@ export interface TimescaleFacts {
 const atOnce = <Result>(pool: Pool, read: (db: Transaction) => Promise<Result>): Promise<Result> =>
   withCatalogPath(pool, read, { isolation: 'repeatable read', readOnly: true });
 
-/** Facts that every role with CONNECT may read. */
+/** Reads facts that every role with CONNECT may see. */
 export const readDatabaseFacts = (pool: Pool): Promise<DatabaseFacts> => atOnce(pool, readDatabase);
 
 /** Undefined if TimescaleDB is not enabled. */

@@ -17,7 +17,7 @@ import { onSignal } from '../cli/signals.ts';
 import { saysWhere } from '../cli/where.ts';
 import { kitArguments, kitEnvironment } from '../drizzle-kit/process.ts';
 
-/** The default of drizzle-kit. */
+/** The default port of drizzle-kit. */
 const firstPort = 4983;
 
 export function registerStudio(program: Command): void {
@@ -36,7 +36,7 @@ function parsePort(text: string): number {
   return port;
 }
 
-/** URL of a file that, like drizzle-kit, is in the repository but not in the published package. */
+/** URL of the script that accepts requests only from Drizzle Studio. Like drizzle-kit, it is not published. */
 const originGuard = () => pathToFileURL(join(packageRoot(), 'scripts/drizzle-kit/studio-origin.js')).href;
 
 async function openStudios(names: readonly string[], port: number): Promise<void> {

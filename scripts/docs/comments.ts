@@ -6,7 +6,7 @@ import { readMigrations } from '../../src/migrations/index.ts';
 /** `users` or `users.email` → its comment. */
 export type Comments = ReadonlyMap<string, string>;
 
-/** The comments after all migrations of a database: a later COMMENT replaces or removes an earlier one. */
+/** Reads the comments as they are after all migrations: a later COMMENT replaces or removes an earlier one. */
 export const readComments = (key: DatabaseKey): Promise<Comments> =>
   commentsIn(readMigrations(key).map(({ sql }) => sql));
 

@@ -1,11 +1,11 @@
-// An ER diagram in Mermaid, which GitHub renders.
+// Draws an ER diagram in Mermaid, which GitHub renders.
 import { databases } from '../../src/databases.ts';
 import type { ColumnFacts, RelationFacts } from './relations.ts';
 
 const people = `"${databases.core.database}.users"`;
 
-// Not drizzle-dbml-generator, the maintained library for Drizzle's schema objects, because it writes DBML, which GitHub
-// does not render, and does not support relations across databases.
+// Does not use the library drizzle-dbml-generator: GitHub does not render its DBML, and it does not support relations
+// across databases.
 
 /** Solid lines are foreign keys. Dashed lines span two databases, where a foreign key is not possible. */
 export function entityDiagram(relations: readonly RelationFacts[]): string {

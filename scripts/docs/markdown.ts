@@ -1,4 +1,4 @@
-// Markdown tables.
+// Writes Markdown tables.
 
 /** Escapes the cells: a pipe inside a cell would start the next one. */
 export function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string {

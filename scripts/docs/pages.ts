@@ -24,7 +24,7 @@ export async function generatePages(): Promise<readonly Page[]> {
   ].map(({ path, text }) => ({ path, text: `${mark}\n\n${text}\n` }));
 }
 
-/** Paths of the pages whose file is missing or has another text. Line endings do not count. */
+/** Returns the paths of pages whose file is missing or has a different text. Line endings are ignored. */
 export const stalePages = (pages: readonly Page[], root = packageRoot()): string[] =>
   pages
     .filter(({ path, text }) => {

@@ -1,4 +1,4 @@
-// Reads the tables and views of a schema page from Drizzle's schema objects.
+// Reads tables and views from Drizzle's schema objects, for docs/schema.md.
 import { type Column, getTableColumns, is } from 'drizzle-orm';
 import { getTableConfig, getViewConfig, isPgEnum, PgTable, PgView } from 'drizzle-orm/pg-core';
 import { isCoreUserId } from '../../schema/columns.ts';
@@ -22,7 +22,7 @@ export interface ColumnFacts {
   readonly coreUser: boolean;
 }
 
-/** Tables and views of a schema, in the order of their names in TypeScript. */
+/** Reads the tables and views of a schema. They are sorted by their names in TypeScript. */
 export function readRelations(schema: Record<string, unknown>): readonly RelationFacts[] {
   return Object.values(schema).flatMap((value): RelationFacts[] => {
     if (is(value, PgTable)) return [readTable(value)];
@@ -35,7 +35,7 @@ export function readRelations(schema: Record<string, unknown>): readonly Relatio
   });
 }
 
-/** Name and values of each enum of a schema. */
+/** Name of an enum → its values. */
 export const readEnums = (schema: Record<string, unknown>): ReadonlyMap<string, readonly string[]> =>
   new Map(
     Object.values(schema).flatMap((value) => (isPgEnum(value) ? [[value.enumName, value.enumValues]] : [])),

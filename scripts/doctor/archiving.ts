@@ -34,7 +34,7 @@ interface Archiver {
   maySeeFiles: boolean;
 }
 
-/** Every role may read all of this except the list of files. A standby archives only if archive_mode is always. */
+/** Every role may run this query. A standby archives only if archive_mode is "always". */
 async function findArchiver(db: Transaction): Promise<Found[]> {
   const { rows } = await db.query<Archiver>(
     `SELECT current_setting('archive_command') = '' AND current_setting('archive_library') = '' AS "isEmpty",
@@ -103,7 +103,7 @@ function mendArchiver(): [mend: string, note: string] {
 
 const checkStanza = (stanza: string): string => `pgbackrest --stanza=${stanza} check`;
 
-/** Counts waiting files, or without pg_monitor the segments between the last archived one and the current one. */
+/** Counts waiting files. Without pg_monitor, counts the segments between the last archived and the current one. */
 async function readWaiting(
   db: Transaction,
   maySeeFiles: boolean,
@@ -125,7 +125,7 @@ async function readWaiting(
   return { segments, seconds: seconds ?? 0 };
 }
 
-/** Says nothing if the stanza belongs to another server. */
+/** Returns no findings if the stanza belongs to another server. */
 async function findStanza(db: Pool): Promise<Found[]> {
   const name = stanzaName();
   if (name === undefined) return [];
@@ -179,7 +179,7 @@ function findStatus({ name, status, repo }: Stanza): Found | undefined {
   }
 }
 
-/** Expects a backup every day, and every week a full backup, on which the others are based. */
+/** Expects a backup every day and a full backup every week. The other backups are based on the full one. */
 function findStanzaBackups({ name, backup }: Stanza, clusters: Stanza['db']): Found[] {
   const own = backup
     .filter(({ database }) =>

@@ -21,9 +21,9 @@ export const driftChecks: readonly Check[] = [
   },
 ];
 
-// Kinds that the check of policies reports, with its own mends.
+// The policies check reports differences of these kinds, with its own mends.
 const judgedElsewhere: ReadonlySet<string> = new Set(['policy', 'compression']);
-// If the access matrix applies to the database, the access check reports grants too.
+// If the access matrix applies to the database, the access check reports differences of grants.
 const judgedByAccess: ReadonlySet<string> = new Set([...judgedElsewhere, 'grant']);
 
 async function findDrift(db: Pool, key: DatabaseTarget): Promise<Found[]> {
@@ -113,8 +113,8 @@ function byObject(lines: readonly string[]): Map<string, string> {
       return [line.slice(0, colon), line.slice(colon + 2)] as const;
     }),
   );
-  // Altered default privileges also list the built-in ones of PUBLIC and the owner. If they were never
-  // altered, the built-in ones apply but are not listed.
+  // The catalog lists the built-in default privileges of PUBLIC and the owner only after they were altered. If
+  // none is listed for a kind of object, those of PUBLIC are added. Those of the owner are removed.
   for (const [kind, privilege] of builtInDefaults) {
     const isWritten = [...objects.keys()].some((name) => name.endsWith(` by default on ${kind}`));
     if (!isWritten && privilege) objects.set(`grant PUBLIC by default on ${kind}`, privilege);
@@ -123,7 +123,7 @@ function byObject(lines: readonly string[]): Map<string, string> {
   return objects;
 }
 
-/** Built-in privileges of PUBLIC on new objects of a kind, while its default privileges are not altered. */
+/** Kind of object → the built-in default privilege of PUBLIC on new objects. */
 const builtInDefaults = [
   ['TABLES', undefined],
   ['SEQUENCES', undefined],
@@ -208,7 +208,7 @@ export function mendDrift(difference: Difference, key: DatabaseTarget): [mend: s
     : [keep, 'and write it down there, or make it by hand what the migrations say'];
 }
 
-/** The parts of a quoted name: `public."a.b".c` has three. */
+/** Splits a name at its dots, but not inside quotes: `public."a.b".c` has three parts. */
 const partsOf = (name: string) => name.match(/("(?:[^"]|"")*"|[^.])+/g) ?? [name];
 const last = (name: string) => partsOf(name).at(-1) ?? name;
 const parent = (name: string) => partsOf(name).slice(0, -1).join('.');
@@ -277,7 +277,7 @@ function createOf({ kind, name, wanted = '' }: Difference): string | undefined {
   }
 }
 
-/** The comment is part of the catalog line, so the object would still differ without it. */
+/** Adds the comment, because it is part of the catalog line: without it, the object would still differ. */
 const withComment = (statement: string | undefined, object: string, comment = ''): string | undefined =>
   statement && comment
     ? `${statement}; COMMENT ON ${object} IS '${comment.replaceAll("'", "''")}'`
@@ -360,7 +360,7 @@ function alterTrigger(difference: Difference): string {
   return [dropOf(difference), createOf(difference)].join('; ');
 }
 
-/** The mend of a grant such as `reporting on TABLE public.users`. For a column, it names the table. */
+/** The mend of a grant such as `reporting on TABLE public.users`. A mend for a column names table and column. */
 function mendGrant({ name, wanted, found }: Difference): [mend: string, note?: string] {
   const [, grantee = '', kind = '', object = ''] = /^(.*) on ([A-Z]+)(?: (.*))?$/s.exec(name) ?? [];
   const list = (text: string | undefined) => (text ? text.split(', ') : []);

@@ -87,7 +87,7 @@ async function findDuplicates(db: Transaction): Promise<Found[]> {
   );
 }
 
-/** Ignores unique indexes and those of constraints and foreign keys, which are needed even if unread. */
+/** Ignores unique indexes and indexes for constraints or foreign keys: they are needed even if no query reads them. */
 async function findUnused(db: Transaction): Promise<Found[]> {
   const { unusedIndex } = thresholds;
   const { rows } = await db.query<{

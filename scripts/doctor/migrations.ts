@@ -5,7 +5,7 @@ import { nameOfRow } from '../../src/migrations/state.ts';
 import type { Pool } from '../../src/pool.ts';
 import { type Check, error, type Found, warning } from './finding.ts';
 
-/** A separate check, so that `deploy`, which applies the pending migrations, can ignore its errors. */
+/** A separate check, so that `deploy` can ignore its errors and apply the pending migrations. */
 export const pendingCheck = 'pending-migrations';
 
 export const migrationChecks: readonly Check[] = [

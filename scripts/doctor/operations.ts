@@ -24,7 +24,7 @@ export const operationChecks: readonly Check[] = [
   { name: backupCheck, looksAt: 'the age of the newest backup', run: findOldBackups },
 ];
 
-/** Does not check a database that was created without roles. */
+/** Returns no findings if the matrix does not apply to the database, such as one that was created without roles. */
 async function findAccess(db: Pool, key: DatabaseTarget): Promise<Found[]> {
   if (!(await isCheckedByMatrix(db, key))) return [];
   const differences = await checkAccess(db, matrixOf(key));
@@ -45,7 +45,7 @@ async function findKept(db: Pool): Promise<Found[]> {
 }
 
 /**
- * Reads ./backups. A critical database without a backup is reported in production, or if there are other
+ * Reads ./backups. A critical database without a backup is reported in production, or if other databases have
  * backups. A database that is not critical is reported only if its newest backup is too old.
  */
 async function findOldBackups(_: Pool, key: DatabaseTarget): Promise<Found[]> {

@@ -76,7 +76,7 @@ async function findStrangers(db: Pool, key: DatabaseTarget): Promise<Found[]> {
         ),
       );
   } catch (failure) {
-    // The checks of migrations report this, for core or for this database.
+    // Core or this database is not migrated, which its own migration checks report.
     if (failure instanceof NotMigratedError) return [];
     throw failure;
   }

@@ -1,4 +1,4 @@
-// Runs the doctor's checks, one database after the other to limit the load.
+// Runs the doctor's checks, by default on one database after the other to limit the load.
 import { databaseUrl } from '../../src/config.ts';
 import type { DatabaseTarget } from '../../src/databases.ts';
 import { parseDatabaseUrl } from '../../src/driver/database-url.ts';
@@ -19,7 +19,7 @@ export interface DoctorReport {
 }
 
 /**
- * Examines these databases in order. Read-only, except for the scratch database of the drift check.
+ * Examines the databases in order. Changes nothing, but the drift check creates and drops a scratch database.
  * @param options.isQuick Examines the databases in parallel, without the drift check and without a progress bar.
  */
 export async function runDoctor(
@@ -82,7 +82,7 @@ async function runCheck(check: Check, pool: Pool, key: DatabaseTarget): Promise<
     const found = await check.run(pool, key);
     return found.map((finding) => ({ check: check.name, ...finding }));
   } catch (failure) {
-    // Any other error is a defect of this package and must not appear as a finding.
+    // An error that is neither ours nor tolerated is a defect of this package and must not appear as a finding.
     if (!(failure instanceof AtrizDatabaseError) && !toleratedStates.has(sqlState(failure) ?? ''))
       throw failure;
     return [await notChecked(check, pool, key, failure as Error)];

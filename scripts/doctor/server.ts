@@ -55,8 +55,8 @@ async function findTimeZone(db: Pool, key: DatabaseTarget): Promise<Found[]> {
 }
 
 /**
- * Settings other than the time zone. This package sets them in its sessions, but behind a transaction-pooling proxy it
- * can set only a few, so the server's defaults apply.
+ * Checks settings other than the time zone. This package sets them in its sessions. Behind a transaction-pooling proxy
+ * it can set only a few, and the server's defaults apply to the others.
  */
 async function findSettings(db: Pool, key: DatabaseTarget): Promise<Found[]> {
   const found = (await findForeignSettings(db, key)).filter(({ name }) => name !== 'TimeZone');
@@ -68,7 +68,7 @@ async function findSettings(db: Pool, key: DatabaseTarget): Promise<Found[]> {
   );
 }
 
-/** Settings for which other clients get a value that is not equivalent to what this package sets. */
+/** Finds settings for which other clients get a value that is not equivalent to what this package sets. */
 async function findForeignSettings(db: Pool, key: DatabaseTarget) {
   await using asking = createDatabasePool({
     connectionString: databaseUrl(key).url,

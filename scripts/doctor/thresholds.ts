@@ -64,7 +64,7 @@ export const thresholds = {
     week: 9 * day,
   },
   archiver: {
-    /** 1 GB at the usual 16 MB per segment. A bulk load may write that much before it is compressed and copied. */
+    /** 1 GB at the usual 16 MB per segment. A bulk load may write that much before the archiver copies it. */
     segments: 64,
     /** Ten times the archive_timeout of docs/operating.md. If the machine is lost, unarchived changes are lost too. */
     seconds: 10 * minute,

@@ -51,7 +51,7 @@ export const timescaleChecks: readonly Check[] = [
 
 type Look = (db: Transaction, schema: string) => Promise<Found[]>;
 
-/** Without TimescaleDB there are no findings. Other checks report that it is missing. */
+/** Runs a check only if TimescaleDB is enabled. Other checks report that it is missing. */
 function whereEnabled(look: Look): Check['run'] {
   const lookInside = onCatalogPath(async (db) => {
     const timescale = await readTimescale(db);
@@ -180,7 +180,7 @@ async function findJobs(db: Transaction): Promise<Found[]> {
 }
 
 /**
- * One worker is needed for the scheduler of each database, and one for each job of this database. They share
+ * One worker is needed for the scheduler of each database, and one for each job of this database. The workers share
  * max_worker_processes with parallel queries and the launchers of TimescaleDB and of logical replication.
  */
 async function findMissingWorkers(db: Transaction): Promise<Found[]> {

@@ -28,5 +28,5 @@ export const knownHoles: readonly KnownHole[] = [
   },
 ];
 
-/** Major version of PostgreSQL → the last TimescaleDB that supports it. Without an entry, the newest one does. */
+/** Major version of PostgreSQL → the last TimescaleDB that supports it. The newest one supports all other versions. */
 export const lastTimescale: Readonly<Record<number, string>> = { 15: '2.28' };

@@ -8,7 +8,7 @@ import { readFolder, snapshotPath } from '../../src/migrations/journal.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 import { kitArguments, kitEnvironment, needsTerminal, renameQuestion, withoutStack } from './process.ts';
 
-/** A sentence for each difference between schema and migrations. */
+/** Returns a sentence for each difference between schema and migrations. */
 export async function compareWithSchema(key: DatabaseKey): Promise<string[]> {
   return (await Promise.all([pendingChanges(key), kitCheck(key)])).flat();
 }
@@ -16,7 +16,7 @@ export async function compareWithSchema(key: DatabaseKey): Promise<string[]> {
 async function pendingChanges(key: DatabaseKey): Promise<string[]> {
   const last = readFolder(key).migrations.at(-1);
   if (!last) return [];
-  // Imported here, because an installed package lacks drizzle-kit, a development dependency.
+  // Imported here, because drizzle-kit is a development dependency. An installed package lacks it.
   const { generateDrizzleJson, generateMigration } = await import('drizzle-kit/api');
   const snapshot = snapshotPath(key, last.tag);
   const ahead = `the schema is ahead of its migrations, run "npm run db:generate -- ${key} --name …"`;

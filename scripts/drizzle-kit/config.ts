@@ -36,7 +36,7 @@ const dispensable = [
 ];
 
 /**
- * The URL for drizzle-kit, without the `dispensable` parameters, which its driver would pass to the server.
+ * Returns the URL for drizzle-kit, without the `dispensable` parameters, which its driver would pass to the server.
  * @throws ConfigurationError if drizzle-kit's driver would ignore a part of the URL.
  */
 export function kitUrl(key: DatabaseKey): string {
@@ -71,7 +71,7 @@ function refusePush(key: DatabaseKey): void {
   );
 }
 
-/** Exits with one sentence for a user's mistake: drizzle-kit would print a stack trace. */
+/** On a ConfigurationError, prints only its message and exits, because drizzle-kit would print a stack trace. */
 export function orExit<Value>(read: () => Value): Value {
   try {
     return read();

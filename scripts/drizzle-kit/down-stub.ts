@@ -9,7 +9,7 @@ const qualified = `((?:${name}\\.)?${name})`;
 
 interface Rule {
   readonly pattern: RegExp;
-  /** The statement that undoes a match; `groups` are those of `pattern`. */
+  /** Returns the statement that undoes a match. `groups` are the groups of `pattern`. */
   readonly undo: (groups: readonly string[]) => string;
 }
 
@@ -52,7 +52,7 @@ const rules: readonly Rule[] = [
   },
 ];
 
-/** The text of `<tag>.down.sql`, with the statements in reverse order. */
+/** Returns the text of `<tag>.down.sql`, which undoes the statements in reverse order. */
 export function deriveDown(tag: string, statements: readonly { readonly text: string }[]): string {
   const steps = statements
     .map(({ text }) => text.slice(firstCommand(text)).trim())

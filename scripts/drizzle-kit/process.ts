@@ -6,7 +6,7 @@ import { type DatabaseKey, type DatabaseTarget, databases, keyOf } from '../../s
 import { ConfigurationError } from '../../src/errors.ts';
 import { packageRoot } from '../../src/migrations/package-root.ts';
 
-/** Arguments for Node: drizzle-kit's own entry, the command, the database's configuration. */
+/** Arguments for Node.js: drizzle-kit's entry file, the command, and the configuration file of the database. */
 export function kitArguments(key: DatabaseKey, command: string, extra: readonly string[] = []): string[] {
   const entry = join(packageRoot(), 'node_modules', 'drizzle-kit', 'bin.cjs');
   if (!existsSync(entry)) {
@@ -19,7 +19,7 @@ export function kitArguments(key: DatabaseKey, command: string, extra: readonly 
   return [entry, command, '--config', config, ...extra];
 }
 
-/** The environment for drizzle-kit. `APP` selects the key. `url` is for a key that has several databases. */
+/** The environment for drizzle-kit. drizzle.apps.config.ts reads `APP`. Set `url` if a key has several databases. */
 export const kitEnvironment = (target: DatabaseTarget, url?: string): NodeJS.ProcessEnv =>
   childEnvironment({ APP: keyOf(target), ...(url && { [databases[keyOf(target)].urlVariable]: url }) });
 
@@ -29,5 +29,5 @@ export const needsTerminal = (output: string): boolean =>
 
 export const renameQuestion = 'drizzle-kit has to ask whether something is new or was renamed';
 
-/** The output of drizzle-kit without its stack trace. */
+/** Removes the stack trace from the output of drizzle-kit. */
 export const withoutStack = (output: string): string => output.replace(/^ +at .*\n?/gm, '').trim();

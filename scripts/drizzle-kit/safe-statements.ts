@@ -19,9 +19,9 @@ export interface MovedObject {
 }
 
 interface SafeStatements {
-  /** For the migration itself, which is a transaction. */
+  /** Statements for the migration itself, which runs in a transaction. */
   readonly inside: readonly string[];
-  /** For a migration with `-- transaction: none`. */
+  /** Statements for a migration with `-- transaction: none`. */
   readonly outside: readonly string[];
   /** The objects that `outside` creates. */
   readonly moved: readonly MovedObject[];
@@ -72,7 +72,7 @@ function addedObject(text: string): MovedObject | undefined {
   };
 }
 
-/** Removes CONCURRENTLY, which a transaction refuses. An index on a new table blocks nothing. */
+/** Removes CONCURRENTLY, which PostgreSQL refuses in a transaction. An index on a new table blocks nobody. */
 const inTransaction = (text: string) =>
   createIndex.test(text) ? text.replace('INDEX CONCURRENTLY ', 'INDEX ') : text;
 
@@ -84,7 +84,7 @@ function concurrently(text: string): string[] {
   return [text.replace(/;?\s*$/, ' NOT VALID;'), `ALTER TABLE ${on} VALIDATE CONSTRAINT "${constraint}";`];
 }
 
-/** TimescaleDB's form of CONCURRENTLY; undefined for unique indexes and constraints, which do not support it. */
+/** Uses TimescaleDB's form of CONCURRENTLY. Returns undefined for unique indexes and constraints: they have none. */
 function perChunk(text: string): string[] | undefined {
   const plain = inTransaction(text);
   const match = createIndex.exec(plain);
@@ -100,7 +100,7 @@ function perChunk(text: string): string[] | undefined {
   ];
 }
 
-/** Offset after the first pair of parentheses at or after `from`. */
+/** Returns the offset after the first pair of parentheses at or after `from`. */
 function endOfColumns(text: string, from: number): number {
   let depth = 0;
   for (const match of text.slice(from).matchAll(/"(?:[^"]|"")*"|'(?:[^']|'')*'|[()]/g)) {
@@ -111,7 +111,7 @@ function endOfColumns(text: string, from: number): number {
   return text.length;
 }
 
-/** Adds the reason, and the comment that makes squawk accept a statement that TimescaleDB must run in one step. */
+/** Adds the reason and a squawk-ignore to a statement that TimescaleDB must run in one step. */
 function accepted(text: string, { kind }: MovedObject): string {
   const rules = {
     indexes: 'require-concurrent-index-creation',

@@ -1,4 +1,4 @@
-// Runs squawk over migrations. The rules differ for migrations that run outside of a transaction.
+// Runs squawk on migrations. Its rules differ for migrations that run outside of a transaction.
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { relative } from 'node:path';
@@ -9,7 +9,7 @@ import { packageRoot } from '../../src/migrations/package-root.ts';
 
 type File = Pick<SqlFile, 'path' | 'inTransaction'>;
 
-/** Runs squawk once for the files in a transaction and once for the others. A run without files is skipped. */
+/** Runs squawk once for files that run in a transaction and once for the others. A run without files is skipped. */
 export function runSquawk(files: readonly File[], options: readonly string[] = []) {
   return [true, false].flatMap((inTransaction) => {
     const chosen = files.filter((file) => file.inTransaction === inTransaction);
@@ -32,14 +32,14 @@ function squawk(args: readonly string[]) {
 
 interface Finding {
   file: string;
-  /** From 0. */
+  /** Starts at 0. */
   line: number;
   message: string;
   help: string | null;
   rule_name: string;
 }
 
-/** The findings of squawk as lines of text, and after each place the comment that makes squawk accept it. */
+/** Returns squawk's findings as text. For each line of SQL, adds the comment that makes squawk accept it. */
 export function squawkAdvice(files: readonly File[]): string[] {
   const findings = runSquawk(files, ['--reporter', 'json']).flatMap(({ stdout, stderr }) => {
     if (!stdout.startsWith('[')) throw new AtrizDatabaseError(`squawk did not run: ${stderr || stdout}`);

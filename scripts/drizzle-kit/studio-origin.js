@@ -1,5 +1,5 @@
-// Loaded into drizzle-kit studio, whose server would answer every website: only Drizzle Studio is allowed.
-// drizzle-kit 0.31 has no option for this. JavaScript, because Node.js runs it without a TypeScript loader.
+// Loaded into drizzle-kit studio, whose server would answer every website. Refuses requests of all but Drizzle Studio.
+// drizzle-kit 0.31 has no option for this. This file is JavaScript, so that Node.js needs no TypeScript loader.
 // @ts-check
 import { Server } from 'node:http';
 

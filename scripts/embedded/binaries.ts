@@ -56,7 +56,7 @@ function packageFolder(folder: string): string {
 }
 
 /**
- * Sets file modes and links of shared libraries, because npm may have skipped the package's install script.
+ * Sets file modes and creates the links to shared libraries, because npm may have skipped the package's install script.
  * Returns false if the folder is not writable.
  */
 async function makeRunnable(root: string): Promise<boolean> {

@@ -12,16 +12,16 @@ import { TimescaleServer } from './timescaledb/server.ts';
 export interface EmbeddedCluster {
   /** Server URLs without a database name, e.g. postgresql://postgres:postgres@127.0.0.1:54317 */
   servers: { plain: string; timescaledb: string };
-  /** Ends the clients and shuts both servers down cleanly. May be called twice. */
+  /** Disconnects the clients and stops both servers. Can be called more than once. */
   stop(): Promise<void>;
 }
 
 export interface EmbeddedClusterOptions {
   /** Data folder, created if it does not exist. One running cluster per folder. */
   folder: string;
-  /** 0 or undefined: the last used port, else 54317 and 54318, else the next free one. */
+  /** If 0 or undefined: the last used port, else 54317 (plain) or 54318 (timescaledb), else the next free port. */
   ports?: { plain?: number; timescaledb?: number };
-  /** false: the plain server does not fsync, for folders that are not kept. Default true. */
+  /** If false, the plain server does not fsync, for folders that are not kept. Default true. */
   durable?: boolean;
   /** How long a client of the timescaledb server waits for the backend, in milliseconds. Default 60,000. */
   backendLockTimeout?: number;
@@ -97,7 +97,7 @@ function logTo(file: string): (line: string) => void {
     try {
       appendFileSync(file, `${line}\n`);
     } catch {
-      // There is nowhere to report it.
+      // There is nowhere to report the error.
     }
   };
 }

@@ -1,4 +1,4 @@
-// Reads, writes and publishes JSON files and folders that processes share. No process sees them half-written.
+// Reads and writes JSON files that processes share, and publishes folders. No process sees them half-written.
 import { readFile, rename, rm } from 'node:fs/promises';
 import * as v from 'valibot';
 import writeFileAtomic from 'write-file-atomic';
@@ -7,7 +7,7 @@ import writeFileAtomic from 'write-file-atomic';
 export const writeJson = (path: string, value: unknown): Promise<void> =>
   writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 });
 
-/** Returns undefined if the file is missing or does not match: everything stored this way can be created again. */
+/** Returns undefined if the file is missing or invalid, because everything stored this way can be created again. */
 export async function readJson<Schema extends v.GenericSchema>(
   path: string,
   schema: Schema,
@@ -20,8 +20,8 @@ export async function readJson<Schema extends v.GenericSchema>(
 }
 
 /**
- * Gives a complete folder the name under which other processes use it. Returns the folder to use: that of another
- * process if it was first, or `incomplete` if the name belongs to another user.
+ * Renames the finished folder `incomplete` to `shared`, where all processes look for it. Returns the folder to use:
+ * `shared`, also if another process created it first, or `incomplete` if `shared` does not belong to this user.
  */
 export async function publishFolder(
   incomplete: string,

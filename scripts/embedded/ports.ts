@@ -33,7 +33,7 @@ export async function startOnPort<Server>(
   wanted: { asked: number | undefined; last: Partial<Ports> },
   start: (port: number) => Promise<Server>,
 ): Promise<{ server: Server; port: number }> {
-  // The last used port of the other server stays reserved for it, even if it has not started yet.
+  // The other server's last used port is reserved for that server, even if it has not started yet.
   const other = server === 'plain' ? wanted.last.timescaledb : wanted.last.plain;
   const next = Array.from({ length: attempts }, (_, step) => defaults[server] + step);
   const last = wanted.last[server];

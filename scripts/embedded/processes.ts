@@ -8,8 +8,8 @@ import { isAlive } from '../../src/config.ts';
 const run = promisify(execFile);
 
 /**
- * The start time of a process, which tells apart two processes with the same pid. 'ended' for a zombie;
- * undefined if the system does not report it.
+ * Returns the start time of a process, which distinguishes it from a later process with the same pid. Returns 'ended'
+ * for a zombie, undefined if the system does not report the time.
  */
 export async function startMark(pid: number): Promise<string | undefined> {
   try {
@@ -26,14 +26,14 @@ export async function startMark(pid: number): Promise<string | undefined> {
   }
 }
 
-/** Whether the process with this start mark still runs. Later, another process may have the same pid. */
+/** Whether the process with this start mark still runs. With another mark, it is a later process with the same pid. */
 export async function isRunning(pid: number, mark: string | null | undefined): Promise<boolean> {
   if (!isAlive(pid)) return false;
   const now = await startMark(pid);
   return now === undefined || !mark || now === mark;
 }
 
-/** The command line of a process, empty if the system does not report it. */
+/** Returns the command line of a process, or an empty string if the system does not report it. */
 export async function commandLine(pid: number): Promise<string> {
   try {
     return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).replaceAll('\0', ' ');

@@ -1,4 +1,4 @@
-// Finds a system user for PostgreSQL, which refuses to run as root, and creates the folders for that user.
+// Finds or creates a system user for PostgreSQL, which refuses to run as root. Creates that user's data folders.
 import { execFile } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, stat } from 'node:fs/promises';
@@ -15,8 +15,8 @@ export interface ServerUser {
 }
 
 /**
- * The user for the server, or undefined if the current user is not root and can run it. Creates the user
- * `postgres` if it does not exist. @throws EmbeddedClusterError `start_failed`
+ * Returns undefined if the current user is not root and can run the server. Otherwise returns the user `postgres`,
+ * which is created if it does not exist. @throws EmbeddedClusterError `start_failed`
  */
 export async function serverUser(folder: string): Promise<ServerUser | undefined> {
   if (process.getuid?.() !== 0) return undefined;
@@ -43,7 +43,7 @@ export async function serverUser(folder: string): Promise<ServerUser | undefined
   });
 }
 
-/** The first ancestor of `path`, or `path` itself, that the user may not enter. */
+/** Returns the first folder from the root down to `path` that the user may not enter. Undefined if there is none. */
 export function blockingAncestor(path: string, user: ServerUser): string | undefined {
   const chain: string[] = [];
   for (let at = resolve(path); ; at = dirname(at)) {
@@ -59,7 +59,7 @@ export function blockingAncestor(path: string, user: ServerUser): string | undef
 
 /**
  * Creates the server's data folder `path` inside `folder`, owned by the server's user.
- * @throws EmbeddedClusterError `folder_not_accessible` if that user cannot reach it.
+ * @throws EmbeddedClusterError `folder_not_accessible` if that user cannot reach `folder`.
  */
 export async function makeServerFolder(
   folder: string,

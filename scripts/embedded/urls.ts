@@ -1,4 +1,4 @@
-// The five URLs of a running embedded cluster, as rows of a table and as lines of an env file.
+// The URLs of the five databases of a running embedded cluster, as objects and as lines of an env file.
 import { type DatabaseKey, databaseKeys, definitionOf } from '../../src/databases.ts';
 import type { EmbeddedCluster } from './cluster.ts';
 

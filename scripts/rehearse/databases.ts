@@ -15,12 +15,12 @@ import { findProblems } from './report.ts';
 export interface RehearsalOptions {
   /** Folder of the backup to use, or `latest`. */
   readonly from: string;
-  /** Dumps the database now, instead of using a backup. */
+  /** If true, dumps the database now instead of using a backup. */
   readonly live?: boolean;
-  /** Folder that holds the backups and, until the rehearsal ends, the dump of `live`. */
+  /** Folder of the backups. With `live`, it also holds the dump until the rehearsal ends. */
   readonly to: string;
   readonly traffic?: boolean;
-  /** How long a migration may block a table, in seconds. */
+  /** How long a migration may block writes to a table, in seconds. */
   readonly maxBlock: number;
 }
 

@@ -1,4 +1,4 @@
-// Watches a migration run: how long it takes, which locks it holds, and what it writes.
+// Observes a migration while it runs: how long it takes, which locks it holds, and what it writes.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ObserveStatement } from '../../src/migrations/apply.ts';
 import type { Database, Pool } from '../../src/pool.ts';
@@ -13,7 +13,7 @@ export interface RelationEffect {
   readonly blocksWritesMs: number;
   /** How long applications could not read the relation either. */
   readonly blocksReadsMs: number;
-  /** Bytes of the new files of the relation and its indexes; 0 if it was not rewritten. */
+  /** Bytes of the new files of the relation and its indexes; 0 if the relation was not rewritten. */
   readonly rewrittenBytes: number;
   readonly indexesBuilt: readonly string[];
 }
@@ -22,7 +22,7 @@ export interface Observation {
   readonly durationMs: number;
   readonly relations: readonly RelationEffect[];
   readonly rowsChanged: number;
-  /** WAL that the whole server wrote in this time, in bytes: an upper bound for the migration. */
+  /** WAL that the whole server wrote meanwhile, in bytes: an upper bound for the WAL of the migration. */
   readonly walBytes: number;
   /** Largest increase of the database's size, in bytes. */
   readonly diskBytes: number;
@@ -42,7 +42,7 @@ interface Snapshot {
   readonly rowsChanged: number;
 }
 
-/** A lock, and when it was held, as values of `performance.now()`. */
+/** A lock and the time for which it was held. `from` and `to` are values of `performance.now()`. */
 interface Held {
   readonly oid: string;
   readonly mode: LockMode;
@@ -50,7 +50,7 @@ interface Held {
   readonly to: number;
 }
 
-// Qualified, because a migration may set search_path. Chunks and partitions count as their parent.
+// Names are qualified, because a migration may set search_path. Chunks and partitions count as their parent.
 const relationsQuery = `
   SELECT c.oid::text, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, c.relkind::text AS kind,
     coalesce(x.indrelid, i.inhparent)::text AS parent, pg_catalog.pg_relation_filenode(c.oid)::text AS filenode
@@ -76,13 +76,13 @@ const locksQuery = `
 /** Relations with a lower oid are PostgreSQL's own. */
 const firstNormalOid = 16_384;
 
-/** Milliseconds that the observer holds a snapshot, also of a statement that locks no relation. */
+/** Maximum time in milliseconds for which the observer holds a snapshot, in case the statement locks no relation. */
 const mostSnapshotMs = 500;
 
-/** Milliseconds between two reads of the locks of a statement that runs without a transaction. */
+/** Milliseconds between two reads of the locks, for a statement that runs outside of a transaction. */
 const pollMs = 5;
 
-/** Observes one migration, up or down. */
+/** Observes one migration. */
 export class Observer {
   readonly #pool: Pool;
   readonly #inTransaction: boolean;
@@ -155,7 +155,7 @@ export class Observer {
         seen.set(name, { ...lock, from: seen.get(name)?.from ?? at - pollMs, to: at });
       }
     };
-    // CREATE INDEX CONCURRENTLY waits for older snapshots, so its lock is seen even if it ends within `pollMs`.
+    // CREATE INDEX CONCURRENTLY waits until this snapshot ends, so it holds its lock long enough to be seen.
     const begin = async () => {
       await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
       await read();
@@ -242,12 +242,12 @@ function covered(locks: readonly Held[]): number {
   return total;
 }
 
-/** One name for all relations with compressed rows: how to find their hypertable depends on TimescaleDB's version. */
+/** Name for all relations with compressed rows, because finding their hypertable depends on TimescaleDB's version. */
 const compressedChunks = 'compressed chunks';
 const isCompressed = ({ name }: Relation): boolean =>
   /^_timescaledb_internal\.(compress_hyper_|_compressed_hypertable_|_hyper_\w+_compressed$)/.test(name);
 
-/** The table of an index, the hypertable of a chunk, the partitioned table of a partition; else the relation itself. */
+/** Finds the table of an index, the hypertable of a chunk or the parent of a partition; else the relation itself. */
 function rootOf(oid: string, relations: ReadonlyMap<string, Relation>): string {
   const relation = relations.get(oid);
   if (relation && isCompressed(relation)) return compressedChunks;

@@ -24,7 +24,7 @@ interface DownRehearsal {
   readonly durationMs: number | null;
   /** The reason from `-- irreversible: reason`. */
   readonly irreversibleReason: string | null;
-  /** What the down file leaves or does not restore, or why it failed. */
+  /** What the down file leaves behind or does not restore, or why it failed. */
   readonly problems: readonly string[];
 }
 
@@ -38,14 +38,14 @@ export interface DatabaseRehearsal {
 }
 
 interface RehearseOptions {
-  /** Tags that are pending on the real database; older ones are applied to the copy first. */
+  /** Tags of migrations that are pending on the real database. Older ones are applied to the copy first. */
   readonly pending: readonly string[];
   readonly withTraffic: boolean;
   readonly onStage: (text: string) => void;
 }
 
 /**
- * @param url of a copy of the database, which the rehearsal changes.
+ * @param url of a copy of the database. The rehearsal changes the copy.
  * @throws MigrationError if a migration fails on the copy, as it would on the real database.
  */
 export async function rehearse(

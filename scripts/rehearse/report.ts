@@ -4,7 +4,7 @@ import { formatMode } from './lock-modes.ts';
 import type { RelationEffect } from './observe.ts';
 import type { DatabaseRehearsal, MigrationRehearsal } from './rehearse.ts';
 
-/** One sentence for each long block that its file does not accept, and for each problem of a down file. */
+/** Returns a sentence for each long block that the migration does not accept, and for each problem of a down file. */
 export function findProblems(migrations: readonly MigrationRehearsal[], maxBlockMs: number): string[] {
   return migrations.flatMap(({ tag, path, relations, acceptedReason, down }) => {
     const long = relations.filter(({ blocksWritesMs }) => blocksWritesMs > maxBlockMs);
@@ -28,7 +28,7 @@ function describeBlock({ blocksReadsMs, blocksWritesMs }: RelationEffect): strin
   return `blocks writes for ${formatMs(blocksWritesMs)}, reads for ${formatMs(blocksReadsMs)}`;
 }
 
-/** The longest time that a migration of these rehearsals blocks writes, in milliseconds. */
+/** The longest time for which a migration of these rehearsals blocks writes, in milliseconds. */
 export const longestBlock = (rehearsals: readonly Pick<DatabaseRehearsal, 'migrations'>[]): number =>
   Math.max(
     0,

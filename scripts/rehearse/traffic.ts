@@ -29,10 +29,10 @@ const tablesQuery = `
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^(pg_|information_schema|drizzle|_timescaledb)'`;
 
-/** Undefined table, column or object: the migration has changed something that a statement uses. */
+/** SQLSTATEs for an undefined table, column or object: the migration has changed something that a statement uses. */
 const changedCodes = ['42P01', '42703', '42704'];
 
-/** Reads the tables one after the other, and writes them at the same time, until `stop` is called. */
+/** Runs two loops until `stop` is called: one reads the tables in turn, the other writes to them. */
 export async function startTraffic(pool: Pool): Promise<{ stop: () => Promise<TrafficReport> }> {
   const { rows: tables } = await pool.query<Table>(tablesQuery);
   let isRunning = true;

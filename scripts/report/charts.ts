@@ -107,7 +107,7 @@ function byteUnit(bytes: number): [unit: string, size: number] {
   return [units[power] ?? 'B', 1024 ** power];
 }
 
-/** Starts of days, as many as their labels have room for. */
+/** Returns starts of days, only as many as there is room for labels. */
 function dayTicks(from: Date, to: Date, width: number): Date[] {
   const days = (to.getTime() - from.getTime()) / day;
   const step = Math.max(1, Math.ceil(days / (width / 56)));

@@ -38,7 +38,7 @@ function overview(database: DatabaseReport): (string | Html)[] {
   ];
 }
 
-/** Several tracking databases may have the same name, each on its own server. */
+/** Adds the application, because several tracking databases may have the same name, each on its own server. */
 export const titleOf = ({ key, database }: Pick<DatabaseReport, 'key' | 'database'>): string =>
   key === keyOf(key) ? database : `${database} (${applicationOf(key)})`;
 
@@ -89,7 +89,7 @@ ${
 </article>`;
 }
 
-/** Rows and bytes of the chunks of a hypertable, which itself is empty. */
+/** Returns rows and bytes of a hypertable's chunks, because the hypertable itself is empty. */
 function storedSizes(key: string, name: string, reports: readonly TrackingReport[]) {
   if (name !== 'location_events') return undefined;
   const tracking = reports.find((one) => (one.key ?? 'tracking') === key);

@@ -44,7 +44,7 @@ function graphOf(relations: readonly RelationFacts[]): Graph {
   };
 }
 
-/** A table with a row for each column. Edges end at the first cell of a row, and begin at the last. */
+/** A table with a row for each column. Edges begin at the last cell of a row and end at the first cell of a row. */
 function nodeLabel({ name, kind, columns }: RelationFacts): Html {
   return html`<table border="0" cellborder="1" cellspacing="0" cellpadding="4">
 <tr><td colspan="3" bgcolor="#eeeeee"><b>${name}</b>${kind === 'view' && ' (view)'}</td></tr>
@@ -78,7 +78,7 @@ function relationships({ name, columns }: RelationFacts): Graph['edges'] & objec
   });
 }
 
-/** The svg element with a title, and without ids, which two diagrams on one page would share. */
+/** Returns the svg element with a title. Removes ids, because two diagrams on one page would share them. */
 function asPart(svg: string, title: string): string {
   return svg
     .slice(svg.indexOf('<svg'))

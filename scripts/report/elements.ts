@@ -13,7 +13,7 @@ export interface Table {
   readonly numbers?: readonly number[];
 }
 
-/** A wide table scrolls sideways, also with the keyboard, so that the page does not. */
+/** A wide table scrolls sideways, so that the page does not. The keyboard can scroll it too. */
 export function table({ caption, head, rows, numbers = [] }: Table): Html {
   const kind = (index: number) => (numbers.includes(index) ? html` class="number"` : html``);
   return html`<div class="scroll" role="region" aria-label="${caption}" tabindex="0"><table>
@@ -47,7 +47,7 @@ export const moment = (iso: string): string => iso.slice(0, 16).replace('T', ' '
 /** A time in UTC, which stays on one line in a table. */
 export const when = (iso: string): Html => html`<time datetime="${iso}">${moment(iso)}</time>`;
 
-/** A time in UTC, and how long before or after the report it is. */
+/** A time in UTC, and its distance from the time of the report. */
 export function timeElement(iso: string | null, now: string, none = 'never'): Html {
   if (iso === null) return html`${none}`;
   return html`${when(iso)} <small>${distance(iso, now)}</small>`;

@@ -35,7 +35,7 @@ export interface DatabaseReport {
   readonly migrations: Fact<MigrationFacts>;
   /** Findings of all checks that need no scratch database. */
   readonly findings: readonly Finding[];
-  /** Why some checks could not run. These are not findings, because a report needs no more rights than its role has. */
+  /** Why some checks could not run. This is not a finding, because the role of a report may have few privileges. */
   readonly unchecked: readonly string[];
 }
 
@@ -59,12 +59,12 @@ export interface Report {
   readonly at: string;
   readonly databases: readonly DatabaseReport[];
   readonly tracking: TrackingReport;
-  /** The tracking databases after the first, if applications have tracking databases of their own. */
+  /** All tracking databases except the first, if applications have their own. */
   readonly otherTracking: readonly TrackingReport[];
   readonly backups: Fact<BackupReport>;
 }
 
-/** Only reads. Missing databases and missing privileges become `unknown`. */
+/** Only reads. If a database or a privilege is missing, the fact is `unknown`. */
 export async function readReport(track?: TrackRequest): Promise<Report> {
   const [databases, [tracking, ...otherTracking], backups] = await Promise.all([
     readDatabases(),
@@ -96,7 +96,7 @@ interface Place {
   readonly key: DatabaseTarget;
   readonly url: string | null;
   readonly origin: string | null;
-  /** Why there is no URL. */
+  /** Why there is no URL; empty if there is one. */
   readonly reason: string;
 }
 

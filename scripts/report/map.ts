@@ -61,7 +61,7 @@ const turn = (degrees: number): number => ((((degrees + 180) % 360) + 360) % 360
 
 const margin = { left: 62, right: 14, top: 12, bottom: 30 };
 
-/** For a width in pixels: plot options, the marks below and above the points, and the kilometres per pixel. */
+/** For a width in pixels, returns plot options, the marks below and above the points, and kilometres per pixel. */
 function ground(projection: Projection, width: number) {
   const room = width - margin.left - margin.right;
   // A map is at least one kilometre wide and high, also for a single place.
@@ -123,7 +123,7 @@ function ground(projection: Projection, width: number) {
   return { options, below, above, scale };
 }
 
-/** The largest of 1, 2 and 5 times a power of ten that is not above `value`. */
+/** Rounds down to 1, 2 or 5 times a power of ten. */
 function roundDown(value: number): number {
   const power = 10 ** Math.floor(Math.log10(value));
   return ([5, 2, 1].find((step) => step * power <= value) ?? 1) * power;

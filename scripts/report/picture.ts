@@ -40,7 +40,7 @@ function picture(title: string, options: Plot.PlotOptions): Html {
   return trusted(roundNumbers(svg.outerHTML));
 }
 
-/** Rounds to tenths of a pixel, only in attributes of shapes, so that text from a database is never changed. */
+/** Rounds to tenths of a pixel. Changes only attributes of shapes, never text from a database. */
 const roundNumbers = (markup: string): string =>
   markup.replaceAll(/ (?:d|transform|[xyr][12]?|c[xy]|width|height)="[^"]*"/g, (attribute) =>
     attribute.replaceAll(/-?\d+\.\d{2,}/g, (number) => String(Math.round(Number(number) * 10) / 10)),

@@ -1,4 +1,4 @@
-// The style of the page, for light, dark, narrow and printed. All text has a contrast of at least 4.5.
+// The style of the page: light, dark, on narrow screens and in print. All text has a contrast of at least 4.5:1.
 
 export const style = `
 :root {

@@ -37,7 +37,7 @@ export function stretchesOf(points: readonly Position[]): Stretch[] {
   return stretches.filter((stretch) => stretch.points.length > 1);
 }
 
-/** The time in milliseconds that counts as a gap. It is longer for a thinned track, whose points are further apart. */
+/** Returns a limit in milliseconds: a longer time between two points is a gap. A thinned track has a higher limit. */
 function gapOf(points: readonly Position[]): number {
   const steps = points.slice(1).map((point, index) => timeOf(point) - timeOf(points[index] as Position));
   const median = steps.sort((one, other) => one - other)[Math.floor(steps.length / 2)] ?? 0;

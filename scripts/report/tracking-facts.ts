@@ -8,7 +8,7 @@ import { attempt, type Fact } from './fact.ts';
 
 /** Days in the chart of points per hour. */
 export const chartDays = 14;
-/** A device is known if it sent a location in this number of days. */
+/** A device is known if it sent a location in the last `knownDays` days. */
 export const knownDays = 30;
 /** Hours without a location after which a device is silent. */
 export const silentHours = 24;
@@ -39,7 +39,7 @@ export interface HourFacts {
 
 interface DeviceFacts {
   readonly deviceId: string;
-  /** Name of its vehicle in mextrack_db, else the start of its id. */
+  /** Name of the device's vehicle in mextrack_db, else the start of the device's id. */
   readonly label: string;
   readonly lastSeen: string;
 }

@@ -17,7 +17,7 @@ interface Trip {
 const centre = { latitude: -34.6037, longitude: -58.3816 };
 const metresPerLatitude = 111_320;
 const metresPerLongitude = metresPerLatitude * Math.cos((centre.latitude * Math.PI) / 180);
-/** Metres between two avenues, and how many of them there are to each side of the centre. */
+/** Metres between two avenues, and the number of avenues on each side of the centre. */
 const block = 800;
 const reach = 10;
 
@@ -39,7 +39,7 @@ export function* drive({
   let speed = 0;
   let untilCrossing = block;
   for (let time = from.getTime(); time <= to.getTime(); time += interval * 1000) {
-    // North-south avenues are fast, cross streets slow; one location in fifteen is a red light.
+    // North-south avenues are fast, cross streets are slow. One location in fifteen is at a red light.
     const limit = heading % 180 === 0 ? 60 : 40;
     const wanted = random() < 1 / 15 ? 0 : limit * pick(0.55, 1.05);
     speed += (wanted - speed) * 0.7;
@@ -69,7 +69,7 @@ export function* drive({
   }
 }
 
-// Returns the next heading: mostly the same one, and the opposite one at the edge of the city.
+// Returns the next heading: mostly unchanged, but reversed at the edge of the city.
 function turn(heading: number, east: number, north: number, random: () => number): number {
   const edge = reach * block;
   if (Math.abs(east) >= edge && Math.sign(east) === Math.sign(Math.sin((heading * Math.PI) / 180)))

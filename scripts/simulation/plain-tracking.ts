@@ -1,5 +1,5 @@
-// atriz_tracking on a server without TimescaleDB: the same tables and indexes, no hypertable, the aggregate as a view.
-// For benchmarks, and for tests that do not depend on chunks.
+// Creates atriz_tracking on a server without TimescaleDB: with the same tables and indexes, without a hypertable, and
+// with the aggregate as a view. For benchmarks, and for tests that do not depend on chunks.
 import { readMigrations } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 
@@ -10,11 +10,11 @@ export async function createPlainTracking(pool: Pool): Promise<void> {
     if (withoutAggregate) for (const { text } of statements) await pool.query(text);
     else if (aggregate) await pool.query(aggregate);
   }
-  // create_hypertable would create this index.
+  // With TimescaleDB, create_hypertable creates this index.
   await pool.query('CREATE INDEX "location_events_time_idx" ON "location_events" ("time" DESC)');
 }
 
-/** location_hourly as an ordinary view, with date_trunc for time_bucket; undefined if `sql` does not create it. */
+/** Returns location_hourly as a view, with date_trunc for time_bucket; undefined if `sql` does not create it. */
 function plainAggregate(sql: string): string | undefined {
   const [, name, query] =
     /CREATE MATERIALIZED VIEW ("\w+")\s+WITH \([^)]*\) AS\s+(SELECT[\s\S]*?)\s+WITH NO DATA;/.exec(sql) ?? [];

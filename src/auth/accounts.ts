@@ -107,7 +107,7 @@ export async function changePassword(
 }
 
 /**
- * Sets a password without the old one, for operators, and revokes all tokens of the user.
+ * For operators: sets a password without checking the old one, and revokes all tokens of the user.
  * @returns the number of revoked tokens.
  * @throws UserReferenceError for an unknown user; ValidationError for invalid arguments.
  */
@@ -130,7 +130,8 @@ export async function setPassword(
  * Sets a new password for the owner of a `password_reset` token, and revokes all tokens of the user.
  * Also resets the account's login limit, but not the limits of IP addresses. All of this, including the
  * use of the token, happens in one transaction.
- * @throws TokenError; ValidationError for a token that is not a string, and for what `hashPassword` refuses.
+ * @throws TokenError; ValidationError for a token that is not a string, and for a password or a cost that
+ * `hashPassword` refuses.
  */
 export async function resetPassword(
   coreDb: AnyDatabase,
@@ -152,7 +153,7 @@ export async function resetPassword(
 }
 
 /**
- * Marks the e-mail as verified for the owner of an `email_verification` token. An application that changes
+ * Marks the e-mail of the owner of an `email_verification` token as verified. An application that changes
  * an e-mail should revoke the user's tokens of this type, because they were sent to the old e-mail.
  * @throws TokenError; ValidationError for a value that is not a token.
  */

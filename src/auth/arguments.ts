@@ -5,17 +5,17 @@ import { ValidationError } from '../errors.ts';
 /** A longer user agent is cut, because a header from a client must not cause an error. */
 const maxUserAgentLength = 1_024;
 const maxEmailLength = 255;
-/** `check_email_format` of atriz_core. ASCII only: the lower case of other letters depends on the locale. */
+/** As `check_email_format` of atriz_core. ASCII only, because the lower case of other letters depends on the locale. */
 const emailFormat = /^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$/;
 
-/** PostgreSQL cannot store a NUL. UTF-8 cannot encode an unpaired surrogate: it would be replaced. */
+/** Whether a text has no NUL, which PostgreSQL cannot store, and no unpaired surrogate, which UTF-8 would replace. */
 export const isStorable = (text: string): boolean => !text.includes('\0') && !/\p{Surrogate}/u.test(text);
 
-/** The first `units` UTF-16 code units of a text, without half of a surrogate pair at the end. */
+/** Cuts a text to `units` UTF-16 code units, or one less if the last would be half of a surrogate pair. */
 const cutText = (text: string, units: number): string =>
   text.length > units ? text.slice(0, units).replace(/[\ud800-\udbff]$/, '') : text;
 
-/** A value for a message: a string cut to 60 characters, a number, null, or the type of any other value. */
+/** Formats a value for a message: a string (cut to 60 characters), a number or null. For others, shows the type. */
 const show = (value: unknown): string => {
   if (typeof value === 'string') return JSON.stringify(value.slice(0, 60));
   return value === null || typeof value === 'number' ? String(value) : typeof value;
@@ -27,7 +27,7 @@ export function requireString(value: unknown, name: string): string {
   throw new ValidationError(`${name} is ${show(value)}: pass a string.`);
 }
 
-/** @throws ValidationError listing the choices unless the value is one of them. */
+/** @throws ValidationError with a list of the choices, unless the value is one of them. */
 export function requireOneOf<Choice extends string>(
   value: unknown,
   name: string,
@@ -51,7 +51,7 @@ export function parseEmail(value: unknown): string | undefined {
 }
 
 /**
- * The address for a column of type inet, without a zone. An IPv4-mapped IPv6 address becomes IPv4.
+ * Converts an IP address for a column of type inet. Removes the zone; an IPv4-mapped IPv6 address becomes IPv4.
  * @throws ValidationError for a value that is not an IP address.
  */
 export function parseAddress(value: unknown): string | null {

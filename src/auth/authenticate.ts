@@ -53,8 +53,7 @@ export type Login = { ok: true; user: AuthenticatedUser } | LoginFailure;
  * Checks e-mail and password, updates `last_login_at`, and limits failures. A failure is returned, because an
  * error would roll back a surrounding transaction and with it the count. Pass the pool, because a transaction
  * would keep the counters locked while bcrypt runs.
- * @param coreDb atriz_core.
- * @throws ValidationError for an argument of the wrong type, an invalid address, or an option out of range.
+ * @throws ValidationError for an argument of the wrong type, an invalid IP address, or an option out of range.
  */
 export async function authenticate(
   coreDb: AnyDatabase,
@@ -101,7 +100,7 @@ export async function checkPassword(
 ): Promise<Checked | LoginFailure> {
   const cost = requireCost(requireFields(options, 'options').cost ?? defaultCost);
   const limits = parseLimits(options.limits);
-  // No user can have these values. Their format alone shows it, so an early return reveals nothing.
+  // No user can have such an e-mail or password. The format alone shows this, so an early return reveals nothing.
   if (email === undefined || !isPossible(password)) return { ok: false, reason: 'credentials' };
   const counted = await countAttempt(coreDb, { email, ...origin }, limits);
   if ('retryAfterMs' in counted) return { ok: false, reason: 'limited', retryAfterMs: counted.retryAfterMs };

@@ -1,5 +1,5 @@
 // Runs bcrypt in worker threads: a hash takes about a third of a second and would block the event loop.
-// A library's thread pool would be a dependency for one function.
+// A library for thread pools would be a dependency for one function.
 // In a bundle, bcryptjs may not exist as a file. Then it runs in this thread and yields to the event loop every 100 ms.
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';

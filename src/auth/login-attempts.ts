@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireFields, requireInteger } from './arguments.ts';
 
-/** Allows `failures` at once, then one more every `windowMs / failures` milliseconds. */
+/** Allows `failures` failed logins at once, then one more every `windowMs / failures` milliseconds. */
 export interface LoginLimit {
   failures: number;
   windowMs: number;
@@ -12,14 +12,14 @@ export interface LoginLimit {
 
 export interface LoginLimits {
   /**
-   * For each e-mail, even if no user has it. An IP address from which the account has logged in has its own
-   * counter, so that failures from other addresses do not lock it out. An attempt counts as a failure until its
-   * password has been verified, so simultaneous logins beyond `failures` are limited even if all are correct.
+   * Limit for each e-mail, even if no user has it. Each IP address from which the account has logged in has its own
+   * counter, so that failures from other addresses do not lock out this address. An attempt counts as a failure until
+   * its password has been verified. So simultaneous logins beyond `failures` are limited, even if all are correct.
    */
   account: LoginLimit;
-  /** For each IP address (for IPv6, each /64 network), over all e-mails. Many people may share an address. */
+  /** Limit for each IP address (for IPv6, each /64 network), over all e-mails. Many people may share an address. */
   address: LoginLimit;
-  /** Milliseconds after a login during which its address counts as known to the account. */
+  /** How long after a login its IP address counts as known to the account, in milliseconds. */
   knownAddressMs: number;
 }
 
@@ -125,7 +125,7 @@ export async function forgiveAttempt(
 
 /**
  * Resets the counters of an account, including those of its known addresses, after a new password was set.
- * The counters of addresses over all e-mails stay.
+ * The counters that IP addresses have over all e-mails do not change.
  */
 export async function forgetFailures(db: AnyDatabase, email: string): Promise<void> {
   const account = accountOf(email);
@@ -142,7 +142,7 @@ export async function forgetFailures(db: AnyDatabase, email: string): Promise<vo
 /** The subject of an account: the SHA-256 of its e-mail, as in `loginSubjectOf` of schema/core.ts. */
 const accountOf = (email: string): string => createHash('sha256').update(email).digest('hex');
 
-// EXCLUDED.forgiven_at is one step from now. If the limit is reached, no row is updated or returned.
+// EXCLUDED.forgiven_at is the current time plus one step. If the limit is reached, no row is updated or returned.
 const countOne = (type: string, subject: string, step: string, window: string, from: string) =>
   `INSERT INTO login_attempts AS counter (subject_type, subject, forgiven_at, expires_at, user_agent)
    SELECT ${type}, ${subject}, next, next, CASE WHEN ${type} = 'known_address' THEN NULL ELSE $3 END
@@ -174,7 +174,7 @@ SELECT subjects.address, subjects.known, counted_account.subject_type AS "counte
   coalesce(account.type, 'address') AS "limitedType", coalesce(account.subject, subjects.address) AS "limitedSubject"
 FROM subjects LEFT JOIN account ON true LEFT JOIN counted_account ON true`;
 
-// Locks rows in the same order as countSql: each count(*) makes a part run after the previous one.
+// Locks rows in the same order as countSql: each count(*) makes a part of the statement run after the previous part.
 const forgiveSql = `
 WITH address AS (
   UPDATE login_attempts SET forgiven_at = forgiven_at - $2::float8 * interval '1 ms'

@@ -57,7 +57,7 @@ export async function comparePassword(
     return false;
   }
   const same = await matches(password, hash);
-  // With c = stored, 2^c rounds are done. Hashes of cost c, c + 1, …, cost - 1 add the missing 2^cost - 2^c.
+  // `matches` did 2^stored rounds. Hashes of cost stored, stored + 1, …, cost - 1 add 2^cost - 2^stored rounds.
   for (let more = stored; more < cost; more += 1) await bcryptHash(password, more);
   return same;
 }

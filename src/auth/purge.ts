@@ -10,8 +10,8 @@ export interface PurgeOptions {
 }
 
 /**
- * Deletes expired tokens, but not the refresh tokens of a family that can still be rotated, because the reuse of
- * an old refresh token indicates theft even after it expired. Several purges may run at once.
+ * Deletes expired tokens. Keeps the refresh tokens of a family that can still be rotated: the reuse of an old
+ * refresh token indicates theft even after it expired. Several purges may run at once.
  * @returns the number of deleted tokens.
  * @throws ValidationError for an option out of range.
  */

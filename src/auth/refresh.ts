@@ -31,7 +31,7 @@ export interface RotateOptions extends NewTokenOptions {
  *
  * A token that is presented `reuseGraceMs` or more after its rotation may be stolen. It fails as `reused`,
  * and its family is revoked, including access tokens. Pass the pool, because the error would roll back a
- * transaction and with it the revocation.
+ * surrounding transaction, and with it the revocation.
  *
  * A login has no maximum age. It lasts while each token is rotated within its lifetime, until it is revoked.
  * @throws TokenError with the reason; ValidationError for invalid arguments.

@@ -21,8 +21,8 @@ export async function revokeToken(coreDb: AnyDatabase, token: PresentedToken): P
  * Revokes all tokens of a user, or those of one type. The type `refresh` includes the access tokens of
  * logins. Tokens from a simultaneous rotation are revoked too.
  *
- * Deactivating a user does not revoke tokens: they are refused, but after a reactivation, tokens that have
- * not expired are accepted again. Call this function as well to prevent that.
+ * Deactivating a user does not revoke tokens. They are refused, but after a reactivation, those that have not
+ * expired are accepted again. To prevent that, call this function too.
  * @returns the number of revoked tokens.
  * @throws UserReferenceError for an unknown user; ValidationError for other invalid arguments.
  */
@@ -40,7 +40,7 @@ export async function revokeUserTokens(
   });
 }
 
-/** Requires a transaction that has locked the user's row. */
+/** Revokes a user's tokens of one type, or all if `type` is null. The transaction must have locked the user's row. */
 export async function revokeTokens(
   transaction: Transaction,
   userId: string,

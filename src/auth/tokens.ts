@@ -37,7 +37,7 @@ export interface Token {
   id: string;
   userId: string;
   type: TokenType;
-  /** Identifies one login: its refresh tokens, and the access tokens issued with this id. */
+  /** Identifies one login: its refresh tokens, and the access tokens issued with this id. Null for other tokens. */
   familyId: string | null;
   createdAt: Date;
   /** The token is refused from this time on, by the database's clock. Whole milliseconds. */
@@ -273,8 +273,9 @@ export function failureOf(found: FoundToken | undefined, type: TokenType): Token
 }
 
 /**
- * The value of token_hash. For text that cannot be a token it is null, which matches no row. A jti is hashed
- * with a prefix that contains a space. A token cannot contain a space, so a jti is never accepted as a token.
+ * Returns the value of token_hash: SHA-256 in hexadecimal, or null for text that cannot be a token. Null matches
+ * no row. A jti is hashed with a prefix that contains a space. A token cannot contain a space, so a jti is never
+ * accepted as a token.
  * @throws ValidationError for a value that is neither a string nor `{ jti }`.
  */
 export function hashToken(token: PresentedToken): string | null {

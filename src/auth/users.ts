@@ -13,7 +13,7 @@ export interface AuthenticatedUser {
   roles: string[];
 }
 
-/** SQL for the sorted names of a user's roles, by the index of user_roles. `id` is an SQL expression. */
+/** SQL for the sorted role names of the user whose id is the SQL expression `id`. Uses the index of user_roles. */
 export const roleNamesSql = (id: string): string =>
   `ARRAY(SELECT roles.name::text FROM user_roles JOIN roles ON roles.id = user_roles.role_id
          WHERE user_roles.user_id = ${id} ORDER BY roles.name)`;

@@ -30,7 +30,7 @@ export function learnArrayTypes(sql: postgres.Sql, types: readonly ArrayType[]):
   }
 }
 
-/** Parses an array literal such as `{1,NULL,"a \"b\""}`, also nested or with bounds before the brace. */
+/** Parses an array literal such as `{1,NULL,"a \"b\""}`. It may be nested, and may have bounds before the brace. */
 export function parseArray(text: string, parse: (element: string) => unknown, delimiter: string): unknown[] {
   // A backslash escapes the next character; an element without quotes ends at a delimiter or a brace.
   const token = new RegExp(`"((?:[^"\\\\]|\\\\[^])*)"|[{}]|[^{}"${delimiter}]+`, 'g');

@@ -1,4 +1,4 @@
-// Publishes queries that have ended, for traces and slow query logs, and notices of the server.
+// Publishes notices of the server, and ended queries for traces and slow query logs.
 import { channel } from 'node:diagnostics_channel';
 import type postgres from 'postgres';
 
@@ -8,7 +8,7 @@ export interface QueryMessage {
   readonly database: string;
   /** SQL as sent, with `$1` for the first parameter. Includes values that the caller wrote into the text. */
   readonly text: string;
-  /** Milliseconds from the call to the end of the last row, including the wait for a connection. */
+  /** Milliseconds from the start to the end of the query, including the wait for a connection. */
   readonly durationMs: number;
   /** Rows returned or changed; null for a query that failed, and possibly for a COPY TO. */
   readonly rows: number | null;

@@ -1,4 +1,4 @@
-// One postgres.js client and its queries. A pool replaces its generation when a connection is lost.
+// A generation is one postgres.js client and its queries. A pool replaces it when a connection is lost.
 import type postgres from 'postgres';
 import type { Connected } from './connector.ts';
 import type { Begin } from './held-connection.ts';
@@ -23,7 +23,7 @@ export class Generation {
     this.#handler = (sql.unsafe('') as unknown as RunningQuery).handler;
   }
 
-  /** Number of queries, transactions and reservations that have entered and not left. */
+  /** Number of queries, transactions and reservations that have called `enter` and not yet `leave`. */
   get running(): number {
     return this.#running;
   }
@@ -41,7 +41,7 @@ export class Generation {
     return (this.sql.begin as unknown as Begin)(...args);
   };
 
-  /** reserve() of postgres.js hands out a new connection only with `fetch_types`: enable it during the call. */
+  /** reserve() of postgres.js hands out a new connection only with `fetch_types`: set it during the call. */
   async reserve(): Promise<postgres.ReservedSql> {
     const options = this.sql.options as { fetch_types: boolean };
     this.#reserving += 1;

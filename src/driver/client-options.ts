@@ -21,36 +21,39 @@ export interface DatabasePoolOptions extends DrizzleOptions {
   connectionString?: string | undefined;
   /** Maximum number of connections. Default 10. */
   max?: number;
-  /** Shown in pg_stat_activity. Default: `application_name` of the URL, PGAPPNAME, else `atriz <database>`. */
+  /**
+   * Shown in pg_stat_activity. Default: the first that is set of `application_name` of the URL, PGAPPNAME and
+   * `fallback_application_name` of the URL; else `atriz <database>`.
+   */
   applicationName?: string;
   /**
-   * Abort a connection attempt after this many milliseconds; 0 never. Default: `connect_timeout` of the URL (in
+   * Abort a connection attempt after this many milliseconds; 0 means never. Default: `connect_timeout` of the URL (in
    * seconds), else 10,000.
    */
   connectTimeoutMs?: number;
   /** Close a connection that has been idle for this many milliseconds. Default 60,000; 0 keeps it open. */
   idleTimeoutMs?: number;
-  /** Replace a connection after this many milliseconds. Default 30 to 60 minutes; 0 never. */
+  /** Replace a connection after this many milliseconds. Default: a random time from 30 to 60 minutes; 0 means never. */
   maxLifetimeMs?: number;
   /** Cancel a statement after this many milliseconds. Default 0: never. Ignored behind a transaction-pooling proxy. */
   statementTimeoutMs?: number;
   /**
-   * true: the URL leads to PgBouncer or another transaction-pooling proxy; no prepared statements. false: the proxy
-   * pools sessions. Default: `pgbouncer` of the URL; without it, a proxy is refused.
+   * true: the URL leads to PgBouncer or another transaction-pooling proxy, so prepared statements are not used. false:
+   * it leads to the server or a session-pooling proxy. Default: `pgbouncer` of the URL; without it, a proxy is refused.
    */
   pgbouncer?: boolean;
   /**
-   * URLs of streaming standbys of the same database, for reads outside of transactions. For reads that must be current,
-   * use `Pool.primary`. Each standby may hold `max` connections. The primary may hold up to `max` additional read-only
-   * connections, except behind a proxy, for the reads that no standby can answer. A query that fails on a standby or
-   * read-only connection because it calls a function that writes is repeated on an ordinary connection.
+   * URLs of streaming standbys of the same database. They answer reads outside of transactions; for reads that must be
+   * current, use `Pool.primary`. Each standby may hold `max` connections. Reads that no standby can answer use up to
+   * `max` additional, read-only connections to the primary, except behind a proxy. A query fails on all these
+   * connections if it calls a function that writes; it then runs again on an ordinary connection.
    */
   replicas?: readonly string[];
   /** A replica that is more than this many milliseconds behind gets no reads. Default 10,000. */
   replicaMaxLagMs?: number;
   /** Overrides `sslmode` and all other TLS parameters of the URL. */
   ssl?: boolean | ConnectionOptions;
-  /** @internal For the doctor: sends no session settings, so that the defaults of the server apply. */
+  /** @internal For `db:doctor`: sends no session settings, so that the defaults of the server apply. */
   hasServerDefaults?: boolean;
 }
 
@@ -127,7 +130,7 @@ function connections(max: number): number {
 /** In milliseconds. A longer Node.js timer fires immediately. */
 export const longestTimer = 2 ** 31 - 1;
 
-/** A time above `longestTimer` becomes 0: never. @throws ConfigurationError for a negative number or NaN. */
+/** A time above `longestTimer` becomes 0 (never). @throws ConfigurationError for a negative number or NaN. */
 function milliseconds(option: keyof DatabasePoolOptions, given: number): number {
   if (given >= 0) return given > longestTimer ? 0 : given;
   throw new ConfigurationError(`${option} is ${given}: use a number of milliseconds, 0 or more.`);

@@ -69,7 +69,7 @@ export class Connector {
     this.#failover?.close();
   }
 
-  /** Aborts the queries on separate connections (`#ask`), current and future ones. */
+  /** Aborts all current and future queries on separate connections (see `#ask`). */
   abort(): void {
     this.#isAborted = true;
     for (const sockets of this.#asking) sockets.abort();
@@ -106,7 +106,7 @@ export class Connector {
     });
   }
 
-  /** Loaded once for all connections; loaded again after a failure. */
+  /** Loads the array types once for all connections, and again only after a failure. */
   #arrayTypes(host: Host): Promise<readonly ArrayType[]> {
     this.#types ??= this.#ask(host, (sql, sockets) => this.#learn(sql, sockets)).catch((error: unknown) => {
       this.#types = undefined;
@@ -126,7 +126,7 @@ export class Connector {
     return types;
   }
 
-  /** Uses a separate connection, so that its failure does not affect the pool. */
+  /** Runs queries on a separate connection, so that its failure does not affect the pool. */
   async #ask<Answer>(
     host: Host,
     question: (sql: postgres.Sql, sockets: Sockets) => Promise<Answer>,
@@ -151,10 +151,11 @@ export class Connector {
 }
 
 /**
- * Refuses a proxy that shares sessions: it mixes up prepared statements, so that some queries wait forever.
+ * Refuses a proxy that shares sessions between clients. It would mix up prepared statements, so that some queries wait
+ * forever.
  * @param named Process id from the login.
  * @param asked Process id from a query; 0 if the server is a single process, such as PGlite.
- * @throws ConfigurationError if they differ.
+ * @throws ConfigurationError if the process ids differ.
  */
 function requireNoProxy(named: number | undefined, asked: number, { database, host }: Address): void {
   if (named === undefined || asked === 0 || named === asked) return;

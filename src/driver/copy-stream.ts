@@ -1,7 +1,7 @@
-// The stream of a COPY, from its start to its end.
+// Controls the stream of a COPY from its start to its end.
 import { Readable, type Writable } from 'node:stream';
 
-/** Of a COPY TO or of a COPY FROM. */
+/** A Readable for COPY TO, a Writable for COPY FROM. */
 export type CopyStream = Readable | Writable;
 
 /**
@@ -32,14 +32,14 @@ function prepareReadable(stream: Readable): (error?: unknown) => void {
   });
   return (error) => {
     resume();
-    // The connection serves other queries.
+    // From here on, the connection serves other queries.
     stream._read = () => undefined;
     if (error === undefined) push(null);
     else stream.destroy(error as Error);
   };
 }
 
-/** The stream of postgres.js does not report an error after the last chunk, and sends CopyFail after the COPY's end. */
+/** postgres.js does not report an error after the last chunk, and sends CopyFail even after the COPY has ended. */
 function prepareWritable(stream: Writable): (error?: unknown) => void {
   return (error) => {
     stream._destroy = (reason, done) => done(reason);

@@ -1,14 +1,14 @@
-// COPY … FROM STDIN in a transaction, with backpressure and error reporting.
+// Runs COPY … FROM STDIN in a transaction, with backpressure and error reporting.
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import type { Transaction } from '../transaction.ts';
 import type { RunningQuery } from './query.ts';
 
 /**
- * Sends chunks to one COPY statement, which ends after the last chunk. Memory use stays constant: the next chunk is
- * requested when the stream accepts it.
- * @throws the server's error, after which the transaction is aborted, as after any failed statement; or the error that
- * `chunks` throws, after the server has undone the COPY.
+ * Runs one COPY statement and sends it the chunks. Memory use stays constant: each chunk is requested only when the
+ * stream can accept it.
+ * @throws the server's error; or the error of `chunks`, after the server has undone the COPY. Both abort the
+ * transaction.
  */
 export async function copyFrom(
   transaction: Transaction,

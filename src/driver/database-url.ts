@@ -26,7 +26,7 @@ export interface DatabaseUrl {
   readonly sslMode: SslMode | undefined;
   /** `target_session_attrs`: which kind of host to use. Default `any`: the first in the URL that answers. */
   readonly target: TargetSessionAttributes;
-  /** The other parameters that are used, see url-parameters.ts. */
+  /** The other parameters that have an effect (see url-parameters.ts). */
   readonly parameters: ReadonlyMap<string, string>;
 }
 
@@ -34,7 +34,7 @@ const shape = 'postgresql://user:password@host:5432/database';
 
 /**
  * Replaces the password of a URL, and the value of any parameter such as `password=`, with asterisks. Masks too much
- * rather than too little: the text may not be a URL, or may not be encoded.
+ * rather than too little, because the text may be an invalid URL.
  */
 export function maskPassword(text: string): string {
   const [, scheme = '', rest = ''] = /^\s*((?:[a-z][a-z0-9+.-]*:\/\/)?)([\s\S]*)$/i.exec(text) ?? [];
@@ -44,7 +44,7 @@ export function maskPassword(text: string): string {
   );
 }
 
-/** The login ends at the last "@". Without "@", text in the place of the port may be a password. */
+/** Masks from the first ":" to the last "@". Without "@", text in the place of the port may be a password. */
 function maskLogin(text: string): string {
   const at = text.lastIndexOf('@');
   const colon = text.indexOf(':');
@@ -171,7 +171,7 @@ export function formatDatabaseUrl(parts: {
   return `postgresql://${login}@${host}:${parts.port}/${encodeURIComponent(parts.database)}${ssl}`;
 }
 
-/** URL of another database on the same server, such as the maintenance database `postgres`. */
+/** Returns the URL of another database on the same server, such as the maintenance database `postgres`. */
 export function withDatabase(url: string, database: string): string {
   return url.trim().replace(/^([a-z]+:\/\/[^/?#]*)(?:\/[^?#]*)?/i, `$1/${encodeURIComponent(database)}`);
 }

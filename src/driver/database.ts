@@ -24,7 +24,7 @@ export abstract class Database<S extends Schema = Schema> {
   abstract readonly name: string;
   /** Registry key, if the pool was created with a key or the database has a registered name. */
   abstract readonly key: DatabaseKey | undefined;
-  /** The key, with the application if the pool was created for its database: `tracking:mextrack`. */
+  /** The key; for an application's own database, key and application, as in `tracking:mextrack`. */
   abstract readonly target: DatabaseTarget | undefined;
   /** @internal Applications whose rows belong in another database. */
   abstract readonly foreignSources: readonly string[];
@@ -43,7 +43,8 @@ export abstract class Database<S extends Schema = Schema> {
   /**
    * Runs one statement with `$1`-style parameters. Dates, arrays, objects and `undefined` are encoded as in
    * node-postgres. Without parameters `text` may hold several statements; the rows of the last one are returned.
-   * @throws ConnectionError, or PostgreSQL's error with its SQLSTATE as `code`.
+   * @throws ConnectionError; PostgreSQL's error with its SQLSTATE as `code`; ValidationError for a COPY FROM STDIN or
+   * TO STDOUT.
    */
   async query<Row extends object = Record<string, unknown>>(
     text: string,
@@ -61,7 +62,7 @@ export abstract class Database<S extends Schema = Schema> {
     return { rows: [...rows], rowCount: rows.count ?? rows.length };
   }
 
-  /** @internal The rows of one statement, each converted on arrival, while the server still reads the next ones. */
+  /** @internal Runs one statement and converts each row on arrival, while the server still reads later rows. */
   async read<Raw extends object, Row>(
     text: string,
     parameters: readonly unknown[],

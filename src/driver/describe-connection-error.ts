@@ -55,7 +55,7 @@ export function describeConnectionError(error: unknown, { database, host }: Addr
 const isTls =
   /^(ERR_TLS_|ERR_SSL_|ERR_OSSL_|CERT_|CRL_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|INVALID_(CA|PURPOSE)|HOSTNAME_MISMATCH|PATH_LENGTH_EXCEEDED)/;
 
-/** Reasons that depend on the message of the error. */
+/** The reason, if it depends on the error's message and not only on its code; else undefined. */
 function reasonOf(error: Error, code: string): string | undefined {
   const { message } = error;
   if (code === 'REQUIRE_AUTH') {
@@ -90,7 +90,7 @@ function generalReason(error: Error, code: string): string {
   return reason || 'the server ended the session';
 }
 
-/** Message, detail and hint of the server, without their final full stops. */
+/** Joins the server's message, detail and hint, without their final full stops. */
 function serverReason(error: Error): string | undefined {
   if (!(error instanceof postgres.PostgresError)) return undefined;
   const parts = [error.message, error.detail, error.hint].filter((part) => part !== undefined);
@@ -103,7 +103,7 @@ function isFatal(error: Error): boolean {
   return ['FATAL', 'PANIC'].includes(severity ?? local ?? '');
 }
 
-/** A statement can fail with a SQLSTATE of `reasons` without ending the session, for example DROP DATABASE. */
+/** A statement such as DROP DATABASE can fail with a SQLSTATE of `reasons` too, but that does not end the session. */
 function isOfConnection(error: Error, code: string): boolean {
   return isFatal(error) || (!(error instanceof postgres.PostgresError) && Object.hasOwn(reasons, code));
 }

@@ -19,17 +19,17 @@ export interface FailoverOptions {
   readonly probe: (host: Host) => Promise<HostState>;
 }
 
-// Like arrayTypesSql, it must not depend on the search_path.
+// Like arrayTypesSql, this query must not depend on the search_path.
 export const hostStateSql = `SELECT pg_catalog.pg_is_in_recovery() AS standby,
   pg_catalog.current_setting('transaction_read_only')::boolean AS "readOnly",
   CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0 ELSE pg_catalog.concat('x',
     pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int END AS timeline`;
 
-/** Milliseconds for which a result, or an answer of a host, may be used. */
+/** Milliseconds for which the chosen host and the answer of each host stay valid. */
 const validMs = 1_000;
 /**
- * Milliseconds to wait for the other hosts after the first answer: one may be a newer primary, but a silent one must
- * not delay the search. If the first answer was slow, wait `rivalFactor` times as long as that answer took.
+ * Milliseconds to wait for the other hosts after the first answer: one of them may be a newer primary, but a silent
+ * host must not delay the search. If the first answer was slow, wait `rivalFactor` times as long as that answer took.
  */
 const rivalMs = 250;
 const rivalFactor = 4;
@@ -39,7 +39,7 @@ export class Failover {
   readonly #options: FailoverOptions;
   #found: { host: Host; at: number } | undefined;
   #search: Promise<Host> | undefined;
-  /** Probes that no round has used yet: a silent host is not asked a second time, and a slow answer still counts. */
+  /** Probes that no round has used yet: a silent host is asked only once, and a slow answer still counts. */
   readonly #probes = new Map<Host, Promise<Answer>>();
   #newestTimeline = 0;
   #isClosed = false;
@@ -48,13 +48,17 @@ export class Failover {
     this.#options = options;
   }
 
-  /** @throws the first host's error if no host answers, a refused login's error, or one with `TARGET_SESSION_ATTRS`. */
+  /**
+   * Finds the host for the next connection.
+   * @throws the first host's error if no host answers; the error of a refused login; or an error with the code
+   * `TARGET_SESSION_ATTRS` if no host fits.
+   */
   pick(): Promise<Host> | Host {
     if (this.#found && performance.now() - this.#found.at < validMs) return this.#found.host;
     return this.#find();
   }
 
-  /** Whether the host that fits can change: there are several, and only the primary fits. Then ask `isReplaced`. */
+  /** Whether another host can become the one that fits: there are several hosts, and only the primary fits. */
   get mayMove(): boolean {
     return this.#options.hosts.length > 1 && isOfPrimary(this.#options.target);
   }

@@ -1,4 +1,4 @@
-// Connections held by a transaction or reservation: handles their loss and their end.
+// Handles the loss and the end of connections that a transaction or reservation holds.
 // After a loss, postgres.js would send ROLLBACK to a closed socket, which crashes the process, or run later statements
 // on the replacement connection, each committed by itself. It also sends COMMIT behind statements that were not
 // awaited: if such a statement fails, the server answers with ROLLBACK, which postgres.js takes for success.
@@ -33,7 +33,7 @@ class HeldConnection {
   readonly loss: Promise<never>;
   /** COPYs whose stream may still be in use. */
   readonly copies = new Set<HeldQuery>();
-  /** The transaction after its work has ended. */
+  /** Scope of the transaction. Set when its work has ended. */
   ending: Scope | undefined;
   #cause: unknown;
   #rejectLoss: (error: unknown) => void = () => undefined;
@@ -59,7 +59,7 @@ class HeldConnection {
     return this.state === 'lost';
   }
 
-  /** Waits while another connection of the client has failed but is not closed: meanwhile nothing may begin or end. */
+  /** Waits until all failed connections of the client are closed. Nothing may begin or end before that. */
   async waitForEndings(): Promise<void> {
     while (this.holder.sockets.ending && this.state === 'open') await this.holder.sockets.ending;
   }
@@ -83,7 +83,7 @@ class HeldConnection {
     await Promise.race([Promise.all(running.map((copy) => copy.running)), this.loss]).catch(() => undefined);
   }
 
-  /** Abandons the COPYs whose stream nobody uses when the transaction ends: they would never be over. */
+  /** At the end of a transaction, abandons the COPYs whose stream nobody uses: they would never end. */
   endUnusedCopies(): void {
     for (const copy of this.copies) {
       if (!this.ending || !copy.isUnused) continue;
@@ -92,7 +92,7 @@ class HeldConnection {
     }
   }
 
-  /** The error for a statement after the loss or end of the connection. */
+  /** Returns the error for a statement that comes after the loss or end of the connection. */
   notRun(): Error {
     const holder = this.isReserved ? 'reservation' : 'transaction';
     if (this.state !== 'lost') return new Error(`Not run: the ${holder} has ended.`);
@@ -108,7 +108,7 @@ class HeldConnection {
 
 /**
  * Wraps `sql.begin`: rejects when the connection is lost, and runs nothing after the end of the transaction.
- * @param onError receives the error of the transaction before it is described.
+ * @param onError receives the error of the transaction before `holder.describe` changes it.
  */
 export function guardBegin(begin: Begin, holder: Holder, onError: (error: unknown) => void): Begin {
   return async (...args) => {
@@ -169,8 +169,8 @@ export async function guardReserved(
 }
 
 /**
- * Runs the work of a transaction or savepoint, and resolves when all its statements have ended. Never settles after a
- * loss: otherwise postgres.js, which rejects begin() itself, would also send COMMIT or ROLLBACK.
+ * Runs the work of a transaction or savepoint, and resolves when all its statements have ended. After a loss it never
+ * settles: postgres.js rejects begin() itself, and would otherwise also send COMMIT or ROLLBACK.
  */
 async function runScope(
   connection: HeldConnection,
@@ -208,7 +208,7 @@ async function runScope(
   }
 }
 
-/** A savepoint sends nothing at its end, so the outer scope may go on with the streams of its COPYs. */
+/** Moves running COPYs to the outer scope, which may go on with them: a savepoint sends nothing when it succeeds. */
 function passCopies({ copies }: HeldConnection, inner: Scope, outer: Scope): void {
   for (const copy of copies) {
     if (!inner.running.delete(copy.running)) continue;
@@ -260,7 +260,7 @@ function guard(
 
 /** A statement of a transaction or of a reserved connection. */
 class HeldQuery extends QueryExecution {
-  /** A COPY may outlive the savepoint in which it began. */
+  /** Changes when a COPY outlives the savepoint in which it began. */
   scope: Scope;
   /** Resolves when the statement has ended. */
   running: Promise<unknown> = Promise.resolve();
@@ -306,7 +306,7 @@ class HeldQuery extends QueryExecution {
     return !(stream instanceof Writable && stream.writableEnded);
   }
 
-  /** Whether this is a COPY whose caller does nothing with its stream. */
+  /** Whether this is a COPY with a stream that the caller does not use. */
   get isUnused(): boolean {
     return this.#isHandedOver && (this.#isUnread || (this.waitsForCaller && this.stream instanceof Writable));
   }

@@ -1,5 +1,5 @@
 // require_auth: limits the authentication methods, so that a fake server does not get the password.
-// postgres.js answers every request of a server, even for a password in clear text.
+// postgres.js answers every authentication request of a server, even one for a password in clear text.
 import type { Socket } from 'node:net';
 
 /** Authentication methods by the code in the server's message. */
@@ -21,7 +21,7 @@ export function guardLogin(socket: Socket, requireAuth: string): void {
   let received = Buffer.alloc(0);
   let asked = 'none';
   let isProven = false;
-  // No data arrives before postgres.js sends the startup packet. It adds its own listener then, after this one.
+  // postgres.js adds its own listener later, when it sends the startup packet. Until then, no data arrives.
   socket.on('data', read);
 
   function read(chunk: Buffer): void {

@@ -24,7 +24,7 @@ export type Schema = Record<string, unknown>;
 export type SqlTag = postgres.ISql<NoCustomTypes>;
 type NoCustomTypes = postgres.Sql extends postgres.Sql<infer Types> ? Types : never;
 
-/** Drizzle's own options, as its `drizzle()` takes them. */
+/** Options that Drizzle's `drizzle()` also has. */
 export interface DrizzleOptions {
   /** Receives every query of `orm` with its parameters; `true` prints them. */
   logger?: boolean | Logger;
@@ -59,8 +59,8 @@ export function relationalSchema<S extends Schema>(
 export const transactionClients = new WeakMap<object, { sql: postgres.TransactionSql; database: object }>();
 
 /**
- * drizzle(client) would replace the parsers of the client, and then a Date in a tagged query would throw. Drizzle
- * encodes values to text itself, so it gets a façade that sends its strings unchanged and does not modify the client.
+ * Creates Drizzle on a façade of the client. drizzle(client) would replace parsers and serializers of the client, and
+ * then a Date in a tagged query would throw. Drizzle encodes values to text itself; the façade sends them unchanged.
  */
 export function createOrm<S extends Schema>(
   sql: SqlTag,
@@ -152,8 +152,8 @@ interface ResultColumn {
 }
 
 /**
- * Passes JSON, dates and times to Drizzle's columns as text: postgres.js would drop microseconds, and JSON strings would
- * be parsed twice. Other values, and expressions without a column, are parsed by postgres.js.
+ * Passes JSON, dates and times to Drizzle's columns as text: postgres.js would drop microseconds, and JSON strings
+ * would be parsed twice. Other values, and expressions without a column, are parsed by postgres.js.
  */
 function readRows(
   rows: readonly (readonly (Uint8Array | null)[])[] & { columns?: unknown },

@@ -1,4 +1,4 @@
-// One postgres.js query from start to end, for every way of reading its rows.
+// Controls one postgres.js query from start to end, for every way of reading its rows.
 import { Stream } from 'node:stream';
 import { publishQuery } from './channels.ts';
 import { type CopyStream, prepareCopy } from './copy-stream.ts';
@@ -30,7 +30,7 @@ export interface RunningQuery {
 
 type CursorWork = (rows: unknown) => unknown;
 
-/** Converts each row when it arrives, while the server still reads the next ones. Call it before the query starts. */
+/** Converts each row when it arrives, while the server still reads later rows. Call it before the query starts. */
 export function convertRows<Raw, Row>(query: Promise<unknown>, convert: (raw: Raw) => Row): void {
   const forEachFn = (raw: Raw, result: Row[]) => result.push(convert(raw));
   Object.assign(query, { forEachFn, convertsRows: true });
@@ -52,7 +52,7 @@ export abstract class QueryExecution {
   #startedAt = 0;
   #failure: { readonly error: unknown } | undefined;
   #isReported = false;
-  /** Set while a COPY runs and afterwards: ends its stream. */
+  /** Ends the stream of a COPY. Set from the start of the COPY on. */
   #endCopy: ((error?: unknown) => void) | undefined;
 
   /** @param mostReruns how often the query may run again after a schema change made its prepared statement stale. */
@@ -140,7 +140,10 @@ export abstract class QueryExecution {
     }));
   }
 
-  /** Never settles after a failure: postgres.js would send the next step to a lost connection and crash. */
+  /**
+   * Runs one step of a cursor. Never settles after a failure: postgres.js would send the next step to a lost connection
+   * and crash.
+   */
   async #cursorStep(work: CursorWork, batch: unknown): Promise<unknown> {
     try {
       return await work(batch);
@@ -150,8 +153,8 @@ export abstract class QueryExecution {
   }
 
   /**
-   * postgres.js resends a query with a stale statement behind others in the pipeline, mixes up their answers so that
-   * all of them hang, and encodes the parameters a second time. It sets `retried` right before that.
+   * Reruns a query whose prepared statement is stale. postgres.js would resend it behind others in the pipeline, mix up
+   * their answers so that all of them hang, and encode the parameters twice. It sets `retried` right before it resends.
    */
   #catchStale(mostReruns: number): void {
     const { query } = this;

@@ -2,14 +2,14 @@
 
 const begins = /^[\s(]*(?:select|values|table|with)\b/i;
 /**
- * Words that must not occur in a read, even in a string or comment: they write, lock or depend on one server. `for`
- * covers FOR UPDATE; the pg_ functions of PostgreSQL act on the server that runs them.
+ * Words that must not occur in a read, not even in a string or comment: they write, lock or depend on one server. `for`
+ * covers FOR UPDATE; functions named pg_… act on the server that runs them.
  */
 const forbidden =
   /\b(?:insert|update|delete|merge|into|for|lock|call|notify|nextval|setval|currval|lastval|set_config|current_setting|(?:dblink|lo|txid)_\w+|dblink|pg_\w+(?="?\s*\())\b/i;
 const several = /;\s*\S/;
 
-/** @param text one statement, without parameter values. */
+/** @param text one statement, with placeholders instead of parameter values. */
 export const isRead = (text: string): boolean =>
   begins.test(text) && !forbidden.test(text) && !several.test(text);
 
@@ -18,7 +18,7 @@ interface QueryParts {
   args: readonly unknown[];
 }
 
-/** The text of a postgres.js query with its fragments and identifiers inserted, and `$` for each parameter. */
+/** Returns the text of a postgres.js query, with fragments and identifiers inserted, and `$` for each parameter. */
 export function textOf({ strings, args }: QueryParts): string {
   return strings
     .map((part, index) => part + (index < strings.length - 1 ? textOfArgument(args[index]) : ''))

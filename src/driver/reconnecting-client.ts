@@ -1,5 +1,5 @@
 // A client that survives lost connections: it replaces its whole postgres.js client.
-// A lost connection of postgres.js 3.4 keeps parts of its query: the next query gets the old error or is never sent.
+// In postgres.js 3.4 a lost connection keeps parts of its query: its next query gets the old error or is never sent.
 import { readFile } from 'node:fs/promises';
 import { Stream } from 'node:stream';
 import type postgres from 'postgres';
@@ -15,7 +15,7 @@ import { hasNotRun, isUnsent, meansLoss } from './socket.ts';
 /** Maximum number of attempts for a query or transaction that no server has run, each on a new client if needed. */
 const mostAttempts = 100;
 
-/** `replicas`: reads may use replicas. `primary`: only this client's server. `own`: likewise, for the pool itself. */
+/** `replicas`: reads may use replicas. `primary`, and `own` for the pool itself: only this client's server. */
 type Route = 'replicas' | 'primary' | 'own';
 
 /** A postgres.js client without `listen` and `subscribe`, whose connections this client cannot replace. */
@@ -24,7 +24,7 @@ export type Sql = postgres.Sql & Record<'listen' | 'subscribe', never>;
 export class Client {
   /** Reads may go to replicas. */
   readonly sql: Sql;
-  /** Everything goes to this client's own server. */
+  /** All queries go to this client's own server. */
   readonly primary: Sql;
   readonly #connector: Connector;
   readonly #retired = new Set<Generation>();
@@ -65,7 +65,7 @@ export class Client {
     return this.#connector.describe(error);
   }
 
-  /** From now on, reads through `sql` may go to replicas. */
+  /** Lets reads through `sql` go to replicas. */
   readFrom(replicas: Replicas<Client>): void {
     this.#replicas = replicas;
   }
@@ -91,7 +91,7 @@ export class Client {
     if (this.#current.madeAt < moment) this.replace(this.#current);
   }
 
-  /** Sends new queries to a new client, while the old one finishes what runs on its other connections. */
+  /** Sends new queries to a new client, while the old client finishes what still runs on it. */
   replace(generation: Generation, error?: Error): void {
     if (generation !== this.#current || this.#isClosed) return;
     this.#current = this.#connect();
@@ -183,8 +183,8 @@ export class Client {
 }
 
 /**
- * A query outside of a transaction: written → started → running (on this client's server) → over. `apart`: a copy of
- * the query runs instead, on a replica or read-only connection, or as a retry because no server has run the query.
+ * A query outside of a transaction. Its states: written → started → running (on this client's server) → over. In
+ * `apart`, a copy of the query runs instead: on a replica or read-only connection, or as a retry if no server ran it.
  */
 class PoolQuery extends QueryExecution {
   protected readonly database: string;
@@ -248,7 +248,7 @@ class PoolQuery extends QueryExecution {
       return this.reject(this.#client.describe(closedError()));
     this.#attempts += 1;
     this.#state = 'running';
-    // A connection in COPY accepts no other query, but postgres.js would send one, which would fail.
+    // During a COPY a connection accepts no other query, but postgres.js would send one, which would fail.
     if (isCopy(query)) query.options.onexecute ??= () => false;
     this.#generation = this.#client.current.enter();
     return this.#generation.send(query);
@@ -260,7 +260,7 @@ class PoolQuery extends QueryExecution {
   };
 
   protected succeeded(value: unknown): void {
-    // A COPY has only started when its stream is available: it settles a second time at its end.
+    // A stream means that a COPY has started: the query settles a second time when the COPY ends.
     if (!(value instanceof Stream)) this.#end();
     this.resolve(value);
   }
@@ -289,8 +289,8 @@ class PoolQuery extends QueryExecution {
 type Outcome = { readonly value: unknown } | { readonly error: unknown };
 
 /**
- * One run of a query, as a separate object: postgres.js keeps a query whose connection was lost, and may reject it a
- * second time while it already runs elsewhere.
+ * Runs a copy of a query: postgres.js keeps a query whose connection was lost, and may reject it a second time while it
+ * already runs elsewhere.
  */
 class RunApart extends QueryExecution {
   protected readonly database: string;
@@ -346,7 +346,7 @@ const isRepeatable = (query: RunningQuery): boolean => {
 /** Whether the error concerns only this statement, not the connection. */
 const isOfStatement = (error: unknown): boolean => (error as { severity?: string }).severity === 'ERROR';
 
-/** Cancelled by the user or a timeout. Such a query is not run again, because it would take as long. */
+/** Whether the user or a timeout cancelled the query. It is not run again, because it would take as long. */
 const wasCancelled = (error: unknown): boolean => (error as { code?: string }).code === '57014';
 
 const isRefusedWrite = (error: unknown): boolean => (error as { code?: string }).code === '25006';

@@ -1,4 +1,4 @@
-// Relational queries of Drizzle whose columns have the same values at every nesting depth.
+// Makes columns in Drizzle's relational queries return the same values at every nesting depth.
 // Nested rows arrive as JSON, where numbers lose precision and timestamps change their format. So these columns are
 // selected as text, which their decoders read.
 import { type Column, is, type SQL, sql } from 'drizzle-orm';
@@ -59,7 +59,7 @@ export class RelationalDialect extends PgDialect {
   }
 }
 
-/** Drizzle's rule: the columns set to true; if none is, all except those set to false. `{}` selects none. */
+/** Applies Drizzle's rule: the columns set to true; if there are none, all but those set to false; for `{}`, none. */
 function selectedColumns(
   all: Readonly<Record<string, Column>>,
   chosen: Readonly<Record<string, boolean | undefined>> | undefined,

@@ -17,7 +17,7 @@ interface Server {
 
 interface Clients<Client> {
   readonly primary: Client;
-  /** Read-only sessions on the primary, which detect a function that writes: it fails there. */
+  /** Client with read-only sessions on the primary: a function that writes fails there. */
   readonly reader: Client | undefined;
   readonly replicas: readonly Client[];
 }
@@ -30,8 +30,8 @@ interface Replica<Client> {
   askedAt: number | undefined;
 }
 
-// After a page header without data, the WAL position is not the end of a record, and replay would not reach it before
-// the next write. So subtract the header.
+// If the WAL position is right behind a page header, no record ends there, and replay would not reach it before the
+// next write. So subtract the header.
 const positionSql = `SELECT (position - CASE WHEN position % 8192 = 24 THEN 24
     WHEN position % pg_size_bytes(current_setting('wal_segment_size')) = 40 THEN 40 ELSE 0 END)::float8 AS position
   FROM (SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') AS position) AS log`;
@@ -70,7 +70,7 @@ export class Replicas<Client extends Server> {
 
   /**
    * @param mayBeLate If false, no replica is chosen.
-   * @returns the next fit replica in turn; else the read-only client of the primary, undefined if there is none.
+   * @returns the next suitable replica in turn; else the read-only client of the primary, or undefined if none exists.
    */
   choose(mayBeLate: boolean): Client | undefined {
     if (!mayBeLate) return this.#reader;
@@ -88,7 +88,7 @@ export class Replicas<Client extends Server> {
     this.#writes += 1;
   }
 
-  /** Call it when a read failed on this server: it gets no reads until it has answered a check. */
+  /** Call it when a read failed on a replica: the replica gets no reads until it has answered a check. */
   distrust(client: Client): void {
     for (const replica of this.#replicas) if (replica.client === client) replica.seen = undefined;
   }

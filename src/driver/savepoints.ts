@@ -8,7 +8,7 @@ export interface Scope {
   readonly outer: Scope | undefined;
   /** Statements and savepoints that have not ended. */
   readonly running: Set<Promise<unknown>>;
-  /** Error of the first failed statement, even if it was caught: the server commits nothing of the scope. */
+  /** Error of the first failed statement, even if the caller caught it: the server commits nothing of the scope. */
   failure?: { readonly error: unknown };
   /** The open savepoint directly inside this scope. */
   open: Scope | undefined;
@@ -46,7 +46,7 @@ export function openSavepoint(
   open: (inner: Scope) => Promise<unknown>,
 ): Promise<unknown> {
   const from = inside.getStore();
-  // The call comes from inside an open savepoint of `scope`. Waiting for that one would deadlock: nest the new one.
+  // The call comes from inside an open savepoint of `scope`. Waiting for it would deadlock: nest the new one in it.
   if (from && from.scope !== scope && isOpenIn(scope, from.scope)) {
     return (from.sql.savepoint as unknown as Open)(...(args as never[]));
   }
@@ -72,7 +72,7 @@ export function openSavepoint(
   return track(scope, savepoint);
 }
 
-/** Records that a statement of `scope` starts, and so runs inside every savepoint that is open in `scope`. */
+/** Call it when a statement of `scope` itself starts: marks the savepoints that are open in `scope` as crossed. */
 export function wasCrossed(scope: Scope): void {
   for (let inner = scope.open; inner; inner = inner.open) inner.isCrossed = true;
 }

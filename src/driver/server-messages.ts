@@ -1,14 +1,17 @@
-// Reads server messages in parallel with postgres.js: the end of the login, and why a session ended.
+// Reads server messages in parallel with postgres.js, to learn when the login ends and why a session ended.
 import postgres from 'postgres';
 
 export interface ServerMessages {
-  /** Process id that the server, or a proxy in front of it, sends at login. */
+  /** Called with the process id that the server, or a proxy in front of it, sends at login. */
   onProcess: (pid: number) => void;
-  /** The first ReadyForQuery: the login has succeeded. */
+  /** Called at the first ReadyForQuery: the login has succeeded. */
   onLogin: () => void;
   /** Called at each ReadyForQuery. */
   onReady?: () => void;
-  /** A FATAL or PANIC error; or, when the server closes the connection, the earlier warning that gave the reason. */
+  /**
+   * Called with a FATAL or PANIC error; or, when the server closes the connection, with the earlier warning that gave
+   * the reason.
+   */
   onEnd: (error: Error) => void;
 }
 
@@ -33,13 +36,13 @@ const fields: Readonly<Record<string, string>> = {
   R: 'routine',
 };
 
-/** ErrorResponse, BackendKeyData, NoticeResponse, ReadyForQuery: all other messages are skipped. */
+/** Types of the messages that are read: ErrorResponse, BackendKeyData, NoticeResponse, ReadyForQuery. */
 const read = new Set([...'EKNZ'].map((type) => type.charCodeAt(0)));
 const headerLength = 5;
 
 /**
- * Parses the bytes of a connection as they arrive. If a FATAL error ends the session during a query, postgres.js drops
- * that error and reports only CONNECTION_CLOSED.
+ * Parses the bytes of a connection as they arrive. postgres.js reports only CONNECTION_CLOSED if a FATAL error ends the
+ * session during a query.
  */
 export class MessageReader {
   readonly #on: ServerMessages;
@@ -74,7 +77,7 @@ export class MessageReader {
     this.#held = at < bytes.length ? Buffer.from(bytes.subarray(at)) : Buffer.alloc(0);
   }
 
-  /** Call it when the server closes the connection. In a crash, the server has sent the reason only as a warning. */
+  /** Call it when the server closes the connection. If the server crashed, it has sent the reason only as a warning. */
   end(): void {
     if (this.#announced) this.#on.onEnd(this.#announced);
   }
@@ -118,6 +121,6 @@ function readError(body: Buffer): Record<string, string> {
   return error;
 }
 
-/** The constructor is declared with a string, but takes the fields. */
+/** The constructor is declared to take a string, but takes an object with the fields. */
 const postgresError = (error: Record<string, string>): Error =>
   new postgres.PostgresError(error as unknown as string);

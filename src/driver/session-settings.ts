@@ -35,13 +35,13 @@ const settings: readonly SessionSetting[] = [
   setting('quote_all_identifiers', 'off'),
 ];
 
-/** Every version of PgBouncer tracks these for each client. It refuses the others at login. */
+/** Every version of PgBouncer tracks these settings for each client, and refuses the others at login. */
 const keptByProxies: ReadonlySet<string> = new Set(['TimeZone', 'DateStyle', 'standard_conforming_strings']);
 
 export const findSessionSetting = (name: string): SessionSetting | undefined =>
   settings.find((known) => known.name.toLowerCase() === name.toLowerCase());
 
-/** For the startup packet, which overrides the settings of the server, the database and the role. */
+/** Settings for the startup packet, which override those of the server, the database and the role. */
 export const sessionSettings = (isProxied: boolean): Record<string, string> =>
   Object.fromEntries(
     settings
@@ -49,14 +49,14 @@ export const sessionSettings = (isProxied: boolean): Record<string, string> =>
       .map(({ name, value }) => [name, value]),
   );
 
-// Like arrayTypesSql, it must not depend on the search_path.
+// Like arrayTypesSql, this query must not depend on the search_path.
 export const sessionSettingsSql = `SELECT session_user::pg_catalog.text AS role,
   pg_catalog.pg_backend_pid()::pg_catalog.text AS pid, ${settings
     .map(({ name }) => `pg_catalog.current_setting('${name}') AS "${name}"`)
     .join(', ')}`;
 
 /**
- * Checks the settings of a session, because behind a proxy the server's own settings apply.
+ * Checks the settings of a session, because a proxy may not pass the startup packet's settings on to the server.
  * @param found The row of `sessionSettingsSql`.
  * @throws ConfigurationError with the statements that mend wrong settings.
  */

@@ -1,18 +1,18 @@
-// Leaves a server that owes an answer while another host of the URL has become the primary.
+// Leaves a server that owes an answer, if another host of the URL has become the primary.
 // Such a server may be stopped, cut off, or an old primary whose commits wait for a standby that has left it. TCP does
-// not show this: the kernel of a stopped server acknowledges data, and a request lost in the network fails after 15
-// minutes.
+// not show this: the kernel of a stopped server acknowledges data, and a request lost in the network fails only after
+// 15 minutes.
 import type { Socket } from 'node:net';
 import type { Host } from './database-url.ts';
 
 /** Milliseconds without a byte from the server before the other hosts are asked. */
 const silentMs = 1_000;
-/** Most milliseconds between two questions: the pause is a thirtieth of the silence so far, up to this. */
+/** Longest pause between two questions. Each pause is a thirtieth of the silence so far, but at least `silentMs`. */
 const longestPauseMs = 10_000;
 
 interface Waiting {
   readonly host: Host;
-  /** As performance.now(). `since`: the request or the last bytes of its answer. `askAt`: the next question. */
+  /** Times of performance.now(). `since`: when the request was sent or the last bytes arrived. `askAt`: when to ask. */
   since: number;
   askAt: number;
 }
@@ -27,8 +27,8 @@ export class SilenceWatch {
 
   /**
    * @param isReplaced must not reject.
-   * @param leave ends all connections to the host, because `answered` forgets a connection that still owes the answer
-   * to a second query.
+   * @param leave must end all connections to the host, because `answered` forgets a connection even if it still owes
+   * the answer to a second query.
    */
   constructor(isReplaced: (host: Host) => Promise<boolean>, leave: (host: Host) => void) {
     this.#isReplaced = isReplaced;

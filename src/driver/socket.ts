@@ -19,7 +19,7 @@ export interface SocketOptions {
   readonly onRefused?: (host: Host) => void;
   /** Runs before a login, on a separate connection with its own timeout. */
   readonly prepare?: (host: Host) => Promise<void>;
-  /** Asked about a host that owes an answer: whether another host has taken its place. Must not reject. */
+  /** Whether another host has replaced this host, which owes an answer. Must not reject. */
   readonly isReplaced?: ((host: Host) => Promise<boolean>) | undefined;
   /** Delays attempts after failures. */
   readonly pace?: Pace;
@@ -54,7 +54,7 @@ export const isUnsent = (error: unknown): boolean =>
 export const hasNotRun = (error: unknown): boolean =>
   isUnsent(error) || (error as { code?: unknown }).code === '57P05';
 
-/** Increases the delay after each failed attempt, across all clients of a pool. */
+/** Delays connection attempts after failures, longer each time. All clients of a connector share one `Pace`. */
 export class Pace {
   #failures = 0;
   #failedAt = 0;
@@ -78,14 +78,14 @@ export class Pace {
 }
 
 /**
- * Replaces the sockets of postgres.js, which do not set TCP_NODELAY (each COPY would end 40 ms late), stay open if a
+ * Replaces the sockets of postgres.js. They do not set TCP_NODELAY, so each COPY ends 40 ms late. They stay open if a
  * silent server never closes them, and reconnect without pause or end if a server hangs up during the login.
  */
 export class Sockets {
   readonly #options: SocketOptions;
   readonly #open = new Map<Socket, { readonly host: Host; end(error: Error): void }>();
   readonly #silence: SilenceWatch | undefined;
-  /** Set when no more connections are opened: the error for those that are requested. */
+  /** Set when no more connections are opened: the error for each further request. */
   #refusal: Error | undefined;
   #live = 0;
   #closing: Error | undefined;
@@ -119,7 +119,7 @@ export class Sockets {
     return this.#pid;
   }
 
-  /** Never rejects, because postgres.js would lose a connection for good: the socket fails instead. */
+  /** Never rejects, or postgres.js would lose a connection for good. Instead, it returns a socket that fails. */
   readonly connect = async (): Promise<Socket> => {
     if (this.#refusal) return failedSocket(this.#refusal);
     try {
@@ -139,13 +139,13 @@ export class Sockets {
     return this.#refusal !== undefined;
   }
 
-  /** The server's reason for a CONNECTION_CLOSED error while the connection closes; otherwise `error`. */
+  /** Returns the server's reason for a CONNECTION_CLOSED error while the connection closes; otherwise `error`. */
   reasonOf(error: unknown): unknown {
     const isClosed = (error as { code?: unknown } | undefined)?.code === 'CONNECTION_CLOSED';
     return (isClosed && this.#closing) || error;
   }
 
-  /** Call it when no query may run any more. */
+  /** Opens no more connections, and aborts those still open after `goodbyeMs`. Call it after `sql.end`. */
   close(): void {
     this.#refusal = closedError();
     setTimeout(() => this.abort(), goodbyeMs).unref();
@@ -201,7 +201,7 @@ export class Sockets {
     return socket;
   };
 
-  /** Adds its listeners before those of postgres.js, which then gets the server's reason for ending the connection. */
+  /** Adds listeners before postgres.js adds its own, so that postgres.js gets the server's reason for ending. */
   #watch(socket: Socket, limit: Limit, host: Host): Socket {
     let isCancel = false;
     let isClosed = false;
@@ -267,7 +267,7 @@ export class Sockets {
     return socket;
   }
 
-  /** Ends all connections to a host, idle ones too: the next query on such a connection would get no answer either. */
+  /** Ends all connections to a host, also idle ones: the next query on an idle one would get no answer either. */
   #leave(host: Host): void {
     for (const connection of this.#open.values()) {
       if (connection.host === host) connection.end(replacedError(host));
@@ -275,7 +275,7 @@ export class Sockets {
   }
 
   #awaitEnd(socket: Socket): void {
-    // Wait one more event loop turn after the close: a transaction that does not know of the loss would send COMMIT.
+    // Wait one more event loop turn after the close: a transaction unaware of the loss would send COMMIT.
     const closed = new Promise((resolve) => socket.once('close', () => setImmediate(resolve)));
     const ending: Promise<unknown> = Promise.all([this.#ending, closed]).then(() => {
       if (this.#ending === ending) this.#ending = undefined;
@@ -366,8 +366,8 @@ class Limit {
   }
 }
 
-// Fails two event loop turns later: by then postgres.js has added its listeners and written its first message to the
-// corked socket. If that write failed, its connection would never send again.
+// The socket fails two event loop turns later: by then, postgres.js has added its listeners and written its first
+// message to the corked socket. If that write failed, the connection of postgres.js would never send again.
 function failedSocket(error: Error): Socket {
   const socket = new Socket();
   socket.cork();

@@ -1,6 +1,6 @@
-// TLS to a server, as libpq's sslmode defines it.
-// postgres.js checks a certificate against "localhost" if the host is an IP address, waits forever if the server closes
-// the connection instead of answering, and accepts an answer that is longer than one byte.
+// Encrypts connections with TLS, as libpq's sslmode defines it.
+// If the host is an IP address, postgres.js checks the certificate against "localhost". It waits forever if the server
+// closes the connection instead of answering the SSLRequest, and accepts an answer that is longer than one byte.
 import { readFileSync } from 'node:fs';
 import { isIP, type Socket } from 'node:net';
 import * as tls from 'node:tls';
@@ -10,7 +10,7 @@ import { type DatabaseUrl, impliedSslMode, isWeak } from './database-url.ts';
 export interface Encryption {
   /** If false, a server that offers no TLS is used without encryption. */
   readonly isRequired: boolean;
-  /** TLS without an SSLRequest first: PostgreSQL 17 and newer. */
+  /** Whether TLS starts without an SSLRequest, which needs PostgreSQL 17 or newer. */
   readonly isDirect: boolean;
   /** Whether the certificate must match the host. */
   readonly namesHost: boolean;
@@ -18,7 +18,7 @@ export interface Encryption {
   readonly options: tls.ConnectionOptions;
 }
 
-/** @returns undefined for no TLS. @throws ConfigurationError for an unusable file or contradictory parameters. */
+/** @returns undefined without TLS. @throws ConfigurationError for an unusable file or contradictory parameters. */
 export function encryptionOf(
   ssl: boolean | tls.ConnectionOptions | undefined,
   { sslMode, parameters }: DatabaseUrl,
@@ -141,7 +141,7 @@ function offersTls(socket: Socket): Promise<boolean> {
   });
 }
 
-/** As in libpq, an IP address also matches a DNS alternative name, or the common name if no IP name exists. */
+/** As in libpq, an IP address also matches a DNS name in subjectAltName; without an address there, the common name. */
 function checkHost(host: string, certificate: tls.PeerCertificate): Error | undefined {
   const problem = tls.checkServerIdentity(host, certificate);
   if (!problem || isIP(host) === 0) return problem;

@@ -4,9 +4,9 @@ import { findSessionSetting } from './session-settings.ts';
 
 interface Rule {
   readonly isHonoured: boolean;
-  /** Other values are refused. Default: every value is accepted. */
+  /** Pattern of the accepted values; others are refused. Default: every value is accepted. */
   readonly accepts?: RegExp;
-  /** The rest of a sentence that starts with the name of the parameter. */
+  /** Why a value is refused: the rest of a sentence that starts with the name of the parameter. */
   readonly refusal?: string;
 }
 
@@ -108,7 +108,7 @@ const rules: Readonly<Record<string, Rule>> = {
   ...allWith(ignored(), 'prepare', 'max', 'idle_timeout', 'max_lifetime', 'pool_max_conns', 'pool_min_conns'),
 };
 
-/** libpq's environment variables for parameters that the URL omits, except those that say where to connect. */
+/** libpq's environment variables for parameters that the URL omits. Those that say where to connect are left out. */
 export const libpqVariables = {
   channel_binding: 'PGCHANNELBINDING',
   connect_timeout: 'PGCONNECT_TIMEOUT',
@@ -143,7 +143,7 @@ export function refusalOf(name: string, value: string): string | undefined {
   return `${name} ${rule.accepts === nothing ? '' : `"${value}" `}${rule.refusal}`;
 }
 
-/** Whether a parameter is used: honoured, or a server setting that this package does not fix. */
+/** Whether a parameter has an effect: it is honoured, or is a server setting that this package does not prescribe. */
 export const isUsed = (name: string): boolean => ruleOf(name)?.isHonoured ?? !findSessionSetting(name);
 
 /** An unlisted parameter counts as a server setting, such as `work_mem`: the server itself rejects unknown ones. */

@@ -55,7 +55,7 @@ export interface EraseOptions {
   dryRun?: boolean | undefined;
   /**
    * How long services may still accept the person after the lock-out, in milliseconds: the longest `ttlMs` of
-   * any `createUserCheck`. Rows that they write in this time are erased too. Default 60,000.
+   * any `createUserCheck`. Rows that services write in this time are erased too. Default 60,000.
    */
   graceMs?: number | undefined;
   /** How long a statement may wait for a lock on a row or table, in milliseconds. Default 60,000. */
@@ -64,24 +64,24 @@ export interface EraseOptions {
   onProgress?: ((progress: ErasureProgress) => void) | undefined;
 }
 
-/** If this many passes find rows, some service writes them without `requireUser`. */
+/** If this many passes find rows, a service writes new rows without `requireUser`. */
 const maxPasses = 10;
 /** PostgreSQL's maximum for lock_timeout. */
 const maxLockTimeoutMs = 2 ** 31 - 1;
 
 /**
- * Applies the rules in `erasure` of each schema file. First it deactivates the person, revokes their tokens and waits
- * `graceMs` until services refuse them. Then it erases their rows in all databases. Their row in `users` is deleted
- * last, so that it remains if the erasure is interrupted.
+ * Erases a person by the rules in `erasure` of each schema file. First it deactivates the person, revokes their tokens
+ * and waits `graceMs`, until services refuse the person. Then it erases their rows in all databases. Their row in
+ * `users` is deleted last, so that it remains if the erasure is interrupted.
  *
  * Every step can be repeated: after a crash, another run completes the erasure. A run after that reports 0 rows. The
  * erasure also works if the person has no row in atriz_core.
- * @param pools one pool for each database of the environment. Its role must be able to change the tables, and must own
- * location_hourly.
+ * @param pools one pool for each database of the environment. The roles must be able to change the tables. In tracking,
+ * the role must own location_hourly.
  * @throws ConfigurationError if the pool of a database is missing; ValidationError for a user id that is not a uuid or
- * is `erasedUserId`, or an option out of range; NotMigratedError or ConnectionError, before any change, for a database
- * that is not ready; ErasureError if a lock is not released within `lockTimeoutMs`, or if a service keeps writing rows
- * of the person.
+ * is `erasedUserId`, or for an option out of range; NotMigratedError or ConnectionError, before any change, for a
+ * database that is not ready; ErasureError if a lock is not released within `lockTimeoutMs`, or if a service keeps
+ * writing rows of the person.
  */
 export async function eraseUser(
   pools: ErasurePools,
@@ -99,7 +99,7 @@ export async function eraseUser(
   if (!(Number.isInteger(lockTimeoutMs) && lockTimeoutMs > 0 && lockTimeoutMs <= maxLockTimeoutMs)) {
     throw new ValidationError(`lockTimeoutMs is ${lockTimeoutMs}: use whole milliseconds from 1.`);
   }
-  // The databases of the environment, so that none is forgotten, and those that only the caller knows.
+  // Includes all databases of the environment, so that none is forgotten, and further databases that the caller names.
   const keys = new Set([...databaseTargets(), ...Object.keys(pools).filter(isDatabaseTarget)]);
   const all = [...keys].map((key) => ({ key, pool: requirePool(pools, key) }));
   for (const { key, pool } of all) await assertMigrated(pool, key);
@@ -151,7 +151,7 @@ export async function eraseUser(
 
 /**
  * Deactivates the person and revokes their tokens.
- * @returns for how many more milliseconds services may accept the person.
+ * @returns the remaining time in which services may accept the person, in milliseconds.
  */
 async function lockOut(transaction: Transaction, userId: string, graceMs: number): Promise<number> {
   await transaction.query('UPDATE users SET is_active = false WHERE id = $1 AND is_active', [userId]);
@@ -159,7 +159,7 @@ async function lockOut(transaction: Transaction, userId: string, graceMs: number
     'UPDATE auth_tokens SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL',
     [userId],
   );
-  // updated_at is the time of the lock-out, possibly by an interrupted run, or of a later change.
+  // updated_at is the time of the lock-out, in this run or an interrupted one, or of a later change.
   const { rows } = await transaction.query<{ milliseconds: number }>(
     `SELECT greatest($2 - extract(epoch FROM clock_timestamp() - updated_at) * 1000, 0)::float8 AS milliseconds
      FROM users WHERE id = $1`,
@@ -206,7 +206,7 @@ type ActiveRule = Exclude<ErasureRule, { action: 'keep' }>;
 const activeRules = (key: DatabaseTarget): ActiveRule[] =>
   erasureRules(key).filter((rule) => rule.action !== 'keep');
 
-/** The number of rows that a rule would change now. */
+/** Counts the rows that a rule would change. */
 async function countRows(db: Database, storage: Storage, rule: ActiveRule, userId: string): Promise<number> {
   const [row] = await db.primary.orm.execute<{ rows: string }>(
     sql`SELECT count(*) AS rows FROM ${target(storage, rule)} WHERE ${isUnerased(rule, userId)}`,
@@ -215,7 +215,7 @@ async function countRows(db: Database, storage: Storage, rule: ActiveRule, userI
 }
 
 interface EraseRowsOptions {
-  /** Called after each statement, before its transaction commits, and with 0 if a rule has no rows. */
+  /** Called after each statement, before its transaction commits. Also called with 0 if a rule has no rows. */
   onRows: (rule: ActiveRule, rows: number) => void;
   /** Whole milliseconds from 1. */
   lockTimeoutMs: number;
@@ -346,7 +346,7 @@ function isUnerased(rule: ActiveRule, userId: string): SQL {
   const isChildOf = (isParent: SQL) =>
     sql`${column} IN (SELECT ${through.as ?? through.key} FROM ${through.key.table} WHERE ${isParent})`;
   if (rule.action === 'delete') return isChildOf(eq(through.person, userId));
-  // Includes rows that were added to a parent after it was anonymised and so do not lead to the person.
+  // Includes rows that were added to a parent after it was anonymised. Such a parent does not name the person.
   const changes = replacedIn(rule).map(
     ([property, value]) => sql`${getTableColumns(rule.relation)[property]} IS DISTINCT FROM ${value}`,
   );

@@ -4,7 +4,10 @@ import type { Database } from '../pool.ts';
 import { migrationsTable } from './journal.ts';
 import type { AppliedRow } from './state.ts';
 
-/** One round trip. Empty if nothing was applied. Do not call it in a transaction, which a missing table would abort. */
+/**
+ * Reads the applied migrations in one round trip. Empty if the table does not exist. Do not call it in a transaction,
+ * because a missing table would abort the transaction.
+ */
 export async function readApplied(db: Database): Promise<AppliedRow[]> {
   try {
     const { rows } = await db.primary.query<{ hash: string; created_at: string }>(

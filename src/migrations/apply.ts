@@ -14,7 +14,7 @@ import { runAlone, runInside } from './transaction-guard.ts';
 export interface ApplyOptions extends SessionTimeouts {
   /** How many times to retry a migration that could not get a lock. Default 5. */
   lockRetries?: number | undefined;
-  /** Called before each retry, with the blocking session if one was found. */
+  /** Called before each retry with the blocking session, if one was found, and the number of failed attempts. */
   onBlocked?: ((blocker: string | undefined, attempt: number) => void) | undefined;
   /** @internal For rehearsals. */
   observe?: ObserveStatement | undefined;
@@ -36,7 +36,8 @@ interface Run {
 }
 
 /**
- * @param pool finds the blocking session while `session` is blocked.
+ * Runs a file, and retries it if it could not get a lock.
+ * @param pool finds the session that blocks `session`.
  * @param record saves the result, in the file's transaction or after its last statement.
  */
 export async function applyFile(
@@ -67,7 +68,7 @@ export async function applyFile(
   }
 }
 
-/** @param cause its message says what was left behind, which differs with and without a transaction. */
+/** @param cause the error of the last attempt. Its message says what the attempt left behind. */
 function blocked(cause: unknown, { key, tag }: Subject, blocker: string | undefined, attempts: number) {
   const who = blocker ?? 'a session that was not seen (the role may lack pg_read_all_stats)';
   return new MigrationError(
@@ -78,7 +79,7 @@ function blocked(cause: unknown, { key, tag }: Subject, blocker: string | undefi
   );
 }
 
-/** Resets the role until the end of the transaction, because the file may have set one that cannot write the record. */
+/** Runs `record` as the role that logged in, because the file may have set a role that may not write the record. */
 async function asOurselves(session: Database, record: () => Promise<void>): Promise<void> {
   await session.query('SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE NONE');
   await record();
@@ -146,7 +147,7 @@ async function applyByStatement(run: Run): Promise<void> {
   });
 }
 
-// Most statements run in a transaction that also saves the progress, so that a crash cannot separate the two. If
+// Most statements run in a transaction that also saves the progress, so that a crash undoes both or neither. If
 // PostgreSQL refuses a statement there, the statement is marked as started and then runs without a transaction.
 async function runStatement(run: Run, index: number, statement: Statement): Promise<void> {
   const { session, file, subject, observe } = run;
@@ -166,14 +167,14 @@ async function runStatement(run: Run, index: number, statement: Statement): Prom
   await noteProgress(run, index, true);
   const runIt = () =>
     runAlone(session, statement.text).catch((error: unknown) => {
-      // 42601 syntax_error: there are several statements. The first error names the one that a transaction refuses.
+      // 42601 syntax_error: the text has several statements. `refused` names the one that needs to run alone.
       throw sqlState(error) === '42601' ? refused : error;
     });
   await observe(runIt, { session, statement, isInTransaction: false });
   await noteProgress(run, index + 1, false);
 }
 
-/** 25001 active_sql_transaction, 2D000 invalid_transaction_termination: a CALL that commits. */
+/** 25001 active_sql_transaction, or 2D000 invalid_transaction_termination, which a CALL that commits causes. */
 const refusesTransaction = (error: unknown) => ['25001', '2D000'].includes(sqlState(error) ?? '');
 
 const noteProgress = ({ session, file, subject }: Run, done: number, started: boolean) =>
@@ -181,7 +182,7 @@ const noteProgress = ({ session, file, subject }: Run, done: number, started: bo
     asOurselves(session, () => saveProgress(session, file, subject, done, started)),
   );
 
-/** Advice to fix a failed statement. Also clears its `started` mark if it left no invalid index. */
+/** Returns advice on a failed statement. If the statement left no invalid index, also clears its `started` mark. */
 async function advise(
   run: Run,
   index: number,
@@ -193,7 +194,7 @@ async function advise(
     return 'One statement between two "--> statement-breakpoint" can run outside of a transaction.';
   try {
     const advice = await invalidIndexAdvice(session, text);
-    // The server answered, so the statement has ended: a valid index of that name is from another statement.
+    // The server answered, so the statement has ended. A valid index with its name comes from another statement.
     if (advice === undefined) await noteProgress(run, index, false);
     return advice;
   } catch {

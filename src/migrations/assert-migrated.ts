@@ -37,8 +37,8 @@ export class NotMigratedError extends OutOfStepError {
 }
 
 /**
- * Call it when an application starts. Resolves if every migration of this package is applied unchanged. One round trip.
- * Migrations that this package does not have are accepted: during a deployment they come from a newer version.
+ * Call it when an application starts. Resolves if every migration of this package is applied unchanged. Needs one round
+ * trip. Accepts migrations that this package does not have: during a deployment they come from a newer version.
  * @param key needed only if the pool has no key.
  * @throws NotMigratedError listing what is pending, edited or wrong; ValidationError without a key; ConnectionError.
  */

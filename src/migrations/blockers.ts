@@ -8,7 +8,7 @@ export interface BlockerWatch {
   stop(): void;
 }
 
-/** Checks a few times per lock timeout. Most migrations end before the first check. */
+/** Looks for a blocking session, several times per lock timeout. Most migrations end before the first look. */
 export async function watchBlockers(
   pool: Pool,
   session: Database,

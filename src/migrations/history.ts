@@ -89,12 +89,12 @@ function operatingSystemUser(): string {
   }
 }
 
-/** Deletes the progress of a migration, when it is completely applied or taken back. */
+/** Deletes the stored progress of a migration. Call it when the migration is completely applied or taken back. */
 export async function clearProgress(db: Database, tag: string): Promise<void> {
   await db.query(`DELETE FROM ${progressTable} WHERE tag = $1`, [tag]);
 }
 
-/** Newest first. Empty if this package never ran a migration. */
+/** Returns the newest entry first. Empty if this package never ran a migration in the database. */
 export async function readHistory(db: Database): Promise<HistoryEntry[]> {
   if (!(await hasRelation(db, historyTable))) return [];
   const entries = await db.primary.query<HistoryEntry>(

@@ -10,7 +10,7 @@ const create = new RegExp(
 );
 
 interface CreatedIndex {
-  /** Quoted, with the schema of its table if the statement has one. */
+  /** Quoted. With the schema of the index's table, if the statement names that schema. */
   readonly name: string;
   /** The statement that drops it. A hypertable has no DROP INDEX CONCURRENTLY. */
   readonly drop: string;
@@ -34,8 +34,8 @@ async function validity(session: Database, { name }: CreatedIndex): Promise<bool
 }
 
 /**
- * State of the index that an interrupted statement creates. Drops an invalid index, so that the statement can run
- * again. `absent` also for other statements.
+ * Returns `complete` if the index of an interrupted statement is valid. Drops an invalid index, so that the statement
+ * can run again. Returns `absent` also for a statement that does not create an index in several transactions.
  */
 export async function interruptedIndex(session: Database, statement: string): Promise<'complete' | 'absent'> {
   const index = createdIndex(statement);
@@ -45,7 +45,7 @@ export async function interruptedIndex(session: Database, statement: string): Pr
   return valid === true ? 'complete' : 'absent';
 }
 
-/** Names the invalid index that a failed statement left, and how to remove it. */
+/** Says which invalid index a failed statement left and how to remove it. Undefined if there is none. */
 export async function invalidIndexAdvice(session: Database, statement: string): Promise<string | undefined> {
   const index = createdIndex(statement);
   if (!index || (await validity(session, index)) !== false) return undefined;

@@ -39,9 +39,9 @@ export interface SqlFile {
 export interface Migration extends SqlFile {
   /** Name without extension, e.g. `0000_tables`. */
   readonly tag: string;
-  /** When it was generated, in milliseconds since 1970. drizzle-kit identifies a migration by it. */
+  /** When it was generated, in milliseconds since 1970. drizzle-kit identifies a migration by this time. */
   readonly when: number;
-  /** SHA-256 of the file, in hexadecimal: what drizzle-kit records. */
+  /** SHA-256 of the file, in hexadecimal, as drizzle-kit records it. */
   readonly hash: string;
   /** `hash`, and the hashes of the same text with other line endings, which do not count as an edit. */
   readonly sameText: readonly string[];
@@ -58,7 +58,7 @@ export interface MigrationsFolder {
 export const snapshotPath = (key: DatabaseTarget, tag: string): string =>
   join(migrationsFolder(key), 'meta', `${tag.split('_', 1)[0]}_snapshot.json`);
 
-/** The migrations of a database in the journal's order. @throws MigrationError naming what is wrong. */
+/** Reads a database's migrations, in the journal's order. @throws MigrationError naming the problems of the folder. */
 export function readMigrations(key: DatabaseTarget, folder = migrationsFolder(key)): readonly Migration[] {
   const { migrations, problems } = readFolder(key, folder);
   if (problems.length > 0) {
@@ -98,7 +98,7 @@ export function readFolder(key: DatabaseTarget, folder = migrationsFolder(key)):
   return { migrations, problems };
 }
 
-/** The text of a migration file, or the problem with it. */
+/** Reads a migration file. Returns its text, or the problem with it. */
 function readSql(path: string): string | { problem: string } {
   try {
     const bytes = readBytes(path);
@@ -116,7 +116,7 @@ function readSql(path: string): string | { problem: string } {
   }
 }
 
-/** The down file of a migration, undefined if there is none, or the problem with it. */
+/** Reads the down file of a migration. Returns undefined if there is none, or the problem with it. */
 export function readDown(migration: Migration): SqlFile | { problem: string } | undefined {
   const path = downPath(migration);
   if (!hasFile(path)) return undefined;

@@ -76,7 +76,7 @@ export async function migrate(
     if (empty.length > 0) throw refusalError({ kind: 'empty', tags: tagsOf(empty) }, key);
     return run;
   };
-  // No lock is needed if nothing is pending; uncommitted work of another process counts as pending.
+  // No lock is needed if nothing is pending. Migrations that another process has not committed count as pending.
   const due = plan(await getMigrationStatus(db, key, options.folder));
   if (due.length === 0 || options.dryRun) return due;
   if (definitionOf(key).extensions.includes('timescaledb')) await requireTimescale(db);
@@ -93,7 +93,7 @@ export async function migrate(
  * @throws MigrationError before anything runs, if a down file is missing, empty, unfinished or marked
  * `-- irreversible: reason`; or if a down file fails, as in `migrate`.
  * @throws OutOfStepError if the migrations to take back are not those of `expected`, or a newer one has no file.
- * @throws ValidationError if `count` or `to` is wrong.
+ * @throws ValidationError if `count` or `to` is wrong; MigrationLockError and ConfigurationError as in `migrate`.
  */
 export async function rollback(
   db: Pool,
@@ -109,7 +109,7 @@ export async function rollback(
 
 /**
  * Takes the latest migration back and applies it again, under one lock.
- * @throws OutOfStepError before anything runs, if the migration could not be applied again; else as `rollback`.
+ * @throws OutOfStepError before anything runs, if the migration could not be applied again; the errors of `rollback`.
  */
 export async function redo(
   db: Pool,
@@ -135,7 +135,7 @@ export interface RollbackStep {
   readonly down: SqlFile;
 }
 
-/** The steps of a rollback, all checked before the first one runs. */
+/** Plans a rollback and checks the down files of all its steps. @throws the errors of `rollback` if it is refused. */
 export function planRollback(
   state: MigrationState,
   key: DatabaseTarget,
@@ -180,7 +180,7 @@ function requireDown(migration: Migration, key: DatabaseTarget): SqlFile {
   return down;
 }
 
-/** Applied and pending migrations, and problems. Read-only: does not even create the migrations table. */
+/** Compares the migration files with the database. Read-only: does not even create the migrations table. */
 export async function getMigrationStatus(
   db: Database,
   key: DatabaseTarget,
@@ -228,8 +228,8 @@ export async function markApplied(
 }
 
 /**
- * Removes the record that a migration is applied, and changes nothing else. For a migration whose file was deleted, or
- * that should run again.
+ * Removes the record that a migration is applied, without running its down file. Use it if the file of the migration
+ * was deleted, or if the migration should run again.
  * @param tag The tag; or the first 12 characters of the hash, if the file was deleted and the history has no tag.
  * @throws ValidationError unless exactly one such migration is recorded as applied.
  */

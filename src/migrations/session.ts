@@ -10,7 +10,7 @@ const lockId = '7218340911';
 export interface LockOptions {
   /** How long to wait for another migrator, in milliseconds. Default 60,000. */
   waitMs?: number | undefined;
-  /** Called once if another session holds the lock. */
+  /** Called once if another session holds the lock. `holder` describes that session. */
   onWait?: ((holder: string) => void) | undefined;
 }
 
@@ -94,7 +94,7 @@ export interface SessionFacts {
   state: string | null;
 }
 
-/** `pid 4711 (psql from 10.0.0.5, idle in transaction since 2026-01-02T03:04:05Z)` */
+/** Formats a session: `pid 4711 (psql from 10.0.0.5, idle in transaction since 2026-01-02T03:04:05Z)`. */
 export function describeSession({ pid, application, address, since, state }: SessionFacts): string {
   const from = address ? ` from ${address}` : '';
   const when = state && since ? `, ${state} since ${since.toISOString().slice(0, 19)}Z` : '';
@@ -104,7 +104,7 @@ export function describeSession({ pid, application, address, since, state }: Ses
 // coalesce: on the embedded tracking server, pg_locks has no pid and pg_backend_pid() is 0.
 const mine = 'coalesce(l.pid, 0) = pg_backend_pid()';
 
-/** @throws MigrationError if the lock is gone: a proxy swapped the connection, or postgres.js opened a new one. */
+/** @throws MigrationError if the lock is lost, because a proxy or postgres.js uses another connection. */
 export async function assertLocked(session: Database): Promise<void> {
   const { rowCount } = await session.query(`SELECT 1 FROM pg_locks l WHERE ${holdsLock} AND ${mine}`, [
     lockId,
@@ -146,8 +146,8 @@ export async function resetSession(session: Database): Promise<void> {
 }
 
 /**
- * Runs `work` between BEGIN and COMMIT on the single connection of a migration session. Not `withTransaction`, because
- * `work` continues to use the session itself.
+ * Runs `work` between BEGIN and COMMIT on the single connection of a migration session. `withTransaction` is not used,
+ * because `work` sends its statements to `session` and not to a `Transaction`.
  */
 export async function inTransaction(session: Database, work: () => Promise<void>): Promise<void> {
   await session.query('BEGIN');

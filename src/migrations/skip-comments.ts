@@ -1,6 +1,6 @@
 // Finds where the first command of a text begins.
 
-/** Offset after the leading white space, semicolons and comments; the text's length if it has no command. */
+/** Offset of the first command, after white space, semicolons and comments; the text's length if there is none. */
 export function firstCommand(text: string): number {
   const skipped = /[ \t\n\r\f\v;]+|--[^\n\r]*|(\/\*)/y;
   for (;;) {
@@ -11,7 +11,7 @@ export function firstCommand(text: string): number {
   }
 }
 
-/** PostgreSQL's comments nest. */
+/** Offset after a block comment. In PostgreSQL, block comments may be nested. */
 function endOfComment(text: string, start: number): number {
   const mark = /\/\*|\*\//g;
   mark.lastIndex = start;

@@ -12,7 +12,7 @@ interface PostgresErrorFields {
   message: string;
   /** Character position in the statement, from 1. */
   position?: string;
-  /** Character position in `internal_query`, if the statement ran inside another. */
+  /** Character position in `internal_query`, from 1, if the error is in a query that the statement ran. */
   internal_position?: string;
   internal_query?: string;
   constraint_name?: string;
@@ -22,7 +22,7 @@ interface PostgresErrorFields {
   hint?: string;
 }
 
-/** @param subject its `afterwards` says what is left behind, after the words "Migration … failed and". */
+/** @param subject `afterwards` says what the failure left behind; it follows the words "Migration … failed and". */
 export function describeSqlError(
   error: unknown,
   file: SqlFile,
@@ -58,11 +58,11 @@ export function describeSqlError(
 const isDuplicate = (error: unknown): boolean =>
   ['42701', '42710', '42P07', '42723', '42P06'].includes((error as PostgresErrorFields).code);
 
-/** The failure as the history stores it: without PostgreSQL messages that may quote row values. */
+/** Describes a failure for the history, without those messages of PostgreSQL that may quote row values. */
 export function withoutValues(error: unknown, file: Pick<SqlFile, 'path' | 'sql'>): string {
   const { message, line, cause } = error as MigrationError;
   const server = (cause ?? error) as PostgresErrorFields;
-  // An error of this package, such as a lost lock.
+  // An error that does not come from the server, such as a lost lock, quotes no row values.
   if (server.severity === undefined) return message;
   const names = [
     server.constraint_name && `constraint ${server.constraint_name}`,
@@ -86,7 +86,7 @@ function placeOf(error: unknown, text: string): number {
   const { position, internal_position, internal_query } = error as PostgresErrorFields;
   if (position) return codeUnits(text, Number(position) - 1);
   if (internal_position && internal_query) {
-    // `internal_query` is the text itself, or the body of a function in it. If it occurs twice, the place is unknown.
+    // `internal_query` is all of `sent`, or a function body in it. If that body occurs twice, the place is unknown.
     const sent = asSent(text);
     const place = sent.indexOf(internal_query);
     if (place >= 0 && place === sent.lastIndexOf(internal_query)) {
@@ -97,7 +97,7 @@ function placeOf(error: unknown, text: string): number {
   return firstCommand(text);
 }
 
-/** PostgreSQL counts characters, JavaScript counts UTF-16 code units. */
+/** Converts PostgreSQL's count of characters to JavaScript's count of UTF-16 code units. */
 function codeUnits(text: string, characters: number): number {
   let units = 0;
   let left = characters;

@@ -1,4 +1,4 @@
-// Compares a migrations folder with the database's record, and plans what to run. Reads no file, sends no query.
+// Compares a migrations folder with the applied migrations, and plans what to run. Reads no files and sends no queries.
 import type { Migration } from './journal.ts';
 
 /** A row of drizzle-kit's table. */
@@ -21,11 +21,11 @@ export interface MigrationState {
   readonly pending: readonly Migration[];
   /** Applied, but the file was changed afterwards. Other line endings do not count as an edit. */
   readonly edited: readonly { readonly migration: Migration; readonly recordedHash: string }[];
-  /** Pending, but older than the latest applied: drizzle-kit would never apply them. */
+  /** Pending migrations that are older than the latest applied one. drizzle-kit would never apply them. */
   readonly outOfOrder: readonly Migration[];
   /** Recorded as applied, but there is no file. */
   readonly orphaned: readonly AppliedRow[];
-  /** Problems of the folder itself. */
+  /** Problems of the migrations folder, as sentences. */
   readonly problems: readonly string[];
 }
 
@@ -72,7 +72,7 @@ export type Refusal =
 export type Plan = { readonly run: readonly Migration[] } | { readonly refused: Refusal };
 
 /**
- * Plans `up`: either everything that is due, or nothing and the reason. Never skips a migration silently.
+ * Plans `up`. Returns all migrations that are due, or the reason to run none. Never skips a migration silently.
  * @param to tag of the last migration to apply.
  */
 export function planUp(

@@ -20,7 +20,7 @@ export async function runInside(session: Database, text: string): Promise<void> 
   await session.sql.unsafe(`DO $$ BEGIN EXECUTE E'${literal}'; END $$`);
 }
 
-/** TimescaleDB's form of CREATE INDEX CONCURRENTLY, for hypertables: a transaction for each chunk. */
+/** Matches TimescaleDB's form of CREATE INDEX CONCURRENTLY for hypertables, which uses a transaction for each chunk. */
 export const indexPerChunk = /\bcreate\s+index\b[^;]*\btimescaledb\s*\.\s*transaction_per_chunk\b/i;
 
 // TimescaleDB 2.29.2 does not detect the transaction of a DO block, and crashes the server.

@@ -8,7 +8,7 @@ export type Standing = 'active' | 'inactive' | 'unknown';
 
 /**
  * Checks that a user exists and is active. Call it before writing a row with this user id to an application's database.
- * @param coreDb atriz_core, or a transaction of it.
+ * @param coreDb a pool or a transaction of atriz_core.
  * @returns the user id in lower case.
  * @throws UserReferenceError for an unknown or inactive user; ValidationError for a value that is not a uuid.
  */
@@ -20,8 +20,8 @@ export async function requireUser(coreDb: AnyDatabase, userId: string): Promise<
 }
 
 /**
- * Checks a batch of ids as `requireUser` does, in one round trip, or none if the batch is empty. The batch
- * may contain duplicates.
+ * Checks a batch of ids as `requireUser` does, in one round trip. An empty batch needs none. The batch may contain
+ * duplicates.
  * @returns the ids in lower case, in the given order.
  * @throws UserReferencesError that lists each refused id once, with its reason, including values that are not
  * uuids; ValidationError if `userIds` is not an array.

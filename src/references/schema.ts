@@ -1,4 +1,4 @@
-// Reads from the schema files which columns contain user ids of atriz_core, and the rules of erasure.
+// Finds the columns with user ids of atriz_core, and the erasure rules, in the schema files.
 import { is } from 'drizzle-orm';
 import { getTableConfig, getViewConfig, PgColumn, PgTable, PgView } from 'drizzle-orm/pg-core';
 import { isCoreUserId } from '../../schema/columns.ts';

@@ -15,7 +15,7 @@ export interface UserCheckOptions {
   max?: number;
 }
 
-/** `requireUser` and `requireUsers` with a cache. Results and errors are those of the functions without it. */
+/** `requireUser` and `requireUsers` with a cache. Results and errors are as in the functions without a cache. */
 export interface UserCheck {
   requireUser(userId: string): Promise<string>;
   requireUsers(userIds: readonly string[]): Promise<string[]>;
@@ -73,8 +73,8 @@ export function createUserCheck(coreDb: Database, options: UserCheckOptions = {}
   };
 }
 
-// A Map in insertion order instead of a library's LRU cache: because results expire within a minute by default, it
-// makes little difference which result is removed first.
+// Uses a Map in insertion order instead of a library's LRU cache. It matters little which result is removed first,
+// because results expire within a minute by default.
 class Memory {
   readonly #answers = new Map<string, { standing: Standing; until: number }>();
   readonly #max: number;

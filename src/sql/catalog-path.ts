@@ -4,8 +4,8 @@ import type { Pool, QueryResult } from '../pool.ts';
 import { type Transaction, type TransactionOptions, withTransaction } from '../transaction.ts';
 
 /**
- * For statements of a superuser, who must not run functions or operators of a database owner. Qualify the names of
- * objects in other schemas, including those of extensions.
+ * Runs `work` in a transaction with the search_path pg_catalog. Use it for statements of a superuser, who must not run
+ * functions or operators of a database owner. Qualify the names of objects in other schemas, also those of extensions.
  */
 export function withCatalogPath<Result>(
   db: Pool,

@@ -1,4 +1,4 @@
-// Whether a table exists, such as one of our own before the first migration.
+// Checks whether a table exists. This package's own tables, for example, do not exist before the first migration.
 import type { Database } from '../pool.ts';
 
 export async function hasRelation(db: Database, name: string): Promise<boolean> {

@@ -1,5 +1,5 @@
-// Queries of TimescaleDB's catalog, as functions and SQL fragments. In src, only this folder names its tables
-// and views.
+// Queries on TimescaleDB's catalog, as functions and SQL fragments. In src, only this folder names the
+// catalog's tables and views.
 import { is } from 'drizzle-orm';
 import { PgTable } from 'drizzle-orm/pg-core';
 import type { DatabaseTarget } from '../databases.ts';
@@ -8,7 +8,7 @@ import type { Database } from '../pool.ts';
 import { nameOf, type Relation } from '../references/schema.ts';
 import { quoteIdentifier } from '../sql/identifiers.ts';
 
-/** The schema of TimescaleDB's functions, quoted, and its version. Undefined if it is not enabled. */
+/** Reads TimescaleDB's version and the schema of its functions (quoted). Undefined if TimescaleDB is not enabled. */
 export async function readTimescale(
   db: Pick<Database, 'query'>,
 ): Promise<{ schema: string; version: string } | undefined> {
@@ -96,7 +96,7 @@ export const definitionQueries = {
     FROM ${policyJobs} AS j`,
 } as const;
 
-/** SQL condition: background workers can run jobs. The embedded TimescaleDB has none. */
+/** SQL condition: background workers can run jobs. The embedded TimescaleDB has no workers. */
 export const hasWorkers = `current_setting('timescaledb.max_background_workers', true) IS NOT NULL`;
 /** SQL expression: the number of scheduled jobs of this database, including those of TimescaleDB itself. */
 export const scheduledJobs = '(SELECT count(*) FROM timescaledb_information.jobs WHERE scheduled)::int';
@@ -121,7 +121,7 @@ export const isOfTimescale = (catalog: string, oid: string): string => `EXISTS (
   WHERE e.classid = '${catalog}'::regclass AND e.objid = ${oid}
     AND e.refclassid = 'pg_extension'::regclass AND e.deptype = 'e')`;
 
-// The call has all arguments with their types, so it cannot resolve to another function named alter_job.
+// Builds a call that has all arguments with their types, so it cannot resolve to another function named alter_job.
 const alterJob = `
   SELECT format('%I.alter_job(%%s%s)', n.nspname, string_agg(format(', NULL::%s', format_type(a.type, NULL)), '' ORDER BY a.position))
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (type, position)
@@ -161,8 +161,8 @@ export const quoteStorage = ({ schema, name }: Storage): string =>
   `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
 
 /**
- * @returns the hidden hypertable of a continuous aggregate, undefined for any other relation. It lacks the newest rows,
- * which the view computes.
+ * @returns the hidden hypertable of a continuous aggregate; undefined for any other relation. The hypertable lacks the
+ * newest rows, which the view computes.
  */
 export async function readAggregateStorage(
   db: Pick<Database, 'query'>,
@@ -190,7 +190,7 @@ export async function readStorage(db: Database, key: DatabaseTarget, relation: R
   );
 }
 
-/** The chunks of a hypertable, oldest first. Empty for a relation that is not a hypertable. */
+/** Reads the chunks of a hypertable, oldest first. Empty for a relation that is not a hypertable. */
 export async function readChunks(db: Database, { schema, name }: Storage): Promise<ChunkRange[]> {
   const { rows } = await db.primary.query<ChunkRange>(
     `SELECT primary_dimension AS column, range_start::text AS from, range_end::text AS to
@@ -200,7 +200,7 @@ export async function readChunks(db: Database, { schema, name }: Storage): Promi
   return rows;
 }
 
-/** Makes the connecting role, a superuser, the owner of all jobs except TimescaleDB's own. */
+/** Makes the connected role, which must be a superuser, the owner of all jobs except TimescaleDB's own. */
 export async function takeJobs(db: Database): Promise<void> {
   // The schema is _timescaledb_config before TimescaleDB 2.25, and _timescaledb_catalog from 2.25 on.
   const { rows } = await db.query<{ name: string }>(

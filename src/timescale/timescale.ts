@@ -43,7 +43,7 @@ export async function requireTimescale(db: AnyDatabase): Promise<void> {
   if (problem) throw new TimescaleMissingError(`The server of ${databaseOf(db).name} ${problem}`);
 }
 
-/** The reason why a database cannot use TimescaleDB, and what to do. Undefined if it can. */
+/** Explains why a server cannot enable TimescaleDB, and what to do. Undefined if it can. */
 export function describeMissing({ version, isLoaded, libraries }: Offer): string | undefined {
   if (version === null) {
     return (
@@ -94,7 +94,7 @@ export async function createHypertable(
 }
 
 /**
- * Adds a policy that drops chunks older than `dropAfter`, of a hypertable or of a continuous aggregate.
+ * Adds a policy that drops chunks of a hypertable or continuous aggregate when they are older than `dropAfter`.
  * @returns the id of the job.
  * @throws ValidationError for an unknown relation, an interval that is not positive, or an existing policy
  * with another interval, which a migration should change; TimescaleMissingError if TimescaleDB is not enabled.
@@ -159,7 +159,7 @@ export interface RefreshPolicy {
 
 /**
  * Adds a policy that refreshes a continuous aggregate on a schedule. An aggregate can have several such
- * policies if their windows do not overlap. The schedule of a policy that has the same window is not changed.
+ * policies if their windows do not overlap. If a policy with this window exists, its schedule is not changed.
  * @returns the id of the job.
  * @throws ValidationError for an unknown view, an interval that is not positive, or an existing policy with
  * an overlapping window, which a migration should change; TimescaleMissingError if TimescaleDB is not enabled.

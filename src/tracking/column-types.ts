@@ -24,19 +24,19 @@ export interface ColumnLimits {
 export interface ColumnType<Value = unknown> {
   /** PostgreSQL's name of the type, without precision. */
   readonly type: string;
-  /** Maximum length in binary COPY, in bytes, with the length field. For jsonb, the text is not included. */
+  /** Maximum size of a value in binary COPY, in bytes, with its length field. For jsonb, without the text. */
   readonly bytes: number;
-  /** Returns what the column stores for `value`: null if `value` means "unknown". `value` must not be null. */
+  /** Returns the value to store, null if `value` means "unknown", or Invalid. `value` must not be null. */
   check(value: unknown): Value | null | Invalid;
-  /** Does what `check` does, for a cell of CSV or a value of NDJSON. */
+  /** Reads a cell of CSV, GPX or a JSON format. Returns what `check` returns. */
   parse(cell: unknown): Value | null | Invalid;
   /** Encodes a value as an element of an array literal. */
   toElement(value: Value): string | number;
   /** Writes a value in binary COPY format, with its length. */
   encode(buffer: CopyBuffer, value: Value): void;
   /**
-   * Does what `parse` and `encode` do, for a plain cell of CSV that is not empty, without creating a string. Returns
-   * false if the cell is not plain or not valid. A part of the value may then already be written.
+   * Parses and encodes a plain cell of CSV that is not empty, without creating a string. Returns false if the cell is
+   * not plain (see plain-cells.ts) or not valid. The buffer may then contain a part of the value.
    */
   copyCell(buffer: CopyBuffer, bytes: Buffer, start: number, end: number): boolean;
 }
@@ -70,11 +70,11 @@ export function columnType(sqlType: string, limits: ColumnLimits): ColumnType {
 }
 
 const invalid = (reason: string) => new Invalid(reason);
-/** Quotes a value for a message. It is escaped, because it may be binary, and cut after 60 characters. */
+/** Quotes a text for a message. Escapes the text, because it may be binary, and cuts it after 60 characters. */
 export const shorten = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
 const quoteElement = (text: string) => `"${text.replace(/[\\"]/g, '\\$&')}"`;
 
-/** Reads a cell that must be text, with the whitespace around it removed. */
+/** Trims a cell and reads it. A cell that is not text is invalid. */
 function parseText<Value>(cell: unknown, read: (text: string) => Value): Value | Invalid {
   if (typeof cell === 'string') return read(cell.trim());
   return invalid(`is not text: ${JSON.stringify(cell).slice(0, 60)}`);
@@ -121,7 +121,7 @@ function parsePlainTime(text: string): Date | undefined {
   return time.getUTCDate() === Number(text.slice(8, 10)) && time.getUTCFullYear() > 0 ? time : undefined;
 }
 
-/** In JSON, a number is a time in seconds or milliseconds since 1970. */
+/** Converts a number in JSON, which means seconds or milliseconds since 1970, to text. */
 const epochText = (cell: unknown) => (typeof cell === 'number' ? String(cell) : cell);
 
 /** Reads seconds (10 digits) or milliseconds (13 digits) since 1970. Both cover the years 2001 to 2286. */
@@ -203,7 +203,7 @@ function varchar(characters: number, { oneOf }: ColumnLimits): ColumnType<string
   };
 }
 
-/** The common part of all types of numbers, which are rounded to `scale` decimal places. */
+/** Returns what all types of numbers have in common. Numbers are rounded to `scale` decimal places. */
 function numbers(
   scale: number,
   { min, max, unknown }: { min: number; max: number; unknown?: number },
@@ -308,7 +308,7 @@ function integer(type: string, bytes: 2 | 4, limits: ColumnLimits): ColumnType<n
   return { type, bytes: 4 + bytes, ...numbers(0, { min: -bound, max: bound - 1, ...limits }, encode) };
 }
 
-/** PostgreSQL's jsonb parser is recursive, and much deeper values exceed its stack limit. */
+/** PostgreSQL parses jsonb recursively. Values that are nested much deeper exceed its stack limit. */
 const maxDepth = 1_000;
 
 const jsonb: ColumnType<object> = {
@@ -353,7 +353,7 @@ function toJson(value: unknown): string | Invalid {
   }
 }
 
-/** Other objects would change in JSON: a Map or an Error would become {}, a Date a string. */
+/** Excludes objects that JSON would change: a Map or an Error into {}, a Date into a string. */
 function isPlainObject(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);

@@ -11,7 +11,7 @@ import { type ColumnLimits, type ColumnType, columnType } from './column-types.t
  */
 export type LocationInput = NewLocationEvent;
 
-/** Not negative, except for -1, which iOS and Flutter send for "unknown". */
+/** Refuses negative values except -1, which iOS and Flutter send for "unknown". */
 const measured: ColumnLimits = { min: 0, unknown: -1 };
 
 /** The limits of the CHECK constraints, and the known applications. `columnType` adds the limits of the precision. */

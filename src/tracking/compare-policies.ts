@@ -42,11 +42,11 @@ interface Declared {
   relation: string;
   setting: string;
   value: string;
-  /** Whether PostgreSQL compares `value` as an interval, in which '30 days' equals '1 mon'. */
+  /** Whether PostgreSQL compares `value` as an interval, so that '30 days' equals '1 mon'. */
   isInterval: boolean;
 }
 
-/** The settings of a relation. Nested settings are named by their path. */
+/** Lists the settings of a relation. The name of a nested setting is its path. */
 function declaredIn(relation: string, settings: object, path = ''): Declared[] {
   return Object.entries(settings).flatMap(([name, given]) => {
     const setting = path + name;

@@ -1,7 +1,7 @@
-// Encodes rows in PostgreSQL's binary COPY format, which the server reads a fifth faster than text, without parsing.
-// No library is used, because the available ones encode each value separately, through generic type encoders.
+// Encodes rows in PostgreSQL's binary COPY format. The server reads it a fifth faster than text, which it must parse.
+// No library is used, because the available libraries encode each value separately, with generic type encoders.
 
-/** Signature, flags and length of the header extension: "Binary Format" in PostgreSQL's documentation of COPY. */
+/** Signature, flags and length of the header extension. See "Binary Format" in PostgreSQL's documentation of COPY. */
 const signature = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1');
 const trailer = Buffer.from([0xff, 0xff]);
 const chunkBytes = 256 * 1024;
@@ -17,12 +17,12 @@ export class CopyBuffer {
   /** Chunks that are ready to be sent. */
   readonly full: Uint8Array[] = [];
 
-  /** @param rowBytes The maximum length of a row in bytes, without its jsonb values. */
+  /** @param rowBytes The maximum size of a row in bytes, without the texts of its jsonb values. */
   constructor(rowBytes: number) {
     this.#rowBytes = rowBytes;
   }
 
-  /** Makes room for a row and `more` bytes. Call it before each row: only `jsonb` makes room for itself. */
+  /** Makes room for a row and `more` bytes. Call it before each row. Of the other methods, only `jsonb` calls it. */
   reserve(more = 0): void {
     this.#isEmpty = false;
     const needed = this.#rowBytes + more;
@@ -33,7 +33,7 @@ export class CopyBuffer {
     this.#offset = 0;
   }
 
-  /** Where the next value goes. `rewind` discards what was written since, if `reserve` was not called in between. */
+  /** Position of the next value. `rewind(position)` discards what was written since. Call no `reserve` in between. */
   get offset(): number {
     return this.#offset;
   }
@@ -47,7 +47,7 @@ export class CopyBuffer {
     return this.#isEmpty;
   }
 
-  /** Ends the COPY. @returns the bytes that are not in `full`, and the trailer. The next row begins another COPY. */
+  /** Ends the COPY. The next row begins another COPY. @returns the bytes that are not in `full`, with the trailer. */
   end(): Uint8Array {
     const rest = Buffer.concat([this.#buffer.subarray(0, this.#offset), trailer]);
     this.#offset = signature.copy(this.#buffer);
@@ -135,7 +135,7 @@ export class CopyBuffer {
 const hexDigit = (code: number): number => (code & 15) + (code >> 6) * 9;
 
 const hyphen = 0x2d;
-/** The value of a hexadecimal digit by its character code, -1 for other characters. */
+/** Maps the character code of a hexadecimal digit to its value, and all other codes to -1. */
 const hexDigits = Int8Array.from({ length: 256 }, (_, code) =>
   /[\da-f]/i.test(String.fromCharCode(code)) ? hexDigit(code) : -1,
 );

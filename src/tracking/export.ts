@@ -1,4 +1,4 @@
-// Writes the locations of a device as text that `importLocations` reads back to the same rows.
+// Writes the locations of a device as text that `importLocations` can read.
 import type { LocationEvent } from '../../schema/tracking.ts';
 import type { Pool } from '../pool.ts';
 import { requireUuid } from '../sql/uuid.ts';
@@ -18,8 +18,8 @@ interface Writer {
 }
 
 /**
- * Yields the locations of a device in `[from, to)`, oldest first, as pieces of text, in constant memory. Times are
- * written to the millisecond. In GPX, values that have no element there are written as extensions.
+ * Yields the locations of a device in `[from, to)` as pieces of text, oldest first. Uses constant memory. Times are
+ * written to the millisecond. Values for which GPX has no element are written as extensions of GPX.
  * @throws ValidationError for a device id that is not a uuid, an invalid date, or an empty range.
  */
 export async function* exportLocations(
@@ -51,7 +51,7 @@ const cellOf = (value: unknown): string => {
   return typeof value === 'object' ? JSON.stringify(value) : String(value);
 };
 
-/** The values by column name, without NULLs. */
+/** Returns the values by column name, without NULLs and without the columns in `without`. */
 const namedValues = (location: LocationEvent, without: readonly string[] = []): Record<string, unknown> =>
   Object.fromEntries(
     locationColumns

@@ -18,14 +18,15 @@ export interface LocationHistory {
   hours: LocationHourly[];
   /** Locations from `rawSince` on, oldest first. */
   points: LocationEvent[];
-  /** Where `hours` end and `points` begin: the start of the UTC hour that contains the instant 24 hours ago. */
+  /** The time at which `hours` end and `points` begin: 24 hours ago, truncated to the start of the UTC hour. */
   rawSince: Date;
 }
 
 /**
- * Reads `[from, to)`: hourly statistics for the part before `rawSince`, raw locations for the rest. Each location
- * counts in exactly one of the two. Hours that the range cuts are computed from raw locations, if these still exist.
- * Only for such hours is `avgLongitude` correct across 180°.
+ * Reads a device's hourly statistics of `[from, to)` before `rawSince`, and its raw locations from then on. Each
+ * location counts in exactly one of the two. An hour that is only partly in the range is computed from raw locations,
+ * if these still exist. Only such an hour has a correct `avgLongitude` if the device crossed the 180th meridian. Speeds
+ * are in km/h.
  * @throws ValidationError for a device id that is not a uuid, an invalid date, or an empty range.
  */
 export async function getLocationHistory(
@@ -93,7 +94,7 @@ const historyQuery = `
     (SELECT coalesce(jsonb_agg(p ORDER BY time), '[]') FROM points AS p) AS points`;
 
 /**
- * Reads at most `maxPoints` locations of `[from, to)`, oldest first: every n-th one, selected on the server.
+ * Reads at most `maxPoints` locations of a device in `[from, to)`, oldest first. The server selects every n-th one.
  * @throws ValidationError for a device id that is not a uuid, an invalid date, an empty range, or a
  * `maxPoints` that is not a whole number from 1.
  */

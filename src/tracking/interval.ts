@@ -1,4 +1,4 @@
-// Converts the intervals of the policies to milliseconds, for decisions that need no query.
+// Converts the intervals of the policies to milliseconds, so that JavaScript can calculate with them.
 
 const units = { minute: 60_000, hour: 3_600_000, day: 86_400_000 } as const;
 

@@ -30,9 +30,9 @@ export function readDecimal(bytes: Buffer, start: number, end: number): number {
 }
 
 /**
- * Reads a time in UTC, such as `2026-01-02T03:04:05.678Z`. The T may be a space, the zone may be `+00`, as PostgreSQL
- * writes it, or missing, and only the first three decimals are used.
- * @returns milliseconds since 1970, or NaN if it is not plain or does not exist.
+ * Reads a time in UTC, such as `2026-01-02T03:04:05.678Z`. A space may replace the T. The zone may be missing, or `+00`
+ * as PostgreSQL writes it. Only the first three decimals are used.
+ * @returns milliseconds since 1970, or NaN if the time is not plain or does not exist.
  */
 export function readTime(bytes: Buffer, start: number, end: number): number {
   const clock = start + 11;
@@ -77,7 +77,7 @@ export function readTime(bytes: Buffer, start: number, end: number): number {
   return day <= 28 || new Date(time).getUTCDate() === day ? time : Number.NaN;
 }
 
-/** NaN if the two bytes at `at` are not digits. */
+/** Reads the two bytes at `at` as a number. Returns NaN if they are not digits. */
 function readTwoDigits(bytes: Buffer, at: number): number {
   const [tens, ones] = [bytes[at], bytes[at + 1]];
   return isDigit(tens) && isDigit(ones) ? (tens - zero) * 10 + (ones - zero) : Number.NaN;

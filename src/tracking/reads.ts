@@ -17,10 +17,10 @@ export const selectedHourColumns = `hour, device_id AS "deviceId", user_id AS "u
   avg_speed AS "avgSpeed", max_speed AS "maxSpeed", first_event AS "firstEvent", last_event AS "lastEvent"`;
 const hourDecimals = ['pointCount', 'avgLatitude', 'avgLongitude', 'avgSpeed', 'maxSpeed'];
 
-/** Within the last $2 hours. The constant $3 lets TimescaleDB exclude older chunks when it plans the query. */
+/** SQL condition: `time` is in the last $2 hours. The fixed time $3 lets TimescaleDB plan without older chunks. */
 const isRecent = `time > now() - $2::float8 * interval '1 hour' AND time > $3::timestamptz`;
 
-/** A time more than `hours` hours ago, even if the clocks of client and server differ by up to a day. */
+/** Returns a time at least `hours` hours ago, even if the clocks of client and server differ by up to a day. */
 const chunksSince = (hours: number) => new Date(Math.max(0, Date.now() - (hours + 24) * 3_600_000));
 
 export interface RecentLocationsOptions {
@@ -41,7 +41,7 @@ export function recentLocationsQuery(
   requireCount('limit', limit);
   if (before) requireDate('before', before);
   return {
-    // WITH TIES, because the next page would miss a location with the same time as the last one of this page.
+    // Without WITH TIES, the next page would miss locations with the same time as the last location of this page.
     text: `SELECT ${selectedColumns}
       FROM location_events
       WHERE device_id = $1::uuid AND ${isRecent}
@@ -53,7 +53,7 @@ export function recentLocationsQuery(
 }
 
 /**
- * Reads the locations of a device from the raw rows, newest first. Empty for an unknown device.
+ * Reads a page of the raw locations of a device, newest first. The page of an unknown device is empty.
  * @throws ValidationError for a device id that is not a uuid, an `hours` that is not positive, a `limit` that
  * is not a whole number from 1, or an invalid `before`.
  */
@@ -99,8 +99,8 @@ export type LatestLocationsOptions = (
 };
 
 /**
- * Reads the newest location of each device, for a live map, ordered by device id. The duration grows with the
- * number of devices, not of locations.
+ * Reads the newest location of each selected device, for a live map. The result is ordered by device id. The duration
+ * grows with the number of devices, not with the number of locations.
  * @throws ValidationError for a device id that is not a uuid, `hours` that is not positive, or an `appSource` whose
  * locations are in another database.
  */
@@ -134,9 +134,9 @@ function latestOfDevicesQuery(deviceIds: readonly string[], hours: number): Quer
   };
 }
 
-// Goes from the newest location of one device to that of the next, with one index lookup each. TimescaleDB's SkipScan
-// would do this too, but it does not work through the views of the applications, which are security barriers.
-// The application is compared in the outer query: otherwise a step would read all rows of other applications' devices.
+// Goes from the newest location of one device to that of the next device, with one index lookup for each. TimescaleDB's
+// SkipScan would do this too, but it does not work through the applications' views, which are security barriers. Only
+// the outer query filters by application, so that no step reads all rows of another application's device.
 export function latestOfApplicationQuery(appSource: string, hours: number): Query {
   return {
     text: `WITH RECURSIVE latest AS (

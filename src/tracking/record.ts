@@ -12,7 +12,7 @@ import {
   type ZeroPositionOption,
 } from './validate.ts';
 
-/** From this number of rows on, COPY is faster, although it needs more round trips (bench: tracking). */
+/** From this number of rows on, COPY is faster than INSERT, although it needs more round trips (bench: tracking). */
 export const rowsForCopy = 400;
 /** Limits the memory of one statement to a few megabytes. */
 const rowsPerStatement = 5_000;
@@ -43,8 +43,8 @@ export async function recordLocation(
 }
 
 /**
- * Writes many locations, rounded to the scale of the columns. If it throws, none is written. Locations older than the
- * raw retention are not valid, nor are those of an application that has another database.
+ * Writes many locations, all or none, rounded to the scale of the columns. A location is not valid if it is older than
+ * the raw retention, or if its application has another database.
  * @throws LocationsRejectedError with the index and reason of each invalid location, unless `onInvalid` is `skip`.
  */
 export async function recordLocations(
@@ -70,7 +70,7 @@ export async function insertLocations(db: AnyDatabase, locations: readonly Locat
   else if (locations.length > 0) await database.query(insert, arraysOf(locations));
 }
 
-/** Writes, in the caller's transaction, locations that have passed validation. */
+/** Writes validated locations in the caller's transaction. */
 export async function appendLocations(
   transaction: Transaction,
   locations: readonly LocationInput[],
@@ -106,7 +106,7 @@ export async function appendNewLocations(
   return rowCount;
 }
 
-/** Whether location_events is a table, as COPY requires. An application that sees only its locations has a view. */
+/** Whether location_events is a table, as COPY requires. For an application, it may be a view of its own locations. */
 export async function takesCopy(db: AnyDatabase): Promise<boolean> {
   const { rows } = await databaseOf(db).query<{ table: boolean }>(
     "SELECT relkind IN ('r', 'p') AS table FROM pg_catalog.pg_class WHERE oid = to_regclass('location_events')",

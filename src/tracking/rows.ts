@@ -4,11 +4,11 @@ import { CopyBuffer } from './copy-buffer.ts';
 
 export const columnNames = locationColumns.map(({ name }) => name).join(', ');
 
-/** SQL that turns array parameters, one for each column from `$first` on, into a table of locations. */
+/** Returns SQL for a table of locations. Its parameters are arrays, one for each column, from `$first` on. */
 export const unnestLocations = (first: number) =>
   `unnest(${locationColumns.map(({ type }, place) => `$${first + place}::${type}[]`).join(', ')}) AS location (${columnNames})`;
 
-/** The parameters of `unnestLocations` as array literals, in a fifth of the time that the driver's encoding takes. */
+/** Encodes the parameters of `unnestLocations` as array literals. The driver would take five times as long. */
 export const arraysOf = (locations: readonly LocationInput[]): string[] =>
   locationColumns.map((column) => {
     const elements = locations.map((location) => {

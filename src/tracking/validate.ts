@@ -69,8 +69,8 @@ export interface ZeroPositionOption {
 }
 
 /**
- * Accepts times within the raw retention and up to `futureTolerance` ahead. With `anyAge`, which an import
- * uses, older times are accepted too.
+ * Returns limits that accept times within the raw retention and up to `futureTolerance` ahead. With `anyAge`, which an
+ * import uses, they accept older times too.
  */
 export function locationLimits({
   anyAge = false,

@@ -33,15 +33,15 @@ export async function installedPrograms(): Promise<ClientPrograms[]> {
 }
 
 /**
- * The oldest pg_dump that is not older than the server: most versions of pg_restore can read its archive.
- * pg_dump 17 and newer set transaction_timeout in the archive, which servers before 17 reject.
+ * Chooses the oldest pg_dump that is not older than the server: more versions of pg_restore can read the archive of an
+ * older pg_dump. pg_dump 17 and newer set transaction_timeout in the archive, which servers before 17 reject.
  */
 export const choosePgDump = (
   installed: readonly ClientPrograms[],
   serverMajor: number,
 ): ClientPrograms | undefined => choosePgRestore(installed, serverMajor, serverMajor);
 
-/** The oldest pg_restore that reads the archive of this pg_dump and works with this server. */
+/** Chooses the oldest pg_restore that can read the archive of this pg_dump and works with this server. */
 export function choosePgRestore(
   installed: readonly ClientPrograms[],
   dumpMajor: number,

@@ -27,7 +27,7 @@ export function makeBackup(keys: readonly DatabaseTarget[], options: BackupOptio
   }));
 }
 
-/** Runs `work` with dumps in the folder of a run, which is removed afterwards unless `work` completes it. */
+/** Dumps the databases into a new folder and runs `work`. Then removes the folder, unless `work` has completed it. */
 export async function withDumps<Result>(
   keys: readonly DatabaseTarget[],
   options: BackupOptions,

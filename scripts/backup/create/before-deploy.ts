@@ -6,7 +6,7 @@ import { defaultFolder } from '../../commands/backup.ts';
 import { interruptible } from '../interruptible.ts';
 import { makeBackup } from './backup.ts';
 
-/** Backs up the critical databases of `keys`, all or none. @returns a text that names the folder and the others. */
+/** Backs up the critical databases of `keys`, all or none. @returns a text about the backup and the other databases. */
 export async function backupBefore(keys: readonly DatabaseTarget[]): Promise<string> {
   const critical = keys.filter((key) => definitionOf(key).backup.critical);
   const others = keys.filter((key) => !critical.includes(key));

@@ -1,4 +1,4 @@
-// The folder of one backup run: renamed when complete. The next run removes folders of killed runs.
+// Creates the folder of a backup run, and renames it when it is complete. The next run removes folders of killed runs.
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
@@ -120,7 +120,7 @@ async function removeLeftovers(parent: string): Promise<void> {
 
 async function isLeftOver(path: string, owner: Owner | undefined): Promise<boolean> {
   if (owner?.host === hostname()) return !(await isRunning(owner.pid, owner.mark));
-  // A run on another host with a shared disk, or one killed before it wrote its owner file.
+  // The run is on another host with a shared disk, or was killed before it wrote its owner file.
   return Date.now() - (await lastChange(path)) > (owner ? foreignAgeMs : 60_000);
 }
 

@@ -1,4 +1,4 @@
-// The backups in a folder: which are complete, and whether their files match the manifest.
+// Finds the backups in a folder, and checks that they are complete and that their files match the manifest.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
@@ -53,8 +53,9 @@ export async function listBackups(
 }
 
 /**
- * @param from the folder of a backup, or `latest`: the newest one in `parent` that holds all named databases.
- * Without names, the newest one with all critical databases, because some runs back up only a few; if none, the newest.
+ * @param from the folder of a backup, or `latest`: the newest backup in `parent` that holds all databases in `names`.
+ * If `names` is empty, `latest` is the newest backup with all critical databases, because some runs back up only a few
+ * databases. If there is none, `latest` is the newest backup.
  */
 export async function findBackup(from: string, parent: string, names: readonly string[]): Promise<Backup> {
   if (from !== 'latest') return refuseUnplaced(await readBackup(resolve(from)), names);

@@ -8,7 +8,7 @@ const name = 'drills.json';
 
 const drills = v.record(v.string(), v.object({ at: time, problems: count }));
 
-/** By the key of the database. `at` is the time of the last drill. */
+/** The last drill of each database, by the key of the database. `at` is the time of the drill. */
 export type Drills = v.InferOutput<typeof drills>;
 
 /** @param parent The folder that holds the backups. @returns an empty object if the file is missing or damaged. */

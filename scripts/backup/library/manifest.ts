@@ -1,4 +1,4 @@
-// manifest.json of a backup: its contents, and the data to verify it.
+// Format of manifest.json, which lists what a backup contains and the checksums to verify it.
 import * as v from 'valibot';
 import { BackupError } from '../errors.ts';
 
@@ -22,7 +22,7 @@ const file = v.object({
 });
 const version = v.object({ version: text, major: count });
 
-/** pg_restore restores these only with --create, which cannot use another database name. */
+/** pg_restore restores these properties only with --create, which cannot use another database name. */
 const properties = v.object({
   owner: text,
   encoding: pattern(/^\w+$/, 'the name of an encoding'),
@@ -35,9 +35,9 @@ const properties = v.object({
   /** -1: no limit. */
   connectionLimit: v.number(),
   comment: v.nullable(text),
-  /** ALTER DATABASE … SET, and with a role ALTER ROLE … IN DATABASE … SET. */
+  /** Set by ALTER DATABASE … SET or, if there is a `role`, by ALTER ROLE … IN DATABASE … SET. */
   settings: list(v.object({ role: v.nullable(text), name: text, value: text })),
-  /** null: never changed, so PostgreSQL's defaults apply. An empty grantee is PUBLIC. */
+  /** null if they were never changed: PostgreSQL's defaults apply. An empty grantee is PUBLIC. */
   grants: v.nullable(
     list(
       v.object({

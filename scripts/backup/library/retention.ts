@@ -2,15 +2,15 @@
 import type { Backup } from './backups.ts';
 
 export interface Retention {
-  /** Number of days (UTC) with backups for which the newest backup is kept. */
+  /** For how many days (UTC) the newest backup is kept. Days without a backup do not count. */
   readonly daily: number;
-  /** Number of weeks (from Monday, UTC) with backups for which the newest backup is kept. */
+  /** For how many weeks (from Monday, UTC) the newest backup is kept. Weeks without a backup do not count. */
   readonly weekly: number;
 }
 
 /**
- * The backups to remove. Each database, with and without rows, is counted separately: a daily backup without tracking
- * must not replace a weekly backup with tracking. The newest backup of each is always kept.
+ * Returns the backups to remove. Each database is counted separately, and so are its backups without rows: a daily
+ * backup without tracking must not replace a weekly backup with tracking. The newest backup of each is always kept.
  */
 export function outdated<B extends Pick<Backup, 'manifest'>>(
   backups: readonly B[],

@@ -48,7 +48,7 @@ export function compareProperties(wanted: DatabaseProperties, found: DatabasePro
     );
 }
 
-/** One sentence for each line that only one side has. */
+/** Returns one sentence for each line that is in only one of the two lists. */
 export function differs(what: string, wanted: readonly string[], found: readonly string[]): string[] {
   const [inWanted, inFound] = [new Set(wanted), new Set(found)];
   return [

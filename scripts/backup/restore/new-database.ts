@@ -1,4 +1,4 @@
-// Creates a separate database to restore a backup into. Leftovers of killed restores are dropped.
+// Creates a separate database to restore a backup into, and drops the leftovers of killed restores.
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { databaseUrl } from '../../../src/config.ts';
@@ -49,7 +49,8 @@ export async function createNewDatabase(
   try {
     await maintenance.query(createStatement(beside, properties));
   } catch (error) {
-    // The server does not have the locale, as on another operating system. Only the sort order of texts may differ.
+    // The server does not have the locale, for example because of another operating system. With the server's own
+    // locale, only the sort order of texts may differ.
     if (!['22023', '42704', '42809'].includes(sqlState(error) ?? '')) throw error;
     await maintenance.query(
       `CREATE DATABASE ${quoteIdentifier(beside)} TEMPLATE template0 ALLOW_CONNECTIONS false ENCODING ${quoteLiteral(properties.encoding)}`,
@@ -97,7 +98,7 @@ const lockName = (name: string) => `atriz-db restore ${name}`;
 
 async function dropLeftovers(maintenance: Pool, name: string): Promise<void> {
   const head = shortenName(name, '_restore_00000000').slice(0, -8);
-  // A restore that was killed before it marked its database as unfinished left one that allows no connections.
+  // A restore that was killed before it set the mark leaves a database that allows no connections.
   const { rows } = await maintenance.query<{ name: string }>(
     `SELECT datname AS name FROM pg_database d LEFT JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
      WHERE starts_with(datname, $1) AND datname ~ '_restore_[0-9a-f]{8}$'

@@ -1,4 +1,4 @@
-// Restores a dump into an empty database and reads its contents for the comparison.
+// Restores a dump into an empty database, then reads the database's contents for the comparison.
 
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -26,7 +26,7 @@ export interface FillOptions {
   readonly signal: AbortSignal;
 }
 
-/** Runs pg_restore, with TimescaleDB's steps before and after if it is enabled, then applies the properties. */
+/** Runs pg_restore, with TimescaleDB's steps before and after if the backup has it. Then applies the properties. */
 export async function fillDatabase(url: string, backup: DatabaseBackup, options: FillOptions): Promise<void> {
   const timescale = backup.extensions.find(({ name }) => name === 'timescaledb');
   if (timescale) {
@@ -48,8 +48,8 @@ export async function fillDatabase(url: string, backup: DatabaseBackup, options:
 }
 
 /**
- * Creates missing `roles` while `restore` runs: TimescaleDB's catalog names the owners of jobs, and COPY refuses a role
- * that does not exist. Afterwards the jobs belong to the connecting role.
+ * Creates the missing `roles` only for the time of `restore`: TimescaleDB's catalog names the owners of jobs, and COPY
+ * refuses a role that does not exist. Afterwards, the jobs belong to the connecting role.
  */
 async function withOwnersOfJobs(
   url: string,
@@ -94,8 +94,8 @@ export async function readRestored(
   );
 }
 
-// Jobs would refresh, compress and drop data before the comparison. The scheduler would start at the end of this
-// transaction, so it is stopped before. `startJobs` starts it when the database is kept.
+// Jobs would refresh, compress and drop data before the comparison. The scheduler would start when this transaction
+// commits, so the transaction also stops it. `startJobs` starts the scheduler when the database is kept.
 async function finishTimescale(pool: Pool): Promise<void> {
   await withTransaction(pool, async (transaction) => {
     await transaction.query('SELECT public.timescaledb_post_restore()');

@@ -30,7 +30,7 @@ export async function refuseSessions(maintenance: Pool, name: string): Promise<v
 }
 
 /**
- * Renames `name` to `keptAs` if that is given, and `beside` to `name`: both or neither. RENAME locks the old
+ * Renames `name` to `keptAs`, if `keptAs` is given, and `beside` to `name`, in one transaction. RENAME locks the old
  * database, so that no new session can start while existing sessions end. `force` also ends the sessions of clients.
  */
 export async function swapDatabases(

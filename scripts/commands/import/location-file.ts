@@ -1,4 +1,4 @@
-// The file that import reads: its options, its format and its text.
+// Opens the file that import reads: detects its format, unpacks it and prints how it is read.
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname, join, parse, resolve } from 'node:path';
@@ -14,7 +14,7 @@ import {
 } from '../../../src/tracking/import/dialect.ts';
 import type { LocationDefaults, ParseOptions } from '../../../src/tracking/import/parse.ts';
 
-/** Options of the command that say what the file is. */
+/** Options of the command that describe the file. */
 export interface FileOptions {
   app?: AppSource;
   device?: string;
@@ -84,7 +84,7 @@ async function beginningOf(file: string, isCompressed: boolean): Promise<string>
   return '';
 }
 
-/** The text of a file, and how many of its bytes were read. */
+/** Opens a file and unpacks it if necessary. `bytesRead` counts the bytes of the file itself, before unpacking. */
 export function readText({ file, isCompressed }: Pick<Input, 'file' | 'isCompressed'>): {
   stream: AsyncIterable<Buffer>;
   bytesRead: () => number;
@@ -123,7 +123,7 @@ function sayDetected(
   return `Reading ${format}${facts.some(Boolean) ? `, ${facts.filter(Boolean).join(', ')}` : ''}.`;
 }
 
-/** Parser options that print what was detected, unless `json` is set. `detected` returns it after parsing. */
+/** Returns options that print how the parser reads the file, unless `json` is set. Call `detected` after parsing. */
 export function parseOptions(
   input: Input,
   json: boolean,

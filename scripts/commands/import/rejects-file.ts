@@ -25,7 +25,7 @@ export function openRejects(wanted: string, header: string | undefined): Rejects
   const isNew = !existsSync(wanted) || isRegularFile(wanted);
   const { path, fd } = isNew ? createNew(wanted) : { path: wanted, fd: openSync(wanted, 'a') };
   const stream = createWriteStream(path, { fd });
-  // Without a listener, the error would end the process. finished() reports it before the commit.
+  // Without a listener, an error of the stream would end the process. finished() reports it before the commit.
   stream.on('error', () => undefined);
   if (header !== undefined) stream.write(`${header}\n`);
   const remove = () => {

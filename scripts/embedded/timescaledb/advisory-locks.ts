@@ -8,7 +8,7 @@ import type { SessionContext } from './session-context.ts';
 
 const lockCall = /(?:\bpg_catalog\s*\.\s*)?\b(pg_(?:try_)?advisory_(?:xact_)?lock(?:_shared)?)(?=\s*\()/gi;
 
-/** Makes calls of the lock functions call the guarded functions. The result column keeps its name. */
+/** Replaces calls of the lock functions by calls of the guarded functions. Result columns keep their names. */
 export function guardAdvisoryLocks(sql: string): string {
   return /advisory/i.test(sql) ? sql.replaceAll(lockCall, 'pg_temp.$1') : sql;
 }
@@ -27,7 +27,7 @@ export class AdvisoryLocks {
     this.keys.clear();
   }
 
-  /** Waits while another session owns any advisory lock, because the key is not known before the statement runs. */
+  /** Waits while another session owns any advisory lock. Which key a statement needs is not known before it runs. */
   async waitForOtherSessions(texts: string[]): Promise<void> {
     if (!texts.some((sql) => /pg_advisory_(?:xact_)?lock/i.test(sql))) return;
     const { server, settings } = this.#session;
@@ -40,7 +40,7 @@ export class AdvisoryLocks {
     }
   }
 
-  /** Creates the guarded functions. They contain the keys of other sessions, so they are created again each time. */
+  /** Creates the guarded functions. They contain the keys of other sessions, so each batch creates them again. */
   async createGuardedFunctions(texts: string[]): Promise<void> {
     if (!texts.some((sql) => /pg_(?:try_)?advisory_(?:xact_)?lock/i.test(sql))) return;
     const keys = this.#otherSessions().flatMap((other) => [...other.lease.advisoryLocks.keys]);

@@ -33,7 +33,8 @@ export class BackendLease {
   }
 
   /**
-   * `isIdle`: no query cycle is open and no transaction has failed, so the server can run SQL of its own.
+   * Acquires the backend for a batch. `isIdle`: no query cycle is open and no transaction has failed, so the server can
+   * run SQL of its own.
    * @throws PostgresError 55P03 after the timeout; its detail names the owner unless the session has a lock_timeout.
    */
   async acquire(batch: Message[] = [], isIdle = true): Promise<void> {
@@ -91,7 +92,7 @@ export class BackendLease {
     if (traits.usesTemporaryObjects) this.usesTemporaryObjects = true;
   }
 
-  /** Must not run in a transaction. Returns the ParameterStatus messages for what the batch changed. */
+  /** Reads what the batch changed, and returns the ParameterStatus messages. Must not run in a transaction. */
   async readBackEffects(): Promise<Buffer[]> {
     const { database, settings } = this.#session;
     if (this.#effects.delete('statements')) {
@@ -144,7 +145,7 @@ export class BackendLease {
     this.release();
   }
 
-  /** The session has ended: rolls back, and removes its state from the backend. */
+  /** Call it when the session has ended. Rolls back, and removes the session's state from the backend. */
   async cleanUp(inTransaction: boolean): Promise<void> {
     const { database } = this.#session;
     const closing = this.#statements.closeAll();

@@ -24,7 +24,7 @@ export class BackendLock {
     return this.#ownedSince;
   }
 
-  /** @throws LockTimeout after `milliseconds`, PostgresError 57014 through `cancelWait`. */
+  /** @throws LockTimeout after `milliseconds`, PostgresError 57014 if `cancelWait` is called. */
   acquire(owner: object, milliseconds: number): Promise<void> {
     if (this.#owner === undefined) this.#grant(owner);
     if (this.#owner === owner) return Promise.resolve();
@@ -50,7 +50,7 @@ export class BackendLock {
     next.settle();
   }
 
-  /** Removes a waiting request, which then fails. Returns false if there is none. */
+  /** Makes the owner's waiting `acquire` fail. Returns false if there is none. */
   cancelWait(owner: object): boolean {
     return this.#reject(owner, new PostgresError('57014', 'canceling statement due to user request'));
   }

@@ -11,11 +11,11 @@ import {
 import type { OutgoingMessage, PreparedStatement, PreparedStatements } from './statements.ts';
 
 export interface OutputOptions {
-  /** For the server's own query: rows are added here, and the client receives only errors and notices. */
+  /** Set for a query of the server itself: its rows are added here. The client receives only errors and notices. */
   captureRows?: (string | null)[][];
   /** Replaces the command tag in CommandComplete. */
   tag?: string;
-  /** Sent instead of the error with this code, which the server made the backend raise. */
+  /** Sent instead of the error with the same code. The server itself made the backend raise that error. */
   replacement?: ErrorFields;
 }
 
@@ -23,7 +23,7 @@ export class BackendOutput {
   /** After an error, the backend ignores all messages up to the next Sync. */
   skippingTillSync = false;
   transactionStatus: 'I' | 'T' | 'E' = 'I';
-  /** ReadyForQuery was received. The session sends it once its own work after the query is done. */
+  /** The backend has sent ReadyForQuery. The session sends it to the client after its own work. */
   isReady = false;
   readonly #statements: PreparedStatements;
   readonly #write: (bytes: Buffer) => void;
@@ -99,7 +99,7 @@ function toTransactionStatus(letter: string): 'I' | 'T' | 'E' {
   return letter === 'T' || letter === 'E' ? letter : 'I';
 }
 
-/** Notices that only this build sends: aborted transactions and loads of the extension. */
+/** Whether only this build of PGlite sends the notice: about an aborted transaction, or about loading the extension. */
 function isNoise(notice: Buffer): boolean {
   const problem = readFields(notice).M ?? '';
   return /^# \d+: /.test(problem) || problem === 'timescaledb loaded';

@@ -1,4 +1,4 @@
-// COPY … FROM STDIN crashes PGlite, so the statement is changed to read a device with the data of the client.
+// COPY … FROM STDIN crashes PGlite, so the statement is rewritten to read the client's data from a device.
 import type { CopyStmt, Node } from 'libpg-query';
 import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
 import type { MessageQueue } from './message-queue.ts';
@@ -9,12 +9,12 @@ import { copyDevice } from './worker-messages.ts';
 export interface CopyPlan {
   /** The client's statement with the device instead of STDIN. */
   sql: string;
-  /** Selects the number of columns, or fails with the error that PostgreSQL reports before CopyInResponse. */
+  /** A query for the number of columns. It fails with the error that PostgreSQL reports before CopyInResponse. */
   describeSql: string;
   binary: boolean;
 }
 
-/** Uses a parser, because the word STDIN may also occur in a string or a comment. */
+/** Finds a COPY FROM STDIN with a parser, because these words may also occur in a string or a comment. */
 export function findCopyFromStdin(sql: string): CopyPlan | 'several statements' | 'unreadable' | undefined {
   if (!/copy/i.test(sql) || !/std(?:in|out)/i.test(sql)) return undefined;
   const statements = parseStatements(sql) ?? [];
@@ -51,7 +51,7 @@ function copiesFromStdin(statement: Node): CopyStmt[] {
   return is_from && !is_program && filename === undefined ? [statement.CopyStmt] : [];
 }
 
-/** Replaces STDIN by the device, where this changes only the file name in the parse tree. */
+/** Replaces STDIN by the device. Checks that this changes only the file name in the parse tree. */
 function rewrite(sql: string, original: CopyStmt): string | undefined {
   const wanted = withoutLocations({ CopyStmt: { ...original, filename: copyDevice } });
   // PostgreSQL's grammar also accepts FROM STDOUT.
@@ -63,7 +63,7 @@ function rewrite(sql: string, original: CopyStmt): string | undefined {
   return undefined;
 }
 
-/** A parse tree as a string with sorted keys and without locations in the text, for comparison. */
+/** Converts a parse tree to a string for comparison, with sorted keys and without positions in the SQL. */
 function withoutLocations(tree: Node): string {
   return JSON.stringify(tree, (_key, value: unknown) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
@@ -76,7 +76,7 @@ function isBinary({ options = [] }: CopyStmt): boolean {
   return JSON.stringify(options).includes('{"defname":"format","arg":{"String":{"sval":"binary"}}');
 }
 
-/** All data of a COPY is in memory until CopyDone, because the backend reads it in one call. */
+/** All data of a COPY stays in memory until CopyDone, because the backend reads it in one call. */
 const maximumCopyBytes = 1024 * 1024 * 1024;
 
 export interface CopyData {

@@ -7,7 +7,7 @@ export type DatabaseCommand =
   | { tag: 'DROP DATABASE'; name: string; ifExists: boolean; force: boolean }
   | { tag: 'ALTER DATABASE' };
 
-/** The first database command in the SQL, and whether it is the only statement. */
+/** Finds the first database command in the SQL, and whether it is the only statement. */
 export function findDatabaseCommand(sql: string): { command: DatabaseCommand; isAlone: boolean } | undefined {
   if (!/\bdatabase\b/i.test(sql) || !/\b(?:create|drop|rename)\b/i.test(sql)) return undefined;
   const statements = parseStatements(sql) ?? [];
@@ -15,7 +15,7 @@ export function findDatabaseCommand(sql: string): { command: DatabaseCommand; is
   return command && { command, isAlone: statements.length === 1 };
 }
 
-/** The database command if it is the only statement of the SQL. */
+/** Returns the database command if it is the only statement of the SQL. */
 export function soleDatabaseCommand(sql: string): DatabaseCommand | undefined {
   const found = findDatabaseCommand(sql);
   return found?.isAlone ? found.command : undefined;
@@ -37,7 +37,7 @@ function toCommand(statement: Node): DatabaseCommand | undefined {
   return undefined;
 }
 
-/** Encoding and locale are accepted and ignored: databases always have UTF8 and sort by code point. */
+/** Returns options by name. The server ignores encoding and locale: it always uses UTF8 and sorts by code point. */
 function optionsOf(options: Node[] = []): Map<string, string | undefined> {
   const values = new Map<string, string | undefined>();
   for (const option of options) {

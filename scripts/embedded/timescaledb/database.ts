@@ -33,7 +33,7 @@ export class EmbeddedDatabase {
   readonly #folders: DatabaseFolders;
   readonly #onCrash: (reason: string) => void;
   #appliedFingerprint: string | undefined;
-  /** The databases that pg_database contains, separated by zero bytes; undefined if it was not filled yet. */
+  /** The database names in pg_database, separated by zero bytes; undefined until `fillPgDatabase` has run. */
   #listedDatabases: string | undefined;
   #instance: Promise<Instance> | undefined;
   /** Resolves when the thread of a crashed or killed instance no longer writes to the folder. */
@@ -51,7 +51,7 @@ export class EmbeddedDatabase {
     return this.#instance !== undefined;
   }
 
-  /** Opens the instance if it is not open. The caller owns the backend lock. */
+  /** Opens the instance if it is not open. The caller must own the backend lock. */
   async open(): Promise<Instance> {
     this.#instance ??= this.#start();
     try {
@@ -62,7 +62,7 @@ export class EmbeddedDatabase {
     }
   }
 
-  /** The caller owns the backend lock. @throws InstanceCrashed */
+  /** Runs messages of the protocol. The caller must own the backend lock. @throws InstanceCrashed */
   async runMessages(
     messages: Buffer,
     onOutput: (bytes: Buffer) => void,
@@ -105,12 +105,12 @@ export class EmbeddedDatabase {
     return this.runSql(sql);
   }
 
-  /** The settings of the backend are no longer known: the next `applySettings` applies all. */
+  /** Makes the next `applySettings` apply all settings, because those of the backend may have changed. */
   forgetSettings(): void {
     this.#appliedFingerprint = undefined;
   }
 
-  /** Adds the names of the other databases, which are in other folders, so that clients can list them. */
+  /** Adds the other databases, which have their own folders, to pg_database, so that clients can list them. */
   async fillPgDatabase(): Promise<void> {
     const names = this.#folders.names();
     const list = names.join('\0');
@@ -127,7 +127,7 @@ export class EmbeddedDatabase {
     this.#listedDatabases = list;
   }
 
-  /** Shuts the instance down cleanly. The caller owns the backend lock. */
+  /** Shuts the instance down cleanly. The caller must own the backend lock. */
   async close(): Promise<void> {
     const instance = this.#instance;
     this.#instance = undefined;
@@ -150,7 +150,7 @@ export class EmbeddedDatabase {
       instance = await this.#launch(folder, catalogName);
     } catch (error) {
       if (catalogName === this.name) throw error;
-      // An earlier start was interrupted before `setCatalogName` below, but after the rename.
+      // An earlier start was interrupted after the rename below and before `setCatalogName`.
       instance = await this.#launch(folder, this.name);
     }
     this.statementsEpoch += 1;
@@ -161,9 +161,9 @@ export class EmbeddedDatabase {
     // Replaces shared_preload_libraries. Without LOAD, the first INSERT into a hypertable fails.
     await instance.exec(query("LOAD 'timescaledb'"));
     if (catalogName !== this.name) {
-      // Renames a copy. ALTER DATABASE … RENAME would also change only this row, but refuses the current database.
-      // The transaction ends with a SELECT because this build does not refresh its catalog caches after the last
-      // command of a transaction.
+      // A copied folder still has the name of its template. ALTER DATABASE … RENAME changes the same row, but refuses
+      // the current database. The transaction ends with a SELECT, because this build of PGlite does not refresh its
+      // catalog caches after the last command of a transaction.
       const sql = `BEGIN; DELETE FROM pg_catalog.pg_database WHERE oid >= 4000000000;
         UPDATE pg_catalog.pg_database SET datname = ${quoteLiteral(this.name)}
         WHERE datname = pg_catalog.current_database(); SELECT 1; COMMIT`;
@@ -179,7 +179,7 @@ export class EmbeddedDatabase {
     return Instance.open(folder, catalogName, ({ message }, exited) => {
       this.#onCrash(message);
       this.#exited = exited;
-      // The next instance may already be opening when this call arrives.
+      // The next instance may already be opening when this callback runs.
       if (generation !== this.#generation) return;
       this.#instance = undefined;
       this.#appliedFingerprint = undefined;

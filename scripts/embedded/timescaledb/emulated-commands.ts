@@ -11,7 +11,7 @@ import type { OutgoingMessage } from './statements.ts';
 /** The client disconnected during a command. */
 export class ClientGone extends Error {}
 
-/** The session, and its access to its backend and its client. */
+/** A session, with access to its backend and its client. */
 export interface SessionChannel {
   session: SessionContext;
   queue: MessageQueue;
@@ -41,7 +41,7 @@ export class EmulatedCommands {
   async #copyIn(plan: CopyPlan, describe: Buffer): Promise<CopyData | undefined> {
     const rows: (string | null)[][] = [];
     await this.#channel.send([{ bytes: describe }], { captureRows: rows });
-    // Without a row the query failed: the client has its error, which is the complete answer.
+    // No row means that the query failed. The client has already received its error, which is the complete answer.
     if (rows.length === 0) return undefined;
     this.#channel.write(copyInResponse(plan, Number(rows[0]?.[0] ?? 0)));
     const result = await collectCopyData(this.#channel.queue);

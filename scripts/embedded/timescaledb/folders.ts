@@ -60,7 +60,7 @@ export class DatabaseFolders {
     await this.#save();
   }
 
-  /** Copies the template's folder, which must not be open; if `template` is undefined, the pristine folder. */
+  /** Copies the template's folder, which must not be open. If `template` is undefined, copies the pristine folder. */
   async create(name: string, template: string | undefined): Promise<void> {
     const source = template === undefined ? this.#pristineFolder : this.path(template);
     const catalogName = template === undefined ? maintenanceDatabase : this.catalogName(template);
@@ -102,7 +102,7 @@ export class DatabaseFolders {
 }
 
 /**
- * initdb takes about four seconds in WASM, a copy of its result a quarter of a second. Therefore initdb runs once
+ * initdb takes about four seconds in WASM. A copy of its result takes a quarter of a second. Therefore initdb runs once
  * per user and version, and the result is stored in the temporary folder.
  */
 async function pristineFolder(onProgress: (message: string) => void): Promise<string> {

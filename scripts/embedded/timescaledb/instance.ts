@@ -41,7 +41,7 @@ export class Instance {
     worker.on('exit', () => this.#fail('its thread ended'));
   }
 
-  /** Takes about a second, for a new data folder about four (initdb). @throws InstanceCrashed */
+  /** Takes about one second, or about four for a new data folder, which needs initdb. @throws InstanceCrashed */
   static async open(dataFolder: string, database: string, onCrash: OnCrash): Promise<Instance> {
     // The threads share the compiled code, so further instances start faster and take less memory.
     compiled ??= compile();
@@ -53,8 +53,9 @@ export class Instance {
   }
 
   /**
-   * Only one call at a time: the caller owns the backend lock. `onOutput` is called with the bytes that the backend
-   * sends; a message may be split over several calls. `copyData` is what COPY FROM reads. @throws InstanceCrashed
+   * Runs one batch at a time, so the caller must own the backend lock. `onOutput` is called with the bytes that the
+   * backend sends; a message may be split over several calls. `copyData` is what COPY FROM reads.
+   * @throws InstanceCrashed
    */
   async exec(messages: Buffer, onOutput = ignoreOutput, copyData?: Uint8Array[]): Promise<void> {
     if (this.#crash) throw this.#crash;

@@ -41,7 +41,7 @@ export class MessageQueue {
     return message?.type === 'X' ? undefined : message;
   }
 
-  /** Messages up to the next one that the server must answer, or up to an Execute that may start a COPY. */
+  /** Waits for messages up to the next one that the server must answer, or up to an Execute that may start a COPY. */
   async nextBatch(mayCopy: (batch: Message[]) => boolean): Promise<Message[] | undefined> {
     const batch: Message[] = [];
     for (;;) {

@@ -1,6 +1,6 @@
-// PostgreSQL's protocol version 3, as far as a server needs it: splits streams into messages and builds them.
-// The library pg-gateway does not fit: it answers each message separately, and has no CancelRequest, no limit
-// of the length and no COPY.
+// PostgreSQL's protocol version 3, as far as a server needs it: splits streams into messages, and builds messages.
+// The library pg-gateway does not fit: it answers each message separately, and supports neither CancelRequest nor COPY
+// nor a limit on the message length.
 
 export interface Message {
   /** The type byte as a character, e.g. 'Q'. */
@@ -9,12 +9,12 @@ export interface Message {
   bytes: Buffer;
 }
 
-/** In bytes. PostgreSQL's limit is 1 GB; this lower one keeps an invalid length from exhausting memory. */
+/** In bytes. PostgreSQL's limit is 1 GB. This lower limit keeps an invalid length from exhausting memory. */
 const maximumMessageLength = 512 * 1024 * 1024;
 
 export class ProtocolViolation extends Error {}
 
-/** Splits a stream into typed messages, however it is divided into chunks. */
+/** Splits a stream into typed messages. Chunks may begin and end anywhere in a message. */
 export class MessageReader {
   #chunks: Buffer[] = [];
   #size = 0;
@@ -116,14 +116,14 @@ export function readFields(response: Buffer): Record<string, string> {
   return fields;
 }
 
-/** The zero-terminated string at an offset, and the offset after it. @throws ProtocolViolation */
+/** Reads the zero-terminated string at an offset. `next` is the offset after it. @throws ProtocolViolation */
 export function readText(buffer: Buffer, at: number): { value: string; next: number } {
   const end = buffer.indexOf(0, at);
   if (end === -1) throw new ProtocolViolation('invalid string in message');
   return { value: buffer.toString('utf8', at, end), next: end + 1 };
 }
 
-/** The values of a DataRow in text format; null for NULL. */
+/** Reads the values of a DataRow in text format; null for NULL. */
 export function readRow(row: Buffer): (string | null)[] {
   const values: (string | null)[] = [];
   let at = 7;

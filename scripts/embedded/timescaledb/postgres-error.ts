@@ -31,7 +31,7 @@ export function raiseSql(code: string, problem: string): string {
   return `DO ${quoteLiteral(`BEGIN RAISE EXCEPTION USING ${fields}; END`)}`;
 }
 
-/** One statement in the extended query protocol. Without a Sync, it is part of the current transaction. */
+/** One statement in the extended query protocol. There is no Sync, so it is part of the current transaction. */
 export function extendedQuery(sql: string): Buffer {
   const name = text('embedded server');
   const none = Buffer.alloc(2);

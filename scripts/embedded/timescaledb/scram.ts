@@ -3,8 +3,8 @@ import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { hmac, sha256, type Verifier } from '../../access/scram-verifier.ts';
 
 /**
- * One exchange: `first` answers the client's first message, `final` its second. Both return undefined for a
- * malformed message, `final` also for a wrong password.
+ * One login: `first` answers the client's first message, `final` answers the second. Both return undefined for a
+ * malformed message; `final` also returns undefined for a wrong password.
  */
 export class ScramExchange {
   readonly #verifier: Verifier;

@@ -18,7 +18,7 @@ export interface TimescaleServerOptions {
   port: number;
   /** How long a client waits for the backend lock before it receives an error, in milliseconds. */
   backendLockTimeout: number;
-  /** Called with each line of the log: sessions and instances that ended, with the reason. */
+  /** Called with each line of the log, which says why a session, a login or an instance ended. */
   onLog: (line: string) => void;
   onProgress: (message: string) => void;
 }
@@ -67,7 +67,7 @@ export class TimescaleServer {
     return server;
   }
 
-  /** Ends the clients with 57P01 and closes all instances. A busy one is killed after 5 seconds. */
+  /** Ends the clients with 57P01 and closes all instances. A busy instance is killed after 5 seconds. */
   async stop(): Promise<void> {
     if (this.stopping) return;
     this.stopping = true;
@@ -117,7 +117,7 @@ export class TimescaleServer {
     session.database.lastUsed = Date.now();
   }
 
-  /** CancelRequest. A wrong key is ignored, as in PostgreSQL. */
+  /** Handles a CancelRequest. A wrong key is ignored, as in PostgreSQL. */
   cancel(id: number, secret: number): void {
     const session = this.#sessions.get(id);
     if (session?.secret === secret) session.cancel('canceling statement due to user request');
@@ -195,7 +195,7 @@ export class TimescaleServer {
     }
   }
 
-  /** Closes the instance, or kills it if it is still busy after this time, which rolls back its transaction. */
+  /** Closes the instance. If it is still busy after this time, kills it, which rolls back its transaction. */
   async #closeWithin(database: EmbeddedDatabase, milliseconds: number): Promise<void> {
     const owner = {};
     try {

@@ -34,7 +34,7 @@ export interface Client {
 
 export class ClientSession implements SessionContext {
   readonly id: number;
-  /** With the id, the key of a CancelRequest. */
+  /** Together with the id, identifies the session in a CancelRequest. */
   readonly secret = randomInt(1, 0x7fff_ffff);
   readonly server: SessionServer;
   readonly database: EmbeddedDatabase;
@@ -81,7 +81,7 @@ export class ClientSession implements SessionContext {
     this.#queue.push(messages);
   }
 
-  /** Reads no more messages: `run` ends and cleans up after the session. */
+  /** Stops reading messages. `run` then ends and cleans up after the session. */
   close(): void {
     this.closed = true;
     this.database.backendLock.cancelWait(this);
@@ -105,7 +105,7 @@ export class ClientSession implements SessionContext {
     this.#client.write(errorResponse(fields));
   }
 
-  /** A statement in WASM cannot be interrupted, so the instance is killed. Its WAL recovers the data. */
+  /** Ends a wait, or kills the instance: a statement in WASM cannot be interrupted. The WAL recovers the data. */
   cancel(reason: string): void {
     if (this.database.backendLock.cancelWait(this) || !this.#isRunning) return;
     this.#cancelReason = reason;
@@ -128,7 +128,7 @@ export class ClientSession implements SessionContext {
     }
   }
 
-  /** For SQL of the server before the session runs. */
+  /** Runs SQL of the server itself before `run` is called. */
   async queryAsSuperuser(sql: string): Promise<(string | null)[][]> {
     await this.database.backendLock.acquire(this, this.server.options.backendLockTimeout);
     try {
@@ -217,7 +217,7 @@ export class ClientSession implements SessionContext {
     }
   }
 
-  /** A database command that needs no backend, because it is outside of a transaction. */
+  /** Returns the database command of a simple query outside of a transaction. It needs no backend. */
   #commandWithoutBackend([first]: Message[]): DatabaseCommand | undefined {
     if (first?.type !== 'Q' || this.inTransaction || this.#inQueryCycle) return undefined;
     return soleDatabaseCommand(readText(first.bytes, 5).value);

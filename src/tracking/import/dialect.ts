@@ -1,4 +1,4 @@
-// The format of a text, and how CSV is read: the delimiter, the names of the columns and the time zone.
+// Determines the format of a text, the delimiter of CSV, and the meaning of column names and of times without a zone.
 import { TZDate } from '@date-fns/tz';
 import { ValidationError } from '../../errors.ts';
 import { locationColumns } from '../columns.ts';
@@ -18,7 +18,7 @@ export interface DialectOptions {
   timeZone?: string;
 }
 
-/** How CSV is read, to show it to the user. */
+/** Tells the user how CSV is read. */
 export interface DetectedDialect {
   delimiter: string;
   /** For each name in the header that differs from its column: the column, or null if the name is ignored. */
@@ -27,7 +27,7 @@ export interface DetectedDialect {
 
 export const delimiters = [',', ';', '\t', '|'] as const;
 
-/** Names that other programs use, in lower case without blanks and punctuation. */
+/** The names that other programs use for each column, in lower case without blanks and punctuation. */
 const aliases: Readonly<Record<string, readonly string[]>> = {
   time: ['timestamp', 'datetime', 'date', 'gpstime', 'fixtime', 'recordedat', 'utc', 'timeutc'],
   device_id: ['device', 'trackerid'],
@@ -50,10 +50,10 @@ const places: ReadonlyMap<string, number> = new Map(
   ),
 );
 
-/** Index of the column for a name; null: the name is ignored; undefined: it is unknown. */
+/** Returns the index of the column for a name, null if the name is ignored, or undefined if it is unknown. */
 export type PlaceOf = (name: string) => number | null | undefined;
 
-/** @throws ValidationError for an entry of `columns` that names no column. */
+/** @throws ValidationError for an entry of `columns` whose column does not exist. */
 export function placesOf({ columns = {} }: DialectOptions): PlaceOf {
   const chosen = new Map<string, number | null>();
   for (const [name, column] of Object.entries(columns)) {
@@ -75,7 +75,7 @@ export function placesOf({ columns = {} }: DialectOptions): PlaceOf {
   };
 }
 
-/** The delimiter with which most cells of the header are known columns; in a tie, the one with the most cells. */
+/** Returns the delimiter that gives the header the most known columns or, in a tie, the most cells. */
 export function detectDelimiter(header: string, placeOf: PlaceOf): string {
   const scores = delimiters.map((delimiter) => {
     const cells = header.split(delimiter).map((cell) => cell.trim().replace(/^"(.*)"$/, '$1'));

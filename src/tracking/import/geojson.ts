@@ -14,14 +14,15 @@ interface Feature {
 const rowsPerBatch = 1_000;
 
 /**
- * The position of a row is the number of its feature, from 1. Properties are named as the columns of CSV.
+ * Yields batches of rows. The position of a row is the number of its feature, from 1. Properties are named like the
+ * columns of CSV.
  * @throws ValidationError if the text is not a complete FeatureCollection.
  */
 export async function* readGeoJson(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Row[]> {
   // Errors of all streams reach the loop over the last stream.
   const features = pipeline(
     Readable.from(source, { objectMode: false }),
-    // Omits the pieces of values, which would double the number of tokens.
+    // Otherwise the parser would also emit pieces of values, which doubles the number of tokens.
     parser.asStream({ streamValues: false }),
     pick.asStream({ filter: 'features' }),
     streamArray.asStream(),
@@ -38,7 +39,7 @@ export async function* readGeoJson(source: AsyncIterable<string | Uint8Array>): 
       rows = [];
     }
   } catch (error) {
-    // Node's errors, of the file, the network or gunzip, have a code.
+    // Errors of the file, the network or gunzip have a code.
     if (typeof (error as { code?: unknown }).code === 'string') throw error;
     throw new ValidationError(`This is not whole GeoJSON: ${(error as Error).message}. Nothing was loaded.`, {
       cause: error,

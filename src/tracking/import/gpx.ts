@@ -13,8 +13,8 @@ export interface Row {
 export const atrizNamespace = 'https://atriz.dev/gpx/1';
 
 /**
- * Yields a batch for each piece of the text. Speeds of GPX 1.0 and of Garmin's extension are in metres per second, and
- * are converted to km/h.
+ * Yields the rows of each piece of the text as a batch. The position of a row is its line, from 1. Converts the speeds
+ * of GPX 1.0 and of Garmin's extension from metres per second to km/h.
  * @throws ValidationError if the text is not well-formed XML or has no `gpx` element.
  */
 export async function* readGpx(source: AsyncIterable<string | Uint8Array>): AsyncGenerator<Row[]> {
@@ -74,7 +74,7 @@ export async function* readGpx(source: AsyncIterable<string | Uint8Array>): Asyn
 
 const localName = (name: string) => name.slice(name.indexOf(':') + 1);
 
-/** The columns of elements of GPX and of Garmin's TrackPointExtension. */
+/** Maps the elements of GPX and of Garmin's TrackPointExtension to columns. */
 const columns: ReadonlyMap<string, string> = new Map([
   ['time', 'time'],
   ['ele', 'altitude'],

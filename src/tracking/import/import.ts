@@ -67,9 +67,9 @@ export interface ImportResult {
   alreadyStored: number;
   /** Locations that were written to compressed chunks directly. */
   compressed: number;
-  /** Line of the last location, if CSV ends with a digit or a point and no line break: digits may be missing. */
+  /** Line of the last location, if the CSV ends after a digit or point, without a line break. Digits may be missing. */
   unendedLine: number | null;
-  /** Refreshed ranges of `location_hourly`. Empty if the refresh failed: then the refresh policies do it later. */
+  /** Refreshed ranges of `location_hourly`. Empty if the refresh failed; the refresh policies repeat it later. */
   refreshed: TimeRange[];
   /** The error of a refresh that failed. */
   refreshError?: unknown;
@@ -83,9 +83,9 @@ const rowsPerBatch = 5_000;
 const rowsPerCheck = 500;
 
 /**
- * Loads all valid locations of any age. If it throws, none is loaded. From TimescaleDB 2.24 on, sufficiently old days
- * are written in compressed form. After the commit, the changed hours within the raw retention are refreshed, except in
- * a caller's transaction or for a role that does not own the aggregate: then the refresh policies do it.
+ * Loads the valid locations of any age, all or none. From TimescaleDB 2.24 on, days that are old enough for the
+ * compression policy are written in compressed form. After the commit, it refreshes the changed hours within the raw
+ * retention. In a caller's transaction, or for a role that does not own the aggregate, the refresh policies do this.
  * @throws ValidationError for an invalid time zone, column mapping or default, a wrong header, a line that is too long,
  * or text in another format.
  */
@@ -123,7 +123,7 @@ class Load {
   readonly #options: ImportOptions;
   readonly #limits;
   readonly #retentionStart = Date.now() - milliseconds(retention);
-  /** Older locations are written in compressed form. */
+  /** Locations before this time, in milliseconds since 1970, are written in compressed form. */
   #compressedBefore = Number.NEGATIVE_INFINITY;
   readonly hours = new Set<number>();
   /** Whether the role writes through a view. Such a role does not own the aggregate and cannot refresh it. */
@@ -181,7 +181,7 @@ class Load {
     }
   }
 
-  /** Encodes plain rows from their bytes. Other lines are read as in `#locations`. */
+  /** Encodes plain rows from their bytes. `LineReader` reads the other lines. */
   async *#encodeCsv(source: LocationText, copy: CopyByAge): AsyncGenerator<void> {
     const { shiftMs = 0, onProgress } = this.#options;
     const target = {
@@ -215,8 +215,8 @@ class Load {
   }
 
   /**
-   * Inserts in batches: into an application's view, which does not support COPY, or with `once`, where each batch must
-   * see the rows of earlier batches.
+   * Inserts in batches instead of COPY. An application's view does not support COPY. With `once`, each batch must see
+   * the rows of earlier batches.
    */
   async #insert(transaction: Transaction): Promise<void> {
     const write = async (locations: LocationInput[]) => {
@@ -310,7 +310,7 @@ async function* checkBatches(
   yield batch;
 }
 
-/** TimescaleDB older than 2.24 refuses compressed COPY into a hypertable that has a continuous aggregate. */
+/** Whether a COPY can compress rows. Before TimescaleDB 2.24, a hypertable with a continuous aggregate refuses this. */
 async function compressesDirectly(db: Database): Promise<boolean> {
   const timescale = await readTimescale(db);
   return timescale !== undefined && !isOlder(timescale.version, '2.24');

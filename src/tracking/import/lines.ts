@@ -1,14 +1,14 @@
-// Splits a stream of bytes or text into lines, and reports those that are not UTF-8.
+// Splits a stream of bytes or text into lines, and marks lines that are not UTF-8.
 import { isUtf8 } from 'node:buffer';
 import { ValidationError } from '../../errors.ts';
 
 /** In bytes. Without a limit, a file without line breaks would fill the memory. No location needs this much. */
 const longestLine = 1_000_000;
-/** In bytes. A longer piece, such as a whole text, would become one batch of locations. */
+/** In bytes. Longer pieces are cut, because each piece becomes one batch of locations. */
 const longestPiece = 256 * 1024;
 
 interface WholeLines {
-  /** Lines with their line feeds. In UTF-8, no other character contains the byte of a line feed. */
+  /** Lines with their line feeds. In UTF-8, the byte of a line feed is never part of another character. */
   readonly bytes: Buffer;
   /** `bytes` is the last line of the text and has no line feed. */
   readonly isUnended: boolean;

@@ -35,21 +35,21 @@ export interface ImportReject {
   bytes?: Uint8Array;
 }
 
-/** A location that the columns can hold, or the reason why the input is not one. */
+/** A location that the columns can hold, or the reason why they cannot hold it. */
 export type ParsedLocation =
   | {
       readonly position: number;
       readonly text?: string;
       readonly location: LocationInput;
-      /** The CSV ends in this row, with a digit or a point and no line break, so digits may be missing. */
+      /** The CSV ends with this row, after a digit or point and without a line break. Digits may be missing. */
       readonly mayBeCut?: true;
     }
   | ImportReject;
 
 /**
  * Reads locations in batches, in constant memory. In CSV and NDJSON, blank lines and lines that begin with `#` are
- * skipped. CSV needs a header of column names; a quoted field may not hold a line break. Digits of a time after
- * milliseconds are cut off; numbers are rounded to the scale of their column.
+ * skipped. CSV needs a header of column names, and its cells cannot contain line breaks. Times are truncated to
+ * milliseconds. Numbers are rounded to the scale of their column.
  * @throws ValidationError for an invalid option, a header with an unknown, duplicate or missing column, a line that is
  * too long, or text in another format.
  */
@@ -82,14 +82,14 @@ export async function* parseLocations(
   }
 }
 
-/** The layout of CSV rows, from the header. */
+/** Describes how the cells of a CSV row map to the columns of the table. */
 export interface CsvLayout {
   readonly delimiter: string;
   /** Number of cells of a row. */
   readonly width: number;
   /** For each column of the table, the index of its cell, or -1. */
   readonly places: readonly number[];
-  /** For each column of the table, the value if the cell is empty or missing. */
+  /** For each column of the table, the value that replaces an empty or missing cell. */
   readonly fallbacks: readonly (string | undefined)[];
   /** Whether times without a zone are UTC. */
   readonly isUtc: boolean;
@@ -126,7 +126,7 @@ export class LineReader {
     if (text.startsWith('#') || isBlank(text)) return undefined;
     if (!this.#readRow) {
       if (broken) throw new ValidationError('The header is not UTF-8.');
-      // Some programs write this line to tell Excel the delimiter.
+      // Some programs write a line such as `sep=;` to tell Excel the delimiter.
       if (/^sep=.$/i.test(text)) this.#delimiter ??= text.slice(4);
       else this.#readHeader(text);
       return undefined;
@@ -191,7 +191,7 @@ const isBlank = (text: string) => text === '' || (text.charCodeAt(0) <= 32 && te
 
 interface HeaderCell {
   readonly name: string;
-  /** Index of the column; null: the cell is ignored. */
+  /** Index of the column, or null if the cell is ignored. */
   readonly place: number | null;
 }
 
@@ -236,7 +236,7 @@ function parseHeader(
 const timePlace = locationColumns.findIndex(({ name }) => name === 'time');
 const numberPlaces = locationColumns.flatMap(({ type }, place) => (type === 'numeric' ? [place] : []));
 
-/** The values in the order of the table's columns. */
+/** Splits a row into cells, in the order of the table's columns. */
 function csvCells(text: string, { width, places, delimiter }: CsvLayout): unknown[] | Invalid {
   const cells = splitCsv(text, delimiter);
   if (cells instanceof Invalid) return cells;

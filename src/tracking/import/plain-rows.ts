@@ -10,9 +10,9 @@ import { lineFeed } from './lines.ts';
 import type { CsvLayout } from './parse.ts';
 
 interface RowTarget {
-  /** The buffer for a row of this time, in milliseconds since 1970; undefined if the time is not accepted. */
+  /** Returns the buffer for a row with this time (milliseconds since 1970), or undefined if it is not accepted. */
   bufferFor(time: number): CopyBuffer | undefined;
-  /** Called when a row of this time is encoded. */
+  /** Called when a row with this time has been encoded. */
   count(time: number): void;
   /** Applications whose rows are not accepted. */
   readonly foreignSources: readonly string[];
@@ -26,7 +26,7 @@ const positionPlaces = locationColumns.flatMap(({ property }, place) =>
 
 const [quote, carriageReturn, space, hash] = [0x22, 0x0d, 0x20, 0x23];
 
-/** Undefined if no row of the CSV can be plain. */
+/** Returns undefined if no row of the CSV can be plain. */
 export function plainRows(layout: CsvLayout, shiftMs: number, target: RowTarget): PlainRows | undefined {
   const isPlain =
     layout.isUtc &&
@@ -36,12 +36,12 @@ export function plainRows(layout: CsvLayout, shiftMs: number, target: RowTarget)
   return isPlain ? new PlainRows(layout, shiftMs, target) : undefined;
 }
 
-/** Whether all rows belong to one application, whose rows are accepted. */
+/** Whether all rows belong to one application and its rows are accepted. */
 const isOwn = ({ places, fallbacks }: CsvLayout, { foreignSources }: RowTarget): boolean =>
   places[appSourcePlace] === -1 && !foreignSources.includes(fallbacks[appSourcePlace] ?? '');
 
 class PlainRows {
-  /** The kind of each byte. 0 means that it is part of a cell. */
+  /** The kind of each byte value. Bytes of kind 0 are part of a cell. */
   readonly #kinds = new Uint8Array(256);
   /** The start and the end of each cell of a row. */
   readonly #cells: Int32Array;
@@ -63,7 +63,7 @@ class PlainRows {
   /**
    * Encodes the rows that begin at `start`, up to the first one that is not plain.
    * @param bytes Whole lines.
-   * @returns how many rows it encoded, and where the next one begins.
+   * @returns the number of encoded rows, and where the next row begins.
    */
   encode(bytes: Buffer, start: number): { rows: number; end: number } {
     let rows = 0;
@@ -111,7 +111,7 @@ class PlainRows {
     return true;
   }
 
-  /** A row at 0, 0 is not plain, because such a position is refused unless `allowZeroPosition` is set. */
+  /** Whether a row may be at 0, 0. Such a row is not plain, because only `allowZeroPosition` accepts it. */
   #mayBeZeroPosition(bytes: Buffer): boolean {
     for (const place of positionPlaces) {
       const cell = (this.#layout.places[place] as number) * 2;

@@ -11,27 +11,27 @@ export class NumberedBatches {
   readonly #db: Pool;
   /** The id of the row in location_writers. */
   readonly #id = randomUUID();
-  /** An SQL comment in each statement of an attempt, by which `#settle` finds the session of the attempt. */
+  /** An SQL comment in the statements of each attempt. `#settle` uses it to find the attempt's session. */
   readonly #mark = `/* writer ${this.#id} */`;
   #isRegistered = false;
   /** The last number that was used: its batch was committed or skipped. */
   #last = 0;
   #copies: boolean | undefined;
-  /** Whether an attempt at the next number ended without an answer. It may be committed or still running. */
+  /** Whether an attempt at the next number ended without an answer. The attempt may be committed or still running. */
   #isUnsettled = false;
 
   constructor(db: Pool) {
     this.#db = db;
   }
 
-  /** The number of the next batch. All attempts at a batch use the same number. */
+  /** Returns the number of the next batch. All attempts at a batch use the same number. */
   next(): number {
     return this.#last + 1;
   }
 
   /**
-   * Stores the batch, unless the number of the row shows that it is already stored.
-   * @returns true. It throws if the batch is not stored.
+   * Stores the batch, unless the number of the row shows that an earlier attempt has stored it.
+   * @returns true, because it throws if the batch is not stored.
    */
   async write(locations: readonly LocationInput[], number: number): Promise<true> {
     await this.#register();
@@ -51,15 +51,15 @@ export class NumberedBatches {
     this.#isUnsettled = false;
   }
 
-  /** Records that an attempt had no answer. The next attempt first ends the session of that attempt on the server. */
+  /** Records that an attempt had no answer. The next attempt first ends the earlier attempt's session on the server. */
   loseAnswer(): void {
     this.#isUnsettled = true;
   }
 
   /**
-   * Called before the batch is rejected or split. If an attempt had no answer, sets the number of the row to the one
-   * after this batch, so that a late attempt stores nothing. The statement never decreases the number, because it may
-   * itself run late, after further batches.
+   * Called before the batch is rejected or split. If an attempt had no answer, sets the number of the row to
+   * `number` + 1, so that a late attempt stores nothing. The statement may itself run late, after further batches, and
+   * hence never decreases the number.
    * @returns whether an attempt has stored the batch. If not, call `confirmSkip`.
    */
   async skip(number: number): Promise<boolean> {
@@ -75,7 +75,7 @@ export class NumberedBatches {
     return rows[0]?.isStored ?? false;
   }
 
-  /** Records that the batch will never be stored. If `skip` changed the number of the row, continues after it. */
+  /** Records that the batch will never be stored. The next batch continues from the number that `skip` set, if any. */
   confirmSkip(number: number): void {
     if (this.#isUnsettled) this.confirm(number + 1);
   }
@@ -87,8 +87,8 @@ export class NumberedBatches {
   }
 
   /**
-   * Ends the sessions that still work on an earlier attempt. They lock the row, for hours if the connection
-   * to their client is silent.
+   * Ends the sessions that still work on an earlier attempt. Such a session locks the row, possibly for hours if the
+   * connection to its client is silent.
    * @returns whether an earlier attempt has stored the batch.
    */
   async #settle(number: number): Promise<boolean> {
@@ -110,8 +110,8 @@ export class NumberedBatches {
   }
 
   /**
-   * Registers the row again and inserts the batch. The row is missing or behind if the tables were emptied or restored
-   * from a backup. Earlier batches that were lost with the row are not written again.
+   * Registers the row again and inserts the batch. If the tables were emptied or restored from a backup, the row is
+   * missing or has an old number. Earlier batches that were lost with the row are not written again.
    */
   async #insertIntoNewRow(number: number, locations: readonly LocationInput[]): Promise<boolean> {
     this.#isRegistered = false;
@@ -119,7 +119,7 @@ export class NumberedBatches {
     return this.#insert(number, locations);
   }
 
-  /** @returns whether the number was free. Only then are the locations stored. */
+  /** Stores the locations if the number is free. @returns whether it was free. */
   async #insert(number: number, locations: readonly LocationInput[]): Promise<boolean> {
     if (locations.length < rowsForCopy || !this.#copies) {
       const { rowCount } = await this.#db.query(`${this.#mark} ${insertOnce}`, [
@@ -154,7 +154,7 @@ export class NumberedBatches {
   }
 }
 
-// $1 is the id of the row, $2 the number of the batch, the rest are the locations.
+// $1 is the id of the row, $2 is the number of the batch. The other parameters are the locations.
 const insertOnce = `WITH writer AS (
     UPDATE location_writers SET last_batch = $2::bigint WHERE id = $1::uuid AND last_batch = $2::bigint - 1 RETURNING id
   )

@@ -1,4 +1,4 @@
-// One connection of a location writer: a queue of locations whose batches are written one after the other.
+// One connection of a location writer. It queues locations and writes them in batches, one batch after the other.
 import { setImmediate as turn } from 'node:timers/promises';
 import { sqlState } from '../../errors.ts';
 import type { Pool } from '../../pool.ts';
@@ -71,7 +71,7 @@ export class WriterConnection {
     });
   }
 
-  /** Resolves when all locations that were added before are settled. */
+  /** Resolves when all locations that were added before this call are settled. */
   flush(): Promise<void> {
     if (this.#settled === this.#added) return Promise.resolve();
     return new Promise((resolve) => {
@@ -113,8 +113,8 @@ export class WriterConnection {
   }
 
   /**
-   * Waits for more locations, unless a batch is full, a flush waits, or `answered` is above 0: then all callers of the
-   * last batch have already written their next location.
+   * Waits for more locations, unless a batch is full, a flush waits, or `answered` is above 0. An `answered` above 0
+   * means that all callers of the last batch have already written their next location.
    */
   async #collect(answered: number): Promise<void> {
     const { batchSize, maxWaitMs } = this.#options;
@@ -234,8 +234,8 @@ const values = ['22', '23', '44', '54', 'P0'];
 const sizes = ['57014', '25P04', '53200', '53400'];
 
 /**
- * Whether the error proves that the attempt stored nothing: an ERROR, after which the session continues. Class 08
- * proves nothing, because it comes from a PgBouncer that lost the server.
+ * Whether the error proves that the attempt stored nothing. An ERROR proves this, because the session continues after
+ * it. Class 08 proves nothing, because it comes from a PgBouncer that lost the server.
  */
 function isAnswer(error: unknown): boolean {
   const said = serverError(error);

@@ -27,15 +27,15 @@ export interface LocationWriterOptions extends ZeroPositionOption {
   /** Maximum number of locations in memory; `write` refuses more. Default 250,000, about 200 MB plus their metadata. */
   maxPending?: number;
   /**
-   * Longest pause before a retry, in milliseconds: `min`, doubled with each retry up to `max`. The actual pause is
-   * random, at least half of that. Default 100 and 10,000.
+   * Longest pause before a retry, in milliseconds. It begins with `min` and doubles with each retry, up to `max`. The
+   * actual pause is random, at least half of the longest pause. Default 100 and 10,000.
    */
   retryDelayMs?: { min: number; max: number };
   /** After this many milliseconds without an answer, an attempt is given up and retried. Default 60,000. */
   attemptTimeoutMs?: number;
   /** Called after each batch that was written. */
   onBatch?: (batch: BatchFacts) => void;
-  /** Called before the pause before each retry. */
+  /** Called before each retry, when its pause begins. */
   onRetry?: (retry: RetryFacts) => void;
   /** Called for each location whose promise is rejected. */
   onReject?: (location: LocationInput, error: unknown) => void;
@@ -76,15 +76,15 @@ export interface LocationWriter {
    * LocationWriterClosedError if `close` reaches its timeout.
    */
   write(location: LocationInput): Promise<void>;
-  /** Resolves when there is room. Await it before `write` if you do not await each `write`. */
+  /** Resolves when fewer than `maxPending` locations are pending. Await it before a `write` that you do not await. */
   ready(): Promise<void>;
-  /** Writes without waiting for more locations. Resolves when all locations accepted before are settled. */
+  /** Writes without waiting for more locations. Resolves when all locations accepted before this call are settled. */
   flush(): Promise<void>;
   /**
    * Stops accepting locations and waits until all are settled. Locations without an answer after `timeoutMs`
    * milliseconds (default 30,000) are rejected; a running attempt may still store them. The pool stays open.
-   * @throws LocationWriterClosedError with the number of locations that were not confirmed in time;
-   * ValidationError for a `timeoutMs` out of range.
+   * @throws LocationWriterClosedError if locations were not confirmed in time; ValidationError for a `timeoutMs` out of
+   * range.
    */
   close(options?: { timeoutMs?: number }): Promise<void>;
   readonly stats: LocationWriterStats;
@@ -94,7 +94,7 @@ export interface LocationWriter {
 /**
  * Creates a writer. It uses no connection before the first location. A batch is one transaction that also advances a
  * number in `location_writers`. If the answer to a COMMIT is lost, the batch is sent again with the same number, and is
- * not stored twice. Before that, `pg_terminate_backend` ends a session that still works on the lost attempt.
+ * not stored twice. Before it is sent again, `pg_terminate_backend` ends a session that still works on it.
  * @throws ValidationError for an option out of range.
  */
 export function createLocationWriter(db: Pool, options: LocationWriterOptions = {}): LocationWriter {
