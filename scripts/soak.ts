@@ -51,7 +51,7 @@ async function runSuite(number: number, args: readonly string[]): Promise<Run> {
   const vitest = join(packageRoot(), 'node_modules', 'vitest', 'vitest.mjs');
   // Only the default reporter prints errors outside of tests. Such errors also make a run fail.
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
-  const projects = args.includes('--project') ? [] : ['--project', 'suite'];
+  const projects = args.some((argument) => /^--project\b/.test(argument)) ? [] : ['--project', 'suite'];
   const log = openSync(join(folder, `${number}.log`), 'w');
   const child = spawn(process.execPath, [vitest, 'run', ...projects, ...reporters, ...args], {
     cwd: packageRoot(),

@@ -23,7 +23,7 @@ import { inSession, startJobs } from '../backup/restore/pg-restore.ts';
 import { requireRestorable } from '../backup/restore/requirements.ts';
 import { type Restored, restoreDatabase } from '../backup/restore/restore.ts';
 import { refuseSessions, swapDatabases } from '../backup/restore/swap.ts';
-import { wholeNumber } from '../cli/arguments.ts';
+import { countingNumber } from '../cli/arguments.ts';
 import { confirmDestruction, plural, printJson } from '../cli/output.ts';
 import { dropDatabase } from '../cli/pools.ts';
 import { saysWhere } from '../cli/where.ts';
@@ -52,7 +52,7 @@ export function registerRestore(program: Command): void {
     .option('--force', 'end the sessions that use the old databases')
     .option('--drop-old', 'drop the old databases instead of keeping them under another name')
     .option('--no-roles', 'leave owners and grants out: all belongs to the connecting user')
-    .option('--jobs <count>', 'tables and indexes at once (default: one for each processor)', wholeNumber)
+    .option('--jobs <count>', 'tables and indexes at once (default: one for each processor)', countingNumber)
     .option('--yes', 'do not ask')
     .option('--json', 'print JSON')
     .action(restore);

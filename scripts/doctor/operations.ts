@@ -51,7 +51,9 @@ async function findKept(db: Pool): Promise<Found[]> {
 async function findOldBackups(_: Pool, key: DatabaseTarget): Promise<Found[]> {
   const { database, backup } = definitionOf(key);
   const { backups } = await listBackups(resolve(defaultFolder));
-  const newest = backups.find(({ manifest }) => manifest.databases.some((database) => database.key === key));
+  const newest = backups.find(({ manifest }) =>
+    manifest.databases.some((database) => database.key === key && database.holds === 'everything'),
+  );
   const mend = `npm run db:backup -- ${key}`;
   const note = 'backups elsewhere (--to) are not looked at: list those with db:backup -- --list --to FOLDER';
   if (!newest) {

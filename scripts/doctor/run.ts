@@ -34,11 +34,16 @@ export async function runDoctor(
   const servers = new Set<string>();
   const examinations = keys.map((key, index) => {
     const server = serverOf(key);
-    const due = wanted.filter(({ ofServer }) => !ofServer || !servers.has(server));
-    servers.add(server);
     const onCheck = ({ name }: Check, done: number) =>
       bar?.update(index * wanted.length + done, { database: key, check: name });
-    return async () => ({ key, database: databaseName(key), findings: await examine(key, due, onCheck) });
+    return async () => {
+      const due = wanted.filter(({ ofServer }) => !ofServer || !servers.has(server));
+      servers.add(server);
+      const findings = await examine(key, due, onCheck);
+      // The next database of the server is examined instead.
+      if (findings.some(({ check }) => check === 'connection')) servers.delete(server);
+      return { key, database: databaseName(key), findings };
+    };
   });
   if (isQuick) return Promise.all(examinations.map((examination) => examination()));
   const reports: DoctorReport[] = [];

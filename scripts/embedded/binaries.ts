@@ -94,11 +94,11 @@ async function copyToTemporaryFolder(packaged: string): Promise<string> {
 
 // The name is predictable and the temporary folder is shared: run only files that this user owns.
 function isOwnedByUs(path: string): boolean {
-  const { uid, mode } = statSync(path);
   try {
+    const { uid, mode } = statSync(path);
     accessSync(binariesIn(path).postgres, constants.X_OK);
+    return uid === process.getuid?.() && (mode & 0o022) === 0;
   } catch {
     return false;
   }
-  return uid === process.getuid?.() && (mode & 0o022) === 0;
 }

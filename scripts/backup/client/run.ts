@@ -53,6 +53,11 @@ export async function runClientProgram(
     if (code === 0) return output;
     const end = killedBy ? `was ended by ${killedBy}` : `failed with code ${code}`;
     throw new BackupError(`${basename(program)} ${end}:\n${complaint(lines)}`);
+  } catch (error) {
+    // If `onStart` failed, the program still runs.
+    stop();
+    await ended.catch(() => undefined);
+    throw error;
   } finally {
     signal?.removeEventListener('abort', stop);
   }
