@@ -1,4 +1,5 @@
-// migrate: applies migrations to several databases in parallel. Subcommands take migrations back or record them.
+// migrate: applies migrations, to independent databases in parallel. Subcommands take migrations back, record them, or
+// show the status.
 import type { Command } from 'commander';
 import { type DatabaseTarget, definitionOf } from '../../src/databases.ts';
 import { ConfigurationError } from '../../src/errors.ts';

@@ -131,8 +131,8 @@ interface Job {
 }
 
 /**
- * The mend of a failed job. Only a successful run by the scheduler clears the failure. CALL run_job may
- * succeed even if the scheduler cannot run any job.
+ * Returns the command that mends a failed job. It lets the scheduler run the job again, because only a successful run
+ * by the scheduler clears the failure. CALL run_job may succeed even if the scheduler cannot run any job.
  */
 function mendJob(id: number, failure: string): [mend: string, note: string] {
   const again = `SELECT alter_job(${id}, next_start => now())`;

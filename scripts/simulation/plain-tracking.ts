@@ -3,7 +3,7 @@
 import { readMigrations } from '../../src/migrations/index.ts';
 import type { Pool } from '../../src/pool.ts';
 
-/** Creates the tables in an empty database, with the migrations that do not need TimescaleDB. */
+/** Runs the migrations that do not need TimescaleDB in an empty database, and creates the aggregate as a view. */
 export async function createPlainTracking(pool: Pool): Promise<void> {
   for (const { sql, statements } of readMigrations('tracking')) {
     const [withoutAggregate, aggregate] = [!/timescaledb|create_hypertable/i.test(sql), plainAggregate(sql)];

@@ -78,8 +78,8 @@ export class Pace {
 }
 
 /**
- * Replaces the sockets of postgres.js. They do not set TCP_NODELAY, so each COPY ends 40 ms late. They stay open if a
- * silent server never closes them, and reconnect without pause or end if a server hangs up during the login.
+ * Replaces the sockets of postgres.js. They do not set TCP_NODELAY, so each COPY ends 40 ms late. They stay open when a
+ * server no longer answers. If a server hangs up during the login, they reconnect endlessly, without a pause.
  */
 export class Sockets {
   readonly #options: SocketOptions;
@@ -91,7 +91,7 @@ export class Sockets {
   #closing: Error | undefined;
   #ending: Promise<unknown> | undefined;
   #pid: number | undefined;
-  /** Called when a login failed while no connection is open: queries that wait for one would wait forever. */
+  /** Called when a connection failed before its login ended and no other is open, so that waiting queries can fail. */
   onDown: (error: Error) => void = () => undefined;
 
   constructor(options: SocketOptions) {

@@ -8,7 +8,7 @@ import type { SqlFile } from './journal.ts';
 export interface Progress {
   /** Number of completed statements. */
   readonly done: number;
-  /** Whether the next statement was started and its end is unknown. */
+  /** Whether the next statement was started, but no result was recorded: it may or may not have completed. */
   readonly started: boolean;
 }
 

@@ -81,7 +81,7 @@ async function describeHolder(session: Database): Promise<string> {
      FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE ${holdsLock}`,
     [lockId],
   );
-  // The holder may have ended between the two queries.
+  // Since the attempt to lock, the holder may have ended or released the lock.
   return rows[0] ? describeSession(rows[0]) : 'a session that ended just now';
 }
 

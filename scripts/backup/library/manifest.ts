@@ -64,7 +64,7 @@ const databaseBackup = v.object({
   seconds: v.number(),
   /** pg_dump's custom format. */
   dump: file,
-  /** JSON: the lines of the catalog. */
+  /** A JSON array of the lines with which `scripts/catalog` describes the objects of the database. */
   catalog: file,
   extensions: list(v.object({ name: text, version: text })),
   /** `tag` is null if this checkout has no file for the migration. */
