@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { formatCount } from '../cli/output.ts';
+import type { Spread } from './timing.ts';
 
 /** Writes bench-<name>.json and bench-<name>.svg into a folder. */
 export function writeFigures(name: string, folder: string, figures: object, chart: string): void {
@@ -25,15 +26,14 @@ export function barChart(title: string, bars: readonly { label: string; value: n
   return picture(title, width, height, lines);
 }
 
-/** Draws one line for each figure: the ratio to its value at the first size. Both axes are logarithmic. */
+/** Draws one line for each figure: its ratio at each size. Both axes are logarithmic. */
 export function growthChart(
   title: string,
-  measured: readonly { rows: number; figures: Readonly<Record<string, number>> }[],
+  measured: readonly { rows: number; figures: readonly { name: string; ratio: Spread }[] }[],
 ): string {
   const [width, height, left, top] = [900, 460, 60, 50];
   const [first, last] = [measured[0], measured.at(-1)];
   if (!first || !last) return '';
-  const names = Object.keys(first.figures);
   const span = Math.max(1, Math.log10(last.rows / first.rows));
   const x = (rows: number) => left + (Math.log10(rows / first.rows) / span) * 420;
   // The axis shows ratios from 0.1 to 10.
@@ -46,12 +46,12 @@ export function growthChart(
     ({ rows }) =>
       `<text x="${x(rows)}" y="${height - 20}" text-anchor="middle">${Math.round(rows / 1e6)} M</text>`,
   );
-  const lines = names.map((name, index) => {
-    const points = measured.map(({ rows, figures }) => {
-      const ratio = (figures[name] ?? Number.NaN) / (first.figures[name] ?? Number.NaN);
-      return `${x(rows).toFixed(1)},${y(ratio).toFixed(1)}`;
-    });
-    const colour = `hsl(${(index * 360) / names.length} 65% 40%)`;
+  const lines = first.figures.map(({ name }, index) => {
+    const points = measured.map(
+      ({ rows, figures }) =>
+        `${x(rows).toFixed(1)},${y(figures[index]?.ratio.median ?? Number.NaN).toFixed(1)}`,
+    );
+    const colour = `hsl(${(index * 360) / first.figures.length} 65% 40%)`;
     return `<polyline points="${points.join(' ')}" fill="none" stroke="${colour}" stroke-width="2"/>
   <text x="500" y="${top + 10 + index * 22}" fill="${colour}">${escapeText(name)}</text>`;
   });

@@ -11,13 +11,14 @@ import {
   recordLocations,
 } from '../../src/tracking/index.ts';
 import { recentLocationsQuery } from '../../src/tracking/reads.ts';
+import { withTransaction } from '../../src/transaction.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
 import { startBar } from '../cli/progress.ts';
 import { runPolicies } from '../simulation/jobs.ts';
 import { growthChart, writeFigures } from './chart.ts';
 import { benchUuid, fleetCsv } from './rows.ts';
 import { withScratchTracking } from './scratch.ts';
-import { median, queryNumber, timed } from './timing.ts';
+import { median, queryNumber, type Spread, spreadOf, timed } from './timing.ts';
 import { writeAwaited } from './tracking-writes.ts';
 
 interface GrowthOptions {
@@ -26,115 +27,212 @@ interface GrowthOptions {
   out?: string;
 }
 
-const sizes = [1_000_000, 10_000_000, 30_000_000, 100_000_000];
+const sizes = [1_000_000, 10_000_000, 30_000_000, 100_000_000] as const;
 const day = 86_400_000;
 const days = 29;
 const stepMs = 30_000;
 const pointsPerDevice = (days * day) / stepMs;
 const repetitions = 20;
-/** Devices of pshop outside the fleet. Half of the fleet belongs to pshop too. */
+/** Devices outside the fleet. */
 const otherDevices = 1_000;
 
-/** The measurements at one size. Each name includes the unit. */
-type Figures = Readonly<Record<string, number>>;
+/** A database with a fleet. */
+interface FleetDatabase {
+  readonly db: Pool<typeof tracking>;
+  devices: number;
+}
 
+interface Figure {
+  /** Includes the unit. */
+  readonly name: string;
+  readonly turns: number;
+  readonly measure: (fleet: FleetDatabase) => Promise<number>;
+}
+
+/** One figure at one size, and in the small database, which took turns with it. */
+interface Growth {
+  readonly name: string;
+  readonly large: Spread;
+  readonly small: Spread;
+  /** Of `large` to `small` in the same turn. */
+  readonly ratio: Spread;
+}
+
+interface SizeMeasured {
+  readonly rows: number;
+  readonly figures: readonly Growth[];
+}
+
+/** A small fleet stays in a database of its own: a machine that becomes slower in the meantime slows both. */
 export async function benchGrowth({ url, rows, out = '.' }: GrowthOptions): Promise<void> {
-  const measured: { rows: number; figures: Figures }[] = [];
-  let mostMemory = 0;
-  await withScratchTracking('growth', url, async ({ db, description }) => {
-    let devices = 0;
-    for (const size of [...sizes.filter((one) => one < rows), rows]) {
-      const wanted = Math.max(1, Math.round(size / pointsPerDevice));
-      const added = (wanted - devices) * pointsPerDevice;
-      using bar = startBar('{bar} {value} of {total} points', added, {}, { isLasting: false });
-      const seconds = await timed(() =>
-        importLocations(
-          db,
-          {
-            format: 'csv',
-            stream: fleetCsv({ rows: added, devices: wanted - devices, firstDevice: devices, stepMs }),
-          },
-          {
-            onProgress: (loaded) => {
-              bar.update(loaded);
-              mostMemory = Math.max(mostMemory, process.memoryUsage.rss());
-            },
-          },
-        ),
+  const smallest = Math.min(sizes[0], rows);
+  await withScratchTracking('growth_small', url, async ({ db: smallDb, description }) => {
+    console.log(`${description}\n`);
+    const small: FleetDatabase = { db: smallDb, devices: 0 };
+    await fill(small, smallest);
+    await withScratchTracking('growth', url, async ({ db }) => {
+      const large: FleetDatabase = { db, devices: 0 };
+      const measured: SizeMeasured[] = [];
+      let mostMemory = 0;
+      for (const size of [...sizes.filter((one) => one < rows), rows]) {
+        mostMemory = Math.max(mostMemory, await fill(large, size));
+        const figures = await compare(small, large);
+        measured.push({ rows: large.devices * pointsPerDevice, figures });
+        console.error(`${formatCount(large.devices * pointsPerDevice)} points: measured`);
+      }
+      const retention = await benchRetention(db);
+      const planning = await benchPlanning(db);
+      report(measured);
+      console.log(
+        `Retention of a day: ${retention.dropMs.toFixed(0)} ms, DELETE of the same ${formatCount(Math.round(retention.deleteMs))} ms, ` +
+          `${formatCount(Math.round(retention.deleteMs / retention.dropMs))} times as long.`,
       );
-      devices = wanted;
-      await runPolicies(db, ['compression']);
-      await db.query('VACUUM ANALYZE location_events');
-      const figures = {
-        'import, points a second': (added / seconds) * 1000,
-        ...(await figuresOf(db, devices)),
-      };
-      measured.push({ rows: devices * pointsPerDevice, figures });
-      console.error(`${formatCount(devices * pointsPerDevice)} points: measured`);
-    }
-    const retention = await benchRetention(db);
-    const planning = await benchPlanning(db);
-    report(measured);
-    console.log(
-      `Retention of a day: ${retention.dropMs.toFixed(0)} ms, DELETE of the same ${formatCount(Math.round(retention.deleteMs))} ms, ` +
-        `${formatCount(Math.round(retention.deleteMs / retention.dropMs))} times as long.`,
-    );
-    console.log(
-      `Planning a device's 24 h: ${planning.few.toFixed(2)} ms with 30 chunks, ${planning.many.toFixed(2)} ms with 300.`,
-    );
-    console.log(`Most memory (RSS): ${formatBytes(mostMemory)}.`);
-    const chart = growthChart('Growth, relative to the smallest', measured);
-    writeFigures('growth', out, { description, measured, retention, planning, mostMemory }, chart);
+      console.log(
+        `Planning a device's 24 h: ${planning.few.toFixed(2)} ms with 30 chunks, ${planning.many.toFixed(2)} ms with 300.`,
+      );
+      console.log(`Most memory (RSS): ${formatBytes(mostMemory)}.`);
+      const chart = growthChart('Growth, relative to a small database', measured);
+      writeFigures('growth', out, { description, measured, retention, planning, mostMemory }, chart);
+    });
   });
 }
 
-async function figuresOf(db: Pool<typeof tracking>, devices: number): Promise<Figures> {
-  const device = benchUuid('device', 0);
-  const own = Array.from({ length: 10 }, (_, number) => benchUuid('device', number));
-  const week = { from: new Date(Date.now() - 7 * day), to: new Date() };
-  const points = await queryNumber(
-    db,
-    'SELECT count(*) FROM location_events WHERE time >= now()::date - 10 AND time < now()::date - 9',
-  );
-  const perMillion = (ms: number) => ms / (points / 1_000_000);
-  return {
-    'recordLocations of 1,000, ms': await often(() => recordLocations(db, pointsNow(otherDevices))),
-    'writer, 1,000 points each awaited, ms': await often(() => writeAwaited(db, pointsNow(otherDevices)), 5),
-    'getRecentLocations, 24 h, ms': await often(() => getRecentLocations(db, device)),
-    'getHourlyStats, 7 days, ms': await often(() => getHourlyStats(db, device)),
-    'getTrack, 7 days, 500 points, ms': await often(() => getTrack(db, device, { ...week, maxPoints: 500 })),
-    'getLatestLocations, 10 devices, ms': await often(() => getLatestLocations(db, { deviceIds: own })),
-    'getLatestLocations of an application, ms per 1,000 devices':
-      ((await often(() => getLatestLocations(db, { appSource: 'pshop' }))) * 1_000) /
-      (otherDevices + devices / 2),
-    'refresh of a day, ms per million points': perMillion(
-      await timed(() =>
-        db.query(
+/** Adds devices until there are about `size` points, compresses what is old enough. @returns the most memory (RSS). */
+async function fill(fleet: FleetDatabase, size: number): Promise<number> {
+  let mostMemory = 0;
+  const wanted = Math.max(1, Math.round(size / pointsPerDevice));
+  const devices = wanted - fleet.devices;
+  const rows = devices * pointsPerDevice;
+  using bar = startBar('{bar} {value} of {total} points', rows, {}, { isLasting: false });
+  const onProgress = (loaded: number) => {
+    bar.update(loaded);
+    mostMemory = Math.max(mostMemory, process.memoryUsage.rss());
+  };
+  const stream = fleetCsv({ rows, devices, firstDevice: fleet.devices, stepMs });
+  await importLocations(fleet.db, { format: 'csv', stream }, { onProgress });
+  fleet.devices = wanted;
+  await runPolicies(fleet.db, ['compression']);
+  await fleet.db.query('VACUUM ANALYZE location_events');
+  return mostMemory;
+}
+
+async function compare(small: FleetDatabase, large: FleetDatabase): Promise<Growth[]> {
+  const growth: Growth[] = [];
+  for (const { name, turns, measure } of figures) {
+    const samples: { small: number[]; large: number[] } = { small: [], large: [] };
+    // The first turn warms up.
+    for (let turn = 0; turn <= turns; turn += 1) {
+      const taken = { small: await measure(small), large: await measure(large) };
+      if (turn === 0) continue;
+      samples.small.push(taken.small);
+      samples.large.push(taken.large);
+    }
+    growth.push({
+      name,
+      large: spreadOf(samples.large),
+      small: spreadOf(samples.small),
+      ratio: spreadOf(samples.large.map((value, turn) => value / (samples.small[turn] ?? Number.NaN))),
+    });
+  }
+  return growth;
+}
+
+const device = benchUuid('device', 0);
+const ten = Array.from({ length: 10 }, (_, number) => benchUuid('device', number));
+const lastWeek = () => ({ from: new Date(Date.now() - 7 * day), to: new Date() });
+
+const figures: readonly Figure[] = [
+  {
+    name: 'importLocations of 100,000, ms',
+    turns: 5,
+    measure: ({ db }) => timed(() => importAndTakeBack(db)),
+  },
+  {
+    name: 'recordLocations of 1,000, ms',
+    turns: 40,
+    measure: ({ db }) => timed(() => recordLocations(db, pointsNow(otherDevices))),
+  },
+  {
+    name: 'writer, 1,000 points each awaited, ms',
+    turns: 10,
+    measure: ({ db }) => timed(() => writeAwaited(db, pointsNow(otherDevices))),
+  },
+  {
+    name: 'getRecentLocations, 24 h, ms',
+    turns: 20,
+    measure: ({ db }) => timed(() => getRecentLocations(db, device)),
+  },
+  {
+    name: 'getHourlyStats, 7 days, ms',
+    turns: 20,
+    measure: ({ db }) => timed(() => getHourlyStats(db, device)),
+  },
+  {
+    name: 'getTrack, 7 days, 500 points, ms',
+    turns: 20,
+    measure: ({ db }) => timed(() => getTrack(db, device, { ...lastWeek(), maxPoints: 500 })),
+  },
+  {
+    name: 'getLatestLocations, 10 devices, ms',
+    turns: 20,
+    measure: ({ db }) => timed(() => getLatestLocations(db, { deviceIds: ten })),
+  },
+  {
+    name: 'getLatestLocations of an application, ms per 1,000 devices',
+    turns: 20,
+    measure: async ({ db, devices }) => {
+      const ms = await timed(() => getLatestLocations(db, { appSource: 'pshop' }));
+      return (ms * 1_000) / ((otherDevices + devices) / 2);
+    },
+  },
+  {
+    name: 'refresh of a day, ms per million points',
+    turns: 3,
+    measure: (fleet) =>
+      timed(() =>
+        fleet.db.query(
           "CALL refresh_continuous_aggregate('location_hourly', date_trunc('day', now()) - interval '10 days', date_trunc('day', now()) - interval '9 days', force => true)",
         ),
-      ),
-    ),
-    'compression of a day, ms per million points': perMillion(await recompress(db)),
-    'bytes per point':
+      ).then(perMillion(fleet)),
+  },
+  {
+    name: 'compression of a day, ms per million points',
+    turns: 3,
+    measure: (fleet) => recompress(fleet.db).then(perMillion(fleet)),
+  },
+  {
+    name: 'bytes per point',
+    turns: 1,
+    measure: async ({ db, devices }) =>
       (await queryNumber(db, "SELECT hypertable_size('location_events')")) / (devices * pointsPerDevice),
-  };
+  },
+];
+
+const perMillion =
+  ({ devices }: FleetDatabase) =>
+  (ms: number): number =>
+    ms / ((devices * (day / stepMs)) / 1_000_000);
+
+/** Imports recent points of devices outside the fleet, and rolls the import back. */
+async function importAndTakeBack(db: Pool): Promise<void> {
+  const stream = fleetCsv({ rows: 100_000, devices: otherDevices, firstDevice: 1_000_000, stepMs: 1_000 });
+  const takenBack = new Error('taken back');
+  await withTransaction(db, async (transaction) => {
+    await importLocations(transaction, { format: 'csv', stream });
+    throw takenBack;
+  }).catch((error: unknown) => {
+    if (error !== takenBack) throw error;
+  });
 }
 
-async function often(work: () => Promise<unknown>, times = repetitions): Promise<number> {
-  await work();
-  const samples: number[] = [];
-  for (let time = 0; time < times; time += 1) samples.push(await timed(work));
-  return median(samples);
-}
-
-/** One current point for each of `count` devices of pshop outside the fleet. */
+/** One current point for each of `count` devices outside the fleet. As in the fleet, half of them belong to pshop. */
 function pointsNow(count: number): LocationInput[] {
   const time = new Date();
   return Array.from({ length: count }, (_, number) => ({
     time,
     deviceId: benchUuid('other device', number),
     userId: benchUuid('user', number),
-    appSource: 'pshop',
+    appSource: number % 2 === 0 ? 'mextrack' : 'pshop',
     latitude: -34.6,
     longitude: -58.4,
     speed: 40,
@@ -182,22 +280,20 @@ async function benchPlanning(db: Pool): Promise<{ few: number; many: number }> {
   return { few, many: await planning() };
 }
 
-function report(measured: readonly { rows: number; figures: Figures }[]): void {
-  const first = measured[0]?.figures ?? {};
-  const last = measured.at(-1)?.figures ?? {};
+/** Prints the small database's own values, then how many times as much each size needs: median, least and most. */
+function report(measured: readonly SizeMeasured[]): void {
+  const first = measured[0]?.figures ?? [];
   printTable(
-    [
-      'figure',
-      ...measured.map(({ rows }) => `${formatCount(Math.round(rows / 1e5) / 10)} million`),
-      'growth',
-    ],
-    Object.keys(first).map((name) => [
+    ['figure', 'small', ...measured.map(({ rows }) => `${formatCount(Math.round(rows / 1e5) / 10)} million`)],
+    first.map(({ name }, index) => [
       name,
-      ...measured.map(({ figures }) => format(figures[name] ?? Number.NaN)),
-      ((last[name] ?? Number.NaN) / (first[name] ?? Number.NaN)).toFixed(2),
+      format(median(measured.map(({ figures }) => figures[index]?.small.median ?? Number.NaN))),
+      ...measured.map(({ figures }) => describeRatio(figures[index]?.ratio)),
     ]),
   );
   console.log();
 }
 
+const describeRatio = (ratio: Spread | undefined): string =>
+  ratio ? `${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)} to ${ratio.max.toFixed(2)})` : '';
 const format = (value: number) => (value >= 100 ? formatCount(Math.round(value)) : value.toFixed(2));

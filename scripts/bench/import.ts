@@ -10,7 +10,8 @@ const devices = 1_000;
 export async function benchImport({ url, rows }: { url?: string; rows: number }): Promise<void> {
   // Each device has a point every 10 seconds, or more often if the points would otherwise span more than 29 days.
   const fleet = { rows, devices, stepMs: Math.min(10_000, (29 * 86_400_000) / (rows / devices)) };
-  await withScratchTracking('import', url, async ({ db }) => {
+  await withScratchTracking('import', url, async ({ db, description }) => {
+    console.log(`${description}\n`);
     const ways: [string, LocationSource][] = [
       ['CSV', { format: 'csv', stream: fleetCsv(fleet) }],
       ['points', fleetPoints(fleet)],

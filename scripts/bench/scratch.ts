@@ -53,7 +53,6 @@ export function withScratchTracking(
   const prepared = async (_: Pool, url: string) => {
     await using db = createDatabasePool({ key: 'tracking', connectionString: url, max: 4 });
     const description = await prepareTracking(db);
-    console.log(`${description}\n`);
     await work({ db, url, description });
   };
   return withScratchDatabase('tracking', scratchName(what), prepared, server);

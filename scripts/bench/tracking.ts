@@ -29,6 +29,7 @@ export async function benchTracking({
 }: TrackingBenchOptions): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'atriz-bench-'));
   const measure = async ({ db, url, description }: TrackingScratch) => {
+    console.log(`${description}\n`);
     const events = fleetRows({ rows, devices: 1_000 });
     const writes = await benchWrites(db, url, events, rounds, folder);
     print('Writing, median', writes);

@@ -127,14 +127,20 @@ const epochText = (cell: unknown) => (typeof cell === 'number' ? String(cell) : 
 /** Reads seconds (10 digits) or milliseconds (13 digits) since 1970. Both cover the years 2001 to 2286. */
 function parseEpoch(text: string): Date | undefined {
   if (/^\d{13}$/.test(text)) return new Date(Number(text));
-  return /^\d{10}(\.\d+)?$/.test(text) ? new Date(Math.trunc(Number(text) * 1000)) : undefined;
+  const [, seconds, fraction = ''] = /^(\d{10})(?:\.(\d+))?$/.exec(text) ?? [];
+  // By digits: 1095903970.590 * 1000 is less than 1095903970590.
+  return seconds ? new Date(Number(seconds + fraction.slice(0, 3).padEnd(3, '0'))) : undefined;
 }
 
 /** Adds the punctuation to compact ISO 8601, such as `20260126T051011Z`. */
 const expandCompact = (text: string) =>
   text.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(?=\D|$)/, '$1-$2-$3T$4:$5:$6');
 
-// A time without a zone is UTC. Date alone would turn the 30th of February into a day of March.
+/** Length of `03:04:05.678`. */
+const clockLength = 12;
+
+// A time without a zone is UTC. Date alone would turn the 30th of February into a day of March, and it reads
+// .0008000000 as 8 milliseconds, because it leaves out zeros before it counts digits.
 function parseTime(text: string): Date | Invalid {
   const epoch = parseEpoch(text);
   if (epoch) return epoch;
@@ -142,11 +148,11 @@ function parseTime(text: string): Date | Invalid {
     expandCompact(text),
   );
   if (!match) return invalid(`is not ISO 8601: ${shorten(text)}`);
-  const [, year, month, day, clock, zone = 'Z'] = match;
+  const [, year, month, day, clock = '', zone = 'Z'] = match;
   const offset = /^[+-]/.test(zone)
     ? zone.replace(/^(...):?(\d\d)?$/, (_, hours, minutes = '00') => `${hours}:${minutes}`)
     : 'Z';
-  const date = new Date(`${year}-${month}-${day}T${clock}${offset}`);
+  const date = new Date(`${year}-${month}-${day}T${clock.slice(0, clockLength)}${offset}`);
   const exists =
     new Date(Date.UTC(Number(year), Number(month) - 1, Number(day))).getUTCDate() === Number(day);
   if (Number.isNaN(date.getTime()) || !exists || date.getUTCFullYear() < 1 || date.getUTCFullYear() > 9999)

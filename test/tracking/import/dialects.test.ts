@@ -86,6 +86,20 @@ const shapes: [shape: string, file: string, text: string, options: DialectOption
     [{ time: '2026-11-26T05:10:11.500Z', ...place }],
   ],
   [
+    'a fraction that is inexact as a binary number',
+    'a.csv',
+    'time,lat,lon\n1095903970.590,45.452,14.018',
+    {},
+    [{ time: '2004-09-23T01:46:10.590Z', ...place }],
+  ],
+  [
+    'more decimals than milliseconds need, with zeros before them',
+    'a.csv',
+    'time,lat,lon\n2026-11-26T05:10:11.0008000000+01:00,45.452,14.018',
+    {},
+    [{ time: '2026-11-26T04:10:11.000Z', ...place }],
+  ],
+  [
     'milliseconds since 1970',
     'a.csv',
     'time,lat,lon\n1795669811000,45.452,14.018',
