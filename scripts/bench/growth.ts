@@ -112,7 +112,7 @@ async function fill(fleet: FleetDatabase, size: number): Promise<number> {
   await importLocations(fleet.db, { format: 'csv', stream }, { onProgress });
   fleet.devices = wanted;
   await runPolicies(fleet.db, ['compression']);
-  await fleet.db.query('VACUUM ANALYZE location_events');
+  await vacuum(fleet);
   return mostMemory;
 }
 
@@ -120,12 +120,13 @@ async function compare(small: FleetDatabase, large: FleetDatabase): Promise<Grow
   const growth: Growth[] = [];
   for (const { name, turns, measure } of figures) {
     const samples: { small: number[]; large: number[] } = { small: [], large: [] };
-    // The first turn warms up.
+    // The first turn warms up. Each turn begins with the other database.
     for (let turn = 0; turn <= turns; turn += 1) {
-      const taken = { small: await measure(small), large: await measure(large) };
-      if (turn === 0) continue;
-      samples.small.push(taken.small);
-      samples.large.push(taken.large);
+      const order = turn % 2 === 0 ? (['small', 'large'] as const) : (['large', 'small'] as const);
+      for (const one of order) {
+        const value = await measure(one === 'small' ? small : large);
+        if (turn > 0) samples[one].push(value);
+      }
     }
     growth.push({
       name,
@@ -134,19 +135,17 @@ async function compare(small: FleetDatabase, large: FleetDatabase): Promise<Grow
       ratio: spreadOf(samples.large.map((value, turn) => value / (samples.small[turn] ?? Number.NaN))),
     });
   }
+  await vacuum(small);
   return growth;
 }
+
+const vacuum = ({ db }: FleetDatabase) => db.query('VACUUM ANALYZE location_events');
 
 const device = benchUuid('device', 0);
 const ten = Array.from({ length: 10 }, (_, number) => benchUuid('device', number));
 const lastWeek = () => ({ from: new Date(Date.now() - 7 * day), to: new Date() });
 
 const figures: readonly Figure[] = [
-  {
-    name: 'importLocations of 100,000, ms',
-    turns: 5,
-    measure: ({ db }) => timed(() => importAndTakeBack(db)),
-  },
   {
     name: 'recordLocations of 1,000, ms',
     turns: 40,
@@ -200,11 +199,12 @@ const figures: readonly Figure[] = [
     turns: 3,
     measure: (fleet) => recompress(fleet.db).then(perMillion(fleet)),
   },
+  { name: 'bytes per point', turns: 1, measure: bytesPerPoint },
+  // The last one, because it leaves dead rows.
   {
-    name: 'bytes per point',
-    turns: 1,
-    measure: async ({ db, devices }) =>
-      (await queryNumber(db, "SELECT hypertable_size('location_events')")) / (devices * pointsPerDevice),
+    name: 'importLocations of 100,000, ms',
+    turns: 5,
+    measure: ({ db }) => timed(() => importAndTakeBack(db)),
   },
 ];
 
@@ -212,6 +212,19 @@ const perMillion =
   ({ devices }: FleetDatabase) =>
   (ms: number): number =>
     ms / ((devices * (day / stepMs)) / 1_000_000);
+
+/** Of the days before today: the other figures write points of today. */
+async function bytesPerPoint({ db, devices }: FleetDatabase): Promise<number> {
+  const midnight = new Date().setUTCHours(0, 0, 0, 0);
+  const bytes = await queryNumber(
+    db,
+    `SELECT sum(total_bytes) FROM chunks_detailed_size('location_events') AS size
+       JOIN timescaledb_information.chunks AS chunk USING (chunk_schema, chunk_name)
+     WHERE range_end <= $1::timestamptz`,
+    [new Date(midnight)],
+  );
+  return bytes / (devices * (pointsPerDevice - (Date.now() - midnight) / stepMs));
+}
 
 /** Imports recent points of devices outside the fleet, and rolls the import back. */
 async function importAndTakeBack(db: Pool): Promise<void> {
