@@ -20,6 +20,13 @@ const hourDecimals = ['pointCount', 'avgLatitude', 'avgLongitude', 'avgSpeed', '
 /** SQL condition: `time` is in the last $2 hours. The fixed time $3 lets TimescaleDB plan without older chunks. */
 const isRecent = `time > now() - $2::float8 * interval '1 hour' AND time > $3::timestamptz`;
 
+/**
+ * SQL condition: `device_id` is `id`. BETWEEN says it again, for the planner, which then expects fewer rows. In a fleet of
+ * a few devices it would else look for them in the index on time, which for a silent device leads through all points of
+ * the others: 10 of them took 100 to 500 ms instead of 3.
+ */
+const isDevice = (id: string) => `device_id = ${id} AND device_id BETWEEN ${id} AND ${id}`;
+
 /** Returns a time at least `hours` hours ago, even if the clocks of client and server differ by up to a day. */
 const chunksSince = (hours: number) => new Date(Math.max(0, Date.now() - (hours + 24) * 3_600_000));
 
@@ -44,7 +51,7 @@ export function recentLocationsQuery(
     // Without WITH TIES, the next page would miss locations with the same time as the last location of this page.
     text: `SELECT ${selectedColumns}
       FROM location_events
-      WHERE device_id = $1::uuid AND ${isRecent}
+      WHERE ${isDevice('$1::uuid')} AND ${isRecent}
         ${before ? 'AND time < $5::timestamptz' : ''}
       ORDER BY time DESC
       FETCH FIRST ($4::bigint) ROWS WITH TIES`,
@@ -120,13 +127,13 @@ export async function getLatestLocations(
   return databaseOf(db).read(text, parameters, readLocation);
 }
 
-function latestOfDevicesQuery(deviceIds: readonly string[], hours: number): Query {
+export function latestOfDevicesQuery(deviceIds: readonly string[], hours: number): Query {
   for (const deviceId of deviceIds) requireUuid(deviceId, 'deviceIds');
   return {
     text: `SELECT latest.* FROM (SELECT DISTINCT unnest($1::uuid[]) AS device_id) AS wanted
      CROSS JOIN LATERAL (
        SELECT ${selectedColumns} FROM location_events
-       WHERE device_id = wanted.device_id AND ${isRecent}
+       WHERE ${isDevice('wanted.device_id')} AND ${isRecent}
        ORDER BY time DESC LIMIT 1
      ) AS latest
      ORDER BY wanted.device_id`,

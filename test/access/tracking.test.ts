@@ -18,7 +18,11 @@ import {
   getTrack,
   importLocations,
 } from '../../src/tracking/index.ts';
-import { latestOfApplicationQuery, recentLocationsQuery } from '../../src/tracking/reads.ts';
+import {
+  latestOfApplicationQuery,
+  latestOfDevicesQuery,
+  recentLocationsQuery,
+} from '../../src/tracking/reads.ts';
 import { rowsForCopy } from '../../src/tracking/record.ts';
 import { ArrangedServer, point, recordBoth, trackedDevices } from '../support/access.ts';
 
@@ -225,6 +229,9 @@ test('through its view, an application finds its devices by the index of its own
     expect(found).toMatch(/Index Scan using \S*idx_location_mextrack/);
     expect(found).not.toMatch(/-> +(Incremental )?Sort|Seq Scan/);
   }
+  // It sorts the ids that it is asked for.
+  const found = await plan(latestOfDevicesQuery([devices[0]?.deviceId ?? ''], 40));
+  expect(found).toMatch(/Index Scan using \S*idx_location_(mextrack|device)/);
 });
 
 test.each([

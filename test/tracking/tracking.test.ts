@@ -11,7 +11,7 @@ import {
   recordLocation,
   recordLocations,
 } from '../../src/tracking/index.ts';
-import { recentLocationsQuery } from '../../src/tracking/reads.ts';
+import { latestOfDevicesQuery, recentLocationsQuery } from '../../src/tracking/reads.ts';
 import { insertLocations } from '../../src/tracking/record.ts';
 import { describeWith, testPool } from '../support/database.ts';
 import { day, hour, point } from '../support/tracking-points.ts';
@@ -137,6 +137,32 @@ describeWith(['timescaledb'], 'tracking', () => {
     const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
     expect(plan).toMatch(/Index Scan using \S*idx_location_device/);
     expect(plan).not.toMatch(/Sort|Seq Scan/);
+  });
+
+  test('no query looks for a silent device among the points of a small fleet', async () => {
+    const own = await testPool('tracking');
+    const devices = [point(), point(), point()];
+    const now = Date.now();
+    const events = Array.from({ length: 2_000 }, (_, index) =>
+      devices.map((device) => ({ ...device, time: new Date(now - index * 40_000) })),
+    ).flat();
+    await recordLocations(own, events.reverse());
+    await own.query('ANALYZE location_events');
+    const silent = randomUUID();
+    for (const { text, parameters } of [
+      recentLocationsQuery(silent, { limit: 100 }),
+      latestOfDevicesQuery([silent], 24),
+    ]) {
+      for (const mode of ['force_custom_plan', 'force_generic_plan']) {
+        const { rows } = await withTransaction(own, async (transaction) => {
+          await transaction.query(`SET LOCAL plan_cache_mode = ${mode}`);
+          return transaction.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${text}`, parameters);
+        });
+        const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
+        expect(plan, `${mode}: ${text}`).not.toContain('location_events_time_idx');
+        expect(plan).toMatch(/idx_location_device|idx_location_mextrack/);
+      }
+    }
   });
 
   test('hourly statistics answer before any refresh ran, and through Drizzle', async () => {
