@@ -1,4 +1,5 @@
 // Measures how times grow with the size of a fleet whose raw points span 29 days.
+import { Readable } from 'node:stream';
 import type * as tracking from '../../schema/tracking.ts';
 import type { Pool } from '../../src/pool.ts';
 import {
@@ -11,7 +12,7 @@ import {
   recordLocations,
 } from '../../src/tracking/index.ts';
 import { recentLocationsQuery } from '../../src/tracking/reads.ts';
-import { withTransaction } from '../../src/transaction.ts';
+import { type Transaction, withTransaction } from '../../src/transaction.ts';
 import { formatBytes, formatCount, printTable } from '../cli/output.ts';
 import { startBar } from '../cli/progress.ts';
 import { runPolicies } from '../simulation/jobs.ts';
@@ -32,7 +33,6 @@ const day = 86_400_000;
 const days = 29;
 const stepMs = 30_000;
 const pointsPerDevice = (days * day) / stepMs;
-const repetitions = 20;
 /** Devices outside the fleet. */
 const otherDevices = 1_000;
 
@@ -135,7 +135,12 @@ async function compare(small: FleetDatabase, large: FleetDatabase): Promise<Grow
       ratio: spreadOf(samples.large.map((value, turn) => value / (samples.small[turn] ?? Number.NaN))),
     });
   }
-  await vacuum(small);
+  for (const fleet of [small, large]) {
+    await fleet.db.query('DELETE FROM location_events WHERE device_id = ANY($1)', [
+      pointsNow().map(({ deviceId }) => deviceId),
+    ]);
+    await vacuum(fleet);
+  }
   return growth;
 }
 
@@ -149,12 +154,12 @@ const figures: readonly Figure[] = [
   {
     name: 'recordLocations of 1,000, ms',
     turns: 40,
-    measure: ({ db }) => timed(() => recordLocations(db, pointsNow(otherDevices))),
+    measure: ({ db }) => timed(() => recordLocations(db, pointsNow())),
   },
   {
     name: 'writer, 1,000 points each awaited, ms',
     turns: 10,
-    measure: ({ db }) => timed(() => writeAwaited(db, pointsNow(otherDevices))),
+    measure: ({ db }) => timed(() => writeAwaited(db, pointsNow())),
   },
   {
     name: 'getRecentLocations, 24 h, ms',
@@ -204,7 +209,7 @@ const figures: readonly Figure[] = [
   {
     name: 'importLocations of 100,000, ms',
     turns: 5,
-    measure: ({ db }) => timed(() => importAndTakeBack(db)),
+    measure: ({ db }) => importAndTakeBack(db),
   },
 ];
 
@@ -214,34 +219,44 @@ const perMillion =
     ms / ((devices * (day / stepMs)) / 1_000_000);
 
 /** Of the days before today: the other figures write points of today. */
-async function bytesPerPoint({ db, devices }: FleetDatabase): Promise<number> {
-  const midnight = new Date().setUTCHours(0, 0, 0, 0);
+async function bytesPerPoint({ db }: FleetDatabase): Promise<number> {
+  const midnight = [new Date(new Date().setUTCHours(0, 0, 0, 0))];
   const bytes = await queryNumber(
     db,
     `SELECT sum(total_bytes) FROM chunks_detailed_size('location_events') AS size
        JOIN timescaledb_information.chunks AS chunk USING (chunk_schema, chunk_name)
      WHERE range_end <= $1::timestamptz`,
-    [new Date(midnight)],
+    midnight,
   );
-  return bytes / (devices * (pointsPerDevice - (Date.now() - midnight) / stepMs));
+  return bytes / (await queryNumber(db, 'SELECT count(*) FROM location_events WHERE time < $1', midnight));
 }
 
-/** Imports recent points of devices outside the fleet, and rolls the import back. */
-async function importAndTakeBack(db: Pool): Promise<void> {
-  const stream = fleetCsv({ rows: 100_000, devices: otherDevices, firstDevice: 1_000_000, stepMs: 1_000 });
-  const takenBack = new Error('taken back');
+/** Imports recent points of devices outside the fleet, and rolls the import back. @returns the milliseconds of both. */
+async function importAndTakeBack(db: Pool): Promise<number> {
+  const fleet = { rows: 100_000, devices: otherDevices, firstDevice: 1_000_000, stepMs: 1_000 };
+  const csv = await Readable.from(fleetCsv(fleet)).toArray();
+  return timed(() =>
+    takenBack(db, (transaction) =>
+      importLocations(transaction, { format: 'csv', stream: Readable.from(csv) }),
+    ),
+  );
+}
+
+/** Runs `work` in a transaction and rolls it back. */
+async function takenBack(db: Pool, work: (transaction: Transaction) => Promise<unknown>): Promise<void> {
+  const done = new Error('taken back');
   await withTransaction(db, async (transaction) => {
-    await importLocations(transaction, { format: 'csv', stream });
-    throw takenBack;
+    await work(transaction);
+    throw done;
   }).catch((error: unknown) => {
-    if (error !== takenBack) throw error;
+    if (error !== done) throw error;
   });
 }
 
-/** One current point for each of `count` devices outside the fleet. As in the fleet, half of them belong to pshop. */
-function pointsNow(count: number): LocationInput[] {
+/** One current point for each device outside the fleet. As in the fleet, half of them belong to pshop. */
+function pointsNow(): LocationInput[] {
   const time = new Date();
-  return Array.from({ length: count }, (_, number) => ({
+  return Array.from({ length: otherDevices }, (_, number) => ({
     time,
     deviceId: benchUuid('other device', number),
     userId: benchUuid('user', number),
@@ -252,7 +267,10 @@ function pointsNow(count: number): LocationInput[] {
   }));
 }
 
-/** Decompresses the chunk of one day and compresses it, like one that is a week old. @returns the milliseconds of the latter. */
+/**
+ * Decompresses the chunk of one day, lets the server finish writing it, and compresses it.
+ * @returns the milliseconds of the compression.
+ */
 async function recompress(db: Pool): Promise<number> {
   const chunk = `show_chunks('location_events', newer_than => now()::date - 10, older_than => now()::date - 9)`;
   await db.query(`SELECT decompress_chunk(c) FROM ${chunk} AS c`);
@@ -265,22 +283,19 @@ async function recompress(db: Pool): Promise<number> {
 async function benchRetention(db: Pool): Promise<{ deleteMs: number; dropMs: number }> {
   const end = `date_trunc('day', now()) - interval '${days - 1} days'`;
   let deleteMs = 0;
-  await db.sql
-    .begin(async (sql) => {
-      deleteMs = await timed(async () => sql.unsafe(`DELETE FROM location_events WHERE time < ${end}`));
-      throw new Error('taken back');
-    })
-    .catch(() => undefined);
+  await takenBack(db, async (transaction) => {
+    deleteMs = await timed(() => transaction.query(`DELETE FROM location_events WHERE time < ${end}`));
+  });
   const dropMs = await timed(() => db.query(`SELECT drop_chunks('location_events', older_than => ${end})`));
   return { deleteMs, dropMs };
 }
 
 /** Measures the planning time in milliseconds, first with the chunks of one month, then of ten months. */
 async function benchPlanning(db: Pool): Promise<{ few: number; many: number }> {
-  const { text, parameters } = recentLocationsQuery(benchUuid('device', 0));
+  const { text, parameters } = recentLocationsQuery(device);
   const planning = async () => {
     const samples: number[] = [];
-    for (let time = 0; time < repetitions; time += 1) {
+    for (let time = 0; time < 20; time += 1) {
       const explain = `EXPLAIN (SUMMARY, FORMAT JSON) ${text}`;
       const { rows } = await db.query<{ 'QUERY PLAN': { 'Planning Time': number }[] }>(explain, parameters);
       samples.push(rows[0]?.['QUERY PLAN'][0]?.['Planning Time'] ?? 0);

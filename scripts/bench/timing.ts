@@ -19,7 +19,8 @@ export async function timed(work: () => PromiseLike<unknown>): Promise<number> {
 
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((one, other) => one - other);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+  const middle = [sorted[Math.floor((sorted.length - 1) / 2)], sorted[Math.floor(sorted.length / 2)]];
+  return ((middle[0] ?? Number.NaN) + (middle[1] ?? Number.NaN)) / 2;
 }
 
 export interface Spread {

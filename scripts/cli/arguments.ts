@@ -6,6 +6,7 @@ import { useUtc } from '../../src/config.ts';
 import type { NoticeMessage } from '../../src/driver/channels.ts';
 import { AtrizDatabaseError, asTyped } from '../../src/errors.ts';
 import { isUuid } from '../../src/sql/uuid.ts';
+import { parseTime as parseTimeText } from '../../src/tracking/column-types.ts';
 import { loadEnvironmentFile } from './environment-file.ts';
 
 /** Omits the first `--`: in `pnpm run x -- --option`, pnpm passes it on to the script; npm does not. */
@@ -88,7 +89,7 @@ export function parseApplication(text: string): AppSource {
 }
 
 export function parseTime(text: string): Date {
-  const time = new Date(/[zZ]$|[+-]\d\d:?\d\d$|^\d{4}-\d\d-\d\d$/.test(text) ? text : `${text}Z`);
-  if (!Number.isNaN(time.getTime())) return time;
+  const time = parseTimeText(/^\d{4}-\d\d-\d\d$/.test(text) ? `${text}T00:00Z` : text);
+  if (time instanceof Date) return time;
   throw new InvalidArgumentError('It should be ISO 8601, such as 2026-11-01 or 2026-11-01T06:00:00Z.');
 }

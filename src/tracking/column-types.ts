@@ -126,33 +126,49 @@ const epochText = (cell: unknown) => (typeof cell === 'number' ? String(cell) : 
 
 /** Reads seconds (10 digits) or milliseconds (13 digits) since 1970. Both cover the years 2001 to 2286. */
 function parseEpoch(text: string): Date | undefined {
-  if (/^\d{13}$/.test(text)) return new Date(Number(text));
+  const [, milliseconds] = /^(\d{13})(?:\.\d+)?$/.exec(text) ?? [];
+  if (milliseconds) return new Date(Number(milliseconds));
   const [, seconds, fraction = ''] = /^(\d{10})(?:\.(\d+))?$/.exec(text) ?? [];
   // By digits: 1095903970.590 * 1000 is less than 1095903970590.
   return seconds ? new Date(Number(seconds + fraction.slice(0, 3).padEnd(3, '0'))) : undefined;
 }
 
-/** Adds the punctuation to compact ISO 8601, such as `20260126T051011Z`. */
-const expandCompact = (text: string) =>
-  text.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(?=\D|$)/, '$1-$2-$3T$4:$5:$6');
+interface TimeParts {
+  year: string;
+  month: string;
+  day: string;
+  hour: string;
+  minute: string;
+  second?: string;
+  fraction?: string;
+  zone?: string;
+}
 
-/** Length of `03:04:05.678`. */
-const clockLength = 12;
+const isoTime =
+  /^(?<year>\d{4})-(?<month>\d\d)-(?<day>\d\d)[T ](?<hour>\d\d):(?<minute>\d\d)(?::(?<second>\d\d)(?:\.(?<fraction>\d+))?)?(?<zone>Z|[+-]\d\d(?::?\d\d)?)?$/i;
 
-// A time without a zone is UTC. Date alone would turn the 30th of February into a day of March, and it reads
-// .0008000000 as 8 milliseconds, because it leaves out zeros before it counts digits.
-function parseTime(text: string): Date | Invalid {
+/** Splits ISO 8601, also the compact form `20260126T051011Z`. Parts may be out of range. */
+export function splitTime(text: string) {
+  const compact = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(?=\D|$)/i;
+  const parts = isoTime.exec(text.replace(compact, '$1-$2-$3T$4:$5:$6'))?.groups as TimeParts | undefined;
+  if (!parts) return undefined;
+  const { second = '00', fraction = '' } = parts;
+  return { ...parts, second, millisecond: fraction.slice(0, 3).padEnd(3, '0') };
+}
+
+/** Reads ISO 8601 or an epoch. A time without a zone is UTC. */
+export function parseTime(text: string): Date | Invalid {
   const epoch = parseEpoch(text);
   if (epoch) return epoch;
-  const match = /^(\d{4})-(\d\d)-(\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(Z|[+-]\d\d(?::?\d\d)?)?$/i.exec(
-    expandCompact(text),
-  );
-  if (!match) return invalid(`is not ISO 8601: ${shorten(text)}`);
-  const [, year, month, day, clock = '', zone = 'Z'] = match;
+  const parts = splitTime(text);
+  if (!parts) return invalid(`is not ISO 8601: ${shorten(text)}`);
+  const { year, month, day, hour, minute, second, millisecond, zone = 'Z' } = parts;
   const offset = /^[+-]/.test(zone)
     ? zone.replace(/^(...):?(\d\d)?$/, (_, hours, minutes = '00') => `${hours}:${minutes}`)
     : 'Z';
-  const date = new Date(`${year}-${month}-${day}T${clock.slice(0, clockLength)}${offset}`);
+  // Never more than three decimals: Date reads .0008000000 as 8 milliseconds.
+  const date = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}.${millisecond}${offset}`);
+  // Date alone turns the 30th of February into a day of March.
   const exists =
     new Date(Date.UTC(Number(year), Number(month) - 1, Number(day))).getUTCDate() === Number(day);
   if (Number.isNaN(date.getTime()) || !exists || date.getUTCFullYear() < 1 || date.getUTCFullYear() > 9999)

@@ -7,6 +7,7 @@ import { requireRange, type TimeRange } from './history.ts';
 import type { LocationFormat } from './import/dialect.ts';
 import { atrizNamespace } from './import/gpx.ts';
 import { type LocationRow, readLocation, selectedColumns } from './packed-rows.ts';
+import { isDevice } from './reads.ts';
 
 const rowsPerRead = 1_000;
 
@@ -34,7 +35,7 @@ export async function* exportLocations(
   yield begin;
   let isFirst = true;
   const rows = db.sql.unsafe(
-    `SELECT ${selectedColumns} FROM location_events WHERE device_id = $1 AND time >= $2 AND time < $3 ORDER BY time`,
+    `SELECT ${selectedColumns} FROM location_events WHERE ${isDevice('$1')} AND time >= $2 AND time < $3 ORDER BY time`,
     [deviceId, range.from, range.to],
   );
   for await (const batch of rows.cursor(rowsPerRead)) {

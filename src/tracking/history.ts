@@ -4,7 +4,7 @@ import { ValidationError } from '../errors.ts';
 import { type AnyDatabase, databaseOf } from '../pool.ts';
 import { requireUuid } from '../sql/uuid.ts';
 import { type LocationRow, readLocation, selectedColumns } from './packed-rows.ts';
-import { readHours, requireCount, requireDate, selectedHourColumns } from './reads.ts';
+import { isDevice, readHours, requireCount, requireDate, selectedHourColumns } from './reads.ts';
 
 export interface TimeRange {
   /** Start of the range, inclusive. */
@@ -82,12 +82,12 @@ const historyQuery = `
       avg(latitude) AS "avgLatitude", ${averageLongitude} AS "avgLongitude", avg(speed) AS "avgSpeed",
       max(speed) AS "maxSpeed", min(time) AS "firstEvent", max(time) AS "lastEvent"
     FROM location_events
-    WHERE device_id = $1::uuid AND time >= $2::timestamptz AND time < (SELECT edge FROM bounds)
+    WHERE ${isDevice('$1::uuid')} AND time >= $2::timestamptz AND time < (SELECT edge FROM bounds)
       AND (time < (SELECT least(first, edge) FROM bounds) OR time >= (SELECT greatest(first, last) FROM bounds))
     GROUP BY 1, device_id, user_id, app_source
   ), points AS (
     SELECT time, ${selectedColumns} FROM location_events
-    WHERE device_id = $1::uuid AND time >= greatest($2::timestamptz, (SELECT "rawSince" FROM bounds)) AND time < $3::timestamptz
+    WHERE ${isDevice('$1::uuid')} AND time >= greatest($2::timestamptz, (SELECT "rawSince" FROM bounds)) AND time < $3::timestamptz
   )
   SELECT (SELECT "rawSince" FROM bounds) AS "rawSince",
     (SELECT coalesce(jsonb_agg(h ORDER BY hour), '[]') FROM (SELECT * FROM whole UNION ALL SELECT * FROM cut) AS h) AS hours,
@@ -109,7 +109,7 @@ export async function getTrack(
   return databaseOf(db).read(
     `SELECT ${selectedColumns} FROM (
        SELECT *, row_number() OVER (ORDER BY time) - 1 AS place, count(*) OVER () AS total FROM location_events
-       WHERE device_id = $1::uuid AND time >= $2::timestamptz AND time < $3::timestamptz
+       WHERE ${isDevice('$1::uuid')} AND time >= $2::timestamptz AND time < $3::timestamptz
      ) AS track
      WHERE place % ceil(total::float8 / $4::float8)::bigint = 0
      ORDER BY place`,

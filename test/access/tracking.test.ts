@@ -229,9 +229,9 @@ test('through its view, an application finds its devices by the index of its own
     expect(found).toMatch(/Index Scan using \S*idx_location_mextrack/);
     expect(found).not.toMatch(/-> +(Incremental )?Sort|Seq Scan/);
   }
-  // It sorts the ids that it is asked for.
+  // This plan may sort: the query orders the ids that it was given.
   const found = await plan(latestOfDevicesQuery([devices[0]?.deviceId ?? ''], 40));
-  expect(found).toMatch(/Index Scan using \S*idx_location_(mextrack|device)/);
+  expect(found).toMatch(/Index Scan using \S*idx_location_mextrack/);
 });
 
 test.each([

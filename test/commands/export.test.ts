@@ -115,6 +115,11 @@ describeWith(['timescaledb'], 'with TimescaleDB', () => {
     expect(await rows()).toHaveLength(2_500);
   });
 
+  test.each(['2026-02-30', '11/12/2026', '1Z', '2026-01-01T25:00'])('--from %s is refused', async (from) => {
+    const { code, stderr } = await runCli(['export', '--device', device, '--from', from], environment);
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining('It should be ISO 8601') });
+  });
+
   test('a file of gzip that is cut is refused, and nothing of it is loaded', async () => {
     const file = join(folder, `${device}-cut.csv.gz`);
     const text = readFileSync(join(folder, `${device}.csv`), { flag: 'a+' });

@@ -64,7 +64,7 @@ test('cursors, files and COPY are one query each', async () => {
   for await (const rows of db.sql`SELECT generate_series(1, 5)`.cursor(2)) steps.push(rows.length);
   expect(steps).toEqual([2, 2, 1]);
   for await (const _ of db.sql`SELECT generate_series(1, 5)`.cursor(2)) break;
-  // The server still closes it then.
+  // A cursor that is left early is published when the server has closed it.
   await expect.poll(() => heard.length).toBe(2);
   const counted: number[] = [];
   await db.sql`SELECT generate_series(1, 3)`.cursor(2, (rows) => void counted.push(rows.length));

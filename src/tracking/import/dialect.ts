@@ -1,6 +1,7 @@
 // Determines the format of a text, the delimiter of CSV, and the meaning of column names and of times without a zone.
 import { TZDate } from '@date-fns/tz';
 import { ValidationError } from '../../errors.ts';
+import { splitTime } from '../column-types.ts';
 import { locationColumns } from '../columns.ts';
 
 export const locationFormats = ['csv', 'ndjson', 'geojson', 'gpx'] as const;
@@ -99,12 +100,12 @@ export function timeReader(timeZone: string): (cell: unknown) => unknown {
   }
   return (cell) => {
     if (typeof cell !== 'string') return cell;
-    const match = /^(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,3})\d*)?)?$/.exec(cell.trim());
-    if (!match) return cell;
-    const parts = match.slice(1, 7).map((part) => Number(part ?? 0));
+    const time = splitTime(cell.trim());
+    if (!time || time.zone) return cell;
+    const parts = [time.year, time.month, time.day, time.hour, time.minute, time.second].map(Number);
     const [year = 0, month = 1, day = 0, hour = 0, minute = 0, second = 0] = parts;
     const local = new TZDate(year, month - 1, day, hour, minute, second, timeZone);
-    local.setMilliseconds(Number((match[7] ?? '').padEnd(3, '0')));
+    local.setMilliseconds(Number(time.millisecond));
     const read = [local.getFullYear(), local.getMonth() + 1, local.getDate()];
     read.push(local.getHours(), local.getMinutes(), local.getSeconds());
     // For the 30th of February, or an hour that summer time skips, this text makes the column refuse the cell.

@@ -102,9 +102,12 @@ const shapes: [shape: string, file: string, text: string, options: DialectOption
   [
     'milliseconds since 1970',
     'a.csv',
-    'time,lat,lon\n1795669811000,45.452,14.018',
+    'time,lat,lon\n1795669811000,45.452,14.018\n1795669811000.0,45.452,14.018',
     {},
-    [{ time: at, ...place }],
+    [
+      { time: at, ...place },
+      { time: at, ...place },
+    ],
   ],
   [
     'ISO 8601 without punctuation',
@@ -124,6 +127,9 @@ const shapes: [shape: string, file: string, text: string, options: DialectOption
       '2026-03-29 02:30:00,45.452,14.018',
       '2026-13-05 10:00:00,45.452,14.018',
       '2026-07-01 10:00:75,45.452,14.018',
+      '20260701T071011,45.452,14.018',
+      '2026-07-01t07:10:11.0008000000,45.452,14.018',
+      '20260701T051011Z,45.452,14.018',
     ].join('\n'),
     { timeZone: 'Europe/Rome' },
     [
@@ -133,6 +139,9 @@ const shapes: [shape: string, file: string, text: string, options: DialectOption
       { position: 5, reason: 'time is not ISO 8601: "2026-03-29 02:30:00 (not a time of Europe/Rome)"' },
       { position: 6, reason: 'time is not ISO 8601: "2026-13-05 10:00:00 (not a time of Europe/Rome)"' },
       { position: 7, reason: 'time is not ISO 8601: "2026-07-01 10:00:75 (not a time of Europe/Rome)"' },
+      { time: '2026-07-01T05:10:11.000Z', ...place },
+      { time: '2026-07-01T05:10:11.000Z', ...place },
+      { time: '2026-07-01T05:10:11.000Z', ...place },
     ],
   ],
   [
@@ -147,12 +156,13 @@ const shapes: [shape: string, file: string, text: string, options: DialectOption
   [
     'NDJSON with short names and numbers for times',
     'a.ndjson',
-    '{"ts":1795669811,"lat":45.452,"lng":14.018}\n{"ts":1795669811000,"lat":45.452,"lng":"14.018"}\n{"odd":1}',
+    '{"ts":1795669811,"lat":45.452,"lng":14.018}\n{"ts":1795669811000,"lat":45.452,"lng":"14.018"}\n{"odd":1}\n{"ts":1095903970.590,"lat":45.452,"lng":14.018}',
     { columns: { ts: 'time' } },
     [
       { time: at, ...place },
       { time: at, ...place },
       { position: 3, reason: 'has an unknown column "odd"' },
+      { time: '2004-09-23T01:46:10.590Z', ...place },
     ],
   ],
   [
