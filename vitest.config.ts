@@ -12,6 +12,8 @@ class LongestFirst extends BaseSequencer {
 }
 
 const report = process.env.TEST_REPORT;
+// Of each project: Vitest would run one of the whole once more, with servers that no test uses.
+const globalSetup = ['test/support/global-setup.ts'];
 
 export default defineConfig({
   test: {
@@ -19,11 +21,10 @@ export default defineConfig({
       {
         extends: true,
         // Not by `exclude`, which would hide --exclude of the command line.
-        test: { name: 'suite', include: ['test/*.test.ts', 'test/!(journeys)/**/*.test.ts'] },
+        test: { name: 'suite', globalSetup, include: ['test/*.test.ts', 'test/!(journeys)/**/*.test.ts'] },
       },
-      { extends: true, test: { name: 'journeys', include: ['test/journeys/**/*.test.ts'] } },
+      { extends: true, test: { name: 'journeys', globalSetup, include: ['test/journeys/**/*.test.ts'] } },
     ],
-    globalSetup: ['test/support/global-setup.ts'],
     setupFiles: ['test/support/setup.ts'],
     isolate: false,
     sequence: { sequencer: LongestFirst },

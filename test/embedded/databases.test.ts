@@ -1,6 +1,12 @@
 // CREATE, DROP and ALTER DATABASE on the server whose databases are folders; TimescaleDB inside them.
+import { rmSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import postgres from 'postgres';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { InstanceCrashed } from '../../scripts/embedded/timescaledb/instance.ts';
+import { TimescaleServer } from '../../scripts/embedded/timescaledb/server.ts';
+import { makeDataFolder } from '../support/data-folder.ts';
+import { freePort } from '../support/free-port.ts';
 import { type TemporaryCluster, temporaryCluster } from './support.ts';
 
 let cluster: TemporaryCluster;
@@ -82,6 +88,25 @@ test('database commands fail as on a server', async () => {
   await expect(maintenance.begin((tx) => tx.unsafe('DROP DATABASE postgres'))).rejects.toMatchObject({
     code: '25001',
   });
+});
+
+// Its thread would keep the process from ending.
+test('no instance is opened of a database that is being dropped, or of a server that stops', async () => {
+  const [folder, port, ignore] = [makeDataFolder('atriz-embedded-test-'), await freePort(), () => undefined];
+  const options = { folder, port, backendLockTimeout: 60_000, onLog: ignore, onProgress: ignore };
+  const server = await TimescaleServer.start(options);
+  const sql = postgres(`postgresql://postgres:postgres@127.0.0.1:${port}/postgres`, { max: 1 });
+  await sql`CREATE DATABASE gone`;
+  const [kept, gone] = [server.database('postgres'), server.database('gone')];
+  await gone?.open();
+  const dropped = sql`DROP DATABASE gone`.execute();
+  while (gone?.isOpen) await setImmediate();
+  await expect(gone?.open()).rejects.toThrow(InstanceCrashed);
+  await dropped;
+  await sql.end({ timeout: 1 });
+  await server.stop();
+  await expect(kept?.open()).rejects.toThrow(InstanceCrashed);
+  rmSync(folder, { recursive: true, force: true });
 });
 
 test('TimescaleDB works: hypertable, compression job, continuous aggregate', async () => {

@@ -108,7 +108,8 @@ export function openSessionPool<Key extends DatabaseKey>(
   url: string,
   options: DatabasePoolOptions = {},
 ): PoolOf<Key> {
-  const pool = createDatabasePool({ key, connectionString: url, ...options });
+  // A busy machine may start a database of the embedded server slowly.
+  const pool = createDatabasePool({ key, connectionString: url, connectTimeoutMs: 120_000, ...options });
   afterFile(() => pool.close());
   return pool;
 }

@@ -1,7 +1,7 @@
 // One database: its instance, which is opened when needed, and the state that its sessions share.
 import { BackendLock } from './backend-lock.ts';
 import type { DatabaseFolders } from './folders.ts';
-import { Instance } from './instance.ts';
+import { Instance, InstanceCrashed } from './instance.ts';
 import { type ErrorFields, MessageReader, query, quoteLiteral, readFields, readRow } from './messages.ts';
 import { PostgresError } from './postgres-error.ts';
 import type { SessionSettings } from './settings.ts';
@@ -39,6 +39,7 @@ export class EmbeddedDatabase {
   /** Resolves when the thread of a crashed or killed instance no longer writes to the folder. */
   #exited: Promise<void> = Promise.resolve();
   #generation = 0;
+  #isRetired = false;
 
   /** @param onCrash is called with the reason if an instance ends without being closed. */
   constructor(name: string, folders: DatabaseFolders, onCrash: (reason: string) => void) {
@@ -53,13 +54,23 @@ export class EmbeddedDatabase {
 
   /** Opens the instance if it is not open. The caller must own the backend lock. */
   async open(): Promise<Instance> {
+    if (this.#isRetired && !this.#instance) throw new InstanceCrashed('the database is closed for good');
     this.#instance ??= this.#start();
+    const opening = this.#instance;
     try {
-      return await this.#instance;
+      return await opening;
     } catch (error) {
-      this.#instance = undefined;
+      if (this.#instance === opening) this.#instance = undefined;
       throw error;
     }
+  }
+
+  /**
+   * Call it before the last `close` or `kill`. A session that still cleans up after itself would otherwise open another
+   * instance, whose thread nobody ends.
+   */
+  retire(): void {
+    this.#isRetired = true;
   }
 
   /** Runs messages of the protocol. The caller must own the backend lock. @throws InstanceCrashed */

@@ -180,6 +180,7 @@ export class TimescaleServer {
       throw new PostgresError('42501', 'the maintenance database cannot be dropped here');
     if (force) for (const other of database.sessions) other.terminate(shuttingDown);
     else refuseWhileUsed(database, session, '');
+    database.retire();
     await database.kill('the database was dropped');
     this.#databases.delete(name);
     await this.#folders.drop(name);
@@ -198,6 +199,7 @@ export class TimescaleServer {
   /** Closes the instance. If it is still busy after this time, kills it, which rolls back its transaction. */
   async #closeWithin(database: EmbeddedDatabase, milliseconds: number): Promise<void> {
     const owner = {};
+    database.retire();
     try {
       await database.backendLock.acquire(owner, milliseconds);
       await database.close();
